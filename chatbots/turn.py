@@ -1,0 +1,102 @@
+"""One turn of a conversation: question -> conversation -> provider -> log -> reply."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from chatbots.models import Chatbot
+from chatbots.prompt import build_prompt
+from logs.conversations import Answer, Turn, write_turn
+from logs.models import Conversation, new_uuid
+from providers.base import Capability, Usage
+from providers.calls import provider_call
+from providers.prompt_text import clean
+from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
+from puffer.api.authentication import Caller
+from puffer.api.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks: the holder of an API key, or a user who tries the bot in the admin."""
+
+    caller: Caller | None = None
+    user_id: int | None = None
+    username: str = ""
+    ip_address: str = ""
+    source: Conversation.Source = Conversation.Source.API
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    usage: Usage | None
+    model: str
+    conversation_uuid: str
+
+
+async def take_turn(
+    bot: Chatbot,
+    question: str,
+    *,
+    history: Sequence[Mapping[str, Any]],
+    visitor: Visitor,
+    conversation_uuid: str = "",
+) -> Reply:
+    """Answer `question` as `bot`, and log the turn before the reply leaves, whether it succeeds or fails.
+
+    Raises ApiError for whatever the provider refuses or fails at.
+    """
+    question = clean(question)
+    slug, model = await provider_and_model(bot)
+    turn = Turn(
+        chatbot_id=bot.pk,
+        conversation_uuid=conversation_uuid or new_uuid(),
+        question=question,
+        api_key_id=visitor.caller.key_id if visitor.caller else None,
+        user_id=visitor.user_id,
+        ip_address=visitor.ip_address,
+        source=visitor.source,
+    )
+    call = None
+    try:
+        provider = await get_provider(slug, Capability.COMPLETION)
+        prompt = build_prompt(bot, model, history, question, visitor.username)
+        async with provider_call(
+            provider, Capability.COMPLETION, model, caller=visitor.caller, chatbot_id=bot.pk
+        ) as call:
+            completion = await provider.complete(prompt)
+            call.usage = completion.usage
+    except ApiError as error:
+        answer = Answer(error=error.message, provider=slug, model=model, milliseconds=call.milliseconds if call else 0)
+        await sync_to_async(write_turn)(turn, answer)
+        raise
+    answer = Answer(
+        text=completion.text,
+        provider=slug,
+        model=model,
+        usage=completion.usage.as_json() if completion.usage else None,
+        milliseconds=call.milliseconds,
+    )
+    await sync_to_async(write_turn)(turn, answer)
+    return Reply(completion.text, completion.usage, model, turn.conversation_uuid)
+
+
+async def provider_and_model(bot: Chatbot) -> tuple[str, str]:
+    """The bot's own choice, else the first configured provider that has a default model."""
+    candidates = (
+        [bot.provider] if bot.provider else [provider.slug for provider in providers_with(Capability.COMPLETION)]
+    )
+    for slug in candidates:
+        config = await get_config(slug)
+        model = bot.model or default_model(config, Capability.COMPLETION)
+        if model and (bot.provider or is_configured(config)):
+            return slug, model
+    label = PROVIDERS[bot.provider].label if bot.provider else "any provider"
+    raise ApiError(
+        f"The chatbot names no model, and there is no default for {label}.",
+        status=503,
+        code="missing_model_orchestrator",
+    )

@@ -1,0 +1,87 @@
+"""POST /chat/{bot_id}/message."""
+
+import re
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.models import Chatbot
+from chatbots.turn import Visitor, take_turn
+from providers.views import UPSTREAM_STATUSES, USAGE, usage_json
+from puffer.api.errors import ApiError
+from puffer.api.schema import Array, Lenient, Object, Parameters, String
+from puffer.api.views import AsyncAPIView, caller_of
+from puffer.client_ip import client_ip
+from puffer.models import Scope
+
+NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
+MAX_ID = 2**63 - 1
+
+
+def clean_uuid(value: Any) -> str:
+    return NOT_IN_UUIDS.sub("", value.lower())[:64] if isinstance(value, str) else ""
+
+
+class ChatMessageView(AsyncAPIView):
+    """POST /chat/{bot_id}/message: the chatbot's reply to the last message."""
+
+    scope = Scope.CHAT
+    error_statuses = UPSTREAM_STATUSES
+    answer = {
+        "type": "object",
+        "properties": {
+            "reply": {"type": "string"},
+            "usage": USAGE,
+            "bot_id": {"type": "integer"},
+            "model": {"type": "string"},
+            "conversation_uuid": {"type": "string"},
+        },
+    }
+    parameters = Parameters(
+        messages=Array(
+            Object(
+                {
+                    "role": String(required=True, enum=["user", "assistant"]),
+                    "content": String(required=True),
+                }
+            ),
+            required=True,
+            description="The conversation so far; the last message is the question.",
+        ),
+        conversation_uuid=Lenient(String(description="Which conversation it continues in the log."), clean_uuid),
+    )
+
+    async def post(
+        self, request: Request, *, bot_id: int, messages: list[dict[str, Any]], conversation_uuid: str | None
+    ) -> Response:
+        if not messages:
+            raise ApiError("messages must hold at least one message.", status=400, code="rest_aipkit_invalid_messages")
+        *history, last = messages
+        if last["role"] != "user" or not last["content"].strip():
+            raise ApiError(
+                "The last message must be the user's and must not be empty.",
+                status=400,
+                code="rest_aipkit_invalid_last_message",
+            )
+        caller = caller_of(request)
+        caller.require_bot(bot_id)
+        bot = await Chatbot.objects.answering().filter(pk=bot_id).afirst() if bot_id <= MAX_ID else None
+        if bot is None:
+            raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found")
+        reply = await take_turn(
+            bot,
+            last["content"],
+            history=history,
+            visitor=Visitor(caller=caller, ip_address=client_ip(request._request)),
+            conversation_uuid=conversation_uuid or "",
+        )
+        return Response(
+            {
+                "reply": reply.text,
+                "usage": usage_json(reply.usage),
+                "bot_id": bot.pk,
+                "model": reply.model,
+                "conversation_uuid": reply.conversation_uuid,
+            }
+        )

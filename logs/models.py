@@ -1,0 +1,140 @@
+"""What was said and what it cost."""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from puffer.models import ApiKey
+
+
+def new_uuid() -> str:
+    return str(uuid.uuid4())
+
+
+def new_message_id() -> str:
+    return f"aipkit-msg-{uuid.uuid4().hex}"
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    def of_bots(self, bot_ids: frozenset[int]) -> "ConversationQuerySet":
+        """Those with one of the chatbots; with any, if no ids are given."""
+        return self.filter(chatbot_id__in=bot_ids) if bot_ids else self
+
+
+class Conversation(models.Model):
+    """Many turns of one visitor, or one caller, with one chatbot."""
+
+    class Source(models.TextChoices):
+        API = "api", "API"
+        PREVIEW = "preview", "preview"
+
+    chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL, related_name="conversations")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL)
+    source = models.CharField(max_length=10, choices=Source.choices, default=Source.API)
+    session_id = models.CharField(max_length=64, null=True)  # noqa: DJ001  null and "" differ in GET /logs
+    conversation_uuid = models.CharField(max_length=64, default=new_uuid)
+    ip_address = models.GenericIPAddressField(null=True)
+    message_count = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["updated_at"]),
+            models.Index(fields=["chatbot", "conversation_uuid"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.conversation_uuid
+
+    @property
+    def visitor_name(self) -> str:
+        if self.user is not None:
+            return self.user.get_full_name() or self.user.get_username()
+        return "Guest"
+
+
+class Message(models.Model):
+    class Role(models.TextChoices):
+        USER = "user", "user"
+        BOT = "bot", "bot"
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
+    message_id = models.CharField(max_length=64, default=new_message_id, unique=True)
+    role = models.CharField(max_length=10, choices=Role.choices)
+    content = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now)
+    # Only of a bot's message:
+    provider = models.CharField(max_length=20, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    usage = models.JSONField(null=True)
+    milliseconds = models.PositiveIntegerField(null=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.message_id
+
+
+class UsageEvent(models.Model):
+    """One call of a provider: who caused it, what it used, what it cost, how it ended."""
+
+    class Operation(models.TextChoices):
+        COMPLETION = "completion", "completion"
+        EMBEDDING = "embedding", "embedding"
+        IMAGE = "image", "image"
+
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    operation = models.CharField(max_length=12, choices=Operation.choices)
+    provider = models.CharField(max_length=20)
+    model = models.CharField(max_length=200)
+    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL)
+    caller = models.CharField(max_length=100, blank=True, help_text="The API key's name at that time.")
+    chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL)
+    input_tokens = models.PositiveIntegerField(null=True)
+    output_tokens = models.PositiveIntegerField(null=True)
+    total_tokens = models.PositiveIntegerField(null=True)
+    images = models.PositiveIntegerField(default=0)
+    cost = models.DecimalField(
+        max_digits=14, decimal_places=8, null=True, help_text="In US dollars; empty if the model's price is unknown."
+    )
+    milliseconds = models.PositiveIntegerField()
+    status = models.PositiveSmallIntegerField(help_text="The HTTP status that the caller got; 499: they left before.")
+    error_code = models.CharField(max_length=100, blank=True)
+    request_id = models.CharField(max_length=100, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["provider", "created_at"]),
+            models.Index(fields=["api_key", "created_at"]),
+            models.Index(fields=["chatbot", "created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.model}"
+
+
+class ModelPrice(models.Model):
+    """What a model costs here, where that is not the list price."""
+
+    provider = models.CharField(max_length=20, help_text="The provider's slug, such as openai.")
+    model = models.CharField(max_length=200)
+    input_price = models.DecimalField("input", max_digits=12, decimal_places=6, help_text="US$ per million tokens")
+    output_price = models.DecimalField("output", max_digits=12, decimal_places=6, help_text="US$ per million tokens")
+    image_price = models.DecimalField("image", max_digits=12, decimal_places=6, default=0, help_text="US$ per image")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["provider", "model"], name="one_price_per_model")]
+        ordering = ["provider", "model"]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.model}"

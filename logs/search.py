@@ -1,0 +1,22 @@
+"""Text search over conversations. Behind one function each, so that an index can take its place."""
+
+from django.db.models import Q
+
+from logs.models import ConversationQuerySet, Message
+
+
+def matching_messages(conversations: ConversationQuerySet, text: str) -> ConversationQuerySet:
+    """Those in which a message contains the text, in any letter case; % and _ are plain characters."""
+    found = Message.objects.filter(content__icontains=text).values("conversation_id")
+    return conversations.filter(pk__in=found)
+
+
+def matching_visitors(conversations: ConversationQuerySet, text: str) -> ConversationQuerySet:
+    """Those whose user has it in their display name, user name or e-mail, or whose guest has it in the session id."""
+    return conversations.filter(
+        Q(user__first_name__icontains=text)
+        | Q(user__last_name__icontains=text)
+        | Q(user__username__icontains=text)
+        | Q(user__email__icontains=text)
+        | Q(user=None, session_id__icontains=text)
+    )

@@ -1,0 +1,79 @@
+"""One usage record per provider call, written in batches so that no request waits for the database.
+
+A crash loses what was recorded in the last FLUSH_AFTER seconds; an orderly stop loses nothing.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, IntegrityError
+
+from logs.models import UsageEvent
+from logs.prices import PriceBook
+from puffer.request_id import request_id
+
+logger = logging.getLogger(__name__)
+
+FLUSH_AFTER = 0.05  # seconds
+RETRY_AFTER = 1.0  # seconds, when the database did not take a batch
+MAX_WAITING = 50_000  # calls; beyond that the oldest are dropped, for memory is not endless
+
+_waiting: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
+_scheduled: asyncio.TimerHandle | None = None
+_flushing: set["asyncio.Task[None]"] = set()  # the loop itself keeps only weak references
+
+
+def record(**call: Any) -> None:
+    """Note one provider call; the names are UsageEvent's fields. To be called on the event loop; it does not wait."""
+    call.setdefault("request_id", request_id.get())
+    _waiting.append(call)
+    _schedule(FLUSH_AFTER)
+
+
+def _schedule(seconds: float) -> None:
+    global _scheduled
+    if _scheduled is None:
+        _scheduled = asyncio.get_running_loop().call_later(seconds, _start_flush)
+
+
+def _start_flush() -> None:
+    task = asyncio.get_running_loop().create_task(flush())
+    _flushing.add(task)
+    task.add_done_callback(_flushing.discard)
+
+
+async def flush() -> None:
+    """Write what is waiting. After a failure it stays and is tried again."""
+    global _scheduled
+    if _scheduled is not None:
+        _scheduled.cancel()
+        _scheduled = None
+    if not _waiting:
+        return
+    batch = list(_waiting)
+    _waiting.clear()
+    try:
+        await sync_to_async(write)(batch)
+    except DatabaseError:
+        logger.exception("the database did not take %d usage records; they are tried again", len(batch))
+        _waiting.extendleft(reversed(batch[: MAX_WAITING - len(_waiting)]))
+        _schedule(RETRY_AFTER)
+
+
+def write(batch: list[dict[str, Any]]) -> None:
+    prices = PriceBook()
+    events = [UsageEvent(**call, cost=prices.cost(call)) for call in batch]
+    try:
+        UsageEvent.objects.bulk_create(events, batch_size=500)
+    except IntegrityError:
+        # A key or a chatbot was deleted while its call was under way: keep the record, without the reference.
+        for event in events:
+            try:
+                event.pk = None
+                event.save(force_insert=True)
+            except IntegrityError:
+                event.pk, event.api_key_id, event.chatbot_id = None, None, None
+                event.save(force_insert=True)

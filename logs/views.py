@@ -1,0 +1,125 @@
+"""GET /logs: conversations, oldest first, as the original's database holds them: every scalar a string."""
+
+import re
+from typing import Any
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.db.models import QuerySet
+from django.utils.html import strip_tags
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from logs.models import Conversation, Message
+from logs.search import matching_messages, matching_visitors
+from puffer.api.schema import Integer, Lenient, Parameters, String
+from puffer.api.views import AsyncAPIView, caller_of
+from puffer.models import Scope
+
+MAX_PER_PAGE = 100
+MAX_PAGE = 10**9  # keeps the offset within what databases count to
+LEADING_NUMBER = re.compile(r"\s*[+-]?\d{1,18}")
+
+
+def absolute(value: Any) -> int:
+    """The absolute whole number at the beginning of a value; 0 if there is none."""
+    if isinstance(value, list | dict):
+        return 1 if value else 0
+    found = LEADING_NUMBER.match(str(int(value) if isinstance(value, bool | float) and abs(value) < 1e18 else value))
+    return abs(int(found[0])) if found else 0
+
+
+def within(low: int, high: int) -> Any:
+    return lambda value: min(max(absolute(value), low), high)
+
+
+def search_text(value: Any) -> str:
+    """Without tags, NULs and runs of blanks."""
+    if not isinstance(value, str):
+        value = "" if isinstance(value, list | dict | None) else str(value)
+    return " ".join(strip_tags(value.replace("\x00", "")).split())
+
+
+class LogsView(AsyncAPIView):
+    """GET /logs: a page of conversations with their messages. X-WP-Total and X-WP-TotalPages count all that match."""
+
+    scope = Scope.LOGS
+    answer = {"type": "array", "items": {"type": "object"}}
+    parameters = Parameters(
+        page=Lenient(Integer(default=1), within(1, MAX_PAGE)),
+        per_page=Lenient(Integer(default=20, description="At most 100."), within(1, MAX_PER_PAGE)),
+        bot_id=Lenient(Integer(description="Only conversations with this chatbot."), absolute),
+        user_search=Lenient(String(description="In the display name, user name, e-mail or session id."), search_text),
+        message_search=Lenient(String(description="In the text of a message."), search_text),
+    )
+
+    async def get(
+        self,
+        request: Request,
+        *,
+        page: int,
+        per_page: int,
+        bot_id: int | None,
+        user_search: str | None,
+        message_search: str | None,
+    ) -> Response:
+        conversations = Conversation.objects.of_bots(caller_of(request).bot_ids)
+        if bot_id:
+            conversations = conversations.filter(chatbot_id=bot_id)
+        if user_search:
+            conversations = matching_visitors(conversations, user_search)
+        if message_search:
+            conversations = matching_messages(conversations, message_search)
+        total, rows = await sync_to_async(read_page)(conversations, page, per_page)
+        headers = {"X-WP-Total": str(total), "X-WP-TotalPages": str(-(-total // per_page))}
+        return Response(rows, headers=headers)
+
+
+def read_page(conversations: QuerySet[Conversation], page: int, per_page: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many there are, and the rows of one page."""
+    first = (page - 1) * per_page
+    found = (conversations.order_by("id").select_related("chatbot", "user").prefetch_related("messages"))[
+        first : first + per_page
+    ]
+    return conversations.count(), [row(conversation) for conversation in found]
+
+
+def row(conversation: Conversation) -> dict[str, str | None]:
+    messages = list(conversation.messages.all())
+    last = messages[-1].created_at if messages else conversation.updated_at
+    first = messages[0].created_at if messages else conversation.created_at
+    return {
+        "id": str(conversation.pk),
+        "bot_id": text(conversation.chatbot_id),
+        "user_id": text(conversation.user_id),
+        "session_id": conversation.session_id,
+        "conversation_uuid": conversation.conversation_uuid,
+        "is_guest": "0" if conversation.user_id else "1",
+        "module": "chat",
+        "messages": orjson.dumps([message_json(message) for message in messages]).decode(),
+        "message_count": str(conversation.message_count),
+        "first_message_ts": str(int(first.timestamp())),
+        "last_message_ts": str(int(last.timestamp())),
+        "ip_address": conversation.ip_address,
+        "user_wp_role": None,
+        "created_at": f"{conversation.created_at:%Y-%m-%d %H:%M:%S}",
+        "updated_at": f"{conversation.updated_at:%Y-%m-%d %H:%M:%S}",
+        "user_display_name": conversation.visitor_name,
+        "bot_name": conversation.chatbot.name if conversation.chatbot else "(Deleted Bot)",
+    }
+
+
+def text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    known = {
+        "message_id": message.message_id,
+        "role": message.role,
+        "content": message.content,
+        "timestamp": int(message.created_at.timestamp()),
+    }
+    if message.role == Message.Role.BOT:
+        known |= {"provider": message.provider, "model": message.model, "usage": message.usage}
+    return known

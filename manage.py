@@ -1,0 +1,20 @@
+#!/usr/bin/env python
+"""Django's command line for puffer."""
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "puffer.settings")
+    if sys.argv[1:2] == ["quickstart"]:
+        from puffer.first_start import write_env_file
+
+        write_env_file()  # before the settings are read: they refuse to load without a SECRET_KEY
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The Messages API of Anthropic."""
+
+from typing import Any, ClassVar
+
+import anthropic
+import httpx2
+import orjson
+
+from providers.base import Capability, Completion, CompletionRequest, Provider, ProviderSettings, Sampling, Usage
+from providers.upstream_errors import upstream_errors
+from puffer.api.errors import ApiError
+
+FINISH_REASONS = {"max_tokens": "length", "refusal": "content_filter"}  # any other: "stop"
+DEFAULT_MAX_TOKENS = 4096  # the API has no default of its own and refuses a call without one
+MAX_TEMPERATURE = 1.0  # higher is refused
+
+
+class Anthropic(Provider):
+    """Source: https://docs.anthropic.com/en/api/messages"""
+
+    slug = "claude"
+    label = "Claude"
+    capabilities = frozenset({Capability.COMPLETION})
+    default_base_url = "https://api.anthropic.com"
+    default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "claude-sonnet-5"}
+
+    def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
+        super().__init__(settings, http_client)
+        self.client = anthropic.AsyncAnthropic(
+            api_key=settings.api_key,
+            base_url=settings.base_url.rstrip("/").removesuffix("/v1"),
+            http_client=http_client,
+            max_retries=0,
+        )
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        with upstream_errors(self, Capability.COMPLETION):
+            response = await self.client.post("/v1/messages", cast_to=httpx2.Response, body=completion_body(request))
+            answer = orjson.loads(response.content)
+            text = "".join(block["text"] for block in answer["content"] if block["type"] == "text").strip()
+            finish_reason = FINISH_REASONS.get(answer.get("stop_reason"), "stop")
+            usage = read_usage(answer.get("usage"))
+        if not text:
+            raise ApiError(
+                f"{self.label} sent an answer without text ({finish_reason}).",
+                status=502,
+                code="content_filter" if finish_reason == "content_filter" else "invalid_response_structure_claude",
+            )
+        return Completion(text, finish_reason, usage)
+
+    async def list_models(self) -> list[str]:
+        with upstream_errors(self, Capability.COMPLETION):
+            response = await self.client.get("/v1/models", cast_to=httpx2.Response, options={"params": {"limit": 1000}})
+            return sorted(str(model["id"]) for model in orjson.loads(response.content)["data"])
+
+
+def completion_body(request: CompletionRequest) -> dict[str, Any]:
+    sampling = request.sampling
+    body = {
+        "model": request.model,
+        "max_tokens": sampling.max_tokens or DEFAULT_MAX_TOKENS,
+        "system": request.instructions or None,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "stop_sequences": list(sampling.stop) or None,
+        "top_k": sampling.top_k,
+        **temperature_or_top_p(sampling),
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def temperature_or_top_p(sampling: Sampling) -> dict[str, float]:
+    """One of the two: the API refuses both together. top_p only where it says something and temperature doesn't."""
+    temperature, top_p = sampling.temperature, sampling.top_p
+    if top_p is not None and top_p != 1.0 and temperature in (None, 1.0):
+        return {"top_p": min(max(top_p, 0.0), 1.0)}
+    if temperature is not None:
+        return {"temperature": min(temperature, MAX_TEMPERATURE)}
+    return {} if top_p is None else {"top_p": min(max(top_p, 0.0), 1.0)}
+
+
+def read_usage(usage: dict[str, Any] | None) -> Usage | None:
+    if not usage:
+        return None
+    tokens_in, tokens_out = int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
+    return Usage(tokens_in, tokens_out, tokens_in + tokens_out)

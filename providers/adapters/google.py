@@ -1,0 +1,224 @@
+"""Gemini and Imagen, through generateContent, batchEmbedContents and predict."""
+
+import asyncio
+import base64
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import httpx2
+from google import genai
+from google.genai import types
+
+from providers.base import (
+    Capability,
+    Completion,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
+    GeneratedImage,
+    ImageRequest,
+    Images,
+    Message,
+    Provider,
+    ProviderSettings,
+    Usage,
+)
+from providers.upstream_errors import empty_answer, upstream_errors
+from puffer.api.errors import ApiError
+
+API_VERSION = "v1beta"
+MODEL_ID = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")  # it becomes part of the URL's path
+ROLES = {"assistant": "model"}  # any other: "user"
+WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"}
+MAX_IMAGES = 4  # AI Puffer's rule: each is a call of its own
+
+
+class Google(Provider):
+    """Source: https://ai.google.dev/api/generate-content, /api/embeddings (v1beta)"""
+
+    slug = "google"
+    label = "Google"
+    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE})
+    default_base_url = "https://generativelanguage.googleapis.com"
+    default_models: ClassVar[dict[Capability, str]] = {
+        Capability.COMPLETION: "gemini-3.7-flash",
+        Capability.IMAGE: "gemini-3.1-flash-image",
+        Capability.EMBEDDING: "gemini-embedding-2-preview",
+    }
+
+    def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
+        super().__init__(settings, http_client)
+        self.models = genai.Client(
+            vertexai=False,
+            api_key=settings.api_key,
+            http_options=types.HttpOptions(
+                base_url=settings.base_url,
+                api_version=API_VERSION,
+                httpx_async_client=http_client,
+                retry_options=types.HttpRetryOptions(attempts=1),
+            ),
+        ).aio.models
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        with upstream_errors(self, Capability.COMPLETION):
+            answer = await self.models.generate_content(
+                model=model_id(request.model),
+                contents=turns(request.messages),
+                config=completion_config(request),
+            )
+            text = "".join(part.text or "" for part in answer_parts(answer) if not part.thought).strip()
+            finish_reason = read_finish_reason(answer)
+            usage = read_usage(answer.usage_metadata)
+        if not text:
+            raise ApiError(
+                f"{self.label} sent an answer without text ({finish_reason}).",
+                status=502,
+                code="google_interactions_missing_text_output",
+            )
+        return Completion(text, finish_reason, usage)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        with upstream_errors(self, Capability.EMBEDDING):
+            answer = await self.models.embed_content(
+                model=model_id(request.model),
+                contents=[types.Content(parts=[types.Part(text=text)]) for text in request.texts],
+                config=types.EmbedContentConfig(
+                    task_type=request.task_type, output_dimensionality=request.output_dimensionality or None
+                ),
+            )
+            vectors = [embedding.values or [] for embedding in answer.embeddings or []]
+        if len(vectors) != len(request.texts) or not all(vectors):
+            raise empty_answer(
+                self,
+                Capability.EMBEDDING,
+                f"{self.label} sent {len(vectors)} embeddings for {len(request.texts)} texts.",
+            )
+        return Embeddings(vectors, None)  # the API reports no usage for embeddings
+
+    async def generate_images(self, request: ImageRequest) -> Images:
+        draw = self.draw_with_imagen if "imagen" in request.model.lower() else self.draw_with_gemini
+        with upstream_errors(self, Capability.IMAGE):
+            drawn = await asyncio.gather(*(draw(request) for _ in range(min(request.n, MAX_IMAGES))))
+        images = [image for images, _ in drawn for image in images]
+        if not images:
+            raise empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.")
+        return Images(images, total_usage([usage for _, usage in drawn if usage]))
+
+    async def draw_with_gemini(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
+        ratio = None if request.aspect_ratio == "auto" else request.aspect_ratio
+        shape = types.ImageConfig(aspect_ratio=ratio, image_size=request.resolution)
+        answer = await self.models.generate_content(
+            model=model_id(request.model),
+            contents=request.prompt,
+            config=types.GenerateContentConfig(
+                response_modalities=["IMAGE"],
+                image_config=shape if ratio or request.resolution else None,
+                seed=request.seed,
+            ),
+        )
+        images = [
+            GeneratedImage(
+                base64=base64.b64encode(part.inline_data.data).decode(), mime_type=part.inline_data.mime_type
+            )
+            for part in answer_parts(answer)
+            if part.inline_data and part.inline_data.data
+        ]
+        return images, read_usage(answer.usage_metadata)
+
+    async def draw_with_imagen(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
+        answer = await self.models.generate_images(
+            model=model_id(request.model),
+            prompt=request.prompt,
+            config=types.GenerateImagesConfig(
+                number_of_images=1,
+                aspect_ratio=None if request.aspect_ratio == "auto" else request.aspect_ratio,
+                image_size=request.resolution,
+            ),
+        )
+        images = [
+            GeneratedImage(base64=base64.b64encode(drawn.image.image_bytes).decode(), mime_type=drawn.image.mime_type)
+            for drawn in answer.generated_images or []
+            if drawn.image and drawn.image.image_bytes
+        ]
+        return images, None
+
+    async def list_models(self) -> list[str]:
+        with upstream_errors(self, Capability.COMPLETION):
+            pager = await self.models.list(config={"page_size": 1000})
+            return sorted([(model.name or "").removeprefix("models/") async for model in pager])
+
+
+def model_id(model: str) -> str:
+    model = model.removeprefix("models/")
+    if not MODEL_ID.match(model) or ".." in model:
+        raise ApiError("This is not the id of a Google model.", status=400, code="rest_aipkit_invalid_param")
+    return model
+
+
+def turns(messages: Sequence[Message]) -> list[types.ContentUnionDict]:
+    """Messages in Gemini's roles, with those that follow each other in one role merged: it wants them to alternate."""
+    merged: list[types.Content] = []
+    for message in messages:
+        role, part = ROLES.get(message.role, "user"), types.Part(text=message.content)
+        if merged and merged[-1].role == role:
+            merged[-1].parts = [*(merged[-1].parts or []), part]
+        else:
+            merged.append(types.Content(role=role, parts=[part]))
+    return list(merged)
+
+
+def completion_config(request: CompletionRequest) -> types.GenerateContentConfig:
+    sampling = request.sampling
+    return types.GenerateContentConfig(
+        system_instruction=request.instructions or None,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_output_tokens=sampling.max_tokens,
+        stop_sequences=list(sampling.stop) or None,
+    )
+
+
+def answer_parts(answer: types.GenerateContentResponse) -> list[types.Part]:
+    if not answer.candidates or not answer.candidates[0].content:
+        return []
+    return answer.candidates[0].content.parts or []
+
+
+def read_finish_reason(answer: types.GenerateContentResponse) -> str:
+    if answer.prompt_feedback and answer.prompt_feedback.block_reason:
+        return "content_filter"
+    reason: Any = answer.candidates[0].finish_reason if answer.candidates else None
+    if reason is None:
+        return "stop"
+    if reason.value == "MAX_TOKENS":
+        return "length"
+    return "content_filter" if reason.value in WITHHELD else "stop"
+
+
+def read_usage(usage: types.GenerateContentResponseUsageMetadata | None) -> Usage | None:
+    if usage is None:
+        return None
+    tokens_in, tokens_out = usage.prompt_token_count or 0, usage.candidates_token_count or 0
+    return Usage(
+        tokens_in,
+        tokens_out,
+        usage.total_token_count or tokens_in + tokens_out,
+        {
+            "cached_tokens": usage.cached_content_token_count or 0,
+            "thought_tokens": usage.thoughts_token_count or 0,
+            "tool_use_tokens": usage.tool_use_prompt_token_count or 0,
+        },
+    )
+
+
+def total_usage(usages: Sequence[Usage]) -> Usage | None:
+    if not usages:
+        return None
+    return Usage(
+        sum(usage.input_tokens for usage in usages),
+        sum(usage.output_tokens for usage in usages),
+        sum(usage.total_tokens for usage in usages),
+        {name: sum(usage.extra[name] for usage in usages) for name in usages[0].extra},
+    )

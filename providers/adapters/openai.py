@@ -1,0 +1,432 @@
+"""The Chat Completions protocol, and as short subclasses all who speak it.
+
+The SDK's low-level `post` is used: it signs, sends and raises as the SDK does, without building a typed object of each
+request and answer, which costs more than the rest of the call.
+"""
+
+import base64
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import httpx2
+import openai
+import orjson
+
+from providers.base import (
+    Capability,
+    Completion,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
+    GeneratedImage,
+    ImageRequest,
+    Images,
+    Provider,
+    ProviderSettings,
+    Sampling,
+    Usage,
+)
+from providers.upstream_errors import empty_answer, upstream_errors
+from puffer.api.errors import ApiError
+
+VERSION_SEGMENT = re.compile(r"/v\d[^/]*(/|$)")
+# These choose their own sampling and refuse ours; the "-chat-" variants of the o series don't.
+# Source: https://platform.openai.com/docs/guides/reasoning
+REASONING_MODEL = re.compile(r"gpt-5|(?<![a-z0-9])o[134](?![a-z0-9])")
+FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}  # any other: "stop"
+END_USER = "rest_api_user"  # who an image is for, as AI Puffer names it
+
+
+class OpenAI(Provider):
+    """Source: https://platform.openai.com/docs/api-reference"""
+
+    slug = "openai"
+    label = "OpenAI"
+    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE})
+    default_base_url = "https://api.openai.com/v1"
+    default_models: ClassVar[dict[Capability, str]] = {
+        Capability.COMPLETION: "gpt-5.6-luna",
+        Capability.IMAGE: "gpt-image-2",
+        Capability.EMBEDDING: "text-embedding-3-small",
+    }
+    max_tokens_name = "max_completion_tokens"
+    no_text_code = "invalid_response_structure_openai_logic"
+    content_filter_code = "content_filter"
+    tells_encoding_format = True
+    tells_user = True
+
+    def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
+        super().__init__(settings, http_client)
+        self.client = self.make_client()
+
+    def make_client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            api_key=self.settings.api_key or "none",
+            base_url=with_version(self.settings.base_url),
+            http_client=self.http_client,
+            max_retries=0,
+            default_headers=self.headers(),
+        )
+
+    def headers(self) -> Mapping[str, str]:
+        return {}
+
+    async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
+        """The answer's JSON. Raises what the SDK raises."""
+        response = await self.client.post(path, cast_to=httpx2.Response, body=body, options={"params": query})
+        return orjson.loads(response.content)
+
+    # Completions
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        with upstream_errors(self, Capability.COMPLETION):
+            answer = await self.post("/chat/completions", self.completion_body(request))
+            choice = answer["choices"][0]
+            text = message_text(choice["message"])
+            finish_reason = FINISH_REASONS.get(choice.get("finish_reason"), "stop")
+            usage = read_usage(answer.get("usage"))
+        if not text:
+            raise self.without_text(finish_reason)
+        return Completion(text, finish_reason, usage)
+
+    def completion_body(self, request: CompletionRequest) -> dict[str, Any]:
+        messages = [{"role": "system", "content": request.instructions}] if request.instructions else []
+        messages += [{"role": message.role, "content": message.content} for message in request.messages]
+        body = {"model": request.model, "messages": messages, **self.sampling(request.model, request.sampling)}
+        return {name: value for name, value in body.items() if value is not None}
+
+    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
+        wanted: dict[str, Any] = {
+            self.max_tokens_name: sampling.max_tokens,
+            "stop": list(sampling.stop) or None,
+            "reasoning_effort": reasoning_effort(model, sampling.reasoning_effort),
+        }
+        if not chooses_own_sampling(model):
+            wanted |= {"temperature": sampling.temperature, "top_p": sampling.top_p, **penalties(sampling)}
+        return wanted
+
+    def without_text(self, finish_reason: str) -> ApiError:
+        if finish_reason == "content_filter":
+            return ApiError(
+                f"{self.label} withheld the answer: its content filter stopped it.",
+                status=502,
+                code=self.content_filter_code,
+            )
+        reason = " The token limit was reached before it began." if finish_reason == "length" else ""
+        return ApiError(f"{self.label} sent an answer without text.{reason}", status=502, code=self.no_text_code)
+
+    # Embeddings
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        with upstream_errors(self, Capability.EMBEDDING):
+            answer = await self.post("/embeddings", self.embedding_body(request))
+            items = sorted(answer["data"], key=lambda item: item["index"])
+            as_base64 = self.tells_encoding_format and request.encoding_format == "base64"
+            vectors: Any = [vector_in(item["embedding"], as_base64) for item in items]
+            usage = read_usage(answer.get("usage"))
+        if len(vectors) != len(request.texts):
+            raise empty_answer(
+                self,
+                Capability.EMBEDDING,
+                f"{self.label} sent {len(vectors)} embeddings for {len(request.texts)} texts.",
+            )
+        return Embeddings(vectors, usage)
+
+    def embedding_body(self, request: EmbeddingRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": request.model, "input": list(request.texts)}
+        if request.dimensions:
+            body["dimensions"] = request.dimensions
+        if self.tells_encoding_format:
+            body["encoding_format"] = request.encoding_format
+        if self.tells_user and request.user:
+            body["user"] = request.user
+        return body
+
+    # Images
+
+    async def generate_images(self, request: ImageRequest) -> Images:
+        with upstream_errors(self, Capability.IMAGE):
+            answer = await self.post(*self.image_call(request))
+            images = [
+                GeneratedImage(
+                    url=item.get("url"),
+                    base64=item.get("b64_json"),
+                    revised_prompt=item.get("revised_prompt"),
+                    mime_type=item.get("media_type"),
+                )
+                for item in answer["data"]
+                if item.get("url") or item.get("b64_json")
+            ]
+            usage = read_usage(answer.get("usage"))
+        if not images:
+            raise empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.")
+        return Images(images, usage)
+
+    def image_call(self, request: ImageRequest) -> tuple[str, dict[str, Any]]:
+        return "/images/generations", image_body(request)
+
+    async def list_models(self) -> list[str]:
+        with upstream_errors(self, Capability.COMPLETION):
+            response = await self.client.get("/models", cast_to=httpx2.Response)
+            return sorted(str(model["id"]) for model in orjson.loads(response.content)["data"])
+
+
+class Azure(OpenAI):
+    """A deployment of Azure OpenAI: the `model` is the deployment's name.
+
+    Source: https://learn.microsoft.com/azure/ai-services/openai/reference
+    """
+
+    slug = "azure"
+    label = "Azure"
+    default_base_url = ""
+    default_models: ClassVar[dict[Capability, str]] = {}
+    no_text_code = "invalid_response_structure_azure_logic"
+    content_filter_code = "content_filter_logic"
+    tells_encoding_format = False
+    api_version = "2025-01-01-preview"
+    image_api_version = "2025-04-01-preview"
+
+    def make_client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncAzureOpenAI(
+            api_key=self.settings.api_key,
+            azure_endpoint=self.settings.base_url,
+            api_version=self.settings.api_version or self.api_version,
+            http_client=self.http_client,
+            max_retries=0,
+        )
+
+    async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
+        if path == "/images/generations":
+            query["api-version"] = self.settings.image_api_version or self.image_api_version
+        if body["model"].strip(".") == "" or "/" in body["model"]:
+            raise ApiError("This is not the name of an Azure deployment.", status=400, code="rest_aipkit_invalid_param")
+        return await super().post(path, body, **query)
+
+    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
+        # A deployment's name does not tell its model, and some models refuse these: send only what was chosen.
+        wanted = super().sampling(model, sampling)
+        defaults = {"temperature", "top_p"} - sampling.chosen
+        return {name: value for name, value in wanted.items() if name not in defaults}
+
+
+class OpenRouter(OpenAI):
+    """Source: https://openrouter.ai/docs/api-reference"""
+
+    slug = "openrouter"
+    label = "OpenRouter"
+    default_base_url = "https://openrouter.ai/api/v1"
+    default_models: ClassVar[dict[Capability, str]] = {
+        Capability.COMPLETION: "openai/gpt-5.6-luna",
+        Capability.IMAGE: "google/gemini-3.1-flash-image",
+    }
+    max_tokens_name = "max_tokens"
+    no_text_code = "invalid_response_structure_openrouter_logic"
+    content_filter_code = "content_filter_logic"
+    tells_user = False
+
+    def headers(self) -> Mapping[str, str]:
+        return {"HTTP-Referer": self.settings.site_url, "X-OpenRouter-Title": "puffer"}
+
+    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
+        # It leaves out itself what a model does not take.
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self.max_tokens_name: sampling.max_tokens,
+            "top_k": sampling.top_k,
+            "frequency_penalty": sampling.frequency_penalty,
+            "presence_penalty": sampling.presence_penalty,
+            "logprobs": True if sampling.top_logprobs else None,
+            "top_logprobs": sampling.top_logprobs,
+            "stop": list(sampling.stop) or None,
+            "reasoning": {"effort": sampling.reasoning_effort} if sampling.reasoning_effort else None,
+        }
+
+    def image_call(self, request: ImageRequest) -> tuple[str, dict[str, Any]]:
+        names = ["model", "prompt", "n", "size", "quality", "aspect_ratio", "resolution"]
+        names += ["output_format", "output_compression", "background", "seed"]
+        body = {name: getattr(request, name) for name in names}
+        return "/images", {name: value for name, value in body.items() if value is not None}
+
+
+class DeepSeek(OpenAI):
+    """Source: https://api-docs.deepseek.com/api/create-chat-completion"""
+
+    slug = "deepseek"
+    label = "DeepSeek"
+    capabilities = frozenset({Capability.COMPLETION})
+    default_base_url = "https://api.deepseek.com/v1"
+    default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "deepseek-v4-flash"}
+    max_tokens_name = "max_tokens"
+    no_text_code = "empty_response_chatcompletion"
+
+    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
+        thinks = sampling.reasoning_effort not in (None, "none")
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self.max_tokens_name: sampling.max_tokens,
+            "stop": list(sampling.stop) or None,
+            # On by default there, which would spend the caller's tokens on what nobody sees.
+            "thinking": sampling.thinking or {"type": "enabled" if thinks else "disabled"},
+        }
+
+
+class XAI(OpenAI):
+    """Its reasoning models refuse penalties and stop words, and the rest are few: none are sent.
+
+    Source: https://docs.x.ai/docs/api-reference
+    """
+
+    slug = "xai"
+    label = "xAI"
+    capabilities = frozenset({Capability.COMPLETION})
+    default_base_url = "https://api.x.ai/v1"
+    default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "grok-4.3"}
+    no_text_code = "invalid_response_structure_xai"
+
+    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self.max_tokens_name: sampling.max_tokens,
+        }
+
+
+class Ollama(OpenAI):
+    """Source: https://github.com/ollama/ollama/blob/main/docs/openai.md"""
+
+    slug = "ollama"
+    label = "Ollama"
+    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING})
+    needs_api_key = False
+    default_base_url = "http://127.0.0.1:11434"
+    default_models: ClassVar[dict[Capability, str]] = {}
+    max_tokens_name = "max_tokens"
+    no_text_code = "invalid_response_structure_ollama"
+    tells_encoding_format = False
+    tells_user = False
+
+    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self.max_tokens_name: sampling.max_tokens,
+            "stop": list(sampling.stop) or None,
+            **penalties(sampling),
+        }
+
+
+class Local(Ollama):
+    """The bundled models, in a process of their own: see providers/local_model.py."""
+
+    slug = "local"
+    label = "Local"
+    default_base_url = ""
+    default_models: ClassVar[dict[Capability, str]] = {
+        Capability.COMPLETION: "smollm2",
+        Capability.EMBEDDING: "multilingual-e5-small",
+    }
+    no_text_code = "invalid_response_structure_local"
+
+    def embedding_body(self, request: EmbeddingRequest) -> dict[str, Any]:
+        body = super().embedding_body(request)
+        if request.task_type:
+            body["task_type"] = request.task_type  # the model embeds questions and passages differently
+        return body
+
+
+def with_version(base_url: str) -> str:
+    """With /v1 at its end, unless the URL names a version already."""
+    return base_url if VERSION_SEGMENT.search(base_url) else f"{base_url.rstrip('/')}/v1"
+
+
+def chooses_own_sampling(model: str) -> bool:
+    model = model.lower()
+    found = REASONING_MODEL.search(model)
+    return bool(found) and ("gpt-5" in model or "-chat-" not in model)
+
+
+def reasoning_effort(model: str, effort: str | None) -> str | None:
+    """The effort in words that the model's family takes; None, hence not sent, where it takes none of them.
+
+    Source: https://platform.openai.com/docs/api-reference/chat/create (reasoning_effort)
+    """
+    if not effort or not chooses_own_sampling(model):
+        return None
+    model = model.lower()
+    if effort == "minimal":
+        effort = "low"
+    version = re.search(r"gpt-5\.(\d+)", model)
+    minor = int(version[1]) if version else 0
+    allowed = ["low", "medium", "high"]
+    if "pro" in model:
+        allowed = ["medium", "high", "xhigh"] if minor >= 2 else ["high"]
+    elif "codex" in model:
+        allowed = ["low", "medium", "high", "xhigh"] if minor >= 1 else allowed
+    elif minor >= 1:
+        allowed = ["none", *allowed, "xhigh"] if minor >= 2 else ["none", *allowed]
+    return effort if effort in allowed else None
+
+
+def penalties(sampling: Sampling) -> dict[str, float | None]:
+    """Zero is every provider's default: not sent, for some models refuse even that."""
+    return {
+        "frequency_penalty": sampling.frequency_penalty or None,
+        "presence_penalty": sampling.presence_penalty or None,
+    }
+
+
+def message_text(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, list):  # parts, as some compatible servers send them
+        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    return (content or message.get("refusal") or "").strip()
+
+
+def read_usage(usage: dict[str, Any] | None) -> Usage | None:
+    """Both families of names: prompt_tokens and completion_tokens, input_tokens and output_tokens."""
+    if not usage:
+        return None
+    tokens_in = int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0)
+    tokens_out = int(usage.get("completion_tokens") or usage.get("output_tokens") or 0)
+    return Usage(tokens_in, tokens_out, int(usage.get("total_tokens") or tokens_in + tokens_out))
+
+
+def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | str:
+    """In the form that was asked for, also where a compatible server always sends the other one."""
+    if as_base64 and isinstance(embedding, list):
+        return base64.b64encode(struct.pack(f"<{len(embedding)}f", *embedding)).decode()
+    if not as_base64 and isinstance(embedding, str):
+        raw = base64.b64decode(embedding, validate=True)
+        return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+    if not embedding:
+        raise ValueError("an embedding is empty")
+    return embedding
+
+
+def image_body(request: ImageRequest) -> dict[str, Any]:
+    """Source: https://platform.openai.com/docs/api-reference/images/create"""
+    body: dict[str, Any] = {"model": request.model, "prompt": request.prompt, "n": request.n, "user": END_USER}
+    if "dall-e" in request.model.lower():
+        body |= {
+            "size": request.size,
+            "response_format": request.response_format,
+            "quality": request.quality if request.quality in ("standard", "hd") else None,
+            "style": request.style,
+        }
+    else:  # gpt-image and what follows it: always base64
+        output_format = (
+            "png" if request.background == "transparent" and request.output_format == "jpeg" else request.output_format
+        )
+        body |= {
+            "size": request.size or "1024x1024",
+            "quality": request.quality if request.quality in ("auto", "low", "medium", "high") else None,
+            "output_format": output_format or "png",
+            "background": request.background,
+            "output_compression": request.output_compression if output_format in ("jpeg", "webp") else None,
+        }
+    return {name: value for name, value in body.items() if value is not None}

@@ -1,0 +1,64 @@
+"""The HTTP client that all provider SDKs share: time limits, a cap on answers, no redirects. Knows no vendor."""
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator
+
+import httpx2
+from django.conf import settings
+from openai import DefaultAioHttpClient
+
+_clients: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient]" = weakref.WeakKeyDictionary()
+
+
+class AnswerTooLarge(httpx2.ReadError):
+    pass
+
+
+class CappedStream(httpx2.AsyncByteStream):
+    """An answer's body that fails beyond `limit` bytes instead of filling the memory."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
+        self.stream, self.limit = stream, limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self.stream:
+            size += len(chunk)
+            if size > self.limit:
+                raise AnswerTooLarge(f"the answer is larger than {self.limit} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+async def limit_time(request: httpx2.Request) -> None:
+    """Ours instead of each SDK's own idea: this one to connect, the one for the whole call in calls.py."""
+    request.extensions["timeout"] = {"connect": settings.CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
+
+
+async def cap_answer(response: httpx2.Response) -> None:
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = CappedStream(response.stream, settings.MAX_ANSWER_BYTES)
+
+
+def http_client() -> httpx2.AsyncClient:
+    """The client of the running event loop, made at its first use and closed by close()."""
+    loop = asyncio.get_running_loop()
+    client = _clients.get(loop)
+    if client is None:
+        client = _clients[loop] = DefaultAioHttpClient(
+            follow_redirects=False,
+            # As many connections as calls. Idle ones are given up before the usual server does it (after 5 s).
+            limits=httpx2.Limits(max_connections=0, keepalive_expiry=4),
+            event_hooks={"request": [limit_time], "response": [cap_answer]},
+            headers={"accept-encoding": "gzip, deflate"},
+        )
+    return client
+
+
+async def close() -> None:
+    """Close the client of the running event loop."""
+    if client := _clients.pop(asyncio.get_running_loop(), None):
+        await client.aclose()

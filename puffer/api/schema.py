@@ -1,0 +1,295 @@
+"""A view's declared parameters: WordPress' types, coercions, bounds and error shapes, and the source of the OpenAPI
+document.
+
+A declaration is compiled once, when the view is loaded, into plain functions. The rules are those of WordPress' REST
+layer (rest_validate_value_from_schema and rest_sanitize_value_from_schema), checked against recorded answers.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from puffer.api.errors import InvalidParameters, MissingParameters, Problem
+
+# (value, path such as "messages[0][role]") -> the value in its declared type; raises Problem
+Check = Callable[[Any, str], Any]
+
+NUMERIC = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?\s*\Z")
+SEPARATORS = re.compile(r"[\s,]+")
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def wrong_type(path: str, type_name: str) -> Problem:
+    return Problem("rest_invalid_type", f"{path} is not of type {type_name}.", {"param": path})
+
+
+def listed(words: Iterable[str]) -> str:
+    """a; a and b; a, b, and c"""
+    *others, last = words
+    if not others:
+        return last
+    return f"{', '.join(others)}{',' if len(others) > 1 else ''} and {last}"
+
+
+class Parameter:
+    """One declared parameter, or an item or property of one. `description` is for the OpenAPI document."""
+
+    type_name: str
+
+    def __init__(self, *, required: bool = False, default: Any = None, description: str = "") -> None:
+        self.required = required
+        self.default = default
+        self.description = description
+
+    def check(self) -> Check:
+        raise NotImplementedError
+
+    def json_schema(self) -> dict[str, Any]:
+        """The declaration as JSON Schema, which is also how WordPress describes it."""
+        schema: dict[str, Any] = {"type": self.type_name}
+        if self.description:
+            schema["description"] = self.description
+        if self.default is not None:
+            schema["default"] = self.default
+        return schema
+
+
+class String(Parameter):
+    type_name = "string"
+
+    def __init__(self, *, enum: Iterable[str] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.enum = list(enum) if enum else None
+
+    def check(self) -> Check:
+        allowed = frozenset(self.enum or ())
+        if not self.enum:
+            refusal = ""
+        elif len(self.enum) == 1:
+            refusal = f"is not {self.enum[0]}."
+        else:
+            refusal = f"is not one of {listed(self.enum)}."
+
+        def check(value: Any, path: str) -> str:
+            if not isinstance(value, str):
+                raise wrong_type(path, "string")
+            if allowed and value not in allowed:
+                raise Problem("rest_not_in_enum", f"{path} {refusal}")
+            return value
+
+        return check
+
+    def json_schema(self) -> dict[str, Any]:
+        return super().json_schema() | ({"enum": self.enum} if self.enum else {})
+
+
+class Integer(Parameter):
+    """Also "5", 5.0 and "5.0". Handlers get an int."""
+
+    type_name = "integer"
+
+    def __init__(self, *, minimum: int | None = None, maximum: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.minimum, self.maximum = minimum, maximum
+
+    def check(self) -> Check:
+        low = float("-inf") if self.minimum is None else self.minimum
+        high = float("inf") if self.maximum is None else self.maximum
+        if self.maximum is None:
+            refusal = f"must be greater than or equal to {self.minimum}"
+        elif self.minimum is None:
+            refusal = f"must be less than or equal to {self.maximum}"
+        else:
+            refusal = f"must be between {self.minimum} (inclusive) and {self.maximum} (inclusive)"
+
+        def check(value: Any, path: str) -> int:
+            number = whole_number(value)
+            if number is None:
+                raise wrong_type(path, "integer")
+            if not low <= number <= high:
+                raise Problem("rest_out_of_bounds", f"{path} {refusal}")
+            return number
+
+        return check
+
+    def json_schema(self) -> dict[str, Any]:
+        bounds = {"minimum": self.minimum, "maximum": self.maximum}
+        return super().json_schema() | {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def whole_number(value: Any) -> int | None:
+    """The int that PHP sees in a number or a numeric string without a fraction, else None."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if len(value) > 400 or not NUMERIC.match(value):
+            return None
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return None
+
+
+class Boolean(Parameter):
+    """Also 0, 1, and "0", "1", "true", "false" in any letter case."""
+
+    type_name = "boolean"
+
+    def check(self) -> Check:
+        def check(value: Any, path: str) -> bool:
+            if isinstance(value, bool):
+                return value
+            known = BOOLEANS.get(value.lower() if isinstance(value, str) else str(value))
+            if known is None:
+                raise wrong_type(path, "boolean")
+            return known
+
+        return check
+
+
+class Array(Parameter):
+    """A list. A scalar counts too and is split at commas and blanks, as forms and queries need it."""
+
+    type_name = "array"
+
+    def __init__(self, items: Parameter, **options: Any) -> None:
+        super().__init__(**options)
+        self.items = items
+
+    def check(self) -> Check:
+        check_item = self.items.check()
+
+        def check(value: Any, path: str) -> list[Any]:
+            if isinstance(value, (str, int, float)):
+                value = [part for part in SEPARATORS.split(_as_text(value)) if part]
+            elif isinstance(value, dict) and all(key.isdigit() for key in value):
+                value = list(value.values())
+            if not isinstance(value, list):
+                raise wrong_type(path, "array")
+            return [check_item(item, f"{path}[{index}]") for index, item in enumerate(value)]
+
+        return check
+
+    def json_schema(self) -> dict[str, Any]:
+        return super().json_schema() | {"items": self.items.json_schema()}
+
+
+def _as_text(value: str | float) -> str:
+    """A scalar as PHP writes it: true is "1", false is ""."""
+    if isinstance(value, bool):
+        return "1" if value else ""
+    return str(value)
+
+
+class Object(Parameter):
+    """A JSON object, with other properties kept. A list counts too (both are arrays in PHP), and so does ""."""
+
+    type_name = "object"
+
+    def __init__(self, properties: dict[str, Parameter] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.properties = properties or {}
+
+    def check(self) -> Check:
+        required = [name for name, declared in self.properties.items() if declared.required]
+        checks = {name: declared.check() for name, declared in self.properties.items()}
+
+        def check(value: Any, path: str) -> dict[str, Any]:
+            if value == "":
+                value = {}
+            elif isinstance(value, list):
+                value = {str(index): item for index, item in enumerate(value)}
+            if not isinstance(value, dict):
+                raise wrong_type(path, "object")
+            for name in required:
+                if name not in value:
+                    raise Problem("rest_property_required", f"{name} is a required property of {path}.")
+            return {
+                name: checks[name](item, f"{path}[{name}]") if name in checks else item for name, item in value.items()
+            }
+
+        return check
+
+    def json_schema(self) -> dict[str, Any]:
+        schema = super().json_schema()
+        if self.properties:
+            schema["properties"] = {name: declared.json_schema() for name, declared in self.properties.items()}
+            if required := [name for name, declared in self.properties.items() if declared.required]:
+                schema["required"] = required
+        return schema
+
+
+class StringOrArray(Parameter):
+    """A string stays whole; anything else follows the rules of Array."""
+
+    type_name = "string,array"
+
+    def __init__(self, items: Parameter, **options: Any) -> None:
+        super().__init__(**options)
+        self.array = Array(items)
+
+    def check(self) -> Check:
+        check_array = self.array.check()
+
+        def check(value: Any, path: str) -> Any:
+            if isinstance(value, str):
+                return value
+            if (isinstance(value, dict) and not all(key.isdigit() for key in value)) or value is None:
+                raise wrong_type(path, self.type_name)
+            return check_array(value, path)
+
+        return check
+
+    def json_schema(self) -> dict[str, Any]:
+        return super().json_schema() | {"type": ["string", "array"], "items": self.array.items.json_schema()}
+
+
+class Lenient(Parameter):
+    """A parameter that brings its own sanitiser: `sanitise(value)` is what the handler gets, and nothing is refused."""
+
+    def __init__(self, declared: Parameter, sanitise: Callable[[Any], Any]) -> None:
+        super().__init__(required=declared.required, default=declared.default, description=declared.description)
+        self.declared = declared
+        self.sanitise = sanitise
+
+    def check(self) -> Check:
+        return lambda value, path: self.sanitise(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        return self.declared.json_schema()
+
+
+class Parameters:
+    """The parameters of a view, in the order in which missing ones are reported."""
+
+    def __init__(self, **declared: Parameter) -> None:
+        self.declared = declared
+        self.required = [name for name, parameter in declared.items() if parameter.required]
+        self.checks = {name: parameter.check() for name, parameter in declared.items()}
+        self.defaults = {name: parameter.default for name, parameter in declared.items()}
+
+    def validate(self, sent: dict[str, Any]) -> dict[str, Any]:
+        """Every declared parameter by name, in its type, absent ones as their default; unknown ones are dropped.
+
+        Raises MissingParameters (alone), else InvalidParameters with every offending parameter.
+        """
+        if missing := [name for name in self.required if sent.get(name) is None]:
+            raise MissingParameters(missing)
+        values = dict(self.defaults)
+        problems: dict[str, Problem] = {}
+        for name, value in sent.items():
+            if check := self.checks.get(name):
+                try:
+                    values[name] = check(value, name)
+                except Problem as problem:
+                    problems[name] = problem
+        if problems:
+            raise InvalidParameters(problems)
+        return values
+
+    def describe(self) -> dict[str, Any]:
+        """The `args` of WordPress' route description."""
+        return {
+            name: parameter.json_schema() | {"required": parameter.required}
+            for name, parameter in self.declared.items()
+        }

@@ -1,0 +1,52 @@
+"""The ASGI application: the API on its short path, everything else on Django's."""
+
+import os
+from urllib.parse import parse_qs
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "puffer.settings")
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.utils.module_loading import import_string
+
+django_application = get_asgi_application()
+
+from puffer.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
+
+api_handler = ApiHandler()
+API_ROOT = "/wp-json"
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    elif scope["type"] == "http" and (path := api_path(scope)):
+        # WordPress matches routes in any letter case and with or without a slash at the end.
+        path = path.rstrip("/").lower() or API_ROOT
+        await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+    elif scope["type"] == "http":
+        await django_application(dict(scope), receive, send)  # type: ignore[arg-type]
+
+
+def api_path(scope: Scope) -> str | None:
+    """The path below /wp-json/ that is asked for, also when it is spelled `/?rest_route=/aipkit/v1/logs`."""
+    path = scope["path"]
+    if path[: len(API_ROOT)].lower() == API_ROOT and path[len(API_ROOT) : len(API_ROOT) + 1] in ("", "/"):
+        return path
+    if path in ("/", "/index.php") and b"rest_route=" in scope["query_string"]:
+        routes = parse_qs(scope["query_string"].decode("latin-1")).get("rest_route")
+        return f"{API_ROOT}/{routes[-1].lstrip('/')}" if routes else None
+    return None
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """What must end in order when the server stops is named in settings.AT_SHUTDOWN."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            for path in settings.AT_SHUTDOWN:
+                await import_string(path)()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,17 @@
+"""Where a request comes from, as far as it can be believed."""
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def client_ip(request: HttpRequest) -> str:
+    """The address of the client, or "" if unknown.
+
+    X-Forwarded-For is read from its right end, only as far as TRUSTED_PROXY_COUNT of our own proxies have written it:
+    what stands further left was sent by the client and proves nothing.
+    """
+    hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
+    trusted = settings.TRUSTED_PROXY_COUNT
+    if trusted and hops:
+        return hops[-min(trusted, len(hops))][:45]
+    return request.META.get("REMOTE_ADDR") or ""

@@ -1,0 +1,59 @@
+"""Secrets at rest: a text field whose column holds a Fernet token, and the keys that open it."""
+
+import base64
+from functools import lru_cache
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+from django.db import models
+
+
+@lru_cache(maxsize=4)
+def _fernet(keys: tuple[str, ...], secret_key: str) -> MultiFernet:
+    if not keys:
+        derived = HKDF(SHA256(), length=32, salt=None, info=b"puffer secrets at rest").derive(secret_key.encode())
+        keys = (base64.urlsafe_b64encode(derived).decode(),)
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def fernet() -> MultiFernet:
+    """Encrypts with the newest of PUFFER_ENCRYPTION_KEYS, decrypts with any; without one, SECRET_KEY gives the key."""
+    return _fernet(tuple(settings.PUFFER_ENCRYPTION_KEYS), settings.SECRET_KEY)
+
+
+class UnreadableSecret(str):
+    """For a secret that none of our keys opens: empty, hence not configured, and saved again as it was."""
+
+    token: str
+
+    @classmethod
+    def of(cls, token: str) -> "UnreadableSecret":
+        secret = cls()
+        secret.token = token
+        return secret
+
+
+class EncryptedTextField(models.TextField):
+    """Text that is plain in Python and a Fernet token in the database. It can't be searched."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        if isinstance(value, UnreadableSecret):
+            return value.token
+        value = super().get_prep_value(value)
+        return fernet().encrypt(value.encode()).decode() if value else value
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
+        if not value:
+            return value
+        try:
+            return fernet().decrypt(value.encode()).decode()
+        except InvalidToken:
+            return UnreadableSecret.of(value)
+
+
+def rotated(token: str) -> str:
+    """The same secret under the newest key. Raises InvalidToken if no key opens it."""
+    return fernet().rotate(token.encode()).decode()

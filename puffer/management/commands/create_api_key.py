@@ -1,0 +1,43 @@
+import json
+from argparse import ArgumentParser
+from datetime import date
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from puffer.models import ApiKey, Scope
+
+
+class Command(BaseCommand):
+    help = "Create an API key and print it, this once, on the last line."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="whose key it is, or what for")
+        parser.add_argument(
+            "--scope", action="append", choices=Scope.values, default=[], help="what it may do (default: everything)"
+        )
+        parser.add_argument("--bot", action="append", type=int, default=[], help="the only chatbots it may use, by id")
+        parser.add_argument("--expires", type=date.fromisoformat, help="the last day on which it works, YYYY-MM-DD")
+        parser.add_argument("--json", action="store_true", help="print a JSON object instead")
+
+    @transaction.atomic
+    def handle(self, *, name: str, scope: list[str], bot: list[int], expires: date | None, **options: Any) -> None:
+        key = ApiKey(name=name, scopes=scope or list(Scope.values), expires_on=expires)
+        try:
+            key.full_clean(exclude=["digest"])
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        secret = key.issue()
+        chatbots = key.chatbots.model._default_manager.filter(pk__in=bot)
+        if unknown := set(bot) - {chatbot.pk for chatbot in chatbots}:
+            raise CommandError(f"There is no chatbot {', '.join(map(str, sorted(unknown)))}.")
+        key.chatbots.set(chatbots)
+        if options["json"]:
+            self.stdout.write(
+                json.dumps({"id": key.pk, "name": name, "scopes": key.scopes, "bots": bot, "key": secret})
+            )
+            return
+        self.stderr.write(f"The API key {name!r}. It is not kept: store it now.")
+        self.stdout.write(secret)

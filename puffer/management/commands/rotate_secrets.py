@@ -1,0 +1,37 @@
+from typing import Any
+
+from cryptography.fernet import InvalidToken
+from django.apps import apps
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, transaction
+
+from puffer.encryption import EncryptedTextField, rotated
+from puffer.fresh import announce_change
+
+
+class Command(BaseCommand):
+    help = "Encrypt every saved secret anew with the newest of PUFFER_ENCRYPTION_KEYS. Older keys can go afterwards."
+
+    def handle(self, **options: Any) -> None:
+        done = unreadable = 0
+        with transaction.atomic(), connection.cursor() as cursor:
+            for model in apps.get_models():
+                for field in model._meta.local_fields:
+                    if not isinstance(field, EncryptedTextField):
+                        continue
+                    # The columns themselves, for in Python the field only ever shows what is decrypted.
+                    quote = connection.ops.quote_name
+                    table, column, key = quote(model._meta.db_table), quote(field.column), quote(model._meta.pk.column)
+                    cursor.execute(f"SELECT {key}, {column} FROM {table} WHERE {column} <> ''")  # noqa: S608
+                    for pk, token in cursor.fetchall():
+                        try:
+                            fresh = rotated(token)
+                        except InvalidToken:
+                            unreadable += 1
+                            continue
+                        cursor.execute(f"UPDATE {table} SET {column} = %s WHERE {key} = %s", [fresh, pk])  # noqa: S608
+                        done += 1
+            announce_change()
+        self.stdout.write(self.style.SUCCESS(f"{done} secrets are encrypted with the newest key."))
+        if unreadable:
+            raise CommandError(f"{unreadable} secrets could not be opened by any key and were left as they are.")

@@ -1,0 +1,34 @@
+import contextlib
+from argparse import ArgumentParser
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.utils.module_loading import import_string
+
+
+class Command(BaseCommand):
+    help = "Serve puffer: API, admin and static files. On SIGTERM running requests are finished first."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+        parser.add_argument("--port", type=int, default=8000, help="the port to listen on (default: 8000)")
+        parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
+
+    def handle(self, *, host: str, port: int, workers: int, **options: Any) -> None:
+        with contextlib.ExitStack() as beside:
+            for path in settings.RUN_BESIDE_SERVER:
+                beside.enter_context(import_string(path)())
+            uvicorn.run(
+                "puffer.asgi:application",
+                host=host,
+                port=port,
+                workers=workers,
+                log_config=None,  # Django's LOGGING holds for its loggers too
+                access_log=False,  # puffer writes its own lines, which never hold a query string
+                server_header=False,
+                proxy_headers=False,  # client_ip() reads them, as far as TRUSTED_PROXY_COUNT allows
+                timeout_keep_alive=75,  # longer than a proxy in front keeps idle connections, lest it meet a closed one
+                timeout_graceful_shutdown=max(settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT),
+            )

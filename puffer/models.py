@@ -1,0 +1,110 @@
+"""API keys. Nothing else belongs to everybody."""
+
+import hashlib
+import secrets
+import zlib
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+
+from puffer.fresh import announce_change
+
+KEY_PREFIX = "puf_"
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+RANDOM_LENGTH = 43  # 62 ** 43 is just over 2 ** 256
+CHECKSUM_LENGTH = 6  # 62 ** 6 is over 2 ** 32
+
+
+class Scope(models.TextChoices):
+    GENERATE = "generate", "generate text"
+    IMAGES = "images", "generate images"
+    EMBEDDINGS = "embeddings", "embed"
+    CHAT = "chat", "talk to chatbots"
+    LOGS = "logs", "read conversations"
+    VECTORS = "vectors", "upsert vectors"
+
+
+def _checksum(text: str) -> str:
+    number, digits = zlib.crc32(text.encode()), ""
+    for _ in range(CHECKSUM_LENGTH):
+        number, digit = divmod(number, len(ALPHABET))
+        digits = ALPHABET[digit] + digits
+    return digits
+
+
+def new_key() -> str:
+    """A 256-bit random key with its checksum: puf_ and 49 letters and digits."""
+    random = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
+    return KEY_PREFIX + random + _checksum(random)
+
+
+def is_well_formed(key: str) -> bool:
+    """Whether it can be one of our keys at all: a mistyped one is told apart without a query."""
+    random, checksum = key[len(KEY_PREFIX) : -CHECKSUM_LENGTH], key[-CHECKSUM_LENGTH:]
+    return key.startswith(KEY_PREFIX) and len(random) == RANDOM_LENGTH and _checksum(random) == checksum
+
+
+def digest(key: str) -> str:
+    """SHA-256 in hex. A slow hash would add nothing to 256 random bits but a way to keep the server busy."""
+    return hashlib.sha256(key.encode(errors="replace")).hexdigest()
+
+
+def validate_scopes(scopes: Any) -> None:
+    if not isinstance(scopes, list) or not scopes or not set(scopes) <= set(Scope.values):
+        raise ValidationError(f"Choose at least one of {', '.join(Scope.values)}.")
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def active(self) -> "ApiKeyQuerySet":
+        return self.filter(revoked_at=None).exclude(expires_on__lt=timezone.localdate())
+
+
+class ApiKey(models.Model):
+    name = models.CharField(max_length=100, unique=True, help_text="Whose key it is, or what for.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    ending = models.CharField(max_length=4, editable=False, help_text="Its last characters, to tell keys apart.")
+    scopes = models.JSONField(default=list, validators=[validate_scopes], help_text="What the key may do.")
+    chatbots = models.ManyToManyField(
+        "chatbots.Chatbot", blank=True, help_text="The only chatbots it may use. None chosen: all of them."
+    )
+    expires_on = models.DateField(null=True, blank=True, help_text="The last day on which it works. Empty: no end.")
+    last_used_on = models.DateField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **options: Any) -> None:
+        super().save(*args, **options)
+        announce_change()
+
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(*args, **options)
+        announce_change()
+        return deleted
+
+    def issue(self) -> str:
+        """Save with a new key and return the key. It is not kept: this is the only time it can be seen."""
+        key = new_key()
+        self.digest, self.ending = digest(key), key[-4:]
+        self.save()
+        return key
+
+    def revoke(self) -> None:
+        """End it for good, in every worker process."""
+        if self.revoked_at is None:
+            self.revoked_at = timezone.now()
+            self.save(update_fields=["revoked_at"])
+
+    @property
+    def is_active(self) -> bool:
+        return self.revoked_at is None and (self.expires_on is None or self.expires_on >= timezone.localdate())

@@ -1,0 +1,217 @@
+"""All settings, read from the environment and from `.env`. README.md has the table of variables."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+
+from puffer.first_start import ENV_FILE
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"  # what puffer writes: the SQLite database, stored images
+VAR_DIR.mkdir(exist_ok=True)
+
+env = environ.Env()
+if ENV_FILE.exists():
+    env.read_env(ENV_FILE)
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="insecure-and-for-debugging-only" if DEBUG else environ.Env.NOTSET)
+PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", *filter(None, [urlsplit(PUBLIC_URL).hostname])]
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
+
+# The API and who may call it
+
+PUFFER_API_ENABLED = env.bool("PUFFER_API_ENABLED", default=True)
+PUFFER_API_KEY = env.str("PUFFER_API_KEY", default="")
+PUFFER_API_KEY_IN_QUERY = env.bool("PUFFER_API_KEY_IN_QUERY", default=True)
+PUFFER_ENCRYPTION_KEYS = env.list("PUFFER_ENCRYPTION_KEYS", default=[])
+MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", default=10 * 1024 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
+
+# Providers: credentials in the environment count where the admin has nothing saved
+
+PROVIDER_ENVIRONMENT = {
+    "openai": {"api_key": env.str("OPENAI_API_KEY", ""), "base_url": env.str("OPENAI_BASE_URL", "")},
+    "azure": {
+        "api_key": env.str("AZURE_OPENAI_API_KEY", ""),
+        "base_url": env.str("AZURE_OPENAI_ENDPOINT", ""),
+        "api_version": env.str("AZURE_OPENAI_API_VERSION", ""),
+    },
+    "google": {
+        "api_key": env.str("GOOGLE_API_KEY", "") or env.str("GEMINI_API_KEY", ""),
+        "base_url": env.str("GOOGLE_BASE_URL", ""),
+    },
+    "openrouter": {"api_key": env.str("OPENROUTER_API_KEY", ""), "base_url": env.str("OPENROUTER_BASE_URL", "")},
+    "claude": {"api_key": env.str("ANTHROPIC_API_KEY", ""), "base_url": env.str("ANTHROPIC_BASE_URL", "")},
+    "deepseek": {"api_key": env.str("DEEPSEEK_API_KEY", ""), "base_url": env.str("DEEPSEEK_BASE_URL", "")},
+    "xai": {"api_key": env.str("XAI_API_KEY", ""), "base_url": env.str("XAI_BASE_URL", "")},
+    "ollama": {"base_url": env.str("OLLAMA_BASE_URL", "")},
+    "local": {"base_url": env.str("LOCAL_MODEL_URL", "")},  # set by `serve` when it starts the bundled model
+}
+PRIVATE_HOST_ALLOWLIST = env.list("PRIVATE_HOST_ALLOWLIST", default=[])
+CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=5)  # seconds, as the next two
+COMPLETION_TIMEOUT = env.float("COMPLETION_TIMEOUT", default=60)  # embeddings too
+IMAGE_TIMEOUT = env.float("IMAGE_TIMEOUT", default=180)
+MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", default=25 * 1024 * 1024)
+# What a call gets for each sampling parameter that neither the caller nor the bot names.
+AI_PARAMETERS = env.json(
+    "AI_PARAMETERS", default={"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
+)
+
+LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
+RUN_BESIDE_SERVER = ["providers.local_process.running_if_installed"] if LOCAL_MODEL else []
+AT_SHUTDOWN = ["logs.usage.flush", "providers.registry.close_clients"]
+
+# Django
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "corsheaders",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "puffer",
+    "logs",
+    "providers",
+    "chatbots",
+]
+
+# For the admin and the other pages. The API has a shorter path of its own: puffer/handler.py.
+MIDDLEWARE = [
+    "puffer.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "puffer.urls"
+ASGI_APPLICATION = "puffer.asgi.application"
+APPEND_SLASH = True
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'puffer.sqlite3'}")}
+DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",  # a writer waits for its turn instead of failing when it turns out to write
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # only for a web server in front that serves them itself
+WHITENOISE_USE_FINDERS = True  # static files are served from where they lie: no collectstatic before the first start
+MEDIA_URL = "/media/"
+MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(VAR_DIR / "media"))
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+HTTPS = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a trusted proxy's word every request looks like http
+if TRUSTED_PROXY_COUNT:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# HSTS for sub-domains and the preload list are the domain owner's to decide, not this server's.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["puffer.api.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["puffer.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "EXCEPTION_HANDLER": "puffer.api.errors.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "puffer.api.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "puffer",
+    "DESCRIPTION": "Text, images, embeddings and chatbots of many providers through one key.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/wp-json/aipkit/v1",
+}
+
+# Any site may read an answer, as in WordPress, for what protects the API is the key. No cookie takes part.
+CORS_URLS_REGEX = r"^/wp-json/"
+CORS_ALLOW_ALL_ORIGINS = True
+CORS_EXPOSE_HEADERS = ["X-WP-Total", "X-WP-TotalPages", "Link", "X-Request-ID"]
+CORS_ALLOW_METHODS = ["OPTIONS", "GET", "POST", "PUT", "PATCH", "DELETE"]
+CORS_ALLOW_HEADERS = [
+    "authorization",
+    "x-wp-nonce",
+    "content-disposition",
+    "content-md5",
+    "content-type",
+    "x-request-id",
+]
+
+UNFOLD = {
+    "SITE_TITLE": "puffer",
+    "SITE_HEADER": "puffer",
+    "SITE_SYMBOL": "forum",
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "puffer.json_logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"level": LOG_LEVEL},
+        # They write URLs and bodies of provider calls at INFO and DEBUG: prompts and, in old URLs, keys.
+        **{name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "openai", "anthropic", "google_genai")},
+        "uvicorn.access": {"level": "CRITICAL"},  # its lines hold the query string, where a key may be
+    },
+}

@@ -1,0 +1,28 @@
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from providers.stored_images import stored_image
+from puffer.api.routes import NamespaceView
+from puffer.api.views import NoRouteView
+from puffer.health import live, ready
+
+api = [
+    path("", include("providers.urls")),
+    path("", include("chatbots.urls")),
+    path("", include("logs.urls")),
+]
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("health/live", live),
+    path("health/ready", ready),
+    path("media/images/<str:name>", stored_image),
+    path("wp-json/aipkit/v1", NamespaceView.as_view()),
+    path("wp-json/aipkit/v1/", include(api)),
+    re_path(r"^wp-json(?:/.*)?$", NoRouteView.as_view()),
+]

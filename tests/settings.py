@@ -1,0 +1,19 @@
+"""puffer's settings with nothing of the developer's own environment: no key, no proxy, no .env."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["PUFFER_ENV_FILE"] = "/nonexistent"
+for name in list(os.environ):
+    if name.endswith(("_API_KEY", "_BASE_URL", "_ENDPOINT")) or name in ("PUBLIC_URL", "ALLOWED_HOSTS", "DEBUG"):
+        del os.environ[name]
+os.environ["SECRET_KEY"] = "only-for-tests"
+
+from puffer.settings import *  # noqa: E402, F403
+
+VAR_DIR = Path(tempfile.mkdtemp(prefix="puffer-tests-"))
+MEDIA_ROOT = str(VAR_DIR / "media")
+RUN_BESIDE_SERVER = []
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+LOGGING_CONFIG = None  # pytest's caplog sees the records
