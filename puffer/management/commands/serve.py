@@ -1,10 +1,11 @@
 import contextlib
+import socket
 from argparse import ArgumentParser
 from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
 
@@ -17,6 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
 
     def handle(self, *, host: str, port: int, workers: int, **options: Any) -> None:
+        refuse_taken_port(host, port)
         with contextlib.ExitStack() as beside:
             for path in settings.RUN_BESIDE_SERVER:
                 beside.enter_context(import_string(path)())
@@ -32,3 +34,12 @@ class Command(BaseCommand):
                 timeout_keep_alive=75,  # longer than a proxy in front keeps idle connections, lest it meet a closed one
                 timeout_graceful_shutdown=max(settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT),
             )
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Say so now, in words, instead of after everything else has started."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise CommandError(f"Cannot listen on {host}:{port} ({error.strerror}). Choose another port.") from None

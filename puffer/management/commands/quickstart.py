@@ -1,0 +1,63 @@
+import io
+import json
+import secrets
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+from puffer.models import ApiKey, Scope
+
+ADMIN = "admin"
+KEY_NAME = "quickstart"
+
+
+class Command(BaseCommand):
+    help = "From nothing to a chatbot that answers: database, admin account, API key, demo chatbot, server."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=8000, help="the port to serve on (default: 8000)")
+        parser.add_argument("--no-serve", action="store_true", help="prepare everything, but start no server")
+
+    def handle(self, *, port: int, no_serve: bool, **options: Any) -> None:
+        call_command("migrate", verbosity=0)
+        password = self.create_admin()
+        key = self.create_key()
+        bot_id = self.create_bot()
+        site = f"http://127.0.0.1:{port}"
+        self.stdout.write(self.style.SUCCESS("\npuffer is ready.\n"))
+        self.stdout.write(f"Admin     {site}/admin/   user {ADMIN}, password {password or '(as shown at the first start)'}")
+        self.stdout.write(f"API       {site}/wp-json/aipkit/v1   described at {site}/api/docs/")
+        self.stdout.write(f"API key   {key or '(as shown at the first start; `manage.py create_api_key NAME` makes another)'}")
+        if key or password:
+            self.stdout.write("Password and key are shown this once: keep them.")
+        self.stdout.write(
+            f"\nTalk to the demo chatbot:\n\n"
+            f"curl {site}/wp-json/aipkit/v1/chat/{bot_id}/message \\\n"
+            f"  -H 'Authorization: Bearer {key or 'YOUR_KEY'}' -H 'Content-Type: application/json' \\\n"
+            f'  -d \'{{"messages": [{{"role": "user", "content": "What is puffer?"}}]}}\'\n'
+        )
+        if not no_serve:
+            call_command("serve", port=port)
+
+    def create_admin(self) -> str | None:
+        """The password of a new account; None if there is a superuser already."""
+        users = get_user_model()._default_manager
+        if users.filter(is_superuser=True).exists():
+            return None
+        password = secrets.token_urlsafe(12)
+        users.create_superuser(username=ADMIN, password=password)  # type: ignore[attr-defined]
+        return password
+
+    def create_key(self) -> str | None:
+        """A new key; None if the one of an earlier start still stands."""
+        if ApiKey.objects.filter(name=KEY_NAME).exists():
+            return None
+        return ApiKey(name=KEY_NAME, scopes=list(Scope.values)).issue()
+
+    def create_bot(self) -> int:
+        answer = io.StringIO()
+        call_command("create_demo_bot", json=True, stdout=answer)
+        return json.loads(answer.getvalue())[0]

@@ -1,0 +1,36 @@
+"""The shape of the code: imports go one way, and providers' SDKs stay in their adapters."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]  # each imports only those to its left
+NAME_EVERY_APP = {"puffer/settings.py", "puffer/urls.py"}
+SDKS = {"openai", "anthropic", "google"}
+KNOW_SDKS = ("providers/adapters/", "providers/upstream_errors.py", "providers/http_client.py")
+
+FILES = [path.relative_to(ROOT).as_posix() for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+
+
+def imported_packages(file: str) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file not in NAME_EVERY_APP])
+def test_imports_go_one_way(file):
+    layer = file.partition("/")[0]
+    above = set(LAYERS[LAYERS.index(layer) + 1 :])
+    assert not imported_packages(file) & above
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(KNOW_SDKS)])
+def test_sdks_stay_in_their_adapters(file):
+    assert not imported_packages(file) & SDKS
