@@ -1,6 +1,7 @@
 """The ASGI application: the API on its short path, everything else on Django's."""
 
 import os
+import warnings
 from urllib.parse import parse_qs
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "puffer.settings")
@@ -11,9 +12,14 @@ from django.utils.module_loading import import_string
 
 django_application = get_asgi_application()
 
+from puffer.database_threads import DatabaseThreads  # noqa: E402
 from puffer.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
 
-api_handler = ApiHandler()
+# WhiteNoise hands files over piece by piece, and Django reads those in a thread: as it should be.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
+
+api_handler = ApiHandler(DatabaseThreads("api", 4))
+page_threads = DatabaseThreads("pages", 4)  # others than the API's: a slow page must not make a call wait
 API_ROOT = "/wp-json"
 
 
@@ -25,7 +31,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
     elif scope["type"] == "http":
-        await django_application(dict(scope), receive, send)  # type: ignore[arg-type]
+        page_threads.assign_one()
+        await django_application.handle(scope, receive, send)
 
 
 def api_path(scope: Scope) -> str | None:

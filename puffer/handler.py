@@ -4,82 +4,49 @@ Django's own ASGI handler hops to a thread several times per request (signals, r
 middleware of the admin; on a call that waits for a provider anyway that is the greater part of our own work. This one
 does what the API needs: read the body within its limit, name the request, route, await the view, send the answer.
 
-The price is that Django's request signals, which look after database connections, are not sent. So the threads that
-the async ORM uses are ours, few and long-lived, and each looks after its own connections: see DatabaseThread.
+The price is that Django's request signals, which look after database connections, are not sent: that is done by
+puffer/database_threads.py.
 """
 
 import asyncio
 import io
-import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
-from django.db import close_old_connections, connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import Resolver404, resolve
 
 from puffer.api.errors import ApiError, BodyTooLarge
 from puffer.api.renderers import JSONRenderer
+from puffer.database_threads import DatabaseThreads
 from puffer.request_id import HEADER, take_request_id
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger("puffer.requests")
-
-DATABASE_THREADS = 4  # each holds one connection
-IDLE_BEFORE_CHECK = 1.0  # seconds after which a connection is asked whether it still lives
 
 
 class ClientLeft(Exception):
     pass
 
 
-class DatabaseThread(ThreadPoolExecutor):
-    """One thread for the async ORM, which never uses a connection that is broken, outdated or gone."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(max_workers=1, thread_name_prefix=f"database-{number}")
-        self.last_used = 0.0
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        return super().submit(self.run, work, *args, **options)
-
-    def run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        # Between two pieces of work no transaction is open: an atomic block can't be held across an await.
-        if time.monotonic() - self.last_used > IDLE_BEFORE_CHECK:
-            for connection in connections.all(initialized_only=True):
-                setattr(connection, "health_check_done", False)  # noqa: B010  the stubs lack it
-        close_old_connections()
-        try:
-            return work(*args, **options)
-        finally:
-            self.last_used = time.monotonic()
-
-
 class ApiHandler:
     """An ASGI application for everything below /wp-json/."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: DatabaseThreads) -> None:
+        self.threads = threads
         self.get_response = CorsMiddleware(self.view_response)
-        # The async ORM runs in the thread that belongs to the context it is called from. A request gets one of these
-        # contexts instead of a new one: threads and connections stay, and a request without a query makes nothing.
-        contexts = [ThreadSensitiveContext() for _ in range(DATABASE_THREADS)]
-        for number, context in enumerate(contexts):
-            SyncToAsync.context_to_thread_executor[context] = DatabaseThread(number)
-        self.contexts = itertools.cycle(contexts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        SyncToAsync.thread_sensitive_context.set(next(self.contexts))
+        self.threads.assign_one()
         try:
             body, too_large = await read_body(receive)
         except ClientLeft:

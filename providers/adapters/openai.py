@@ -327,7 +327,7 @@ class Local(Ollama):
     label = "Local"
     default_base_url = ""
     default_models: ClassVar[dict[Capability, str]] = {
-        Capability.COMPLETION: "smollm2",
+        Capability.COMPLETION: "smollm2-135m-instruct",
         Capability.EMBEDDING: "multilingual-e5-small",
     }
     no_text_code = "invalid_response_structure_local"

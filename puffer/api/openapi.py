@@ -5,9 +5,6 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 
-from puffer.api.authentication import PARAMETER
-from puffer.api.views import API_KEY
-
 ERRORS = {
     "400": "A parameter is missing or invalid, or the body cannot be read.",
     "401": "The API key is missing or wrong.",
@@ -41,13 +38,12 @@ class AutoSchema(SpectacularAutoSchema):
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
         operation: Any = super().get_operation(path, path_regex, path_prefix, method, registry)
         view: Any = self.view
-        declared = {name: parameter.json_schema() for name, parameter in view.parameters.declared.items()}
+        declared = {name: parameter.json_schema() for name, parameter in view.all_parameters().items()}
         required = list(view.parameters.required)
         if view.scope is None:
             operation.pop("security", None)
         else:
             operation["security"] = [{"apiKey": []}]
-            declared[PARAMETER] = API_KEY.json_schema()
         parameters = [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "path"]
         if method == "GET":
             parameters += [

@@ -286,10 +286,3 @@ class Parameters:
         if problems:
             raise InvalidParameters(problems)
         return values
-
-    def describe(self) -> dict[str, Any]:
-        """The `args` of WordPress' route description."""
-        return {
-            name: parameter.json_schema() | {"required": parameter.required}
-            for name, parameter in self.declared.items()
-        }

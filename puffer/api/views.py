@@ -9,9 +9,10 @@ from rest_framework.views import APIView
 
 from puffer.api.authentication import PARAMETER, ApiKeyAuthentication, Caller
 from puffer.api.errors import ApiError, InvalidParameters, NoRoute
+from puffer.api.openapi import AutoSchema
 from puffer.api.parameters import read_parameters
 from puffer.api.renderers import JSONRenderer
-from puffer.api.schema import Parameters, String, wrong_type
+from puffer.api.schema import Parameter, Parameters, String, wrong_type
 from puffer.models import Scope
 
 NAMESPACE = "aipkit/v1"
@@ -28,6 +29,7 @@ class AsyncAPIView(APIView):
 
     parameters: ClassVar[Parameters] = Parameters()
     scope: ClassVar[Scope | None] = None  # None: anybody may call, without a key
+    schema: Any = AutoSchema()
     renderer = JSONRenderer()
     authenticator = ApiKeyAuthentication()
 
@@ -70,11 +72,16 @@ class AsyncAPIView(APIView):
         """As WordPress lists them: HEAD and OPTIONS go without saying."""
         return [method for method in self.allowed_methods if method not in ("OPTIONS", "HEAD")]
 
+    def all_parameters(self) -> dict[str, Parameter]:
+        """The declared ones, and the key's where one is needed."""
+        return self.parameters.declared | ({} if self.scope is None else {PARAMETER: API_KEY})
+
     def description(self) -> dict[str, Any]:
         """How WordPress describes a route in answer to OPTIONS and in the index of a namespace."""
-        args = self.parameters.describe()
-        if self.scope is not None:
-            args[PARAMETER] = API_KEY.json_schema() | {"required": False}
+        args = {
+            name: parameter.json_schema() | {"required": parameter.required}
+            for name, parameter in self.all_parameters().items()
+        }
         methods = self.methods_of_the_route()
         return {"namespace": NAMESPACE, "methods": methods, "endpoints": [{"methods": methods, "args": args}]}
 

@@ -27,9 +27,7 @@ def outcome(response):
     return response.status_code, body["code"] if isinstance(body, dict) else None
 
 
-@pytest.mark.parametrize(
-    "header", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer  {} "]
-)
+@pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer  {} "])
 def test_the_header_is_read_tolerantly(api, header):
     assert api.get("/logs", key=None, headers={"Authorization": header.format(api.key)}).status_code == 200
 
@@ -179,7 +177,9 @@ def test_create_api_key_prints_the_key_on_the_last_line(db, bot, capsys):
     assert (saved.scopes, list(saved.chatbots.all()), saved.ending) == (["logs", "chat"], [bot], key[-4:])
 
 
-@pytest.mark.parametrize("options", [{"name": ""}, {"name": "x" * 101}, {"name": "ci", "bot": [999]}, {"name": "taken"}])
+@pytest.mark.parametrize(
+    "options", [{"name": ""}, {"name": "x" * 101}, {"name": "ci", "bot": [999]}, {"name": "taken"}]
+)
 def test_create_api_key_refuses_nonsense_and_saves_nothing(db, options):
     ApiKey(name="taken", scopes=["logs"]).issue()
     name = options.pop("name")

@@ -19,7 +19,9 @@ def code(response):
     return body["code"]
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "application/vnd.api+json"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/json; charset=utf-8", "application/vnd.api+json"]
+)
 def test_json_is_read_by_its_content_type(api, content_type):
     response = api.post("/generate", content=json.dumps(QUESTION), headers={"Content-Type": content_type})
     assert code(response) == NOT_CONFIGURED
@@ -131,7 +133,14 @@ def test_unknown_routes_and_methods_are_404_for_everybody(api, method, path, key
 
 
 @pytest.mark.parametrize(
-    "path", ["/LOGS", "/logs/", "/wp-json/AIPKIT/v1/logs", "/?rest_route=/aipkit/v1/logs", "/?rest_route=aipkit/v1/logs/&page=1"]
+    "path",
+    [
+        "/LOGS",
+        "/logs/",
+        "/wp-json/AIPKIT/v1/logs",
+        "/?rest_route=/aipkit/v1/logs",
+        "/?rest_route=aipkit/v1/logs/&page=1",
+    ],
 )
 def test_a_route_is_found_in_other_spellings(api, path):
     assert api.get(path).status_code == 200
@@ -182,7 +191,9 @@ def test_a_body_over_the_limit_is_413(api, settings):
     assert api.post("/generate", json={"x": "y" * 900}).status_code == 400
 
 
-@pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("x" * 101, False), ("a b", False), ("ä".encode(), False)])
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-123", True), ("x" * 101, False), ("a b", False), ("ä".encode(), False)]
+)
 def test_a_sane_request_id_is_kept(api, given, kept):
     answered = api.get("/logs", headers={"X-Request-ID": given}).headers["x-request-id"]
     assert (answered == given) is kept

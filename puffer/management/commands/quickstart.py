@@ -28,9 +28,13 @@ class Command(BaseCommand):
         bot_id = self.create_bot()
         site = f"http://127.0.0.1:{port}"
         self.stdout.write(self.style.SUCCESS("\npuffer is ready.\n"))
-        self.stdout.write(f"Admin     {site}/admin/   user {ADMIN}, password {password or '(as shown at the first start)'}")
+        self.stdout.write(
+            f"Admin     {site}/admin/   user {ADMIN}, password {password or '(as shown at the first start)'}"
+        )
         self.stdout.write(f"API       {site}/wp-json/aipkit/v1   described at {site}/api/docs/")
-        self.stdout.write(f"API key   {key or '(as shown at the first start; `manage.py create_api_key NAME` makes another)'}")
+        self.stdout.write(
+            f"API key   {key or '(as shown at the first start; `manage.py create_api_key NAME` makes another)'}"
+        )
         if key or password:
             self.stdout.write("Password and key are shown this once: keep them.")
         self.stdout.write(
