@@ -10,6 +10,7 @@ from django.conf import settings
 
 from logs import usage as usage_log
 from providers.base import Capability, Provider, Usage
+from providers.prompt_text import clean
 from providers.upstream_errors import no_answer_in_time
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
@@ -45,11 +46,9 @@ async def provider_call(
     status, error_code = 200, ""
     seconds = time_limit(capability)
     try:
-        async with asyncio.timeout(seconds) as limit:
+        async with asyncio.timeout(seconds):
             yield call
     except TimeoutError as error:
-        if not limit.expired():
-            raise
         status, late = 504, no_answer_in_time(provider, capability, seconds)
         error_code = late.code
         raise late from error
@@ -64,16 +63,18 @@ async def provider_call(
         raise
     finally:
         call.milliseconds = round((time.perf_counter() - started) * 1000)
+        usage = call.usage
         usage_log.record(
             operation=capability.value,
             provider=provider.slug,
-            model=model[:200],
+            model=clean(model)[:200],
             api_key_id=caller.key_id if caller else None,
             caller=caller.name if caller else "",
             chatbot_id=chatbot_id,
-            input_tokens=call.usage.input_tokens if call.usage else None,
-            output_tokens=call.usage.output_tokens if call.usage else None,
-            total_tokens=call.usage.total_tokens if call.usage else None,
+            input_tokens=usage.input_tokens if usage else None,
+            # Some providers count the thinking only in the total. It is paid for like all that the model writes.
+            output_tokens=max(usage.output_tokens, usage.total_tokens - usage.input_tokens) if usage else None,
+            total_tokens=usage.total_tokens if usage else None,
             images=call.images,
             milliseconds=call.milliseconds,
             status=status,

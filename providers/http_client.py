@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+import zlib
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -11,22 +12,28 @@ from openai import DefaultAioHttpClient
 _clients: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient]" = weakref.WeakKeyDictionary()
 
 
-class AnswerTooLarge(httpx2.ReadError):
-    pass
+class UnusableAnswer(httpx2.ReadError):
+    """Its text goes on from "The answer"."""
 
 
 class CappedStream(httpx2.AsyncByteStream):
-    """An answer's body that fails beyond `limit` bytes instead of filling the memory."""
+    """An answer's body, unpacked here, which fails beyond `limit` bytes instead of filling the memory."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, limit: int, *, gzipped: bool) -> None:
         self.stream, self.limit = stream, limit
+        self.gzip = zlib.decompressobj(wbits=31) if gzipped else None  # 31: a gzip header and 32 KB of window
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
+        left = self.limit
         async for chunk in self.stream:
-            size += len(chunk)
-            if size > self.limit:
-                raise AnswerTooLarge(f"the answer is larger than {self.limit} bytes")
+            if self.gzip:
+                try:
+                    chunk = self.gzip.decompress(chunk, left + 1)
+                except zlib.error:
+                    raise UnusableAnswer("cannot be unpacked") from None
+            left -= len(chunk)
+            if left < 0:
+                raise UnusableAnswer(f"is larger than {self.limit} bytes")
             yield chunk
 
     async def aclose(self) -> None:
@@ -40,7 +47,10 @@ async def limit_time(request: httpx2.Request) -> None:
 
 async def cap_answer(response: httpx2.Response) -> None:
     assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = CappedStream(response.stream, settings.MAX_ANSWER_BYTES)
+    packing = response.headers.pop("content-encoding", "identity").lower()
+    if packing not in ("gzip", "identity"):
+        raise UnusableAnswer("is packed in a way that was not asked for")
+    response.stream = CappedStream(response.stream, settings.MAX_ANSWER_BYTES, gzipped=packing == "gzip")
 
 
 def http_client() -> httpx2.AsyncClient:
@@ -53,7 +63,7 @@ def http_client() -> httpx2.AsyncClient:
             # As many connections as calls. Idle ones are given up before the usual server does it (after 5 s).
             limits=httpx2.Limits(max_connections=0, keepalive_expiry=4),
             event_hooks={"request": [limit_time], "response": [cap_answer]},
-            headers={"accept-encoding": "gzip, deflate"},
+            headers={"accept-encoding": "gzip"},
         )
     return client
 

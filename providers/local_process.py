@@ -90,20 +90,21 @@ class LocalProcess:
     def keep_alive(self) -> None:
         """Log what the process says, and start it again whenever it ends, until stop()."""
         delay = FIRST_DELAY
-        while True:
+        while not self.stopping.is_set():
             started = time.monotonic()
             with self.process as process:
                 for line in process.stdout or ():
                     log.warning("%s", line.rstrip())
-            if self.stopping.is_set():
-                return
             if time.monotonic() - started > 2 * LAST_DELAY:
                 delay = FIRST_DELAY
-            log.error("The local model ended (exit %s); starting it again in %s s.", process.returncode, delay)
-            if self.stopping.wait(delay):
-                return
-            delay = min(2 * delay, LAST_DELAY)
-            self.start()
+            while not self.stopping.wait(delay):
+                log.error("The local model ended (exit %s) and is started again.", process.returncode)
+                delay = min(2 * delay, LAST_DELAY)
+                try:
+                    self.start()
+                    break
+                except OSError as error:  # no memory left for another process
+                    log.error("The local model could not be started: %s", error)
 
     def stop(self) -> None:
         self.stopping.set()

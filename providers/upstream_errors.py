@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import anthropic
 import httpx2
 import openai
 import orjson
-from django.conf import settings
-from django.utils.html import strip_tags
 from google.genai import errors as google_errors
 
 from providers.base import Capability
-from providers.http_client import AnswerTooLarge
+from providers.http_client import UnusableAnswer
 from puffer.api.errors import ApiError
 
 if TYPE_CHECKING:
@@ -69,13 +68,17 @@ SPOKEN = {
     Capability.EMBEDDING: "{label} Embeddings API Error ({status}): {text}",
     Capability.IMAGE: "{label} Image API Error ({status}): {text}",
 }
-# Keys as the vendors write them, bearer tokens, and Google's key in URLs.
+# Keys as the vendors write them, also with their middle starred out; bearer tokens; and keys in URLs.
 SECRETS = re.compile(
-    r"\b(?:sk|pk|xai|gsk|r8|hf|puf)[-_][\w-]{6,}"
-    r"|\bAIza[\w-]{20,}"
-    r"|(?<=[?&]key=)[^&\s\"']+"
-    r"|(?<=[Bb]earer )[\w.~+/-]{6,}=*"
+    r"\b(?:sk|pk|xai|gsk|r8|hf|puf)[-_][\w*-]{6,}"
+    r"|\bAIza[\w*-]{20,}"
+    r"|(?<=key=)[^&\s\"']+"
+    r"|(?<=token=)[^&\s\"']+"
+    r"|(?<=bearer )[\w.~+/-]{6,}=*",
+    re.IGNORECASE,
 )
+TAG = re.compile(r"<[^<>]*>")
+RETRY_AFTER = re.compile(r"[\w ,:]{1,40}\Z", re.ASCII)  # seconds or a date
 
 
 def failure_code(provider: "Provider", capability: Capability, kind: str, upstream_status: int = 0) -> str:
@@ -108,9 +111,9 @@ def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[No
         raise error_status(provider, capability, error.response) from error
     except google_errors.APIError as error:
         raise error_status(provider, capability, error.response) from error
-    except (openai.APIConnectionError, anthropic.APIConnectionError, httpx2.TransportError) as error:
+    except (openai.APIConnectionError, anthropic.APIConnectionError, httpx2.RequestError, aiohttp.ClientError) as error:
         raise no_answer(provider, capability, error) from error
-    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         # The answer is not what the provider's reference promises; the SDKs' own parsing ends here too.
         logger.warning("%s sent an answer that cannot be read", provider.label, exc_info=True)
         raise ApiError(
@@ -121,28 +124,28 @@ def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[No
 
 
 def error_status(provider: "Provider", capability: Capability, response: Any) -> ApiError:
+    error = read_error(response)
     upstream = response.status_code
+    if upstream < 300:  # OpenRouter: what the model behind it failed with is a code in the body
+        upstream = error["code"] if isinstance(error.get("code"), int) else 502
     fault_status = 503 if upstream in OVERLOADED else 502
     status = upstream if upstream in PASSED_ON else fault_status
-    text = redact(error_text(response), provider.settings.api_key)
+    text = error_text(response, error, provider.settings.api_key)
     retry_after = response.headers.get("retry-after", "")
     return ApiError(
         SPOKEN[capability].format(label=provider.label, status=upstream, text=text),
         status=status,
         code=failure_code(provider, capability, "api", upstream),
-        headers={"Retry-After": retry_after}
-        if status in (429, 503) and re.fullmatch(r"[\w ,:]{1,40}", retry_after)
-        else {},
+        headers={"Retry-After": retry_after} if status in (429, 503) and RETRY_AFTER.match(retry_after) else {},
     )
 
 
 def no_answer(provider: "Provider", capability: Capability, error: Exception) -> ApiError:
     causes = list(chain(error))
     code = failure_code(provider, capability, "transport")
-    if any(isinstance(cause, AnswerTooLarge) for cause in causes):
-        return ApiError(
-            f"{provider.label}'s answer is larger than {settings.MAX_ANSWER_BYTES} bytes.", status=502, code=code
-        )
+    for cause in causes:
+        if isinstance(cause, UnusableAnswer):
+            return ApiError(f"HTTP request failed: {provider.label}'s answer {cause}.", status=502, code=code)
     # The type of the outermost error can't be trusted: the aiohttp transport calls a closed connection a time-out.
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return ApiError(f"HTTP request failed: {provider.label} did not answer in time.", status=504, code=code)
@@ -158,28 +161,46 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def error_text(response: Any) -> str:
-    """The provider's own words: `message (Code: c)`, or the beginning of a body that is no JSON."""
-    if 300 <= response.status_code < 400:
-        return "It answered with a redirect, which is not followed. Check the base URL."
+def read_error(response: Any) -> dict[str, Any]:
+    """What the body tells of the error, wherever the provider puts it; empty where it is no JSON object."""
     try:
-        body = orjson.loads(response.content)
-    except (orjson.JSONDecodeError, httpx2.StreamError):
-        words = " ".join(strip_tags(response.text).split()) if response.is_stream_consumed else ""
-        return words[:200] or response.reason_phrase
-    if isinstance(body, list) and body:
+        body = orjson.loads(body_of(response))
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(body, list) and body:  # Google
         body = body[0]
     if not isinstance(body, dict):
-        return str(body)[:200]
+        return {}
     error = body.get("error") or body
-    if not isinstance(error, dict):  # xAI: {"code": "...", "error": "..."}
-        error = {"message": error, "code": body.get("code")}
-    text = str(error.get("message") or error.get("detail") or body.get("message") or response.reason_phrase)
-    notes = [f"{name}: {value}" for name, value in (("Code", error.get("code")), ("Type", error.get("type"))) if value]
+    return error if isinstance(error, dict) else {"message": error, "code": body.get("code")}  # xAI
+
+
+def body_of(response: Any) -> bytes:
+    try:
+        return response.content
+    except httpx2.StreamError:  # it broke off, or was not read
+        return b""
+
+
+def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
+    """The provider's own words without secrets: `message (Code: c)`, or the beginning of a body that is no JSON."""
+    if 300 <= response.status_code < 400:
+        return "It answered with a redirect, which is not followed. Check the base URL."
+    if not error:
+        words = TAG.sub(" ", body_of(response)[:5000].decode(errors="replace"))
+        return redact(" ".join(words.split()), api_key)[:200] or response.reason_phrase
+    text = str(error.get("message") or error.get("detail") or response.reason_phrase)
+    notes = []
+    if error.get("code") and not isinstance(error["code"], int):  # a number is the status once more
+        notes.append(f"Code: {error['code']}")
+    elif error.get("type"):
+        notes.append(f"Type: {error['type']}")
     inner = error.get("innererror")
     if isinstance(inner, dict) and inner.get("code"):  # Azure
         notes.append(f"InnerCode: {inner['code']}")
-    return f"{text[:MAX_TEXT]} ({', '.join(notes)[:200]})" if notes else text[:MAX_TEXT]
+    # Cut after the redaction, for half a key is none that it would know.
+    text = redact(text, api_key)[:MAX_TEXT]
+    return f"{text} ({redact(', '.join(notes), api_key)[:200]})" if notes else text
 
 
 def redact(text: str, api_key: str) -> str:

@@ -6,17 +6,19 @@ import anthropic
 import httpx2
 import orjson
 
+from providers.adapters.token_counts import read_counts
 from providers.base import Capability, Completion, CompletionRequest, Provider, ProviderSettings, Sampling, Usage
 from providers.upstream_errors import upstream_errors
 from puffer.api.errors import ApiError
 
+API_VERSION = "2023-06-01"  # the SDK's own, 2026-10-21, refuses temperature, top_p and top_k
 FINISH_REASONS = {"max_tokens": "length", "refusal": "content_filter"}  # any other: "stop"
 DEFAULT_MAX_TOKENS = 4096  # the API has no default of its own and refuses a call without one
 MAX_TEMPERATURE = 1.0  # higher is refused
 
 
 class Anthropic(Provider):
-    """Source: https://docs.anthropic.com/en/api/messages"""
+    """Source: https://docs.anthropic.com/en/api/messages (version 2023-06-01)"""
 
     slug = "claude"
     label = "Claude"
@@ -31,6 +33,12 @@ class Anthropic(Provider):
             base_url=settings.base_url.rstrip("/").removesuffix("/v1"),
             http_client=http_client,
             max_retries=0,
+            default_headers={
+                "anthropic-version": API_VERSION,
+                # As the API's reference has it, which compatible servers know too; the SDK would send a bearer token.
+                "x-api-key": settings.api_key,
+                "Authorization": anthropic.Omit(),  # type: ignore[dict-item]
+            },
         )
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -39,7 +47,7 @@ class Anthropic(Provider):
             answer = orjson.loads(response.content)
             text = "".join(block["text"] for block in answer["content"] if block["type"] == "text").strip()
             finish_reason = FINISH_REASONS.get(answer.get("stop_reason"), "stop")
-            usage = read_usage(answer.get("usage"))
+            usage = read_usage(answer)
         if not text:
             raise ApiError(
                 f"{self.label} sent an answer without text ({finish_reason}).",
@@ -78,8 +86,8 @@ def temperature_or_top_p(sampling: Sampling) -> dict[str, float]:
     return {} if top_p is None else {"top_p": min(max(top_p, 0.0), 1.0)}
 
 
-def read_usage(usage: dict[str, Any] | None) -> Usage | None:
-    if not usage:
+def read_usage(answer: dict[str, Any]) -> Usage | None:
+    usage = answer.get("usage")
+    if not usage or not isinstance(usage, dict):
         return None
-    tokens_in, tokens_out = int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
-    return Usage(tokens_in, tokens_out, tokens_in + tokens_out)
+    return read_counts(usage.get("input_tokens"), usage.get("output_tokens"))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import httpx2
 from google import genai
 from google.genai import types
 
+from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
     Completion,
@@ -28,7 +30,7 @@ from providers.upstream_errors import empty_answer, upstream_errors
 from puffer.api.errors import ApiError
 
 API_VERSION = "v1beta"
-MODEL_ID = re.compile(r"[\w.-]+(/[\w.-]+)?\Z")  # it becomes part of the URL's path
+MODEL_ID = re.compile(r"(tunedModels/)?(?!\.+$)[\w.-]+\Z", re.ASCII)  # it becomes part of the URL's path
 ROLES = {"assistant": "model"}  # any other: "user"
 WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"}
 MAX_IMAGES = 4  # AI Puffer's rule: each is a call of its own
@@ -53,7 +55,7 @@ class Google(Provider):
             vertexai=False,
             api_key=settings.api_key,
             http_options=types.HttpOptions(
-                base_url=settings.base_url,
+                base_url=settings.base_url.rstrip("/").removesuffix(f"/{API_VERSION}"),
                 api_version=API_VERSION,
                 httpx_async_client=http_client,
                 retry_options=types.HttpRetryOptions(attempts=1),
@@ -61,6 +63,8 @@ class Google(Provider):
         ).aio.models
 
     async def complete(self, request: CompletionRequest) -> Completion:
+        if not request.messages:
+            raise ApiError("Google needs a message to answer.", status=400, code="rest_aipkit_invalid_param")
         with upstream_errors(self, Capability.COMPLETION):
             answer = await self.models.generate_content(
                 model=model_id(request.model),
@@ -98,50 +102,61 @@ class Google(Provider):
 
     async def generate_images(self, request: ImageRequest) -> Images:
         draw = self.draw_with_imagen if "imagen" in request.model.lower() else self.draw_with_gemini
-        with upstream_errors(self, Capability.IMAGE):
-            drawn = await asyncio.gather(*(draw(request) for _ in range(min(request.n, MAX_IMAGES))))
+        calls = [draw(request) for _ in range(min(request.n, MAX_IMAGES))]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        drawn = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         images = [image for images, _ in drawn for image in images]
-        if not images:
-            raise empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.")
+        if not images:  # else a failure among several calls is passed over: the other images are paid for
+            raise next(iter(failures), self.no_image())
         return Images(images, total_usage([usage for _, usage in drawn if usage]))
+
+    def no_image(self) -> ApiError:
+        return empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.")
 
     async def draw_with_gemini(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
         ratio = None if request.aspect_ratio == "auto" else request.aspect_ratio
         shape = types.ImageConfig(aspect_ratio=ratio, image_size=request.resolution)
-        answer = await self.models.generate_content(
-            model=model_id(request.model),
-            contents=request.prompt,
-            config=types.GenerateContentConfig(
-                response_modalities=["IMAGE"],
-                image_config=shape if ratio or request.resolution else None,
-                seed=request.seed,
-            ),
-        )
-        images = [
-            GeneratedImage(
-                base64=base64.b64encode(part.inline_data.data).decode(), mime_type=part.inline_data.mime_type
+        with upstream_errors(self, Capability.IMAGE):
+            answer = await self.models.generate_content(
+                model=model_id(request.model),
+                contents=request.prompt,
+                config=types.GenerateContentConfig(
+                    response_modalities=["IMAGE"],
+                    image_config=shape if ratio or request.resolution else None,
+                    seed=request.seed,
+                ),
             )
-            for part in answer_parts(answer)
-            if part.inline_data and part.inline_data.data
-        ]
-        return images, read_usage(answer.usage_metadata)
+            images = [
+                GeneratedImage(
+                    base64=base64.b64encode(part.inline_data.data).decode(), mime_type=part.inline_data.mime_type
+                )
+                for part in answer_parts(answer)
+                if part.inline_data and part.inline_data.data
+            ]
+            return images, read_usage(answer.usage_metadata)
 
     async def draw_with_imagen(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
-        answer = await self.models.generate_images(
-            model=model_id(request.model),
-            prompt=request.prompt,
-            config=types.GenerateImagesConfig(
-                number_of_images=1,
-                aspect_ratio=None if request.aspect_ratio == "auto" else request.aspect_ratio,
-                image_size=request.resolution,
-            ),
-        )
-        images = [
-            GeneratedImage(base64=base64.b64encode(drawn.image.image_bytes).decode(), mime_type=drawn.image.mime_type)
-            for drawn in answer.generated_images or []
-            if drawn.image and drawn.image.image_bytes
-        ]
-        return images, None
+        with upstream_errors(self, Capability.IMAGE):
+            with warnings.catch_warnings(action="ignore"):  # that Imagen will come to an end one day
+                call = self.models.generate_images(
+                    model=model_id(request.model),
+                    prompt=request.prompt,
+                    config=types.GenerateImagesConfig(
+                        number_of_images=1,
+                        aspect_ratio=None if request.aspect_ratio == "auto" else request.aspect_ratio,
+                        image_size=request.resolution,
+                    ),
+                )
+            answer = await call
+            images = [
+                GeneratedImage(
+                    base64=base64.b64encode(drawn.image.image_bytes).decode(), mime_type=drawn.image.mime_type
+                )
+                for drawn in answer.generated_images or []
+                if drawn.image and drawn.image.image_bytes
+            ]
+            return images, None
 
     async def list_models(self) -> list[str]:
         with upstream_errors(self, Capability.COMPLETION):
@@ -200,16 +215,13 @@ def read_finish_reason(answer: types.GenerateContentResponse) -> str:
 def read_usage(usage: types.GenerateContentResponseUsageMetadata | None) -> Usage | None:
     if usage is None:
         return None
-    tokens_in, tokens_out = usage.prompt_token_count or 0, usage.candidates_token_count or 0
-    return Usage(
-        tokens_in,
-        tokens_out,
-        usage.total_token_count or tokens_in + tokens_out,
-        {
-            "cached_tokens": usage.cached_content_token_count or 0,
-            "thought_tokens": usage.thoughts_token_count or 0,
-            "tool_use_tokens": usage.tool_use_prompt_token_count or 0,
-        },
+    return read_counts(
+        usage.prompt_token_count,
+        usage.candidates_token_count,
+        usage.total_token_count,
+        cached_tokens=usage.cached_content_token_count,
+        thought_tokens=usage.thoughts_token_count,
+        tool_use_tokens=usage.tool_use_prompt_token_count,
     )
 
 

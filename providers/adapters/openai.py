@@ -6,14 +6,17 @@ request and answer, which costs more than the rest of the call.
 
 import base64
 import re
-import struct
+from array import array
 from collections.abc import Mapping
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import httpx2
+import numpy as np
 import openai
 import orjson
 
+from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
     Completion,
@@ -32,6 +35,7 @@ from providers.upstream_errors import empty_answer, upstream_errors
 from puffer.api.errors import ApiError
 
 VERSION_SEGMENT = re.compile(r"/v\d[^/]*(/|$)")
+DEPLOYMENT = re.compile(r"(?!\.+$)[\w.-]+\Z", re.ASCII)  # of Azure: its name becomes part of the URL's path
 # These choose their own sampling and refuse ours; the "-chat-" variants of the o series don't.
 # Source: https://platform.openai.com/docs/guides/reasoning
 REASONING_MODEL = re.compile(r"gpt-5|(?<![a-z0-9])o[134](?![a-z0-9])")
@@ -74,9 +78,12 @@ class OpenAI(Provider):
         return {}
 
     async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
-        """The answer's JSON. Raises what the SDK raises."""
+        """The answer's JSON. Raises what the SDK raises, also for an error that comes with status 200."""
         response = await self.client.post(path, cast_to=httpx2.Response, body=body, options={"params": query})
-        return orjson.loads(response.content)
+        answer = orjson.loads(response.content)
+        if isinstance(answer, dict) and answer.get("error"):
+            raise openai.APIStatusError("an error with status 200", response=response, body=answer)
+        return answer
 
     # Completions
 
@@ -86,7 +93,7 @@ class OpenAI(Provider):
             choice = answer["choices"][0]
             text = message_text(choice["message"])
             finish_reason = FINISH_REASONS.get(choice.get("finish_reason"), "stop")
-            usage = read_usage(answer.get("usage"))
+            usage = read_usage(answer)
         if not text:
             raise self.without_text(finish_reason)
         return Completion(text, finish_reason, usage)
@@ -122,16 +129,16 @@ class OpenAI(Provider):
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         with upstream_errors(self, Capability.EMBEDDING):
             answer = await self.post("/embeddings", self.embedding_body(request))
-            items = sorted(answer["data"], key=lambda item: item["index"])
+            items = {item.get("index", position): item for position, item in enumerate(answer["data"])}
+            if items.keys() != set(range(len(request.texts))):
+                raise empty_answer(
+                    self,
+                    Capability.EMBEDDING,
+                    f"{self.label} sent embeddings of {len(items)} texts instead of {len(request.texts)}.",
+                )
             as_base64 = self.tells_encoding_format and request.encoding_format == "base64"
-            vectors: Any = [vector_in(item["embedding"], as_base64) for item in items]
-            usage = read_usage(answer.get("usage"))
-        if len(vectors) != len(request.texts):
-            raise empty_answer(
-                self,
-                Capability.EMBEDDING,
-                f"{self.label} sent {len(vectors)} embeddings for {len(request.texts)} texts.",
-            )
+            vectors: Any = [vector_in(items[index]["embedding"], as_base64) for index in range(len(items))]
+            usage = read_usage(answer)
         return Embeddings(vectors, usage)
 
     def embedding_body(self, request: EmbeddingRequest) -> dict[str, Any]:
@@ -151,15 +158,15 @@ class OpenAI(Provider):
             answer = await self.post(*self.image_call(request))
             images = [
                 GeneratedImage(
-                    url=item.get("url"),
-                    base64=item.get("b64_json"),
-                    revised_prompt=item.get("revised_prompt"),
-                    mime_type=item.get("media_type"),
+                    url=text_of(item, "url"),
+                    base64=text_of(item, "b64_json"),
+                    revised_prompt=text_of(item, "revised_prompt"),
+                    mime_type=text_of(item, "media_type"),
                 )
                 for item in answer["data"]
                 if item.get("url") or item.get("b64_json")
             ]
-            usage = read_usage(answer.get("usage"))
+            usage = read_usage(answer)
         if not images:
             raise empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.")
         return Images(images, usage)
@@ -201,7 +208,7 @@ class Azure(OpenAI):
     async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
         if path == "/images/generations":
             query["api-version"] = self.settings.image_api_version or self.image_api_version
-        if body["model"].strip(".") == "" or "/" in body["model"]:
+        if not DEPLOYMENT.match(body["model"]):
             raise ApiError("This is not the name of an Azure deployment.", status=400, code="rest_aipkit_invalid_param")
         return await super().post(path, body, **query)
 
@@ -228,7 +235,8 @@ class OpenRouter(OpenAI):
     tells_user = False
 
     def headers(self) -> Mapping[str, str]:
-        return {"HTTP-Referer": self.settings.site_url, "X-OpenRouter-Title": "puffer"}
+        site_url = self.settings.site_url
+        return {"X-OpenRouter-Title": "puffer"} | ({"HTTP-Referer": site_url} if site_url else {})
 
     def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
         # It leaves out itself what a model does not take.
@@ -340,8 +348,8 @@ class Local(Ollama):
 
 
 def with_version(base_url: str) -> str:
-    """With /v1 at its end, unless the URL names a version already."""
-    return base_url if VERSION_SEGMENT.search(base_url) else f"{base_url.rstrip('/')}/v1"
+    """With /v1 at its end, unless the URL's path names a version already."""
+    return base_url if VERSION_SEGMENT.search(urlsplit(base_url).path) else f"{base_url.rstrip('/')}/v1"
 
 
 def chooses_own_sampling(model: str) -> bool:
@@ -387,25 +395,39 @@ def message_text(message: dict[str, Any]) -> str:
     return (content or message.get("refusal") or "").strip()
 
 
-def read_usage(usage: dict[str, Any] | None) -> Usage | None:
+def text_of(item: dict[str, Any], name: str) -> str | None:
+    value = item.get(name)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
+
+
+def read_usage(answer: dict[str, Any]) -> Usage | None:
     """Both families of names: prompt_tokens and completion_tokens, input_tokens and output_tokens."""
-    if not usage:
+    usage = answer.get("usage")
+    if not usage or not isinstance(usage, dict):
         return None
-    tokens_in = int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0)
-    tokens_out = int(usage.get("completion_tokens") or usage.get("output_tokens") or 0)
-    return Usage(tokens_in, tokens_out, int(usage.get("total_tokens") or tokens_in + tokens_out))
+    return read_counts(
+        usage.get("prompt_tokens") or usage.get("input_tokens"),
+        usage.get("completion_tokens") or usage.get("output_tokens"),
+        usage.get("total_tokens"),
+    )
 
 
 def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | str:
-    """In the form that was asked for, also where a compatible server always sends the other one."""
-    if as_base64 and isinstance(embedding, list):
-        return base64.b64encode(struct.pack(f"<{len(embedding)}f", *embedding)).decode()
-    if not as_base64 and isinstance(embedding, str):
-        raw = base64.b64decode(embedding, validate=True)
-        return list(struct.unpack(f"<{len(raw) // 4}f", raw))
-    if not embedding:
-        raise ValueError("an embedding is empty")
-    return embedding
+    """In the form that was asked for, also where a compatible server always sends the other one.
+
+    Raises ValueError or TypeError for what is no vector of finite numbers.
+    """
+    if isinstance(embedding, str):
+        numbers = np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
+    else:
+        numbers = np.array(array("f", embedding), "<f4")  # array, unlike numpy, takes nothing but numbers
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise ValueError("an embedding is empty or not finite")
+    if as_base64:
+        return embedding if isinstance(embedding, str) else base64.b64encode(numbers.tobytes()).decode()
+    return numbers.tolist() if isinstance(embedding, str) else embedding
 
 
 def image_body(request: ImageRequest) -> dict[str, Any]:

@@ -23,9 +23,9 @@ pytestmark = [
     pytest.mark.skipif(not local_model.installed(), reason=local_model.MISSING),
 ]
 
-MUSEUM = (
-    "Answer from this text. The Zephyrine Museum in Port Ardent opens at 10:40 in the morning and closes at 19:15. "
-    "Admission costs 17 crowns. The founder, Odalys Brenn, collected glass lanterns."
+BAKERY = (
+    "You are the assistant of a shop. Answer only from this text. The Tallow Lane Bakery opens at 6:30 and closes at "
+    "14:00. It is closed on Wednesdays. A rye loaf costs 4 euros. The baker is called Imre Foss."
 )
 LONG_STORY = [{"role": "user", "content": "Write a very long story about a lighthouse."}]
 
@@ -54,7 +54,7 @@ def post(base_url, path, body):
 
 
 def ask(client, question, **options):
-    messages = [{"role": "system", "content": MUSEUM}, {"role": "user", "content": question}]
+    messages = [{"role": "system", "content": BAKERY}, {"role": "user", "content": question}]
     return client.chat.completions.create(
         model=COMPLETION_MODEL, messages=messages, **{"temperature": 0, "max_tokens": 60, **options}
     )
@@ -98,8 +98,8 @@ def test_models(client):
 
 
 def test_answers_from_the_given_text(client):
-    completion = ask(client, "How much does admission cost?")
-    assert "17" in completion.choices[0].message.content
+    completion = ask(client, "What is the baker called?")
+    assert "Imre Foss" in completion.choices[0].message.content
     assert completion.choices[0].finish_reason == "stop"
     assert completion.model == COMPLETION_MODEL
     assert 60 < completion.usage.prompt_tokens < 150
@@ -107,9 +107,9 @@ def test_answers_from_the_given_text(client):
 
 
 def test_streams(client):
-    chunks = list(ask(client, "How much does admission cost?", stream=True, stream_options={"include_usage": True}))
+    chunks = list(ask(client, "What is the baker called?", stream=True, stream_options={"include_usage": True}))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert "17" in text
+    assert "Imre Foss" in text
     assert len(chunks) > 5
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage.completion_tokens > 0
@@ -120,23 +120,25 @@ def test_streams_usage_only_when_asked(client):
 
 
 def test_max_tokens_stop_and_seed_are_honoured(client):
-    short = ask(client, "When does the museum open?", max_tokens=4)
+    short = ask(client, "When does the bakery open?", max_tokens=4)
     assert (short.usage.completion_tokens, short.choices[0].finish_reason) == (4, "length")
-    stopped = ask(client, "When does the museum open?", stop=["Museum"])
-    assert stopped.choices[0].message.content == "The Zephyrine "
-    hot = [ask(client, "Write a poem.", temperature=1.5, seed=seed).choices[0].message.content for seed in (7, 7, 8)]
-    assert hot[0] == hot[1] != hot[2]
+    stopped = ask(client, "When does the bakery open?", stop=["Bakery"])
+    assert stopped.choices[0].message.content == "The Tallow Lane "
+    ask(client, "Write a poem.", max_tokens=1)  # now the prompt is cached for each of the next
+    hot = [ask(client, "Write a poem.", temperature=1.5, max_tokens=9, seed=seed) for seed in (7, 7, 8)]
+    first, second, other = (completion.choices[0].message.content for completion in hot)
+    assert first == second != other
 
 
 def test_content_parts_and_developer_role_are_read(client):
     messages = [
-        {"role": "developer", "content": MUSEUM},
-        {"role": "user", "content": [{"type": "text", "text": "How much does "}, {"type": "text", "text": "it cost?"}]},
+        {"role": "developer", "content": BAKERY},
+        {"role": "user", "content": [{"type": "text", "text": text} for text in ("What is the ", "baker called?")]},
     ]
     completion = client.chat.completions.create(
         model=COMPLETION_MODEL, messages=messages, temperature=0, max_completion_tokens=60
     )
-    assert "17" in completion.choices[0].message.content
+    assert "Imre Foss" in completion.choices[0].message.content
 
 
 def test_a_text_cannot_end_its_own_turn(client):
@@ -159,11 +161,11 @@ def test_two_completions_at_a_time(client):
         model=COMPLETION_MODEL, messages=LONG_STORY, max_tokens=600, stream=True
     ) as story:
         next(story)
-        assert "17" in ask(client, "How much does admission cost?").choices[0].message.content
+        assert "Imre Foss" in ask(client, "What is the baker called?").choices[0].message.content
         assert sum(1 for _ in story) > 100  # it was still being written
     with ThreadPoolExecutor(4) as threads:  # more than can be made at a time: the others wait
-        answers = list(threads.map(lambda _: ask(client, "How much does admission cost?"), range(4)))
-    assert all("17" in answer.choices[0].message.content for answer in answers)
+        answers = list(threads.map(lambda _: ask(client, "What is the baker called?"), range(4)))
+    assert all("Imre Foss" in answer.choices[0].message.content for answer in answers)
 
 
 def test_a_client_that_leaves_frees_its_place(client):
@@ -192,24 +194,23 @@ def test_embeddings(client):
 
 
 def test_embeddings_as_numbers_and_as_base64_are_the_same(client):
-    assert np.allclose(
-        embed(client, "A lamp", encoding_format="float"), embed(client, "A lamp", encoding_format="base64")
-    )
+    base64 = embed(client, "A lamp")  # the SDK asks for it and decodes it
+    assert np.allclose(base64, embed(client, "A lamp", encoding_format="float"))
 
 
 def test_embeddings_usage(client):
     usage = client.embeddings.create(model=EMBEDDING_MODEL, input=["A lamp", "A lamp"]).usage
-    assert usage.prompt_tokens == usage.total_tokens == 2 * 7  # with the two special tokens and the prefix "passage: "
+    assert usage.prompt_tokens == usage.total_tokens == 2 * 6  # "passage", ":" and the model's special tokens count too
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "\ufdfa" * 2000,  # one character that becomes 18: it overruns the engine's buffer unless it is normalised first
+        "\ufdfa" * 100,  # one character that becomes 18: it overruns the engine's buffer unless it is normalised first
         "a\0b",
         "\ud800",  # half a surrogate pair, valid in JSON
         " ",
-        "Ünïcödé 日本語 🦔 " * 400,  # longer than the model's window of 512 tokens
+        "Ünïcödé 日本語 🦔 " * 80,  # longer than the model's window of 512 tokens
     ],
     ids=["ligature", "nul", "surrogate", "blank", "long"],
 )
@@ -267,10 +268,12 @@ def test_errors(base_url, path, body, status, code):
     assert answer["error"]["code"] == code
 
 
-def test_killed_it_comes_back_at_the_same_address(client):
+def test_killed_it_comes_back_at_the_same_address(base_url):
     killed = process_started_by(os.getpid())
     os.kill(killed, signal.SIGKILL)
-    assert "17" in ask(client, "How much does admission cost?").choices[0].message.content  # waits for its return
+    wait_until(lambda: process_started_by(os.getpid()) != killed)
+    status, answer = post(base_url, "/v1/chat/completions", HELLO | {"max_tokens": 1})  # waits for its return
+    assert (status, answer["usage"]["completion_tokens"]) == (200, 1)
     assert process_started_by(os.getpid()) not in (None, killed)
 
 

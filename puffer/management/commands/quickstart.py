@@ -52,7 +52,7 @@ class Command(BaseCommand):
         if users.filter(is_superuser=True).exists():
             return None
         password = secrets.token_urlsafe(12)
-        users.create_superuser(username=ADMIN, password=password)  # type: ignore[attr-defined]
+        users.create_superuser(username=ADMIN, password=password)
         return password
 
     def create_key(self) -> str | None:

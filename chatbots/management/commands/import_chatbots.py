@@ -1,0 +1,47 @@
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from chatbots.exchange import MAX_BYTES, ImportRefused, import_chatbots
+
+MAX_PROBLEMS = 50  # shown; who has more does not read them anyway
+
+
+class Command(BaseCommand):
+    help = "Import chatbots from a JSON file: all of them, or none if anything is wrong with one."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", help="the file; - reads standard input")
+        parser.add_argument("--dry-run", action="store_true", help="check everything and save nothing")
+        parser.add_argument("--json", action="store_true", help="print only a JSON list of the new chatbots' ids")
+
+    def handle(self, *, file: str, dry_run: bool, **options: Any) -> None:
+        try:
+            done = import_chatbots(self.read(file), dry_run=dry_run)
+        except ImportRefused as refused:
+            problems = list(refused.problems[:MAX_PROBLEMS])
+            if len(refused.problems) > MAX_PROBLEMS:
+                problems.append(f"And {len(refused.problems) - MAX_PROBLEMS} more.")
+            raise CommandError("\n".join(["Nothing was imported.", *problems])) from None
+        for notice in done.notices:
+            self.stderr.write(notice, self.style.WARNING)
+        if options["json"]:
+            self.stdout.write(json.dumps([] if dry_run else [bot.pk for bot in done.bots]))
+        elif dry_run:
+            self.stdout.write(f"All is well with {len(done.bots)} chatbots. Nothing was saved.")
+        else:
+            for bot in done.bots:
+                self.stdout.write(f"{bot.pk}: {bot.name}")
+            self.stdout.write(self.style.SUCCESS(f"{len(done.bots)} chatbots imported."))
+
+    def read(self, file: str) -> bytes:
+        try:
+            if file == "-":
+                return sys.stdin.buffer.read(MAX_BYTES + 1)
+            with open(file, "rb") as opened:
+                return opened.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise CommandError(f"{file} can't be read: {error.strerror}.") from None

@@ -1,0 +1,75 @@
+"""Trying a provider out from a page of the admin: one cheap call, or the list of its models."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from asgiref.sync import AsyncToSync, async_to_sync
+
+from logs import usage
+from providers import registry
+from providers.base import Capability, CompletionRequest, Message, Sampling
+from providers.calls import provider_call
+from providers.models import ProviderConfig
+from providers.upstream_errors import no_answer_in_time
+from puffer.api.errors import ApiError
+
+TRIAL_SECONDS = 10
+TRIAL_TOKENS = 16
+
+Result = TypeVar("Result")
+
+
+def on_event_loop(work: Callable[[], Awaitable[Result]]) -> Result:
+    """What `work` gives, for callers that are not async.
+
+    Within a server it runs on the server's own loop, whose connections are shared with the API and stay open; anywhere
+    else on a loop of its own, which is left with nothing open.
+    """
+
+    async def run() -> Result:
+        try:
+            return await work()
+        finally:
+            # Now, while the caller waits: a later flush would look for the caller's thread and not find it.
+            await usage.flush()
+            if asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:
+                await registry.close_clients()
+
+    return async_to_sync(run)()
+
+
+async def try_out(config: ProviderConfig) -> str:
+    """What came back, in a sentence. Raises ApiError with the provider's words if it does not work."""
+    provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
+    model = registry.default_model(config, Capability.COMPLETION)
+    if not model:
+        models = await read_models(config)
+        return f"{provider.label} answered: it has {len(models)} models. Choose one as the default."
+    request = CompletionRequest(
+        model=model,
+        messages=[Message("user", "Say hello.")],
+        sampling=Sampling(max_tokens=TRIAL_TOKENS, reasoning_effort="none"),
+    )
+    try:
+        async with asyncio.timeout(TRIAL_SECONDS), provider_call(provider, Capability.COMPLETION, model) as call:
+            completion = await provider.complete(request)
+            call.usage = completion.usage
+    except TimeoutError as late:
+        raise no_answer_in_time(provider, Capability.COMPLETION, TRIAL_SECONDS) from late
+    except ApiError as error:
+        if error.status != 502 or error.__cause__:
+            raise
+        # An answer came and could be read. That nothing is in it is no fault: some models think longer than 16 tokens.
+        return f"{provider.label} can be reached and takes the key. {error.message}"
+    return f"{provider.label} answered in {call.milliseconds} ms with {model}: {completion.text[:200]}"
+
+
+async def read_models(config: ProviderConfig) -> list[str]:
+    """The ids of the account's models. Raises ApiError."""
+    provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
+    try:
+        async with asyncio.timeout(TRIAL_SECONDS):
+            return await provider.list_models()
+    except TimeoutError as late:
+        raise no_answer_in_time(provider, Capability.COMPLETION, TRIAL_SECONDS) from late

@@ -1,0 +1,192 @@
+"""A real HTTP server on loopback that plays every provider: it keeps what was sent and answers what it was told to.
+
+    upstream.will_answer({"choices": [...]})
+    ...
+    assert upstream.sent[0].json["model"] == "gpt-4o-mini"
+"""
+
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Behaviour = Callable[["Conversation"], None]
+
+CAT = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + b"a picture of a cat"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request as it came in. `target` is as raw as on the wire: percent-encoded, with its query."""
+
+    method: str
+    target: str
+    headers: HTTPMessage
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.target).query)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Conversation(BaseHTTPRequestHandler):
+    """One connection with a client: its requests, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: "Upstream"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.server.sent.append(Sent(self.command, self.path, self.headers, body))
+        self.server.behaviour_for(self.path)(self)
+
+    do_GET = do_POST
+
+    def write(self, data: bytes) -> None:
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Upstream(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Conversation)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.client_hung_up = threading.Event()
+        self.forget()
+
+    def forget(self) -> None:
+        """Make it as good as new: nothing was sent, nothing is to be answered."""
+        self.sent: list[Sent] = []
+        self.connections = 0
+        self.queue: deque[Behaviour] = deque()
+        self.pages: dict[str, Behaviour] = {}
+        self.client_hung_up.clear()
+
+    def behaviour_for(self, path: str) -> Behaviour:
+        if path in self.pages:
+            return self.pages[path]
+        return self.queue.popleft() if self.queue else answering("No test has said what to answer here.", 599)
+
+    # What the next request gets; one call for each request, in order.
+
+    def will_answer(self, body: Any = b"", status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        """`body`: bytes are sent as they are, anything else as JSON."""
+        self.queue.append(answering(body, status, headers))
+
+    def will_send(self, raw: bytes) -> None:
+        """Send these bytes, be they HTTP or not, and close the connection."""
+        self.queue.append(sending(raw))
+
+    def will_hang_up(self) -> None:
+        self.queue.append(sending(b""))
+
+    def will_stall(self, after: bytes = b"") -> None:
+        """Send the bytes of `after`, then nothing more until the client gives up."""
+        self.queue.append(stalling(after))
+
+    def serves(self, path: str, body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        """Answer every request for a path in one way."""
+        self.pages[path] = answering(body, status, headers)
+
+
+def answering(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Behaviour:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+
+    def behave(conversation: Conversation) -> None:
+        conversation.write(f"HTTP/1.1 {status} Said So\r\n{head}\r\n".encode() + content)
+
+    return behave
+
+
+def sending(raw: bytes) -> Behaviour:
+    def behave(conversation: Conversation) -> None:
+        conversation.write(raw)
+        conversation.close_connection = True
+
+    return behave
+
+
+def stalling(after: bytes) -> Behaviour:
+    def behave(conversation: Conversation) -> None:
+        conversation.write(after)
+        conversation.connection.recv(1)  # nothing comes but the end
+        conversation.server.client_hung_up.set()
+        conversation.close_connection = True
+
+    return behave
+
+
+@contextmanager
+def running() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        thread = threading.Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield upstream
+        upstream.shutdown()
+        thread.join()
+
+
+@contextmanager
+def full_backlog() -> Iterator[str]:
+    """The URL of a port that takes no further connection, nor refuses it: connecting to it never ends."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        try:
+            for client in waiting:
+                client.setblocking(False)
+                client.connect_ex(address)
+            yield f"http://127.0.0.1:{address[1]}"
+        finally:
+            for client in waiting:
+                client.close()
+
+
+@contextmanager
+def closed_port() -> Iterator[str]:
+    """The URL of a port that refuses connections."""
+    with socket.socket() as bound:  # bound, so that nobody else gets it, but not listening
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def environment(url: str) -> dict[str, dict[str, str]]:
+    """settings.PROVIDER_ENVIRONMENT with every provider at `url`, written as each vendor's own SDK takes it."""
+    return {
+        "openai": {"api_key": "sk-openai-0123456789", "base_url": f"{url}/v1"},
+        "azure": {"api_key": "azure0123456789abcdef", "base_url": url, "api_version": ""},
+        "google": {"api_key": "AIzaSyGoogle0123456789abcdefghijk", "base_url": url},
+        "openrouter": {"api_key": "sk-or-v1-0123456789", "base_url": f"{url}/api/v1"},
+        "claude": {"api_key": "sk-ant-0123456789", "base_url": url},
+        "deepseek": {"api_key": "sk-deepseek-0123456789", "base_url": f"{url}/v1"},
+        "xai": {"api_key": "xai-0123456789", "base_url": f"{url}/v1"},
+        "ollama": {"base_url": url},
+        "local": {"base_url": url},
+    }
