@@ -1,17 +1,15 @@
 """One turn of a conversation: question -> conversation -> provider -> log -> reply."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-from asgiref.sync import sync_to_async
 
 from chatbots.models import Chatbot
 from chatbots.prompt import build_prompt
-from logs.conversations import Answer, Turn, write_turn
-from logs.models import Conversation, new_uuid
+from logs.conversations import Turn, log_turn
+from logs.models import Conversation
 from providers.base import Capability, Usage
-from providers.calls import provider_call
+from providers.calls import ProviderCall, provider_call
 from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
 from puffer.api.authentication import Caller
@@ -52,15 +50,17 @@ async def take_turn(
     question = clean(question)
     slug, model = await provider_and_model(bot)
     turn = Turn(
-        chatbot_id=bot.pk,
-        conversation_uuid=conversation_uuid or new_uuid(),
         question=question,
+        chatbot_id=bot.pk,
+        provider=slug,
+        model=model,
+        conversation_uuid=conversation_uuid,
         api_key_id=visitor.caller.key_id if visitor.caller else None,
         user_id=visitor.user_id,
         ip_address=visitor.ip_address,
         source=visitor.source,
     )
-    call = None
+    call = ProviderCall()
     try:
         provider = await get_provider(slug, Capability.COMPLETION)
         prompt = build_prompt(bot, model, history, question, visitor.username)
@@ -70,18 +70,15 @@ async def take_turn(
             completion = await provider.complete(prompt)
             call.usage = completion.usage
     except ApiError as error:
-        answer = Answer(error=error.message, provider=slug, model=model, milliseconds=call.milliseconds if call else 0)
-        await sync_to_async(write_turn)(turn, answer)
+        await log_turn(replace(turn, error=error.message, milliseconds=call.milliseconds))
         raise
-    answer = Answer(
-        text=completion.text,
-        provider=slug,
-        model=model,
+    answered = replace(
+        turn,
+        reply=completion.text,
         usage=completion.usage.as_json() if completion.usage else None,
         milliseconds=call.milliseconds,
     )
-    await sync_to_async(write_turn)(turn, answer)
-    return Reply(completion.text, completion.usage, model, turn.conversation_uuid)
+    return Reply(completion.text, completion.usage, model, await log_turn(answered))
 
 
 async def provider_and_model(bot: Chatbot) -> tuple[str, str]:

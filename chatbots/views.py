@@ -13,10 +13,17 @@ from puffer.api.errors import ApiError
 from puffer.api.schema import Array, Lenient, Object, Parameters, String
 from puffer.api.views import AsyncAPIView, caller_of
 from puffer.client_ip import client_ip
+from puffer.fresh import Kept
 from puffer.models import Scope
 
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
-MAX_ID = 2**63 - 1
+
+
+async def _read_bot(bot_id: str) -> Chatbot | None:
+    return await Chatbot.objects.answering().filter(pk=int(bot_id)).afirst()
+
+
+answering_bots = Kept(_read_bot)
 
 
 def clean_uuid(value: Any) -> str:
@@ -66,7 +73,7 @@ class ChatMessageView(AsyncAPIView):
             )
         caller = caller_of(request)
         caller.require_bot(bot_id)
-        bot = await Chatbot.objects.answering().filter(pk=bot_id).afirst() if bot_id <= MAX_ID else None
+        bot = await answering_bots.get(str(bot_id))
         if bot is None:
             raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found")
         reply = await take_turn(

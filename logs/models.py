@@ -36,6 +36,9 @@ class Conversation(models.Model):
     source = models.CharField(max_length=10, choices=Source.choices, default=Source.API)
     session_id = models.CharField(max_length=64, null=True)  # noqa: DJ001  null and "" differ in GET /logs
     conversation_uuid = models.CharField(max_length=64, default=new_uuid)
+    identity = models.CharField(
+        max_length=64, unique=True, editable=False, help_text="A digest of what a conversation is found again by."
+    )
     ip_address = models.GenericIPAddressField(null=True)
     message_count = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now)
@@ -47,7 +50,7 @@ class Conversation(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["updated_at"]),
-            models.Index(fields=["chatbot", "conversation_uuid"]),
+            models.Index(fields=["conversation_uuid"]),
         ]
 
     def __str__(self) -> str:

@@ -1,7 +1,9 @@
 """What a call of a provider cost, in US dollars."""
 
 import logging
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from genai_prices import Usage, calc_price
@@ -33,15 +35,23 @@ class PriceBook:
             return Decimal(0)
         if not (tokens_in or tokens_out):
             return None
-        try:
-            price = calc_price(
-                Usage(input_tokens=tokens_in, output_tokens=tokens_out),
-                model_ref=model,
-                provider_id=PRICE_LIST_NAMES.get(provider, provider),
-            )
-        except LookupError:
-            return None
-        except ValueError:  # a usage that the price list's rules contradict
-            logger.warning("no price could be worked out for %s %s", provider, model)
-            return None
-        return price.total_price
+        return list_price(
+            provider, model, tokens_in, tokens_out, datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        )
+
+
+@lru_cache(maxsize=10_000)
+def list_price(provider: str, model: str, tokens_in: int, tokens_out: int, hour: datetime) -> Decimal | None:
+    """US dollars by the public price list; some prices depend on the hour."""
+    try:
+        return calc_price(
+            Usage(input_tokens=tokens_in, output_tokens=tokens_out),
+            model_ref=model,
+            provider_id=PRICE_LIST_NAMES.get(provider, provider),
+            genai_request_timestamp=hour,
+        ).total_price
+    except LookupError:
+        return None
+    except ValueError:  # a usage that the price list's rules contradict
+        logger.warning("no price could be worked out for %s %s", provider, model)
+        return None

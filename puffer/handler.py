@@ -13,13 +13,14 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, ResolverMatch, resolve
 
 from puffer.api.errors import ApiError, BodyTooLarge
 from puffer.api.renderers import JSONRenderer
@@ -80,12 +81,17 @@ class ApiHandler:
             return error_response(ApiError())
 
     async def view_response(self, request: HttpRequest) -> HttpResponseBase:
-        try:
-            match = resolve(request.path_info)
-        except Resolver404:
-            match = resolve("/wp-json/")
-        request.resolver_match = match
+        match = request.resolver_match = route(request.path_info)
         return await match.func(request, *match.args, **match.kwargs)
+
+
+@lru_cache(maxsize=1024)
+def route(path: str) -> ResolverMatch:
+    """The view for a path; the one that says rest_no_route if there is none."""
+    try:
+        return resolve(path)
+    except Resolver404:
+        return resolve("/wp-json/")
 
 
 async def read_body(receive: Receive) -> tuple[bytes, bool]:

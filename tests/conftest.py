@@ -11,8 +11,8 @@ from asgiref.sync import async_to_sync
 from chatbots.models import Chatbot
 from logs import usage
 from providers import registry
-from puffer.api.authentication import any_active_key, callers
 from puffer.asgi import application
+from puffer.fresh import announce_change
 from puffer.models import ApiKey, Scope
 
 BASE = "/wp-json/aipkit/v1"
@@ -53,8 +53,7 @@ class Api:
 def nothing_kept() -> Iterator[None]:
     """Each test starts with the database's own truth: what workers keep in memory outlives a rolled-back row."""
     yield
-    for kept in (callers, any_active_key, registry.configs):
-        kept.entries.clear()
+    announce_change()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from puffer.api.authentication import callers
+from puffer.fresh import announce_change
 from puffer.models import ApiKey, Scope, is_well_formed, new_key
 from tests.conftest import Api
 
@@ -92,7 +92,7 @@ def test_scopes_hold_for_a_key_in_the_query_too(db):
 def test_a_key_bound_to_a_bot_opens_no_other(api_key, api, bot):
     api_key.chatbots.set([bot])
     question = {"messages": [{"role": "user", "content": "Hi"}]}
-    callers.entries.clear()
+    announce_change()
     assert outcome(api.post(f"/chat/{bot.pk}/message", json=question)) == (503, "missing_api_key")
     assert outcome(api.post(f"/chat/{bot.pk + 1}/message", json=question)) == INSUFFICIENT
 
