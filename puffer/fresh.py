@@ -43,10 +43,15 @@ def _touch() -> None:
         Path(_marker_file()).touch()
 
 
-def announce_change() -> None:
-    """Make every worker read its kept values anew. To be called by whatever saves or deletes them."""
+def forget() -> None:
+    """Make this process read its kept values anew."""
     global _changes
     _changes += 1
+
+
+def announce_change() -> None:
+    """Make every worker read its kept values anew. To be called by whatever saves or deletes them."""
+    forget()
     transaction.on_commit(_touch)
 
 

@@ -12,7 +12,7 @@ from chatbots.models import Chatbot
 from logs import usage
 from providers import registry
 from puffer.asgi import application
-from puffer.fresh import announce_change
+from puffer.fresh import forget
 from puffer.models import ApiKey, Scope
 
 BASE = "/wp-json/aipkit/v1"
@@ -53,7 +53,7 @@ class Api:
 def nothing_kept() -> Iterator[None]:
     """Each test starts with the database's own truth: what workers keep in memory outlives a rolled-back row."""
     yield
-    announce_change()
+    forget()
 
 
 @pytest.fixture
