@@ -1,5 +1,6 @@
 """The ASGI application: the API on its short path, everything else on Django's."""
 
+import gc
 import os
 import warnings
 from urllib.parse import parse_qs
@@ -51,6 +52,9 @@ async def lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            # What is loaded by now stays for good. Looking through it for garbage stops all requests for 0.2 s each time.
+            gc.collect()
+            gc.freeze()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             for path in settings.AT_SHUTDOWN:
