@@ -4,6 +4,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 
 from puffer.first_start import ENV_FILE
 
@@ -17,6 +19,8 @@ if ENV_FILE.exists():
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="insecure-and-for-debugging-only" if DEBUG else environ.Env.NOTSET)
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is empty.")
 PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", *filter(None, [urlsplit(PUBLIC_URL).hostname])]
@@ -200,6 +204,77 @@ UNFOLD = {
     "SITE_HEADER": "puffer",
     "SITE_SYMBOL": "forum",
     "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "items": [
+                    {
+                        "title": "Chatbots",
+                        "icon": "smart_toy",
+                        "link": reverse_lazy("admin:chatbots_chatbot_changelist"),
+                        "permission": lambda request: request.user.has_module_perms("chatbots"),
+                    },
+                    {
+                        "title": "Providers",
+                        "icon": "hub",
+                        "link": reverse_lazy("admin:providers_providerconfig_changelist"),
+                        "permission": lambda request: request.user.has_module_perms("providers"),
+                    },
+                ]
+            },
+            {
+                "title": "What happened",
+                "items": [
+                    {
+                        "title": "Conversations",
+                        "icon": "chat",
+                        "link": reverse_lazy("admin:logs_conversation_changelist"),
+                        "permission": lambda request: request.user.has_perm("logs.view_conversation"),
+                    },
+                    {
+                        "title": "Usage",
+                        "icon": "bar_chart",
+                        "link": reverse_lazy("admin:logs_usageevent_changelist"),
+                        "permission": lambda request: request.user.has_perm("logs.view_usageevent"),
+                    },
+                    {
+                        "title": "Model prices",
+                        "icon": "payments",
+                        "link": reverse_lazy("admin:logs_modelprice_changelist"),
+                        "permission": lambda request: request.user.has_perm("logs.view_modelprice"),
+                    },
+                ],
+            },
+            {
+                "title": "Access",
+                "items": [
+                    {
+                        "title": "API keys",
+                        "icon": "key",
+                        "link": reverse_lazy("admin:puffer_apikey_changelist"),
+                        "permission": lambda request: request.user.has_perm("puffer.view_apikey"),
+                    },
+                    {
+                        "title": "API documentation",
+                        "icon": "description",
+                        "link": reverse_lazy("docs"),
+                    },
+                    {
+                        "title": "Users",
+                        "icon": "person",
+                        "link": reverse_lazy("admin:auth_user_changelist"),
+                        "permission": lambda request: request.user.has_perm("auth.view_user"),
+                    },
+                    {
+                        "title": "Groups",
+                        "icon": "group",
+                        "link": reverse_lazy("admin:auth_group_changelist"),
+                        "permission": lambda request: request.user.has_perm("auth.view_group"),
+                    },
+                ],
+            },
+        ]
+    },
 }
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")

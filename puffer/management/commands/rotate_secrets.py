@@ -21,7 +21,11 @@ class Command(BaseCommand):
                         continue
                     # The columns themselves, for in Python the field only ever shows what is decrypted.
                     quote = connection.ops.quote_name
-                    table, column, key = quote(model._meta.db_table), quote(field.attname), quote(model._meta.pk.attname)
+                    table, column, key = (
+                        quote(model._meta.db_table),
+                        quote(field.attname),
+                        quote(model._meta.pk.attname),
+                    )
                     cursor.execute(f"SELECT {key}, {column} FROM {table} WHERE {column} <> ''")  # noqa: S608
                     for pk, token in cursor.fetchall():
                         try:

@@ -1,5 +1,7 @@
 import contextlib
+import signal
 import socket
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
@@ -19,6 +21,8 @@ class Command(BaseCommand):
 
     def handle(self, *, host: str, port: int, workers: int, **options: Any) -> None:
         refuse_taken_port(host, port)
+        # uvicorn sends itself the signal again when it has stopped in order: then what runs beside it must end too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with contextlib.ExitStack() as beside:
             for path in settings.RUN_BESIDE_SERVER:
                 beside.enter_context(import_string(path)())

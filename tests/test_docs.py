@@ -1,0 +1,51 @@
+"""What the documents say is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands, load_command_class
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "puffer" / "settings.py").read_text()
+DOCUMENTS = [path for path in ROOT.glob("*.md")] + list((ROOT / "docs").glob("*.md"))
+TUNING = {"CONN_MAX_AGE", "STATIC_ROOT"}  # for those who read settings.py
+SET_BY_SERVE = {"LOCAL_MODEL_URL"}
+
+
+def test_every_environment_variable_is_in_the_readme():
+    read = set(re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", SETTINGS)) | {"DATABASE_URL"}
+    documented = set(re.findall(r"`([A-Z]+_[A-Z_]+|DEBUG)`", README))
+    assert read - documented == TUNING | SET_BY_SERVE
+    assert documented <= read
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(document):
+    for name in re.findall(r"`((?:puffer|logs|providers|chatbots|tests|docs|benchmarks)/[\w/.]+)`", document.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_command_is_in_the_readme_with_its_options():
+    ours = {name for name, app in get_commands().items() if app in ("puffer", "logs", "providers", "chatbots")}
+    lines = re.findall(r"^python manage\.py (\w+)(.*)$", README, re.MULTILINE)
+    assert {name for name, _ in lines} == ours - {"create_demo_bot"}  # that one is a step of quickstart
+    for name, usage in lines:
+        parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+        known = {option for action in parser._actions for option in action.option_strings}
+        assert set(re.findall(r"--[\w-]+", usage)) <= known
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        for line in re.findall(r"(?:^|`)make ([a-z ]+?)(?:`| {2}|$)", document.read_text(), re.MULTILINE):
+            assert set(shlex.split(line)) <= targets

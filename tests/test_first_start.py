@@ -1,0 +1,130 @@
+"""From nothing to an answer of the bundled model, with the README's own commands."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from providers.local_model import installed
+from tests.test_docs import README, ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not installed(), reason="the bundled model is not installed: requirements-local.txt"),
+]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("first-start")
+    ours = ("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "DATABASE_URL", "LOCAL_MODEL_URL")
+    return {name: value for name, value in os.environ.items() if name not in ours} | {
+        "PUFFER_ENV_FILE": str(folder / ".env"),
+        "DATABASE_URL": f"sqlite:///{folder}/puffer.sqlite3",
+        "MEDIA_ROOT": str(folder / "media"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def started(environment, tmp_path_factory):
+    """(what quickstart printed, its port), with the server running."""
+    port = free_port()
+    output = tmp_path_factory.mktemp("output") / "stdout"
+    with output.open("w") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "quickstart", "--port", str(port)],
+            cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 90
+            while time.monotonic() < deadline and process.poll() is None:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.2)
+            yield output, port
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
+def shell(command: str, **variables: str) -> str:
+    done = subprocess.run(
+        ["bash", "-c", command], env=os.environ | variables, capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+def curls() -> list[str]:
+    blocks = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    commands = [command for block in blocks for command in re.split(r"\n(?=curl |# )|\n\n", block)]
+    return [command for command in commands if command.startswith("curl ")]
+
+
+def test_the_readme_shows_a_call_of_each_endpoint():
+    paths = {path for command in curls() for path in re.findall(r"/wp-json/aipkit/v1(/[\w/]+)", command)}
+    assert paths == {"/chat/1/message", "/generate", "/embeddings", "/logs", "/images/generate"}
+
+
+def test_every_call_of_the_readme_works_as_printed(started):
+    output, port = started
+    key = re.search(r"puf_\w+", output.read_text())[0]
+    for command in curls():
+        if "/images/generate" in command:
+            continue  # the bundled model draws nothing
+        answer = json.loads(shell(command.replace(":8000", f":{port}"), KEY=key))
+        assert isinstance(answer, list) or "code" not in answer, answer
+
+
+def test_the_call_that_quickstart_prints_answers(started):
+    output, _ = started
+    command = output.read_text()[output.read_text().index("curl ") :]
+    answer = json.loads(shell(command))
+    assert answer["reply"].strip()
+    assert answer["model"] == "smollm2-135m-instruct"
+    assert answer["usage"]["total_tokens"] > 0
+
+
+def test_admin_and_docs_open(started):
+    _, port = started
+    for path in ("/admin/login/", "/api/docs/", "/static/admin/css/base.css", "/health/ready"):
+        assert shell(f"curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:{port}{path}") == "200"
+
+
+def test_a_second_start_changes_nothing_and_shows_no_secret(started, environment):
+    again = subprocess.run(
+        [sys.executable, "manage.py", "quickstart", "--no-serve"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert "puf_" not in again.stdout
+    assert "as shown at the first start" in again.stdout
+    assert "/chat/1/message" in again.stdout
+
+
+def test_the_secret_key_is_written_once_and_for_the_owner_only(started, environment):
+    file = Path(environment["PUFFER_ENV_FILE"])
+    assert file.read_text().count("SECRET_KEY=") == 1
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_taken_port_is_said_in_words(started, environment):
+    _, port = started
+    refused = subprocess.run(
+        [sys.executable, "manage.py", "serve", "--port", str(port)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert "Choose another port" in refused.stderr
