@@ -1,6 +1,7 @@
 """Text search over conversations. Behind one function each, so that an index can take its place."""
 
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import Concat
 
 from logs.models import ConversationQuerySet, Message
 
@@ -13,9 +14,8 @@ def matching_messages(conversations: ConversationQuerySet, text: str) -> Convers
 
 def matching_visitors(conversations: ConversationQuerySet, text: str) -> ConversationQuerySet:
     """Those whose user has it in their display name, user name or e-mail, or whose guest has it in the session id."""
-    return conversations.filter(
-        Q(user__first_name__icontains=text)
-        | Q(user__last_name__icontains=text)
+    return conversations.alias(display_name=Concat("user__first_name", Value(" "), "user__last_name")).filter(
+        Q(display_name__icontains=text)
         | Q(user__username__icontains=text)
         | Q(user__email__icontains=text)
         | Q(user=None, session_id__icontains=text)
