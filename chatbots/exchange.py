@@ -133,8 +133,8 @@ def read_chatbot(entry: Mapping[str, Any]) -> Chatbot:
     Raises ValidationError with the problems of each field.
     """
     given = {name: value for name, value in entry.items() if value is not None}
-    bot, problems = Chatbot(), {}
-    known = settings()
+    bot, known = Chatbot(), settings()
+    problems: dict[str, Any] = {}
     if not given.keys() & known.keys():
         raise ValidationError({"settings": "There are none that puffer knows."})
     for name, setting in known.items():

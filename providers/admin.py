@@ -85,14 +85,15 @@ class ProviderConfigAdmin(ModelAdmin):
     actions = None
     actions_detail = ["test_connection", "refresh_models"]
     actions_row = ["test_connection", "refresh_models"]
-    readonly_fields = ["state", "explained", "effective_base_url", "known"]
+    readonly_fields = ["explained", "effective_base_url", "known"]
     change_form_after_template = "admin/providers/known_models.html"
 
     def get_fieldsets(self, request: HttpRequest, obj: ProviderConfig | None = None) -> list[Any]:
         assert obj is not None  # there is no page to add one
-        access = ["state", "explained", "api_key", "base_url", "effective_base_url"]
-        if has_saved_key(obj):
-            access.insert(3, "forget_api_key")
+        access = ["explained"]
+        if self.has_change_permission(request, obj):  # to others Django would show the field's value
+            access += ["api_key", "forget_api_key"] if has_saved_key(obj) else ["api_key"]
+        access += ["base_url", "effective_base_url"]
         if obj.slug == "azure":
             access += ["api_version", "image_api_version"]
         capabilities = provider_of(obj).capabilities
@@ -124,13 +125,13 @@ class ProviderConfigAdmin(ModelAdmin):
 
     @admin.display(description="configured")
     def explained(self, config: ProviderConfig) -> str:
-        if isinstance(config.api_key, UnreadableSecret):
-            return "No: none of PUFFER_ENCRYPTION_KEYS opens the saved key. Give it anew, or bring the old key back."
+        key = self.state(config)
+        hint = "None of PUFFER_ENCRYPTION_KEYS opens it: enter it again. " if key == "saved but unreadable" else ""
         try:
             refuse_unconfigured(provider_of(config), settings_of(config))
         except ApiError as error:
-            return f"No: {error.message}"
-        return "Yes. “Test connection” shows whether it works."
+            return f"No. {error.message} {hint}"
+        return f"Yes. API key: {key}. {hint}“Test connection” shows whether it works."
 
     @admin.display(description="base URL in use")
     def effective_base_url(self, config: ProviderConfig) -> str:
@@ -158,7 +159,7 @@ class ProviderConfigAdmin(ModelAdmin):
         permissions=["change"],
         dialog={
             "title": "Test the connection",
-            "description": "The default model is asked to say hello, with what is saved now. This may cost a few tokens.",
+            "description": "The default model is asked to say hello, with the settings that are saved.",
             "form_class": None,
             "form_submit_text": "Test",
         },

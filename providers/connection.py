@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import TypeVar
 
-from asgiref.sync import AsyncToSync, async_to_sync
+from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
 from logs import usage
 from providers import registry
@@ -13,6 +14,7 @@ from providers.calls import provider_call
 from providers.models import ProviderConfig
 from providers.upstream_errors import no_answer_in_time
 from puffer.api.errors import ApiError
+from puffer.request_id import request_id
 
 TRIAL_SECONDS = 10
 TRIAL_TOKENS = 16
@@ -21,22 +23,33 @@ Result = TypeVar("Result")
 
 
 def on_event_loop(work: Callable[[], Awaitable[Result]]) -> Result:
-    """What `work` gives, for callers that are not async.
+    """What `work` gives, for a sync view.
 
-    Within a server it runs on the server's own loop, whose connections are shared with the API and stay open; anywhere
-    else on a loop of its own, which is left with nothing open.
+    In a server it runs on the server's own loop, beside the API's calls and with the connections that they share.
+    Anywhere else it runs on a loop that ends with it.
     """
+    loop = getattr(SyncToAsync.threadlocal, "main_event_loop", None)
+    if loop is None or loop in AsyncToSync.loop_thread_executors:
+        return async_to_sync(run_alone)(work)
+    task = run_in_server(work, request_id.get())
+    # In a context of its own: what it starts may outlive this request, and must not look for the view's thread then.
+    return Context().run(asyncio.run_coroutine_threadsafe, task, loop).result()
 
-    async def run() -> Result:
-        try:
-            return await work()
-        finally:
-            # Now, while the caller waits: a later flush would look for the caller's thread and not find it.
-            await usage.flush()
-            if asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:
-                await registry.close_clients()
 
-    return async_to_sync(run)()
+async def run_alone(work: Callable[[], Awaitable[Result]]) -> Result:
+    try:
+        return await work()
+    finally:
+        await usage.flush()
+        await registry.close_clients()
+
+
+async def run_in_server(work: Callable[[], Awaitable[Result]], current_request_id: str) -> Result:
+    from puffer.asgi import api_handler  # here, for only a server has one
+
+    request_id.set(current_request_id)
+    api_handler.threads.assign_one()
+    return await work()
 
 
 async def try_out(config: ProviderConfig) -> str:

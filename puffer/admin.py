@@ -27,6 +27,8 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    autocomplete_fields = ["groups"]
+    filter_horizontal = ["user_permissions"]
 
 
 @admin.register(Group)

@@ -60,7 +60,7 @@ class Server:
             return {response.status_code for response in pool.map(lambda _: self.generate(key), range(count))}
 
 
-def start(folder: Path, database_url: str, upstream: Upstream) -> Server:
+def start(folder: Path, database_url: str, upstream: Upstream, **variables: str) -> Server:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"} | {
@@ -70,6 +70,7 @@ def start(folder: Path, database_url: str, upstream: Upstream) -> Server:
         "OPENAI_API_KEY": "sk-of-the-environment",
         "OPENAI_BASE_URL": f"{upstream.url}/v1",
         "LOCAL_MODEL": "off",
+        **variables,
     }
     server = Server(f"http://127.0.0.1:{port}", environment, None, folder / "log", upstream)  # type: ignore[arg-type]
     server.manage("migrate", "--verbosity=0")

@@ -14,13 +14,29 @@ from puffer.api.errors import ApiError
 NAME = "Puffer demo"
 OLLAMA_SECONDS = 1.0  # who has Ollama running has it near
 
-# Few facts in plain sentences: the bundled model, which this must do for, is a very small one.
+SMALL_MODEL_TOKENS = 100  # the bundled model goes astray in longer answers
+
+# Questions with their answers, for that is what so small a model can make use of.
 INSTRUCTIONS = """\
-You are Puffer, a friendly assistant. Answer in one or two short sentences. Use only these facts:
-puffer is a self-hosted server for chatbots. Chatbots, providers and API keys are managed in the admin at /admin/.
-The API is at /wp-json/aipkit/v1 and its documentation at /api/docs/.
-New API keys are made with the command: python manage.py create_api_key NAME
-If the facts do not answer the question, say that you do not know."""
+You are Puffer, a friendly assistant. Answer with one short sentence from this list.
+
+Q: What is puffer?
+A: puffer is a self-hosted server for chatbots, text, images and embeddings.
+
+Q: Where is the admin?
+A: The admin is at /admin/. Chatbots, providers and API keys are managed there.
+
+Q: Where is the API?
+A: The API is at /wp-json/aipkit/v1.
+
+Q: Where is the documentation of the API?
+A: The documentation of the API is at /api/docs/.
+
+Q: How do I make an API key?
+A: You make an API key with the command: python manage.py create_api_key NAME
+
+Q: What can you do?
+A: I answer questions about puffer."""
 
 
 class Command(BaseCommand):
@@ -33,15 +49,10 @@ class Command(BaseCommand):
         bot = Chatbot.objects.filter(name=NAME).order_by("pk").first()
         if bot is None:
             provider, model = best_at_hand()
-            bot = Chatbot.objects.create(
-                name=NAME,
-                provider=provider,
-                model=model,
-                instructions=INSTRUCTIONS,
-                temperature=0.3,
-                max_completion_tokens=300,
-                max_messages=6,
-            )
+            bot = Chatbot(name=NAME, provider=provider, model=model, instructions=INSTRUCTIONS, temperature=0.2)
+            if provider == "local":
+                bot.max_completion_tokens = SMALL_MODEL_TOKENS
+            bot.save()
         self.stdout.write(json.dumps([bot.pk]) if options["json"] else str(bot.pk))
 
 

@@ -27,4 +27,4 @@ class Command(BaseCommand):
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise CommandError(f"{output} can't be written: {error.strerror}.") from None
-        self.stderr.write(f"{len(chatbots)} chatbots are in {output}.")
+        self.stderr.write(f"Chatbots written to {output}: {len(chatbots)}.")

@@ -31,11 +31,11 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([] if dry_run else [bot.pk for bot in done.bots]))
         elif dry_run:
-            self.stdout.write(f"All is well with {len(done.bots)} chatbots. Nothing was saved.")
+            self.stdout.write(f"Nothing is wrong with the file. Chatbots it would add: {len(done.bots)}.")
         else:
             for bot in done.bots:
                 self.stdout.write(f"{bot.pk}: {bot.name}")
-            self.stdout.write(self.style.SUCCESS(f"{len(done.bots)} chatbots imported."))
+            self.stdout.write(self.style.SUCCESS(f"Chatbots imported: {len(done.bots)}."))
 
     def read(self, file: str) -> bytes:
         try:

@@ -1,0 +1,189 @@
+"""The servers that are compared: how each is started, and how each wants to be asked."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+API_KEY = "bench-key"
+MESSAGES = [{"role": "user", "content": "Say hello."}]
+COMPLETION_REQUEST = {"model": "gpt-4o-mini", "messages": MESSAGES}
+EMBEDDING_REQUEST = {"model": "text-embedding-3-small", "input": "hello"}
+
+
+@dataclass
+class Request:
+    """A POST, and the place (keys, indexes) of the upstream's text or vector in the JSON that answers it."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    place: list
+
+
+class Server:
+    """One server on a port of its own, in front of `upstream` (its base URL, without /v1)."""
+
+    slug: str
+    label: str
+    install: str  # the command to get it if it is missing
+
+    def __init__(self, upstream, peers, scratch):
+        self.upstream, self.peers, self.scratch = upstream, peers, scratch
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def is_installed(self):
+        return True
+
+    def prepare(self):
+        """What is done once, before the server starts; not part of the cold start."""
+
+    def command(self) -> list:
+        raise NotImplementedError
+
+    def variables(self) -> dict[str, str]:
+        return {}
+
+    def environment(self):
+        """Nothing of the developer's own (DATABASE_URL, HTTP_PROXY, ...) may change the result."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        return kept | self.variables()
+
+    def request(self, case) -> Request | None:
+        """None: this server has nothing to compare in this case."""
+        raise NotImplementedError
+
+
+class Puffer(Server):
+    slug = "puffer"
+    label = "puffer, 2 workers"
+    bot = {
+        "name": "Bench",
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+        "instructions": "Be brief.",
+        "status": "published",
+    }
+
+    def manage(self, *arguments, **options):
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=REPOSITORY, env=self.environment(), check=True, stdout=subprocess.PIPE, text=True, **options,
+        ).stdout  # fmt: skip
+
+    def prepare(self):
+        self.manage("migrate")
+        created = json.loads(self.manage("import_chatbots", "-", "--json", input=json.dumps([self.bot])))
+        self.bot_id = created[0]
+
+    def command(self):
+        return [sys.executable, REPOSITORY / "manage.py", "serve",
+                "--host", "127.0.0.1", "--port", self.port, "--workers", "2"]  # fmt: skip
+
+    def variables(self):
+        return {
+            "SECRET_KEY": "any",
+            "PUFFER_API_KEY": API_KEY,
+            "OPENAI_API_KEY": "sk-bench",
+            "OPENAI_BASE_URL": f"{self.upstream}/v1",
+            "DATABASE_URL": f"sqlite:///{self.scratch}/bench.sqlite3",
+            "MEDIA_ROOT": f"{self.scratch}/media",
+            "LOCAL_MODEL": "off",
+        }
+
+    def request(self, case):
+        api = "/wp-json/aipkit/v1"
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        if case == "embeddings":
+            return Request(f"{api}/embeddings", headers, {"provider": "openai", **EMBEDDING_REQUEST}, ["embeddings", 0])
+        if case == "chat":
+            return Request(f"{api}/chat/{self.bot_id}/message", headers, {"messages": MESSAGES}, ["reply"])
+        return Request(f"{api}/generate", headers, {"provider": "openai", **COMPLETION_REQUEST}, ["content"])
+
+
+class Peer(Server):
+    """A gateway that speaks OpenAI's own protocol to its callers, too."""
+
+    headers: dict[str, str] = {}
+
+    def request(self, case):
+        if case == "chat":
+            return None  # neither has bots and conversations
+        if case == "embeddings":
+            return Request("/v1/embeddings", self.headers, EMBEDDING_REQUEST, ["data", 0, "embedding"])
+        return Request("/v1/chat/completions", self.headers, COMPLETION_REQUEST, ["choices", 0, "message", "content"])
+
+
+class LiteLLM(Peer):
+    slug = "litellm"
+    label = "LiteLLM, 2 workers"
+    install = "python -m venv {peers}/litellm && {peers}/litellm/bin/pip install 'litellm[proxy]==1.106.2'"
+    headers = {"Authorization": f"Bearer sk-{API_KEY}"}
+
+    def is_installed(self):
+        return any(self.peers.glob("litellm/lib/python*/site-packages/litellm-1.106.2.dist-info"))
+
+    def prepare(self):
+        models = [COMPLETION_REQUEST["model"], EMBEDDING_REQUEST["model"]]
+        upstream = {"api_base": f"{self.upstream}/v1", "api_key": "sk-bench"}
+        configuration = {
+            "model_list": [
+                {"model_name": name, "litellm_params": {"model": f"openai/{name}", **upstream}} for name in models
+            ],
+            "general_settings": {"master_key": f"sk-{API_KEY}"},
+        }
+        (self.scratch / "litellm.yaml").write_text(json.dumps(configuration))  # JSON is YAML
+
+    def command(self):
+        return [self.peers / "litellm/bin/litellm", "--config", self.scratch / "litellm.yaml",
+                "--host", "127.0.0.1", "--port", self.port, "--num_workers", "2"]  # fmt: skip
+
+    def variables(self):
+        return {
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches a list of prices at every start
+            "LITELLM_MODE": "PRODUCTION",
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_TELEMETRY": "False",
+        }
+
+
+class Portkey(Peer):
+    slug = "portkey"
+    label = "Portkey, 1 process"
+    install = "cp -r benchmarks/portkey {peers}/ && npm install --prefix {peers}/portkey"
+
+    @property
+    def headers(self):
+        return {
+            "Authorization": "Bearer sk-bench",
+            "x-portkey-provider": "openai",
+            "x-portkey-custom-host": f"{self.upstream}/v1",
+        }
+
+    def is_installed(self):
+        """With the pinned versions only: newer ones of hono and its node server make it answer 500 to embeddings."""
+        lock = self.peers / "portkey/package-lock.json"
+        if not lock.exists() or not shutil.which("node"):
+            return False
+        pinned = json.loads((REPOSITORY / "benchmarks/portkey/package.json").read_text())["dependencies"]
+        packages = json.loads(lock.read_text())["packages"].items()
+        installed = {(path.rpartition("node_modules/")[2], package.get("version")) for path, package in packages}
+        return {(name, version) for name, version in installed if name in pinned} == set(pinned.items())
+
+    def command(self):
+        program = self.peers / "portkey/node_modules/@portkey-ai/gateway/build/start-server.js"
+        return ["node", program, f"--port={self.port}", "--headless"]
+
+    def variables(self):
+        return {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"}
+
+
+SERVERS = {server.slug: server for server in (Puffer, LiteLLM, Portkey)}

@@ -1,0 +1,242 @@
+"""Chatbots: settings, import and export, and a page to try one out."""
+
+# mypy: disable-error-code="import-untyped"
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget, UnfoldBooleanWidget
+
+from chatbots.exchange import MAX_BYTES, ImportRefused, export_chatbots, import_chatbots
+from chatbots.models import Chatbot
+from chatbots.turn import Visitor, take_turn
+from logs.models import Conversation, new_uuid
+from providers.connection import on_event_loop
+from puffer.api.errors import ApiError
+from puffer.client_ip import client_ip
+from puffer.fresh import announce_change
+
+MAX_PROBLEMS = 50  # shown of a file that is refused
+
+
+class ImportForm(forms.Form):
+    file = forms.FileField(
+        label="JSON file",
+        widget=UnfoldAdminFileFieldWidget,
+        help_text="As written by “Export as JSON” or by manage.py export_chatbots.",
+    )
+    dry_run = forms.BooleanField(label="Only check it, save nothing", required=False, widget=UnfoldBooleanWidget)
+
+    def clean_file(self) -> bytes:
+        file = self.cleaned_data["file"]
+        if file.size > MAX_BYTES:
+            raise forms.ValidationError(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
+        return file.read()
+
+
+class TurnForm(forms.Form):
+    """A question, and the conversation that it continues: nothing of it is kept on the server but the log."""
+
+    question = forms.CharField(max_length=50_000, widget=UnfoldAdminTextareaWidget({"rows": 3, "autofocus": True}))
+    history = forms.JSONField(required=False, widget=forms.HiddenInput)
+    conversation_uuid = forms.UUIDField(widget=forms.HiddenInput)
+
+    def clean_history(self) -> list[dict[str, str]]:
+        history = self.cleaned_data["history"] or []
+        if not isinstance(history, list) or not all(is_message(message) for message in history):
+            raise forms.ValidationError("The conversation so far can't be read. Begin a new one.")
+        return history
+
+
+def is_message(message: Any) -> bool:
+    return (
+        isinstance(message, dict)
+        and message.keys() == {"role", "content"}
+        and message["role"] in ("user", "assistant")
+        and isinstance(message["content"], str)
+    )
+
+
+@admin.register(Chatbot)
+class ChatbotAdmin(ModelAdmin):
+    list_display = ["name", "shown_status", "provider", "shown_model", "conversation_count"]
+    list_filter = ["status", "provider"]
+    search_fields = ["name", "model"]
+    fieldsets = [
+        (None, {"fields": ["name", "status"]}),
+        ("Character", {"fields": ["instructions", "max_messages"]}),
+        (
+            "Model",
+            {
+                "fields": ["provider", "model", "temperature", "max_completion_tokens", "reasoning_effort"],
+                "description": "Which model answers, and how freely. Providers are set up on their own page.",
+            },
+        ),
+    ]
+    actions = ["duplicate", "publish", "make_draft", "move_to_trash", "export_as_json"]
+    actions_list = ["import_from_json"]
+    actions_detail = ["try_it"]
+    actions_row = ["try_it"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:
+        of_the_bot = Conversation.objects.filter(chatbot=OuterRef("pk")).order_by().values("chatbot")
+        count = Subquery(of_the_bot.annotate(count=Count("pk")).values("count"))
+        return super().get_queryset(request).annotate(count=Coalesce(count, 0))
+
+    @display(
+        description="status", ordering="status", label={"published": "success", "draft": "info", "trash": "danger"}
+    )
+    def shown_status(self, bot: Chatbot) -> tuple[str, str]:
+        return bot.status, bot.get_status_display()
+
+    @admin.display(description="model", ordering="model")
+    def shown_model(self, bot: Chatbot) -> str:
+        return bot.model or "default"
+
+    @admin.display(description="conversations", ordering="count")
+    def conversation_count(self, bot: Any) -> str:
+        url = reverse("admin:logs_conversation_changelist", query={"chatbot__id__exact": bot.pk})
+        return format_html('<a class="text-link" href="{}">{}</a>', url, bot.count)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Chatbot]) -> None:
+        super().delete_queryset(request, queryset)
+        announce_change()
+
+    # Actions on several
+
+    @action(description="Duplicate", permissions=["add"])
+    def duplicate(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
+        for bot in bots:
+            origin = bot.pk
+            bot.pk, bot._state.adding = None, True
+            bot.name, bot.status = f"{bot.name[:190]} (copy)", Chatbot.Status.DRAFT
+            bot.save()
+            self.log_addition(request, bot, f"Copied from {origin}.")
+        messages.success(request, f"Chatbots copied: {len(bots)}. The copies are drafts.")
+
+    @action(description="Publish", permissions=["change"])
+    def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
+        self.set_status(request, bots, Chatbot.Status.PUBLISHED)
+
+    @action(description="Make draft", permissions=["change"])
+    def make_draft(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
+        self.set_status(request, bots, Chatbot.Status.DRAFT)
+
+    @action(description="Move to trash", permissions=["change"])
+    def move_to_trash(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
+        self.set_status(request, bots, Chatbot.Status.TRASH)
+
+    def set_status(self, request: HttpRequest, bots: QuerySet[Chatbot], status: Chatbot.Status) -> None:
+        changed = list(bots.exclude(status=status))
+        for bot in changed:
+            bot.status = status
+            bot.save(update_fields=["status", "updated_at"])
+            self.log_change(request, bot, f"Now {status.label}.")
+        messages.success(request, f"Chatbots now {status.label}: {len(changed)}.")
+
+    @action(description="Export as JSON", permissions=["view"])
+    def export_as_json(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse:
+        return HttpResponse(
+            export_chatbots(bots),
+            content_type="application/json",
+            headers={"Content-Disposition": 'attachment; filename="chatbots.json"'},
+        )
+
+    # Pages
+
+    @action(description="Import", icon="upload", url_path="import", permissions=["add"])
+    def import_from_json(self, request: HttpRequest) -> HttpResponse:
+        form = ImportForm(request.POST, request.FILES) if request.method == "POST" else ImportForm()
+        problems: Sequence[str] = []
+        if form.is_valid():
+            dry_run = form.cleaned_data["dry_run"]
+            try:
+                done = import_chatbots(form.cleaned_data["file"], dry_run=dry_run)
+            except ImportRefused as refused:
+                problems = refused.problems
+            else:
+                for notice in done.notices:
+                    messages.warning(request, notice)
+                if dry_run:
+                    messages.success(
+                        request, f"Nothing is wrong with the file. Chatbots it would add: {len(done.bots)}."
+                    )
+                    return HttpResponseRedirect(request.path)
+                for bot in done.bots:
+                    self.log_addition(request, bot, "Imported.")
+                messages.success(request, f"Chatbots imported: {len(done.bots)}.")
+                return HttpResponseRedirect(reverse("admin:chatbots_chatbot_changelist"))
+        context = {
+            "form": form,
+            "problems": problems[:MAX_PROBLEMS],
+            "more_problems": max(len(problems) - MAX_PROBLEMS, 0),
+        }
+        return self.page(request, "import", "Import chatbots", context)
+
+    @action(description="Try it", icon="chat", url_path="try", permissions=["change"])
+    def try_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.get_object(request, object_id)
+        if bot is None:
+            raise Http404
+        form = (
+            TurnForm(request.POST) if request.method == "POST" else TurnForm(initial={"conversation_uuid": new_uuid()})
+        )
+        transcript: list[dict[str, Any]] = []
+        error = ""
+        if bot.status == Chatbot.Status.TRASH:
+            error = "This chatbot is in the trash, where it answers nobody."
+        elif form.is_valid():
+            asked = form.cleaned_data
+            transcript = [*asked["history"], {"role": "user", "content": asked["question"]}]
+            try:
+                answer = self.ask(request, bot, **asked)
+            except ApiError as failure:
+                transcript, error = asked["history"], failure.message
+            else:
+                said = {"role": "assistant", "content": answer["content"]}
+                form = TurnForm(
+                    initial={"history": [*transcript, said], "conversation_uuid": asked["conversation_uuid"]}
+                )
+                transcript.append(answer)
+        elif form.is_bound:
+            transcript = form.cleaned_data.get("history", [])
+        context = {"form": form, "object": bot, "transcript": transcript, "error": error}
+        return self.page(request, "try_it", f"Try {bot}", context)
+
+    def ask(
+        self, request: HttpRequest, bot: Chatbot, question: str, history: list[dict[str, str]], conversation_uuid: UUID
+    ) -> dict[str, Any]:
+        """The answer as the transcript shows it. Raises ApiError."""
+        visitor = Visitor(
+            user_id=request.user.pk,
+            username=request.user.get_username(),
+            ip_address=client_ip(request),
+            source=Conversation.Source.PREVIEW,
+        )
+        started = time.perf_counter()
+        reply = on_event_loop(
+            lambda: take_turn(bot, question, history=history, visitor=visitor, conversation_uuid=str(conversation_uuid))
+        )
+        return {
+            "role": "assistant",
+            "content": reply.text,
+            "model": reply.model,
+            "usage": reply.usage,
+            "milliseconds": round((time.perf_counter() - started) * 1000),
+        }
+
+    def page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, **context}
+        return TemplateResponse(request, f"admin/chatbots/chatbot/{template}.html", context)

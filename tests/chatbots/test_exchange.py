@@ -1,0 +1,313 @@
+"""import_chatbots, export_chatbots and create_demo_bot."""
+
+import io
+import json
+import sys
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from chatbots.exchange import MAX_BYTES, export_chatbots
+from chatbots.models import Chatbot
+from providers.models import ProviderConfig
+from providers.registry import PROVIDERS
+
+pytestmark = pytest.mark.django_db
+
+FULL = {
+    "id": 77,
+    "name": "Größe & <b>Preis</b>",
+    "status": "draft",
+    "provider": "claude",
+    "model": "claude-sonnet-5",
+    "instructions": "Answer in German.\nToday is [date].\n",
+    "temperature": 0.7,
+    "max_completion_tokens": 500,
+    "max_messages": 4,
+    "reasoning_effort": "low",
+}
+
+
+def run(command: str, *args: Any, **options: Any) -> tuple[str, str]:
+    """What the command wrote to stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    call_command(command, *args, stdout=out, stderr=err, no_color=True, **options)
+    return out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """`stdin(content)`: what the command reads from `-`; anything but bytes is sent as JSON."""
+
+    def give(content: Any) -> str:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        return "-"
+
+    return give
+
+
+def test_every_setting_arrives(stdin):
+    out, err = run("import_chatbots", stdin([FULL]), "--json")
+    assert (out, err) == ("[77]\n", "")
+    bot = Chatbot.objects.get()
+    assert {name: getattr(bot, name) for name in FULL} == FULL
+
+
+def test_what_is_left_out_or_null_is_as_in_a_new_chatbot(stdin):
+    run("import_chatbots", stdin([{"name": "Short", "model": None, "id": None}]))
+    new = Chatbot(name="Short")
+    bot = Chatbot.objects.get()
+    for name in FULL.keys() - {"id"}:
+        assert getattr(bot, name) == getattr(new, name)
+
+
+def test_a_single_object_is_a_list_of_one(stdin):
+    assert run("import_chatbots", stdin({"name": "Alone"}), "--json")[0] == f"[{Chatbot.objects.get().pk}]\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ({"provider": "OpenAI"}, {"provider": "openai"}),
+        ({"provider": "CLAUDE"}, {"provider": "claude"}),
+        ({"provider": " xAI "}, {"provider": "xai"}),
+        ({"provider": ""}, {"provider": ""}),
+        ({"status": "Draft"}, {"status": "draft"}),
+        ({"temperature": "0.7"}, {"temperature": 0.7}),
+        ({"temperature": 1}, {"temperature": 1.0}),
+        ({"max_messages": "15"}, {"max_messages": 15}),
+        ({"max_messages": 15.0}, {"max_messages": 15}),
+        ({"name": "  Shop "}, {"name": "Shop"}),
+        ({"instructions": "  kept \n"}, {"instructions": "  kept \n"}),
+        ({"id": "12"}, {"pk": 12}),
+    ],
+)
+def test_spellings_that_are_understood(stdin, sent, stored):
+    run("import_chatbots", stdin([{"name": "Shop", **sent}]))
+    bot = Chatbot.objects.get()
+    assert {name: getattr(bot, name) for name in stored} == stored
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_every_provider_goes_by_slug_and_by_label(stdin, slug):
+    run("import_chatbots", stdin([{"provider": slug}, {"provider": PROVIDERS[slug].label.upper()}]))
+    assert {bot.provider for bot in Chatbot.objects.all()} == {slug}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"provider": "Skynet"}, "provider"),
+        ({"provider": 3}, "provider"),
+        ({"status": "publish"}, "status"),
+        ({"status": ""}, "status"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "warm"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"temperature": "nan"}, "temperature"),
+        ({"temperature": [1]}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"max_messages": 0}, "max_messages"),
+        ({"max_messages": 1.5}, "max_messages"),
+        ({"max_messages": "many"}, "max_messages"),
+        ({"max_messages": False}, "max_messages"),
+        ({"max_completion_tokens": 128_001}, "max_completion_tokens"),
+        ({"max_completion_tokens": "9" * 5000}, "max_completion_tokens"),
+        ({"reasoning_effort": "extreme"}, "reasoning_effort"),
+        ({"name": "   "}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"name": 5}, "name"),
+        ({"model": {"id": "gpt"}}, "model"),
+        ({"instructions": ["be", "nice"]}, "instructions"),
+        ({"instructions": "a\x00b"}, "instructions"),  # PostgreSQL can't store it
+        ({"instructions": "\ud800"}, "instructions"),  # nor can anybody
+        ({"id": 0}, "id"),
+        ({"id": -3}, "id"),
+        ({"id": "first"}, "id"),
+        ({"id": 2**63 - 1}, "id"),  # after which no database would have another
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_is_saved(stdin, wrong, field):
+    with pytest.raises(CommandError) as refused:
+        run("import_chatbots", stdin([{"name": "Good"}, {"name": "Bad", **wrong}, {"name": "Good too"}]))
+    problem = str(refused.value).splitlines()[1]
+    assert problem.startswith("Chatbot 2")
+    assert f", {field}: " in problem
+    assert not Chatbot.objects.exists()
+
+
+def test_all_problems_are_named_at_once(stdin):
+    with pytest.raises(CommandError) as refused:
+        run("import_chatbots", stdin([{"name": "A", "temperature": 9, "status": "x"}, {"name": "B", "model": 1}]))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 4
+    assert sum('"A"' in line for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[1, 2]",
+        b'"text"',
+        b"null",
+        b'[{"name": "A"}, "B"]',
+        b"[{}]",
+        b'{"version": 3, "scripts": {}}',  # some other program's file
+        b"\xff\xfe\xfa",
+        b"[" * 100_000,
+        b'[{"max_messages": ' + b"9" * 5000 + b"}]",
+    ],
+)
+def test_files_that_hold_no_chatbots(stdin, data):
+    with pytest.raises(CommandError, match="Nothing was imported"):
+        run("import_chatbots", stdin(data))
+
+
+def test_a_huge_file_is_not_read_to_its_end(stdin):
+    with pytest.raises(CommandError, match="larger than 5 MB"):
+        run("import_chatbots", stdin(b" " * (MAX_BYTES * 2)))
+
+
+def test_a_missing_file():
+    with pytest.raises(CommandError, match="can't be read"):
+        run("import_chatbots", "/nonexistent.json")
+
+
+def test_what_puffer_does_not_know_is_said_and_ignored(stdin):
+    bots = [{"name": "A", "theme": "dark"}, {"name": "B", "greeting": "Hi"}]
+    out, err = run("import_chatbots", stdin(bots), "--json")
+    assert len(json.loads(out)) == 2
+    assert '"greeting", "theme"' in err
+
+
+def test_a_taken_id_gives_way_to_a_new_one(stdin, bot):
+    out, err = run("import_chatbots", stdin([{"id": bot.pk, "name": "New"}]), "--json")
+    [new] = json.loads(out)
+    assert new != bot.pk
+    assert f"the id {bot.pk} is taken, so it gets {new}" in err
+    bot.refresh_from_db()
+    assert bot.name == "Shop"
+
+
+def test_an_id_twice_in_a_file_is_kept_once(stdin):
+    out, _ = run("import_chatbots", stdin([{"id": 5, "name": "A"}, {"id": 5, "name": "B"}]), "--json")
+    first, second = json.loads(out)
+    assert (first, Chatbot.objects.get(pk=second).name) == (5, "B")
+    assert second != 5
+
+
+def test_new_ids_never_meet_those_of_the_file(stdin):
+    run("import_chatbots", stdin([{"name": "new"}, *({"id": number, "name": "x"} for number in range(1, 9))]))
+    assert Chatbot.objects.count() == 9
+    assert Chatbot.objects.create(name="after").pk > 8
+
+
+def test_a_deleted_chatbot_s_id_is_not_given_again(stdin):
+    run("import_chatbots", stdin([{"id": 5000, "name": "gone"}]))
+    Chatbot.objects.all().delete()
+    run("import_chatbots", stdin([{"id": 3, "name": "low"}]))
+    assert Chatbot.objects.create(name="next").pk > 5000
+
+
+def test_a_dry_run_checks_and_saves_nothing(stdin, bot):
+    out, err = run("import_chatbots", stdin([{"name": "A", "id": bot.pk, "x": 1}]), "--dry-run")
+    assert "would add: 1" in out
+    assert "is taken" in err
+    assert '"x"' in err
+    assert Chatbot.objects.count() == 1
+    assert run("import_chatbots", stdin([{"name": "A"}]), "--dry-run", "--json")[0] == "[]\n"
+    with pytest.raises(CommandError):
+        run("import_chatbots", stdin([{"name": ""}]), "--dry-run")
+
+
+def test_export_import_export_is_identical(stdin, bot, tmp_path):
+    Chatbot.objects.create(**FULL)
+    Chatbot.objects.create(name="a\u2028\x7f\U0001f421", temperature=0, status="trash")
+    first, _ = run("export_chatbots")
+    assert list(json.loads(first)[0]) == list(FULL)
+    Chatbot.objects.all().delete()
+    file = tmp_path / "bots.json"
+    file.write_text(first, encoding="utf-8")
+    run("import_chatbots", str(file))
+    run("export_chatbots", output=tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == first.encode()
+
+
+def test_a_file_of_another_encoding_is_read(stdin):
+    run("import_chatbots", stdin('\ufeff[{"name": "Größe"}]'.encode()))
+    run("import_chatbots", stdin('[{"name": "Größe"}]'.encode("utf-16")))
+    assert {bot.name for bot in Chatbot.objects.all()} == {"Größe"}
+
+
+def test_export_of_some(bot):
+    other = Chatbot.objects.create(name="Other")
+    assert [row["id"] for row in json.loads(run("export_chatbots", "--bot", other.pk)[0])] == [other.pk]
+    assert json.loads(run("export_chatbots", "--bot", other.pk, "--bot", bot.pk)[0])[0]["id"] == bot.pk
+    with pytest.raises(CommandError, match="no chatbot 999"):
+        run("export_chatbots", "--bot", 999)
+
+
+def test_an_export_of_nothing_is_an_empty_list():
+    assert export_chatbots([]) == "[]\n"
+
+
+# The demo chatbot
+
+
+@pytest.fixture
+def ollama(httpserver, settings):
+    """No provider has a key, and Ollama is `httpserver`."""
+    settings.PROVIDER_ENVIRONMENT = {"ollama": {"base_url": httpserver.url_for("")}}
+    return httpserver
+
+
+def make_demo_bot() -> Chatbot:
+    out, _ = run("create_demo_bot", "--json")
+    [pk] = json.loads(out)
+    return Chatbot.objects.get(pk=pk)
+
+
+def test_the_demo_bot_is_made_once(ollama):
+    first = make_demo_bot()
+    assert first.name == "Puffer demo"
+    assert make_demo_bot() == first
+    assert run("create_demo_bot")[0] == f"{first.pk}\n"
+    assert Chatbot.objects.count() == 1
+
+
+def test_a_key_of_the_environment_comes_first(settings, ollama):
+    ollama.expect_request("/v1/models").respond_with_json({"data": [{"id": "llama3.2"}]})
+    settings.PROVIDER_ENVIRONMENT["claude"] = {"api_key": "sk-ant-1"}
+    bot = make_demo_bot()
+    assert (bot.provider, bot.model) == ("claude", PROVIDERS["claude"].default_models["completion"])
+
+
+def test_a_saved_key_with_a_saved_model_counts_too(ollama):
+    config = ProviderConfig.objects.get(slug="google")
+    config.api_key, config.default_model = "saved", "gemini-custom"
+    config.save()
+    bot = make_demo_bot()
+    assert (bot.provider, bot.model) == ("google", "gemini-custom")
+
+
+def test_a_key_without_a_default_model_is_passed_over(settings, ollama):
+    settings.PROVIDER_ENVIRONMENT["azure"] = {"api_key": "key", "base_url": "https://example.com"}
+    assert make_demo_bot().provider == "local"
+
+
+def test_then_ollama_with_a_model_that_talks(ollama):
+    models = [{"id": "all-minilm-embed"}, {"id": "llama3.2"}, {"id": "qwen3"}]
+    ollama.expect_request("/v1/models").respond_with_json({"data": models})
+    bot = make_demo_bot()
+    assert (bot.provider, bot.model) == ("ollama", "llama3.2")
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, {"nonsense": 1}])
+def test_else_the_bundled_model(ollama, answer):
+    ollama.expect_request("/v1/models").respond_with_json(answer)
+    bot = make_demo_bot()
+    assert (bot.provider, bot.model) == ("local", PROVIDERS["local"].default_models["completion"])

@@ -1,0 +1,1 @@
+from tests.providers.conftest import loopback_server, upstream  # noqa: F401

@@ -1,0 +1,318 @@
+"""The admin as a whole, and its pages for API keys, users and groups."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
+from providers.models import ProviderConfig
+from puffer.models import ApiKey, Scope, digest
+
+pytestmark = pytest.mark.django_db
+
+NASTY = "<script>alert(1)</script>"
+SAVED_SECRET = "sk-saved-provider-secret"
+
+
+def make_key(number: int) -> ApiKey:
+    key = ApiKey(name=f"{NASTY}{number}", scopes=["chat"])
+    key.issue()
+    key.chatbots.add(make_bot(number))
+    return key
+
+
+def make_bot(number: int) -> Chatbot:
+    bot = Chatbot.objects.create(name=f"{NASTY}{number}", model=NASTY, instructions=NASTY)
+    make_conversation(number, bot)
+    return bot
+
+
+def make_conversation(number: int, bot: Chatbot | None = None) -> Conversation:
+    user = User.objects.create(username=f"visitor {Conversation.objects.count()}", first_name=NASTY)
+    bot = bot or Chatbot.objects.create(name=f"{NASTY}{number}")
+    conversation = Conversation.objects.create(
+        chatbot=bot, user=user, session_id=NASTY, message_count=2, identity=new_uuid()
+    )
+    Message.objects.create(conversation=conversation, role="user", content=f"Hi {NASTY}")
+    Message.objects.create(conversation=conversation, role="bot", content=NASTY, model=NASTY, provider="openai")
+    return conversation
+
+
+def make_event(number: int) -> UsageEvent:
+    key = ApiKey(name=f"caller {number}", scopes=["chat"])
+    key.issue()
+    return UsageEvent.objects.create(
+        operation="completion",
+        provider="openai",
+        model=NASTY,
+        caller=NASTY,
+        api_key=key,
+        chatbot=Chatbot.objects.create(name=NASTY),
+        milliseconds=5,
+        status=200,
+    )
+
+
+def make_price(number: int) -> ModelPrice:
+    return ModelPrice.objects.create(provider="openai", model=f"{NASTY}{number}", input_price=1, output_price=2)
+
+
+def a_provider(number: int) -> ProviderConfig:
+    config = ProviderConfig.objects.all()[number % 9]
+    config.api_key, config.default_model, config.known_models = SAVED_SECRET, NASTY, [NASTY, "gpt"]
+    config.save()
+    return config
+
+
+ROWS: dict[type, Callable[[int], Any]] = {
+    ApiKey: make_key,
+    Chatbot: make_bot,
+    Conversation: make_conversation,
+    UsageEvent: make_event,
+    ModelPrice: make_price,
+    ProviderConfig: a_provider,
+    User: lambda number: User.objects.create(username=f"user {number}", first_name=NASTY),
+    Group: lambda number: Group.objects.create(name=f"{NASTY}{number}"),
+}
+CANNOT_BE_ADDED = {Conversation, UsageEvent, ProviderConfig}
+
+
+def url_of(model: type, page: str, *args: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)  # type: ignore[attr-defined]
+
+
+def queries(client: Client, url: str) -> int:
+    """How many queries the page takes."""
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(url).status_code == 200, url
+    return len(captured)
+
+
+def test_every_model_of_the_admin_is_tested_here():
+    assert ROWS.keys() == admin.site._registry.keys()
+
+
+@pytest.mark.parametrize("model", ROWS)
+def test_a_list_of_30_takes_no_more_queries_than_one_of_1(admin_client, model):
+    ROWS[model](0)
+    queries(admin_client, url_of(model, "changelist"))  # what Django looks up once and keeps
+    with_one = queries(admin_client, url_of(model, "changelist"))
+    for number in range(1, 30):
+        ROWS[model](number)
+    assert queries(admin_client, url_of(model, "changelist")) == with_one
+
+
+@pytest.mark.parametrize("model", ROWS)
+def test_pages_open_and_what_people_typed_is_escaped(admin_client, model):
+    row = ROWS[model](0)
+    add = admin_client.get(url_of(model, "add"))
+    assert add.status_code == (403 if model in CANNOT_BE_ADDED else 200)
+    for url in (
+        url_of(model, "changelist"),
+        url_of(model, "changelist") + "?q=alert",
+        url_of(model, "change", row.pk),
+        url_of(model, "history", row.pk),
+    ):
+        page = admin_client.get(url)
+        assert page.status_code == 200, url
+        assert NASTY not in page.text, url
+        assert SAVED_SECRET not in page.text, url
+
+
+@pytest.mark.parametrize("model", [Chatbot, Conversation, ModelPrice, User, Group])
+def test_what_may_be_deleted(admin_client, model):
+    row = ROWS[model](0)
+    page = admin_client.get(url_of(model, "delete", row.pk))
+    assert page.status_code == 200
+    assert NASTY not in page.text
+    admin_client.post(url_of(model, "delete", row.pk), {"post": "yes"})
+    assert not model.objects.filter(pk=row.pk).exists()
+
+
+@pytest.mark.parametrize("model", [ApiKey, UsageEvent, ProviderConfig])
+def test_what_may_not_be_deleted(admin_client, model):
+    row = ROWS[model](0)
+    assert admin_client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    selected = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    admin_client.post(url_of(model, "changelist"), selected)
+    assert model.objects.filter(pk=row.pk).exists()
+
+
+def test_the_start_page_and_the_menu(admin_client):
+    page = admin_client.get(reverse("admin:index")).text
+    for name in ("Chatbots", "Providers", "Conversations", "Usage", "Model prices", "API keys", "Users", "Groups"):
+        assert name in page
+
+
+# Who may not
+
+PAGES_OF_OUR_OWN = [
+    ("get", "admin:chatbots_chatbot_import_from_json", False),
+    ("post", "admin:chatbots_chatbot_import_from_json", False),
+    ("get", "admin:chatbots_chatbot_try_it", Chatbot),
+    ("post", "admin:chatbots_chatbot_try_it", Chatbot),
+    ("get", "admin:providers_providerconfig_test_connection", ProviderConfig),
+    ("post", "admin:providers_providerconfig_test_connection", ProviderConfig),
+    ("get", "admin:providers_providerconfig_refresh_models", ProviderConfig),
+    ("post", "admin:providers_providerconfig_refresh_models", ProviderConfig),
+]
+BULK_ACTIONS = [
+    (ApiKey, "revoke"),
+    (Chatbot, "duplicate"),
+    (Chatbot, "publish"),
+    (Chatbot, "make_draft"),
+    (Chatbot, "move_to_trash"),
+    (Chatbot, "export_as_json"),
+]
+
+
+@pytest.fixture
+def staff_client(client: Client) -> Client:
+    """Somebody who may log in to the admin, and nothing more."""
+    client.force_login(User.objects.create(username="staff", is_staff=True))
+    return client
+
+
+@pytest.mark.parametrize(("method", "name", "model"), PAGES_OF_OUR_OWN)
+def test_pages_of_our_own_refuse_strangers(staff_client, method, name, model):
+    url = reverse(name, args=[ROWS[model](0).pk] if model else [])
+    assert getattr(staff_client, method)(url, {"question": "Hi", "_form_submitted": "True"}).status_code == 403
+    anonymous = getattr(Client(), method)(url)
+    assert anonymous.status_code == 302
+    assert anonymous["Location"].startswith(reverse("admin:login"))
+
+
+@pytest.mark.parametrize(("method", "name", "model"), PAGES_OF_OUR_OWN)
+def test_pages_of_our_own_want_a_csrf_token(admin_user, method, name, model):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    url = reverse(name, args=[ROWS[model](0).pk] if model else [])
+    assert getattr(client, method)(url).status_code == (200 if method == "get" else 403)
+
+
+@pytest.mark.parametrize(("model", "action"), BULK_ACTIONS)
+def test_bulk_actions_refuse_strangers(staff_client, model, action):
+    row = ROWS[model](0)
+    before = str(model.objects.filter(pk=row.pk).values().get())
+    selected = {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
+    assert staff_client.post(url_of(model, "changelist"), selected).status_code == 403
+    assert str(model.objects.filter(pk=row.pk).values().get()) == before
+    assert Client().post(url_of(model, "changelist"), selected).status_code == 302
+
+
+def test_who_may_only_look_can_neither_try_nor_import_nor_publish(staff_client, django_user_model):
+    staff = django_user_model.objects.get(username="staff")
+    staff.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    bot, config, key = make_bot(0), a_provider(0), make_key(1)
+    for model, row in ((Chatbot, bot), (ProviderConfig, config), (ApiKey, key)):
+        page = staff_client.get(url_of(model, "change", row.pk))
+        assert page.status_code == 200
+        assert SAVED_SECRET not in page.text
+        assert key.digest not in page.text
+    for name, args in (
+        ("admin:chatbots_chatbot_import_from_json", []),
+        ("admin:chatbots_chatbot_try_it", [bot.pk]),
+        ("admin:providers_providerconfig_test_connection", [config.pk]),
+    ):
+        assert staff_client.get(reverse(name, args=args)).status_code == 403
+    for model, row, action in ((Chatbot, bot, "move_to_trash"), (ApiKey, key, "revoke")):
+        staff_client.post(
+            url_of(model, "changelist"), {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
+        )
+    bot.refresh_from_db()
+    key.refresh_from_db()
+    assert (bot.status, key.revoked_at) == ("published", None)
+
+
+# API keys
+
+NEW_KEY = {"name": "Website", "scopes": ["chat", "logs"], "expires_on": "2099-12-31"}
+
+
+def test_a_new_key_is_shown_once_and_works(admin_client, api, bot):
+    page = admin_client.post(url_of(ApiKey, "add"), {**NEW_KEY, "chatbots": [bot.pk]})
+    assert page.status_code == 200  # the page itself, no redirect that would have to carry the key
+    [shown] = re.findall(r"puf_\w{49}", page.text)
+    key = ApiKey.objects.get(name="Website")
+    assert (key.digest, key.ending, key.scopes) == (digest(shown), shown[-4:], ["chat", "logs"])
+    assert list(key.chatbots.all()) == [bot]
+    assert "no-store" in page["Cache-Control"]
+    assert shown not in str(admin_client.cookies)
+    assert shown not in json.dumps(dict(admin_client.session))
+    assert api.get("/logs", key=shown).status_code == 200
+    assert shown not in str(LogEntry.objects.values_list())
+    for url in (url_of(ApiKey, "changelist"), url_of(ApiKey, "change", key.pk), reverse("admin:index")):
+        text = admin_client.get(url).text
+        assert shown not in text
+        assert key.digest not in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": ""}, {"scopes": []}, {"scopes": ["everything"]}, {"expires_on": "soon"}, {"name": "taken"}]
+)
+def test_no_key_is_made_from_a_wrong_form(admin_client, wrong):
+    ApiKey(name="taken", scopes=["chat"]).issue()
+    page = admin_client.post(url_of(ApiKey, "add"), {**NEW_KEY, **wrong})
+    assert "puf_" not in page.text
+    assert ApiKey.objects.count() == 1
+
+
+def test_a_key_can_be_changed_but_stays_the_same_key(admin_client):
+    key = make_key(0)
+    admin_client.post(url_of(ApiKey, "change", key.pk), {**NEW_KEY, "digest": "x", "ending": "x", "revoked_at": "x"})
+    changed = ApiKey.objects.get()
+    assert (changed.name, changed.scopes, str(changed.expires_on)) == ("Website", ["chat", "logs"], "2099-12-31")
+    assert (changed.digest, changed.ending, changed.revoked_at) == (key.digest, key.ending, None)
+
+
+def test_revoking_asks_first(admin_client, api, api_key):
+    selected = {"action": "revoke", "_selected_action": [api_key.pk]}
+    question = admin_client.post(url_of(ApiKey, "changelist"), selected)
+    assert "Revoke these keys?" in question.text
+    assert api.get("/logs").status_code == 200
+    admin_client.post(url_of(ApiKey, "changelist"), {**selected, "confirmed": "yes"})
+    assert api.get("/logs").status_code in (401, 403)
+    assert "revoked" in admin_client.get(url_of(ApiKey, "changelist")).text
+
+
+def test_a_revoked_key_stays_revoked(admin_client):
+    key = make_key(0)
+    key.revoke()
+    revoked_at = key.revoked_at
+    page = admin_client.get(url_of(ApiKey, "change", key.pk))
+    assert 'name="_save"' not in page.text
+    assert admin_client.post(url_of(ApiKey, "change", key.pk), NEW_KEY).status_code == 403
+    again = {"action": "revoke", "_selected_action": [key.pk], "confirmed": "yes"}
+    assert "revoked already" in admin_client.post(url_of(ApiKey, "changelist"), again, follow=True).text
+    key.refresh_from_db()
+    assert key.revoked_at == revoked_at
+
+
+def test_the_state_of_each_key_is_listed(admin_client):
+    for name, values in {
+        "running": {},
+        "over": {"expires_on": "2020-01-01"},
+        "gone": {"revoked_at": timezone.now()},
+    }.items():
+        ApiKey(name=name, scopes=list(Scope.values), **values).issue()
+    page = admin_client.get(url_of(ApiKey, "changelist")).text
+    for state in ("active", "expired", "revoked", "everything"):
+        assert re.search(rf">\s*{state}\s*<", page), state
+
+
+def test_a_user_can_be_made_and_given_a_password(admin_client):
+    new = {"username": "new", "usable_password": "true", "password1": "a long one 5", "password2": "a long one 5"}
+    admin_client.post(url_of(User, "add"), new)
+    assert User.objects.get(username="new").check_password("a long one 5")

@@ -1,0 +1,163 @@
+"""Thousands of random requests: never a server error, always the documented shape."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.providers_on_loopback import (
+    ANTHROPIC_MESSAGE,
+    CHAT_COMPLETION,
+    GENERATED_CONTENT,
+    GPT_IMAGE,
+    IMAGES,
+    Conversation,
+    Upstream,
+    answering,
+    running,
+)
+from tests.puffer.test_serve import Server, start, stop
+
+pytestmark = pytest.mark.slow
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+VALID: dict[str, dict[str, Any]] = {
+    "/generate": {
+        "provider": "openai", "model": "m", "messages": MESSAGES, "stream": False, "system_instruction": "x",
+        "ai_params": {"temperature": 1, "stop": ["x"]},
+    },
+    "/images/generate": {
+        "prompt": "x", "provider": "openai", "model": "m", "n": 1, "size": "1024x1024", "quality": "hd", "seed": 1,
+        "style": "vivid", "response_format": "b64_json", "aspect_ratio": "1:1", "resolution": "1K",
+        "output_format": "png", "output_compression": 5, "background": "auto",
+    },
+    "/embeddings": {
+        "provider": "openai", "model": "m", "input": ["a"], "dimensions": 3, "encoding_format": "float",
+        "task_type": "CLUSTERING", "output_dimensionality": 3, "user": "u",
+    },
+    "/chat/{bot}/message": {"messages": MESSAGES, "conversation_uuid": "x", "bot_id": 1},
+    "/logs": {"page": 1, "per_page": 1, "bot_id": 1, "user_search": "x", "message_search": "x"},
+}  # fmt: skip
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(),
+    st.sampled_from(["", "0", "-1", "1e400", "\x00", "openai", "google", "claude", "9" * 30, "[date]", "../x"]),
+)  # fmt: skip
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=8) | st.sampled_from(["role", "content", "temperature", "stop"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def bodies(path: str) -> st.SearchStrategy[Any]:
+    """Mostly valid ones with something wrong in them, some with everything wrong, some that are no object."""
+    names = st.sampled_from([*VALID[path], "aipkit_api_key", "rest_route"])
+    changed = st.dictionaries(names, values, max_size=3).map(lambda changes: {**VALID[path], **changes})
+    dropped = st.sets(names, max_size=3).map(lambda gone: {k: v for k, v in VALID[path].items() if k not in gone})
+    return st.one_of(changed, dropped, st.dictionaries(names | st.text(), values), values)
+
+
+class TolerantUpstream:
+    """Answers any call of any provider as it would like it answered, for what is on trial here is our side."""
+
+    def __call__(self, conversation: Conversation) -> None:
+        sent = conversation.server.sent[-1]
+        path = sent.path
+        answer: Any = CHAT_COMPLETION
+        if path.endswith("/messages"):
+            answer = ANTHROPIC_MESSAGE
+        elif path.endswith("batchEmbedContents"):
+            answer = {"embeddings": [{"values": [1.0]} for _ in sent.json["requests"]]}
+        elif "generateContent" in path:
+            answer = IMAGES["google"] if "responseModalities" in json.dumps(sent.json) else GENERATED_CONTENT
+        elif path.endswith("/embeddings"):
+            answer = {"data": [{"index": n, "embedding": [1.0]} for n, _ in enumerate(sent.json["input"])]}
+        elif path.endswith(("/images/generations", "/images")):
+            answer = GPT_IMAGE
+        conversation.server.sent.clear()
+        answering(answer)(conversation)
+
+
+@pytest.fixture
+def tolerant(upstream: Upstream) -> Iterator[Upstream]:
+    behave = TolerantUpstream()
+    upstream.behaviour_for = lambda path: behave  # type: ignore[method-assign]
+    yield upstream
+    del upstream.behaviour_for
+
+
+@pytest.mark.parametrize("path", VALID)
+def test_random_bodies_are_never_a_server_error(api, bot, tolerant, path):
+    url = path.format(bot=bot.pk)
+
+    @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(body=bodies(path), raw=st.none() | st.binary(max_size=60), form=st.booleans())
+    def check(body: Any, raw: bytes | None, form: bool) -> None:
+        options: dict[str, Any] = {"headers": {"Content-Type": "application/json"}}
+        if path == "/logs":
+            flat = body if isinstance(body, dict) else {}
+            request = lambda: api.get(url, params={name: str(value) for name, value in flat.items()})  # noqa: E731
+        elif form and isinstance(body, dict):
+            request = lambda: api.post(url, data={name: str(value) for name, value in body.items()})  # noqa: E731
+        else:
+            content = raw if raw is not None else json.dumps(body).encode()
+            request = lambda: api.post(url, content=content, **options)  # noqa: E731
+        response = request()
+        answer = response.json()
+        assert response.status_code < 500, (response.status_code, answer)
+        if response.status_code != 200:
+            assert set(answer) == {"code", "message", "data"}
+            assert answer["data"]["status"] == response.status_code
+            assert isinstance(answer["code"], str)
+            assert isinstance(answer["message"], str)
+
+    check()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running() as upstream:
+        behave = TolerantUpstream()
+        upstream.behaviour_for = lambda path: behave  # type: ignore[method-assign]
+        folder: Path = tmp_path_factory.mktemp("fuzz")
+        url = upstream.url
+        every_provider = {
+            "AZURE_OPENAI_API_KEY": "x", "AZURE_OPENAI_ENDPOINT": url, "GOOGLE_API_KEY": "x", "GOOGLE_BASE_URL": url,
+            "OPENROUTER_API_KEY": "x", "OPENROUTER_BASE_URL": url, "ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": url,
+            "DEEPSEEK_API_KEY": "x", "DEEPSEEK_BASE_URL": url, "XAI_API_KEY": "x", "XAI_BASE_URL": url,
+            "OLLAMA_BASE_URL": url, "LOCAL_MODEL_URL": url,
+        }  # fmt: skip
+        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream, **every_provider)
+        yield server
+        stop(server)
+
+
+def test_the_openapi_document_keeps_its_word(served, tmp_path):
+    key = served.manage("create_api_key", "fuzz").splitlines()[-1]
+    served.manage("create_demo_bot")
+    # The chatbot that there is, so that more than its absence is tested.
+    (tmp_path / "schemathesis.toml").write_text("[parameters]\nbot_id = 1\n")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/api/schema/",
+            "--header", f"Authorization: Bearer {key}", "--max-examples", "100",
+            "--phases", "examples,coverage,fuzzing",
+            "--checks", "not_a_server_error,status_code_conformance",
+            "--checks", "content_type_conformance,response_schema_conformance",
+            "--no-color", "--seed", "1", "--workers", "1", "--continue-on-failure",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
