@@ -1,7 +1,5 @@
 """Chatbots: settings, import and export, and a page to try one out."""
 
-# mypy: disable-error-code="import-untyped"
-
 import time
 from collections.abc import Sequence
 from typing import Any

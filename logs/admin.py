@@ -1,7 +1,5 @@
 """Conversations, usage and prices."""
 
-# mypy: disable-error-code="import-untyped"
-
 from typing import Any
 
 from django.contrib import admin

@@ -18,9 +18,9 @@ def new_message_id() -> str:
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
-    def of_bots(self, bot_ids: frozenset[int]) -> "ConversationQuerySet":
-        """Those with one of the chatbots; with any, if no ids are given."""
-        return self.filter(chatbot_id__in=bot_ids) if bot_ids else self
+    def of_bots(self, bot_ids: frozenset[int] | None) -> "ConversationQuerySet":
+        """Those with one of the chatbots; None means any."""
+        return self if bot_ids is None else self.filter(chatbot_id__in=bot_ids)
 
 
 class Conversation(models.Model):

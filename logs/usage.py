@@ -61,6 +61,8 @@ async def flush() -> None:
         logger.exception("the database did not take %d usage records; they are tried again", len(batch))
         _waiting.extendleft(reversed(batch[: MAX_WAITING - len(_waiting)]))
         _schedule(RETRY_AFTER)
+    except Exception:
+        logger.exception("%d usage records are lost: they cannot be written", len(batch))
 
 
 def write(batch: list[dict[str, Any]]) -> None:

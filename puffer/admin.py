@@ -1,8 +1,6 @@
 """API keys, users and groups."""
 
-# mypy: disable-error-code="import-untyped"
-
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -45,7 +43,15 @@ class ApiKeyForm(forms.ModelForm):
 
     class Meta:
         model = ApiKey
-        fields = ["name", "scopes", "chatbots", "expires_on"]
+        fields = ["name", "scopes", "is_bound", "chatbots", "expires_on"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = cast(dict[str, Any], super().clean())
+        if cleaned.get("chatbots"):
+            cleaned["is_bound"] = True
+        elif cleaned.get("is_bound"):
+            self.add_error("chatbots", "Choose the chatbots that it may use.")
+        return cleaned
 
 
 @admin.register(ApiKey)
@@ -53,9 +59,9 @@ class ApiKeyAdmin(ModelAdmin):
     """A key is shown once, when it is made. It ends by being revoked, and stays listed for those who read the usage."""
 
     form = ApiKeyForm
-    add_fieldsets = [(None, {"fields": ["name", "scopes", "chatbots", "expires_on"]})]
+    add_fieldsets = [(None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]})]
     fieldsets = [
-        (None, {"fields": ["name", "scopes", "chatbots", "expires_on"]}),
+        (None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]}),
         ("State", {"fields": ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]}),
     ]
     readonly_fields = ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]
@@ -88,7 +94,7 @@ class ApiKeyAdmin(ModelAdmin):
     def save_model(self, request: HttpRequest, key: ApiKey, form: forms.ModelForm, change: bool) -> None:
         if change:
             # What the form changed and no more: a key that was revoked meanwhile stays so.
-            key.save(update_fields=[name for name in form.changed_data if name != "chatbots"])
+            key.save(update_fields=["is_bound", *(name for name in form.changed_data if name != "chatbots")])
         else:
             request.new_api_key = key.issue()  # type: ignore[attr-defined]
 

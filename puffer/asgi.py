@@ -20,7 +20,8 @@ from puffer.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 api_handler = ApiHandler(DatabaseThreads("api", 4))
-page_threads = DatabaseThreads("pages", 4)  # others than the API's: a slow page must not make a call wait
+page_threads = DatabaseThreads("pages", 8)  # others than the API's: a slow page must not make a call wait
+health_threads = DatabaseThreads("health", 1)  # nor make us look ill
 API_ROOT = "/wp-json"
 
 
@@ -32,7 +33,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
     elif scope["type"] == "http":
-        page_threads.assign_one()
+        (health_threads if scope["path"].startswith("/health/") else page_threads).assign_one()
         await django_application.handle(scope, receive, send)
 
 
@@ -52,7 +53,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            # What is loaded by now stays for good. Looking through it for garbage stops all requests for 0.2 s each time.
+            # What is loaded by now stays for good; to look through it for garbage stops all requests for 0.2 s.
             gc.collect()
             gc.freeze()
             await send({"type": "lifespan.startup.complete"})

@@ -66,9 +66,11 @@ class ApiKey(models.Model):
     digest = models.CharField(max_length=64, unique=True, editable=False)
     ending = models.CharField(max_length=4, editable=False, help_text="Its last characters, to tell keys apart.")
     scopes = models.JSONField(default=list, validators=[validate_scopes], help_text="What the key may do.")
-    chatbots = models.ManyToManyField(
-        "chatbots.Chatbot", blank=True, help_text="The only chatbots it may use. None chosen: all of them."
+    # A flag of its own: were it the empty list that means "all", deleting its last chatbot would open all others.
+    is_bound = models.BooleanField(
+        "only some chatbots", default=False, help_text="It may use the chatbots below and no others."
     )
+    chatbots = models.ManyToManyField("chatbots.Chatbot", blank=True)
     expires_on = models.DateField(null=True, blank=True, help_text="The last day on which it works. Empty: no end.")
     last_used_on = models.DateField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)

@@ -10,7 +10,8 @@ from django.core.management import get_commands, load_command_class
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "puffer" / "settings.py").read_text()
-DOCUMENTS = [path for path in ROOT.glob("*.md")] + list((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+OUR_FILES = re.compile(r"`((?:puffer|logs|providers|chatbots|tests|docs|benchmarks)/[\w/.]+)`")
 TUNING = {"CONN_MAX_AGE", "STATIC_ROOT"}  # for those who read settings.py
 SET_BY_SERVE = {"LOCAL_MODEL_URL"}
 
@@ -30,7 +31,7 @@ def test_links_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_are_named_exist(document):
-    for name in re.findall(r"`((?:puffer|logs|providers|chatbots|tests|docs|benchmarks)/[\w/.]+)`", document.read_text()):
+    for name in OUR_FILES.findall(document.read_text()):
         assert (ROOT / name).exists(), name
 
 

@@ -20,16 +20,16 @@ PARAMETER = "aipkit_api_key"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The holder of an API key. `key_id` is None for the one of the environment; no `bot_ids` means every chatbot."""
+    """The holder of an API key. `key_id` is None for the one of the environment; `bot_ids` None means every chatbot."""
 
     key_id: int | None
     name: str
     scopes: frozenset[str]
-    bot_ids: frozenset[int]
+    bot_ids: frozenset[int] | None
     expires_on: date | None = None
 
     def may_use_bot(self, bot_id: int) -> bool:
-        return not self.bot_ids or bot_id in self.bot_ids
+        return self.bot_ids is None or bot_id in self.bot_ids
 
     def require(self, scope: Scope) -> None:
         if scope not in self.scopes:
@@ -47,7 +47,7 @@ async def _read_caller(key_digest: str) -> Caller | None:
     today = timezone.localdate()
     if key.last_used_on != today:
         await ApiKey.objects.filter(pk=key.pk).aupdate(last_used_on=today)
-    bot_ids = frozenset([pk async for pk in key.chatbots.values_list("pk", flat=True)])
+    bot_ids = frozenset([pk async for pk in key.chatbots.values_list("pk", flat=True)]) if key.is_bound else None
     return Caller(key.pk, key.name, frozenset(key.scopes), bot_ids, key.expires_on)
 
 
@@ -62,7 +62,7 @@ any_active_key = Kept(_read_whether_any_key_is_active)
 async def find_caller(key: str) -> Caller | None:
     """Whose key it is. Asks the database only for a well-formed key that this worker has not just seen."""
     if settings.PUFFER_API_KEY and hmac.compare_digest(key.encode(), settings.PUFFER_API_KEY.strip().encode()):
-        return Caller(None, "PUFFER_API_KEY", frozenset(Scope.values), frozenset())
+        return Caller(None, "PUFFER_API_KEY", frozenset(Scope.values), None)
     if not is_well_formed(key):
         return None
     caller = await callers.get(digest(key))

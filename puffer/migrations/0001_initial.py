@@ -25,7 +25,8 @@ class Migration(migrations.Migration):
                 ('last_used_on', models.DateField(editable=False, null=True)),
                 ('revoked_at', models.DateTimeField(editable=False, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('chatbots', models.ManyToManyField(blank=True, help_text='The only chatbots it may use. None chosen: all of them.', to='chatbots.chatbot')),
+                ('is_bound', models.BooleanField(default=False, help_text='It may use the chatbots below and no others.', verbose_name='only some chatbots')),
+                ('chatbots', models.ManyToManyField(blank=True, to='chatbots.chatbot')),
             ],
             options={
                 'verbose_name': 'API key',

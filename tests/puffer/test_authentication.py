@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from puffer.fresh import announce_change
+from chatbots.models import Chatbot
 from puffer.models import ApiKey, Scope, is_well_formed, new_key
 from tests.conftest import Api
 
@@ -89,12 +89,26 @@ def test_scopes_hold_for_a_key_in_the_query_too(db):
     assert outcome(Api("").post(f"/generate?aipkit_api_key={key}", key=None, json={})) == INSUFFICIENT
 
 
+def bind(api_key, *bots):
+    api_key.is_bound = True
+    api_key.save()
+    api_key.chatbots.set(bots)
+
+
 def test_a_key_bound_to_a_bot_opens_no_other(api_key, api, bot):
-    api_key.chatbots.set([bot])
+    bind(api_key, bot)
     question = {"messages": [{"role": "user", "content": "Hi"}]}
-    announce_change()
     assert outcome(api.post(f"/chat/{bot.pk}/message", json=question)) == (503, "missing_api_key")
     assert outcome(api.post(f"/chat/{bot.pk + 1}/message", json=question)) == INSUFFICIENT
+
+
+def test_a_bound_key_whose_bot_is_deleted_opens_no_other(api_key, api, bot):
+    other = Chatbot.objects.create(name="Other")
+    bind(api_key, bot)
+    bot.delete()
+    question = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert outcome(api.post(f"/chat/{other.pk}/message", json=question)) == INSUFFICIENT
+    assert api.get("/logs").json() == []
 
 
 def test_revoking_and_deleting_end_a_key_at_once(api, api_key):

@@ -237,6 +237,6 @@ def test_lost_database_connections_are_replaced(tmp_path, upstream, postgres):
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [database]
             ).fetchone()
         assert found is not None
-        assert found[0] <= 2 * (4 + 4)  # two workers, each with four threads for the API and four for pages
+        assert found[0] <= 2 * (4 + 8 + 1)  # two workers, each with its threads for the API, for pages and for health
     finally:
         stop(server)

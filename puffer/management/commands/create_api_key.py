@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     @transaction.atomic
     def handle(self, *, name: str, scope: list[str], bot: list[int], expires: date | None, **options: Any) -> None:
-        key = ApiKey(name=name, scopes=scope or list(Scope.values), expires_on=expires)
+        key = ApiKey(name=name, scopes=scope or list(Scope.values), expires_on=expires, is_bound=bool(bot))
         try:
             key.full_clean(exclude=["digest"])
         except ValidationError as error:
