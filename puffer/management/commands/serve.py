@@ -3,15 +3,17 @@ import signal
 import socket
 import sys
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.log import configure_logging
 from django.utils.module_loading import import_string
 
 
 class Command(BaseCommand):
+    requires_system_checks: ClassVar[list[str]] = []  # they need the apps, which are not loaded here
     help = "Serve puffer: API, admin and static files. On SIGTERM running requests are finished first."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -20,6 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
 
     def handle(self, *, host: str, port: int, workers: int, **options: Any) -> None:
+        configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)  # Django's setup may not have run: see manage.py
         refuse_taken_port(host, port)
         # uvicorn sends itself the signal again when it has stopped in order: then what runs beside it must end too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
