@@ -1,7 +1,5 @@
 """Providers: their credentials and defaults. The nine rows are there from the start."""
 
-# mypy: disable-error-code="import-untyped"
-
 from typing import Any, cast
 
 from django import forms

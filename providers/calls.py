@@ -11,7 +11,7 @@ from django.conf import settings
 from logs import usage as usage_log
 from providers.base import Capability, Provider, Usage
 from providers.prompt_text import clean
-from providers.upstream_errors import no_answer_in_time
+from providers.upstream_errors import EmptyAnswer, no_answer_in_time
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
 
@@ -54,6 +54,8 @@ async def provider_call(
         raise late from error
     except ApiError as error:
         status, error_code = error.status, error.code
+        if isinstance(error, EmptyAnswer):
+            call.usage = error.usage
         raise
     except asyncio.CancelledError:
         status = CLIENT_LEFT

@@ -1,8 +1,9 @@
 """The use case behind /generate: a caller's messages and wishes -> a completion."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from django.conf import settings
 
@@ -16,6 +17,9 @@ from puffer.api.errors import ApiError
 DEFAULT_INSTRUCTIONS = "You are a helpful AI Assistant."
 MAX_COMPLETION_TOKENS = 128_000
 EFFORTS = {"none", "minimal", "low", "medium", "high", "xhigh"}
+LEADING_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+Number = TypeVar("Number", int, float)
 
 
 async def generate(
@@ -60,23 +64,24 @@ def instructions(system_instruction: str | None, messages: Sequence[Mapping[str,
 def read_sampling(ai_params: Mapping[str, Any]) -> Sampling:
     """The known ones of a caller's `ai_params` over the site's defaults, clamped as AI Puffer clamps them."""
     chosen = {name: value for name, value in ai_params.items() if value is not None}
-    wanted = {**settings.AI_PARAMETERS, **chosen}
-    max_tokens = wanted.get("max_completion_tokens", wanted.get("max_tokens"))
-    stop = wanted.get("stop") or ()
+    wanted = {name: value for name, value in {**settings.AI_PARAMETERS, **chosen}.items() if value is not None}
+
+    def read(name: str, convert: Callable[[Any], Number]) -> Number | None:
+        return convert(wanted[name]) if name in wanted else None
+
+    stop = wanted.get("stop")
     reasoning = wanted.get("reasoning")
     effort = reasoning.get("effort") if isinstance(reasoning, dict) else wanted.get("reasoning_effort")
     thinking = wanted.get("thinking")
     return Sampling(
-        temperature=min(max(number(wanted.get("temperature", 1.0)), 0.0), 2.0),
-        top_p=number(wanted["top_p"]) if "top_p" in wanted else None,
-        max_tokens=None if max_tokens is None else clamp_tokens(max_tokens),
-        frequency_penalty=number(wanted["frequency_penalty"]) if "frequency_penalty" in wanted else None,
-        presence_penalty=number(wanted["presence_penalty"]) if "presence_penalty" in wanted else None,
-        top_k=whole(wanted["top_k"]) if "top_k" in wanted else None,
-        top_logprobs=whole(wanted["top_logprobs"]) if "top_logprobs" in wanted else None,
-        stop=tuple(str(word) for word in ([stop] if isinstance(stop, str) else stop))
-        if isinstance(stop, str | list)
-        else (),
+        temperature=read("temperature", lambda value: min(max(number(value), 0.0), 2.0)),
+        top_p=read("top_p", number),
+        max_tokens=read("max_completion_tokens" if "max_completion_tokens" in wanted else "max_tokens", clamp_tokens),
+        frequency_penalty=read("frequency_penalty", number),
+        presence_penalty=read("presence_penalty", number),
+        top_k=read("top_k", whole),
+        top_logprobs=read("top_logprobs", whole),
+        stop=tuple(word for word in (stop if isinstance(stop, list) else [stop]) if isinstance(word, str) and word),
         reasoning_effort=effort if isinstance(effort, str) and effort in EFFORTS else None,
         thinking=thinking if isinstance(thinking, dict) else None,
         chosen=frozenset(chosen),
@@ -84,10 +89,13 @@ def read_sampling(ai_params: Mapping[str, Any]) -> Sampling:
 
 
 def number(value: Any) -> float:
-    """As PHP reads a number: 0.0 where there is none to be read."""
+    """As PHP reads a number, also at the beginning of a text: 0.0 where there is none to be read."""
+    if isinstance(value, str):
+        found = LEADING_NUMBER.match(value)
+        value = found[0] if found else 0
     try:
         parsed = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, OverflowError):
         return 0.0
     return parsed if math.isfinite(parsed) else 0.0
 

@@ -2,19 +2,17 @@
 
 import asyncio
 import base64
-import binascii
 import ipaddress
+import re
 import secrets
 import socket
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from django.conf import settings
+from yarl import URL
 
 from providers.base import Capability, GeneratedImage, ImageRequest, Images, Provider
 from providers.calls import provider_call
@@ -23,38 +21,36 @@ from providers.upstream_errors import failure_code
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
 
-# What an image's first bytes say about its type. Nothing else is stored, for it would be served from our own address.
+# What an image's first bytes say about its type, as patterns. Nothing else is stored, for it would be served from our
+# own address.
 SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": ("image/png", "png"),
-    b"\xff\xd8\xff": ("image/jpeg", "jpg"),
-    b"RIFF": ("image/webp", "webp"),
-    b"GIF8": ("image/gif", "gif"),
+    rb"\x89PNG\r\n\x1a\n": ("image/png", "png"),
+    rb"\xff\xd8\xff": ("image/jpeg", "jpg"),
+    rb"RIFF....WEBP": ("image/webp", "webp"),
+    rb"GIF8[79]a": ("image/gif", "gif"),
 }
 
 
-async def generate_images(
-    caller: Caller, provider_slug: str, request: ImageRequest, absolute_url: Callable[[str], str]
-) -> Images:
+async def generate_images(caller: Caller, provider_slug: str, request: ImageRequest, site_url: str) -> Images:
     """Images with the one of `url` and `base64` that request.response_format asks for.
 
-    `absolute_url` makes one of a path of this server. Raises ApiError for whatever the provider refuses or fails at.
+    `site_url` is this server's own, for images that are stored here. Raises ApiError for whatever the provider refuses
+    or fails at.
     """
     provider = await get_provider(provider_slug, Capability.IMAGE)
     async with provider_call(provider, Capability.IMAGE, request.model, caller=caller) as call:
         drawn = await provider.generate_images(request)
         call.usage, call.images = drawn.usage, len(drawn.images)
-        images = [await in_format(provider, image, request.response_format, absolute_url) for image in drawn.images]
+        images = [await in_format(provider, image, request.response_format, site_url) for image in drawn.images]
     return Images(images, drawn.usage)
 
 
-async def in_format(
-    provider: Provider, image: GeneratedImage, response_format: str, absolute_url: Callable[[str], str]
-) -> GeneratedImage:
+async def in_format(provider: Provider, image: GeneratedImage, response_format: str, site_url: str) -> GeneratedImage:
     mime_type, url, encoded = image.mime_type, image.url, image.base64
     if response_format == "url" and not url:
         data = decode(provider, encoded or "")
         mime_type, extension = recognise(provider, data)
-        url, encoded = absolute_url(await asyncio.to_thread(store, data, extension)), None
+        url, encoded = site_url + await asyncio.to_thread(store, data, extension), None
     elif response_format == "b64_json" and not encoded:
         data = await fetch(provider, url or "")
         mime_type, _ = recognise(provider, data)
@@ -71,14 +67,14 @@ def unusable(provider: Provider, text: str) -> ApiError:
 def decode(provider: Provider, encoded: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise unusable(provider, f"{provider.label} sent an image that cannot be read.") from None
 
 
 def recognise(provider: Provider, data: bytes) -> tuple[str, str]:
     """Its media type and the ending of its file name."""
     for signature, known in SIGNATURES.items():
-        if data.startswith(signature):
+        if re.match(signature, data, re.DOTALL):
             return known
     raise unusable(provider, f"{provider.label} sent something that is no PNG, JPEG, WebP or GIF image.")
 
@@ -119,35 +115,41 @@ def may_connect(host: str, address: str) -> bool:
 
 async def fetch(provider: Provider, url: str) -> bytes:
     """The image behind a URL that the provider named: https from a public address, or from where its own API is."""
-    parts = urlsplit(url)
-    own = urlsplit(provider.settings.base_url)
-    same_server = (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
-    resolver: Any = None if same_server else PublicResolver()
-    if not same_server and not _is_public_https(parts.scheme, parts.hostname or ""):
+    try:
+        address = URL(url)
+        same_server = address.origin() == URL(provider.settings.base_url).origin()
+    except ValueError:
+        raise unusable(provider, f"{provider.label} named an image at an address that is none.") from None
+    if not same_server and not is_public_https(address):
         raise unusable(provider, f"{provider.label} named an image at an address that is not public.")
+    data = bytearray()
     try:
         async with (
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(resolver=resolver),
-                timeout=aiohttp.ClientTimeout(total=settings.COMPLETION_TIMEOUT, sock_connect=settings.CONNECT_TIMEOUT),
+                connector=aiohttp.TCPConnector(resolver=None if same_server else PublicResolver()),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.CONNECT_TIMEOUT),
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,
             ) as session,
-            session.get(url, allow_redirects=False) as answer,
+            session.get(address, allow_redirects=False) as answer,
         ):
             if answer.status != 200:
                 raise unusable(provider, f"{provider.label}'s image could not be fetched (HTTP {answer.status}).")
-            data = await answer.content.read(settings.MAX_ANSWER_BYTES + 1)
-            while len(data) <= settings.MAX_ANSWER_BYTES and (more := await answer.content.read(65536)):
-                data += more
-    except (aiohttp.ClientError, OSError) as error:
+            async for chunk in answer.content.iter_any():
+                data += chunk
+                if len(data) > settings.MAX_ANSWER_BYTES:
+                    raise unusable(
+                        provider, f"{provider.label}'s image is larger than {settings.MAX_ANSWER_BYTES} bytes."
+                    )
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that can't be one, when looked up
         raise unusable(provider, f"{provider.label}'s image could not be fetched.") from error
-    if len(data) > settings.MAX_ANSWER_BYTES:
-        raise unusable(provider, f"{provider.label}'s image is larger than {settings.MAX_ANSWER_BYTES} bytes.")
-    return data
+    return bytes(data)
 
 
-def _is_public_https(scheme: str, host: str) -> bool:
-    """An address written as digits never meets the resolver, so it is looked at here."""
+def is_public_https(address: URL) -> bool:
+    """A host written as digits never meets the resolver, so it is looked at here."""
+    host = address.host or ""
     try:
-        return scheme == "https" and may_connect(host, host)
+        return address.scheme == "https" and may_connect(host, host)
     except ValueError:
-        return scheme == "https" and bool(host)
+        return address.scheme == "https"

@@ -3,6 +3,7 @@
 import asyncio
 import weakref
 
+import httpx2
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
@@ -46,7 +47,7 @@ def settings_of(config: ProviderConfig) -> ProviderSettings:
     """What is saved over what the environment names over the vendor's own address."""
     environment = settings.PROVIDER_ENVIRONMENT.get(config.slug, {})
     return ProviderSettings(
-        api_key=config.api_key or environment.get("api_key", ""),
+        api_key=(config.api_key or environment.get("api_key", "")).strip(),
         base_url=config.base_url or environment.get("base_url", "") or PROVIDERS[config.slug].default_base_url,
         api_version=config.api_version or environment.get("api_version", ""),
         image_api_version=config.image_api_version,
@@ -85,13 +86,17 @@ def refuse_unconfigured(provider: type[Provider], wanted: ProviderSettings) -> N
         )
     if provider.needs_api_key and not wanted.api_key:
         raise ApiError(f"API key is missing for {provider.label}.", status=503, code="missing_api_key")
+    if not (wanted.api_key.isascii() and wanted.api_key.isprintable()):
+        raise ApiError(f"What is saved as {provider.label}'s API key is none.", status=503, code="invalid_api_key")
     if provider is Azure and not wanted.base_url:
         raise ApiError("The endpoint is missing for Azure.", status=503, code="missing_azure_endpoint")
     try:
         validate_base_url(wanted.base_url)
-    except ValidationError as error:
+        httpx2.URL(wanted.base_url)  # which the SDKs will make of it
+    except (ValidationError, httpx2.InvalidURL) as error:
+        reason = error.message if isinstance(error, ValidationError) else error
         raise ApiError(
-            f"{provider.label}'s base URL is not allowed. {error.message}", status=503, code="invalid_base_url"
+            f"{provider.label}'s base URL is not allowed. {reason}", status=503, code="invalid_base_url"
         ) from None
 
 

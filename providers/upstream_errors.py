@@ -4,6 +4,7 @@ Status: what the caller can mend passes through; what only we can mend (our cred
 502, 503 or 504. The codes are those of AI Puffer.
 """
 
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import openai
 import orjson
 from google.genai import errors as google_errors
 
-from providers.base import Capability
+from providers.base import Capability, Usage
 from providers.http_client import UnusableAnswer
 from puffer.api.errors import ApiError
 
@@ -30,12 +31,14 @@ PASSED_ON = {400, 404, 408, 409, 413, 422, 429}
 OVERLOADED = {503, 529}  # 529 is Anthropic's
 MAX_TEXT = 1000  # characters of a provider's words; 200 of a body that is no JSON
 
-# Kinds of failure: "api" (an error status), "transport" (no answer), "unreadable", "empty" (nothing usable in it).
+# Kinds of failure: "api" (an error status), "transport" (no answer), "unreadable" (no JSON), "empty" (JSON without
+# what was asked for).
 CODES = {
     Capability.COMPLETION: {
         "api": "api_error",
         "transport": "http_request_failed",
         "unreadable": "json_decode_error",
+        "empty": "invalid_response_structure_{slug}",
     },
     Capability.EMBEDDING: {
         "api": "{slug}_embedding_api_error_logic",
@@ -49,6 +52,18 @@ CODES = {
         "unreadable": "{slug}_image_api_error",
         "empty": "{slug}_image_no_data",
     },
+}
+NO_TEXT_CODES = {  # where "empty" is not the one above
+    "openai": "invalid_response_structure_openai_logic",
+    "azure": "invalid_response_structure_azure_logic",
+    "openrouter": "invalid_response_structure_openrouter_logic",
+    "google": "google_interactions_missing_text_output",
+    "deepseek": "empty_response_chatcompletion",
+}
+WITHHELD_CODES = {
+    "azure": "content_filter_logic",
+    "openrouter": "content_filter_logic",
+    "google": "google_interactions_missing_text_output",
 }
 GOOGLE_IMAGE_CODES = {
     "api": "google_interactions_api_error",
@@ -86,12 +101,36 @@ def failure_code(provider: "Provider", capability: Capability, kind: str, upstre
         if upstream_status >= 500:
             return "google_interactions_server_error"
         return GOOGLE_IMAGE_CODES_BY_STATUS.get(upstream_status, GOOGLE_IMAGE_CODES[kind])
+    if capability is Capability.COMPLETION and kind == "empty" and provider.slug in NO_TEXT_CODES:
+        return NO_TEXT_CODES[provider.slug]
     return CODES[capability][kind].format(slug=provider.slug)
 
 
-def empty_answer(provider: "Provider", capability: Capability, text: str) -> ApiError:
-    """An answer that was readable but holds nothing of what was asked for."""
-    return ApiError(text, status=502, code=failure_code(provider, capability, "empty"))
+class EmptyAnswer(ApiError):
+    """For an answer that was readable but holds nothing of what was asked for. Its `usage` is paid for all the same."""
+
+    status = 502
+
+    def __init__(self, message: str, *, code: str, usage: Usage | None = None) -> None:
+        super().__init__(message, code=code)
+        self.usage = usage
+
+
+def empty_answer(provider: "Provider", capability: Capability, message: str, usage: Usage | None = None) -> EmptyAnswer:
+    return EmptyAnswer(message, code=failure_code(provider, capability, "empty"), usage=usage)
+
+
+def without_text(provider: "Provider", finish_reason: str, usage: Usage | None) -> EmptyAnswer:
+    """A completion that says nothing: withheld, cut off before its first word, or simply empty."""
+    if finish_reason == "content_filter":
+        return EmptyAnswer(
+            f"{provider.label} withheld the answer: its content filter stopped it.",
+            code=WITHHELD_CODES.get(provider.slug, "content_filter"),
+            usage=usage,
+        )
+    reason = " The token limit was reached before it began." if finish_reason == "length" else ""
+    message = f"{provider.label} sent an answer without text.{reason}"
+    return empty_answer(provider, Capability.COMPLETION, message, usage)
 
 
 def no_answer_in_time(provider: "Provider", capability: Capability, seconds: float) -> ApiError:
@@ -113,14 +152,20 @@ def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[No
         raise error_status(provider, capability, error.response) from error
     except (openai.APIConnectionError, anthropic.APIConnectionError, httpx2.RequestError, aiohttp.ClientError) as error:
         raise no_answer(provider, capability, error) from error
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        # The answer is not what the provider's reference promises; the SDKs' own parsing ends here too.
-        logger.warning("%s sent an answer that cannot be read", provider.label, exc_info=True)
-        raise ApiError(
-            f"{provider.label} sent an answer that cannot be read.",
-            status=502,
-            code=failure_code(provider, capability, "unreadable"),
-        ) from error
+    except (json.JSONDecodeError, google_errors.UnknownApiResponseError, RecursionError) as error:
+        raise not_as_promised(provider, capability, "unreadable", error) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # the SDKs' own parsing ends here too
+        raise not_as_promised(provider, capability, "empty", error) from error
+
+
+def not_as_promised(provider: "Provider", capability: Capability, kind: str, error: Exception) -> ApiError:
+    """For an answer that is not what the provider's reference says."""
+    logger.warning("%s sent an answer that cannot be read", provider.label, exc_info=error)
+    return ApiError(
+        f"{provider.label} sent an answer that cannot be read.",
+        status=502,
+        code=failure_code(provider, capability, kind),
+    )
 
 
 def error_status(provider: "Provider", capability: Capability, response: Any) -> ApiError:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -40,6 +41,18 @@ def slugs(capability: Capability) -> list[str]:
 
 def usage_json(usage: Usage | None) -> dict[str, int] | None:
     return usage.as_json() if usage else None
+
+
+def site_url(request: Request) -> str:
+    """Where this server is reached from outside, without a slash at the end."""
+    try:
+        return settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+    except DisallowedHost:
+        raise ApiError(
+            "This host name is not one of the server's. It needs PUBLIC_URL or ALLOWED_HOSTS for images as URLs.",
+            status=400,
+            code="rest_aipkit_unknown_host",
+        ) from None
 
 
 class GenerateView(AsyncAPIView):
@@ -176,7 +189,7 @@ class ImagesView(AsyncAPIView):
             caller_of(request),
             provider,
             ImageRequest(model=model, prompt=prompt, **options),
-            lambda path: settings.PUBLIC_URL + path if settings.PUBLIC_URL else request.build_absolute_uri(path),
+            site_url(request) if options["response_format"] == "url" else "",
         )
         count = len(drawn.images)
         return Response(

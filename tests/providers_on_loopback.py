@@ -1,10 +1,11 @@
 """A real HTTP server on loopback that plays every provider: it keeps what was sent and answers what it was told to.
 
-    upstream.will_answer({"choices": [...]})
-    ...
-    assert upstream.sent[0].json["model"] == "gpt-4o-mini"
+upstream.will_answer({"choices": [...]})
+...
+assert upstream.sent[0].json["model"] == "gpt-4o-mini"
 """
 
+import base64
 import json
 import socket
 import threading
@@ -18,8 +19,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 Behaviour = Callable[["Conversation"], None]
-
-CAT = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + b"a picture of a cat"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,8 @@ class Upstream(ThreadingHTTPServer):
 
 def answering(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Behaviour:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
+    lines = {"content-type": "application/json", "content-length": str(len(content))}
+    lines |= {name.lower(): value for name, value in (headers or {}).items()}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
 
     def behave(conversation: Conversation) -> None:
@@ -190,3 +190,121 @@ def environment(url: str) -> dict[str, dict[str, str]]:
         "ollama": {"base_url": url},
         "local": {"base_url": url},
     }
+
+
+# What each vendor's server says, one answer of each kind: Hi!, two vectors, a picture of a cat.
+
+CHAT_COMPLETION: dict[str, Any] = {
+    "id": "chatcmpl-Cf0aQ",
+    "object": "chat.completion",
+    "created": 1795401833,
+    "model": "some-model-2026-08-07",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hi!", "refusal": None, "annotations": []},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 11,
+        "completion_tokens": 5,
+        "total_tokens": 16,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    },
+    "system_fingerprint": None,
+}
+GENERATED_CONTENT: dict[str, Any] = {
+    "candidates": [
+        {
+            "content": {"parts": [{"text": "Hi!"}], "role": "model"},
+            "finishReason": "STOP",
+            "index": 0,
+        }
+    ],
+    "usageMetadata": {
+        "promptTokenCount": 11,
+        "candidatesTokenCount": 5,
+        "totalTokenCount": 16,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 11}],
+    },
+    "modelVersion": "some-model",
+    "responseId": "kq0Kav7aN4",
+}
+ANTHROPIC_MESSAGE: dict[str, Any] = {
+    "id": "msg_01Xa",
+    "type": "message",
+    "role": "assistant",
+    "model": "some-model",
+    "content": [{"type": "text", "text": "Hi!"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {
+        "input_tokens": 11,
+        "output_tokens": 5,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "service_tier": "standard",
+    },
+}
+COMPLETIONS: dict[str, dict[str, Any]] = {
+    "openai": CHAT_COMPLETION | {"service_tier": "default"},
+    "azure": CHAT_COMPLETION | {"prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]},
+    "google": GENERATED_CONTENT,
+    "openrouter": CHAT_COMPLETION | {"provider": "OpenAI"},
+    "claude": ANTHROPIC_MESSAGE,
+    "deepseek": CHAT_COMPLETION,
+    "xai": CHAT_COMPLETION,
+    "ollama": CHAT_COMPLETION | {"system_fingerprint": "fp_ollama"},
+    "local": CHAT_COMPLETION,
+}
+
+VECTORS = [[0.25, -0.5, 1.0], [0.75, 0.125, -1.0]]
+EMBEDDING_LIST: dict[str, Any] = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(VECTORS)],
+    "model": "some-model",
+    "usage": {"prompt_tokens": 7, "total_tokens": 7},
+}
+EMBEDDINGS: dict[str, dict[str, Any]] = {
+    "openai": EMBEDDING_LIST,
+    "azure": EMBEDDING_LIST,
+    "google": {"embeddings": [{"values": vector} for vector in VECTORS]},
+    "openrouter": EMBEDDING_LIST | {"id": "gen-emb-1", "provider": "OpenAI"},
+    "ollama": EMBEDDING_LIST,
+    "local": EMBEDDING_LIST,
+}
+
+CAT = b"\x89PNG\r\n\x1a\n" + b"a picture of a cat"
+CAT_BASE64 = base64.b64encode(CAT).decode()
+GPT_IMAGE: dict[str, Any] = {
+    "created": 1795401842,
+    "data": [{"b64_json": CAT_BASE64}],
+    "output_format": "png",
+    "usage": {
+        "input_tokens": 9,
+        "output_tokens": 272,
+        "total_tokens": 281,
+        "input_tokens_details": {"text_tokens": 9, "image_tokens": 0},
+    },
+}
+IMAGES: dict[str, dict[str, Any]] = {
+    "openai": GPT_IMAGE,
+    "azure": GPT_IMAGE,
+    "google": {
+        "candidates": [
+            {
+                "content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": CAT_BASE64}}], "role": "model"},
+                "finishReason": "STOP",
+            }
+        ],
+        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 272, "totalTokenCount": 281},
+    },
+    "openrouter": {
+        "created": 1795401842,
+        "data": [{"b64_json": CAT_BASE64, "media_type": "image/png"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 272, "total_tokens": 281},
+    },
+}

@@ -8,8 +8,7 @@ import orjson
 
 from providers.adapters.token_counts import read_counts
 from providers.base import Capability, Completion, CompletionRequest, Provider, ProviderSettings, Sampling, Usage
-from providers.upstream_errors import upstream_errors
-from puffer.api.errors import ApiError
+from providers.upstream_errors import upstream_errors, without_text
 
 API_VERSION = "2023-06-01"  # the SDK's own, 2026-10-21, refuses temperature, top_p and top_k
 FINISH_REASONS = {"max_tokens": "length", "refusal": "content_filter"}  # any other: "stop"
@@ -49,11 +48,7 @@ class Anthropic(Provider):
             finish_reason = FINISH_REASONS.get(answer.get("stop_reason"), "stop")
             usage = read_usage(answer)
         if not text:
-            raise ApiError(
-                f"{self.label} sent an answer without text ({finish_reason}).",
-                status=502,
-                code="content_filter" if finish_reason == "content_filter" else "invalid_response_structure_claude",
-            )
+            raise without_text(self, finish_reason, usage)
         return Completion(text, finish_reason, usage)
 
     async def list_models(self) -> list[str]:

@@ -1,13 +1,13 @@
-"""Gemini and Imagen, through generateContent, batchEmbedContents and predict."""
+"""Gemini, through generateContent and batchEmbedContents."""
 
 import asyncio
 import base64
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import httpx2
+import numpy as np
 from google import genai
 from google.genai import types
 
@@ -26,7 +26,8 @@ from providers.base import (
     ProviderSettings,
     Usage,
 )
-from providers.upstream_errors import empty_answer, upstream_errors
+from providers.http_client import ssl_context
+from providers.upstream_errors import empty_answer, upstream_errors, without_text
 from puffer.api.errors import ApiError
 
 API_VERSION = "v1beta"
@@ -58,6 +59,7 @@ class Google(Provider):
                 base_url=settings.base_url.rstrip("/").removesuffix(f"/{API_VERSION}"),
                 api_version=API_VERSION,
                 httpx_async_client=http_client,
+                async_client_args={"verify": ssl_context(), "ssl": ssl_context()},  # else it makes two of its own
                 retry_options=types.HttpRetryOptions(attempts=1),
             ),
         ).aio.models
@@ -75,11 +77,7 @@ class Google(Provider):
             finish_reason = read_finish_reason(answer)
             usage = read_usage(answer.usage_metadata)
         if not text:
-            raise ApiError(
-                f"{self.label} sent an answer without text ({finish_reason}).",
-                status=502,
-                code="google_interactions_missing_text_output",
-            )
+            raise without_text(self, finish_reason, usage)
         return Completion(text, finish_reason, usage)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
@@ -92,29 +90,27 @@ class Google(Provider):
                 ),
             )
             vectors = [embedding.values or [] for embedding in answer.embeddings or []]
-        if len(vectors) != len(request.texts) or not all(vectors):
+        if len(vectors) != len(request.texts) or not all(vector and np.isfinite(vector).all() for vector in vectors):
             raise empty_answer(
                 self,
                 Capability.EMBEDDING,
-                f"{self.label} sent {len(vectors)} embeddings for {len(request.texts)} texts.",
+                f"{self.label} sent {len(vectors)} embeddings for {len(request.texts)} texts, or not only numbers.",
             )
         return Embeddings(vectors, None)  # the API reports no usage for embeddings
 
     async def generate_images(self, request: ImageRequest) -> Images:
-        draw = self.draw_with_imagen if "imagen" in request.model.lower() else self.draw_with_gemini
-        calls = [draw(request) for _ in range(min(request.n, MAX_IMAGES))]
+        calls = [self.draw(request) for _ in range(min(request.n, MAX_IMAGES))]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        drawn = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        answers = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        images = [image for images, _ in drawn for image in images]
-        if not images:  # else a failure among several calls is passed over: the other images are paid for
-            raise next(iter(failures), self.no_image())
-        return Images(images, total_usage([usage for _, usage in drawn if usage]))
+        images = [image for images, _ in answers for image in images]
+        usage = total_usage([usage for _, usage in answers if usage])
+        if not images:  # with some, a failure among the calls is passed over: what has come is paid for
+            no_image = empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.", usage)
+            raise next(iter(failures), no_image)
+        return Images(images, usage)
 
-    def no_image(self) -> ApiError:
-        return empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.")
-
-    async def draw_with_gemini(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
+    async def draw(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
         ratio = None if request.aspect_ratio == "auto" else request.aspect_ratio
         shape = types.ImageConfig(aspect_ratio=ratio, image_size=request.resolution)
         with upstream_errors(self, Capability.IMAGE):
@@ -135,28 +131,6 @@ class Google(Provider):
                 if part.inline_data and part.inline_data.data
             ]
             return images, read_usage(answer.usage_metadata)
-
-    async def draw_with_imagen(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
-        with upstream_errors(self, Capability.IMAGE):
-            with warnings.catch_warnings(action="ignore"):  # that Imagen will come to an end one day
-                call = self.models.generate_images(
-                    model=model_id(request.model),
-                    prompt=request.prompt,
-                    config=types.GenerateImagesConfig(
-                        number_of_images=1,
-                        aspect_ratio=None if request.aspect_ratio == "auto" else request.aspect_ratio,
-                        image_size=request.resolution,
-                    ),
-                )
-            answer = await call
-            images = [
-                GeneratedImage(
-                    base64=base64.b64encode(drawn.image.image_bytes).decode(), mime_type=drawn.image.mime_type
-                )
-                for drawn in answer.generated_images or []
-                if drawn.image and drawn.image.image_bytes
-            ]
-            return images, None
 
     async def list_models(self) -> list[str]:
         with upstream_errors(self, Capability.COMPLETION):
@@ -228,9 +202,9 @@ def read_usage(usage: types.GenerateContentResponseUsageMetadata | None) -> Usag
 def total_usage(usages: Sequence[Usage]) -> Usage | None:
     if not usages:
         return None
-    return Usage(
+    return read_counts(
         sum(usage.input_tokens for usage in usages),
         sum(usage.output_tokens for usage in usages),
         sum(usage.total_tokens for usage in usages),
-        {name: sum(usage.extra[name] for usage in usages) for name in usages[0].extra},
+        **{name: sum(usage.extra[name] for usage in usages) for name in usages[0].extra},
     )

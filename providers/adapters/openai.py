@@ -31,7 +31,7 @@ from providers.base import (
     Sampling,
     Usage,
 )
-from providers.upstream_errors import empty_answer, upstream_errors
+from providers.upstream_errors import empty_answer, upstream_errors, without_text
 from puffer.api.errors import ApiError
 
 VERSION_SEGMENT = re.compile(r"/v\d[^/]*(/|$)")
@@ -56,14 +56,16 @@ class OpenAI(Provider):
         Capability.EMBEDDING: "text-embedding-3-small",
     }
     max_tokens_name = "max_completion_tokens"
-    no_text_code = "invalid_response_structure_openai_logic"
-    content_filter_code = "content_filter"
     tells_encoding_format = True
     tells_user = True
 
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
         super().__init__(settings, http_client)
         self.client = self.make_client()
+        if (
+            self.slug != "openai"
+        ):  # OPENAI_ORG_ID and OPENAI_PROJECT_ID, which the SDK reads, are nobody else's business
+            self.client.organization = self.client.project = None
 
     def make_client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
@@ -95,7 +97,7 @@ class OpenAI(Provider):
             finish_reason = FINISH_REASONS.get(choice.get("finish_reason"), "stop")
             usage = read_usage(answer)
         if not text:
-            raise self.without_text(finish_reason)
+            raise without_text(self, finish_reason, usage)
         return Completion(text, finish_reason, usage)
 
     def completion_body(self, request: CompletionRequest) -> dict[str, Any]:
@@ -113,16 +115,6 @@ class OpenAI(Provider):
         if not chooses_own_sampling(model):
             wanted |= {"temperature": sampling.temperature, "top_p": sampling.top_p, **penalties(sampling)}
         return wanted
-
-    def without_text(self, finish_reason: str) -> ApiError:
-        if finish_reason == "content_filter":
-            return ApiError(
-                f"{self.label} withheld the answer: its content filter stopped it.",
-                status=502,
-                code=self.content_filter_code,
-            )
-        reason = " The token limit was reached before it began." if finish_reason == "length" else ""
-        return ApiError(f"{self.label} sent an answer without text.{reason}", status=502, code=self.no_text_code)
 
     # Embeddings
 
@@ -168,7 +160,7 @@ class OpenAI(Provider):
             ]
             usage = read_usage(answer)
         if not images:
-            raise empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.")
+            raise empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.", usage)
         return Images(images, usage)
 
     def image_call(self, request: ImageRequest) -> tuple[str, dict[str, Any]]:
@@ -190,8 +182,6 @@ class Azure(OpenAI):
     label = "Azure"
     default_base_url = ""
     default_models: ClassVar[dict[Capability, str]] = {}
-    no_text_code = "invalid_response_structure_azure_logic"
-    content_filter_code = "content_filter_logic"
     tells_encoding_format = False
     api_version = "2025-01-01-preview"
     image_api_version = "2025-04-01-preview"
@@ -230,8 +220,6 @@ class OpenRouter(OpenAI):
         Capability.IMAGE: "google/gemini-3.1-flash-image",
     }
     max_tokens_name = "max_tokens"
-    no_text_code = "invalid_response_structure_openrouter_logic"
-    content_filter_code = "content_filter_logic"
     tells_user = False
 
     def headers(self) -> Mapping[str, str]:
@@ -269,7 +257,6 @@ class DeepSeek(OpenAI):
     default_base_url = "https://api.deepseek.com/v1"
     default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "deepseek-v4-flash"}
     max_tokens_name = "max_tokens"
-    no_text_code = "empty_response_chatcompletion"
 
     def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
         thinks = sampling.reasoning_effort not in (None, "none")
@@ -294,7 +281,6 @@ class XAI(OpenAI):
     capabilities = frozenset({Capability.COMPLETION})
     default_base_url = "https://api.x.ai/v1"
     default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "grok-4.3"}
-    no_text_code = "invalid_response_structure_xai"
 
     def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
         return {
@@ -314,7 +300,6 @@ class Ollama(OpenAI):
     default_base_url = "http://127.0.0.1:11434"
     default_models: ClassVar[dict[Capability, str]] = {}
     max_tokens_name = "max_tokens"
-    no_text_code = "invalid_response_structure_ollama"
     tells_encoding_format = False
     tells_user = False
 
@@ -338,7 +323,6 @@ class Local(Ollama):
         Capability.COMPLETION: "smollm2-135m-instruct",
         Capability.EMBEDDING: "multilingual-e5-small",
     }
-    no_text_code = "invalid_response_structure_local"
 
     def embedding_body(self, request: EmbeddingRequest) -> dict[str, Any]:
         body = super().embedding_body(request)

@@ -1,10 +1,19 @@
 """The server that plays the providers, and all of them pointed at it."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
+import httpx2
 import pytest
+from asgiref.sync import async_to_sync
+from pytest_django import Settings
 
+from logs import usage
+from providers import registry
+from puffer.asgi import application
 from tests import providers_on_loopback
+from tests.conftest import BASE, Api
 from tests.providers_on_loopback import Upstream
 
 
@@ -15,8 +24,31 @@ def loopback_server() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def upstream(loopback_server: Upstream, settings: object) -> Upstream:
-    """A provider for every slug. What it gets is in `sent`; what it says is up to the test."""
+def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
+    """Every provider. What they are sent is in `sent`; what they say is up to the test."""
     loopback_server.forget()
-    settings.PROVIDER_ENVIRONMENT = providers_on_loopback.environment(loopback_server.url)  # type: ignore[attr-defined]
+    settings.PROVIDER_ENVIRONMENT = providers_on_loopback.environment(loopback_server.url)
     return loopback_server
+
+
+@pytest.fixture
+def talk(api: Api) -> Callable[[Callable[[httpx2.AsyncClient], Awaitable[Any]]], Any]:
+    """`talk(conversation)` gives what `await conversation(client)` gives: several calls of one worker's event loop."""
+
+    @async_to_sync
+    async def run(conversation: Callable[[httpx2.AsyncClient], Awaitable[Any]]) -> Any:
+        client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=application),
+            base_url=f"http://testserver{BASE}",
+            headers={"Authorization": f"Bearer {api.key}"},
+            timeout=60,
+        )
+        try:
+            async with client:
+                return await conversation(client)
+        finally:
+            await usage.flush()
+            await registry.close_clients()
+            await asyncio.sleep(0)
+
+    return run

@@ -1,0 +1,592 @@
+"""POST /generate: what goes out to each provider, and what comes back."""
+
+import datetime
+import json
+from copy import deepcopy
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from providers.base import Capability
+from providers.completions import DEFAULT_INSTRUCTIONS
+from providers.registry import PROVIDERS, providers_with
+from tests.providers_on_loopback import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
+
+USAGE = {"input_tokens": 11, "output_tokens": 5, "total_tokens": 16}
+GOOGLE_USAGE = {**USAGE, "cached_tokens": 0, "thought_tokens": 0, "tool_use_tokens": 0}
+
+# Everything that a caller can say.
+CONVERSATION = {
+    "model": "some-model",
+    "system_instruction": "You are Ada.",
+    "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "How are you?"},
+        {"role": "system", "content": "Be kind."},
+    ],
+    "ai_params": {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_completion_tokens": 300,
+        "stop": ["END", "STOP"],
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "top_k": 40,
+        "top_logprobs": 3,
+        "reasoning": {"effort": "low"},
+    },
+}
+CHAT_MESSAGES = [
+    {"role": "system", "content": "You are Ada.\n\nBe brief.\n\nBe kind."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "How are you?"},
+]
+CHAT = {"model": "some-model", "messages": CHAT_MESSAGES, "temperature": 0.5, "top_p": 0.9}
+PENALTIES = {"frequency_penalty": 0.1, "presence_penalty": 0.2}
+STOP = {"stop": ["END", "STOP"]}
+# Target and body of the one request that each provider gets.
+SENT = {
+    "openai": ("/v1/chat/completions", {**CHAT, **PENALTIES, **STOP, "max_completion_tokens": 300}),
+    "azure": (
+        "/openai/deployments/some-model/chat/completions?api-version=2025-01-01-preview",
+        {**CHAT, **PENALTIES, **STOP, "max_completion_tokens": 300},
+    ),
+    "google": (
+        "/v1beta/models/some-model:generateContent",
+        {
+            "systemInstruction": {"role": "user", "parts": [{"text": "You are Ada.\n\nBe brief.\n\nBe kind."}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "Hi"}]},
+                {"role": "model", "parts": [{"text": "Hello."}]},
+                {"role": "user", "parts": [{"text": "How are you?"}]},
+            ],
+            "generationConfig": {
+                "temperature": 0.5,
+                "topP": 0.9,
+                "topK": 40,
+                "maxOutputTokens": 300,
+                "stopSequences": ["END", "STOP"],
+            },
+        },
+    ),
+    "openrouter": (
+        "/api/v1/chat/completions",
+        {
+            **CHAT,
+            **PENALTIES,
+            **STOP,
+            "max_tokens": 300,
+            "top_k": 40,
+            "logprobs": True,
+            "top_logprobs": 3,
+            "reasoning": {"effort": "low"},
+        },
+    ),
+    "claude": (
+        "/v1/messages",
+        {
+            "model": "some-model",
+            "system": "You are Ada.\n\nBe brief.\n\nBe kind.",
+            "messages": CHAT_MESSAGES[1:],
+            "max_tokens": 300,
+            "temperature": 0.5,
+            "top_k": 40,
+            "stop_sequences": ["END", "STOP"],
+        },
+    ),
+    "deepseek": ("/v1/chat/completions", {**CHAT, **STOP, "max_tokens": 300, "thinking": {"type": "enabled"}}),
+    "xai": ("/v1/chat/completions", {**CHAT, "max_completion_tokens": 300}),
+    "ollama": ("/v1/chat/completions", {**CHAT, **PENALTIES, **STOP, "max_tokens": 300}),
+    "local": ("/v1/chat/completions", {**CHAT, **PENALTIES, **STOP, "max_tokens": 300}),
+}
+
+PLAIN_MESSAGES = [{"role": "system", "content": DEFAULT_INSTRUCTIONS}, {"role": "user", "content": "Hi"}]
+PLAIN_CHAT = {"model": "some-model", "messages": PLAIN_MESSAGES, "temperature": 1.0, "top_p": 1.0}
+# The body of a call that says nothing but Hi.
+PLAIN = {
+    "openai": PLAIN_CHAT,
+    "azure": {"model": "some-model", "messages": PLAIN_MESSAGES},
+    "google": {
+        "systemInstruction": {"role": "user", "parts": [{"text": DEFAULT_INSTRUCTIONS}]},
+        "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
+        "generationConfig": {"temperature": 1.0, "topP": 1.0},
+    },
+    "openrouter": {**PLAIN_CHAT, "frequency_penalty": 0.0, "presence_penalty": 0.0},
+    "claude": {
+        "model": "some-model",
+        "system": DEFAULT_INSTRUCTIONS,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 4096,
+        "temperature": 1.0,
+    },
+    "deepseek": {**PLAIN_CHAT, "thinking": {"type": "disabled"}},
+    "xai": PLAIN_CHAT,
+    "ollama": PLAIN_CHAT,
+    "local": PLAIN_CHAT,
+}
+
+# Where the key goes: header and value.
+KEYS = {
+    "openai": ("Authorization", "Bearer sk-openai-0123456789"),
+    "azure": ("api-key", "azure0123456789abcdef"),
+    "google": ("x-goog-api-key", "AIzaSyGoogle0123456789abcdefghijk"),
+    "openrouter": ("Authorization", "Bearer sk-or-v1-0123456789"),
+    "claude": ("x-api-key", "sk-ant-0123456789"),
+    "deepseek": ("Authorization", "Bearer sk-deepseek-0123456789"),
+    "xai": ("Authorization", "Bearer xai-0123456789"),
+    "ollama": ("Authorization", "Bearer none"),  # the SDK insists on one
+    "local": ("Authorization", "Bearer none"),
+}
+
+
+def generate(api, provider, content="Hi", **options):
+    body = {"provider": provider, "model": "some-model", "messages": [{"role": "user", "content": content}], **options}
+    return api.post("/generate", json=body)
+
+
+def sent_by(api, upstream, provider, **options):
+    """The body of the request that the provider got."""
+    upstream.will_answer(COMPLETIONS[provider])
+    answer = generate(api, provider, **options)
+    assert answer.status_code == 200, answer.text
+    assert len(upstream.sent) == 1
+    return upstream.sent[0].json
+
+
+def test_every_provider_is_in_every_table():
+    for table in (COMPLETIONS, SENT, PLAIN, KEYS):
+        assert table.keys() == PROVIDERS.keys()
+    assert len(providers_with(Capability.COMPLETION)) == len(PROVIDERS)
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_all_providers_give_the_same_completion(api, upstream, slug):
+    upstream.will_answer(COMPLETIONS[slug])
+    answer = generate(api, slug)
+    assert answer.status_code == 200
+    assert list(answer.json().items()) == [
+        ("content", "Hi!"),
+        ("usage", GOOGLE_USAGE if slug == "google" else USAGE),
+        ("provider", PROVIDERS[slug].label),
+        ("model", "some-model"),
+    ]
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_what_a_caller_says_goes_out_in_the_providers_words(api, upstream, slug):
+    upstream.will_answer(COMPLETIONS[slug])
+    generate(api, slug, **CONVERSATION)
+    (request,) = upstream.sent
+    target, body = SENT[slug]
+    assert (request.method, request.target) == ("POST", target)
+    assert request.headers["content-type"] == "application/json"
+    assert request.json == body
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_what_goes_out_when_nothing_is_chosen(api, upstream, slug):
+    assert sent_by(api, upstream, slug) == PLAIN[slug]
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_the_key_goes_out_in_one_header_and_nowhere_else(api, upstream, slug):
+    sent_by(api, upstream, slug)
+    name, value = KEYS[slug]
+    (request,) = upstream.sent
+    assert request.headers[name] == value
+    secret = value.removeprefix("Bearer ")
+    assert [header for header, sent in request.headers.items() if secret in sent] == [name.lower()]
+    assert secret not in request.target
+
+
+def test_the_version_of_anthropics_api_is_the_one_that_takes_a_temperature(api, upstream):
+    sent_by(api, upstream, "claude")
+    assert upstream.sent[0].headers["anthropic-version"] == "2023-06-01"
+
+
+@pytest.mark.parametrize(("public_url", "referer"), [("https://bots.example", "https://bots.example"), ("", None)])
+def test_openrouter_is_told_who_calls_if_that_is_known(api, upstream, settings, public_url, referer):
+    settings.PUBLIC_URL = public_url
+    sent_by(api, upstream, "openrouter")
+    assert upstream.sent[0].headers["HTTP-Referer"] == referer
+    assert upstream.sent[0].headers["X-OpenRouter-Title"] == "puffer"
+
+
+@pytest.mark.parametrize("slug", [slug for slug in PROVIDERS if slug != "openrouter"])
+def test_nobody_else_is_told_who_calls(api, upstream, settings, slug):
+    settings.PUBLIC_URL = "https://bots.example"
+    sent_by(api, upstream, slug)
+    assert "bots.example" not in str(upstream.sent[0].headers)
+
+
+def test_azures_api_version_is_configurable(api, upstream, settings):
+    settings.PROVIDER_ENVIRONMENT["azure"]["api_version"] = "2026-02-01"
+    sent_by(api, upstream, "azure")
+    assert upstream.sent[0].query == {"api-version": ["2026-02-01"]}
+
+
+@pytest.mark.parametrize("model", ["models/gemini-4", "gemini-4"])  # the API's own lists have the prefix
+def test_a_google_model_may_be_named_with_or_without_its_prefix(api, upstream, model):
+    sent_by(api, upstream, "google", model=model)
+    assert upstream.sent[0].target == "/v1beta/models/gemini-4:generateContent"
+
+
+def test_turns_of_one_role_are_merged_for_google(api, upstream):
+    roles = ["user", "user", "assistant", "assistant", "user"]
+    messages = [{"role": role, "content": str(number)} for number, role in enumerate(roles)]
+    assert sent_by(api, upstream, "google", messages=messages)["contents"] == [
+        {"role": "user", "parts": [{"text": "0"}, {"text": "1"}]},
+        {"role": "model", "parts": [{"text": "2"}, {"text": "3"}]},
+        {"role": "user", "parts": [{"text": "4"}]},
+    ]
+
+
+# Sampling
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "sent_effort"),
+    [
+        ("gpt-5", "low", "low"),
+        ("gpt-5-mini", "minimal", "low"),
+        ("gpt-5", "none", None),  # none came with 5.1
+        ("gpt-5.1", "none", "none"),
+        ("gpt-5.1", "xhigh", None),  # and xhigh with 5.2
+        ("gpt-5.6-luna", "xhigh", "xhigh"),
+        ("gpt-5-pro", "low", None),
+        ("gpt-5-pro", "high", "high"),
+        ("gpt-5.2-pro", "medium", "medium"),
+        ("gpt-5.1-codex", "xhigh", "xhigh"),
+        ("gpt-5-chat-latest", None, None),  # refuses sampling like the others of its family
+        ("o1", "medium", "medium"),
+        ("o3-mini", "high", "high"),
+        ("o4-mini-2025-04-16", None, None),
+        ("ft:o4-mini:acme::abc", "low", "low"),
+        ("GPT-5", "low", "low"),
+        ("o3", "enormous", None),
+    ],
+)
+def test_a_reasoning_model_chooses_its_own_sampling(api, upstream, model, effort, sent_effort):
+    ai_params = {"temperature": 0.2, "top_p": 0.5, "frequency_penalty": 0.4, "max_completion_tokens": 9, "stop": "END"}
+    ai_params["reasoning"] = {"effort": effort}
+    body = sent_by(api, upstream, "openai", model=model, ai_params=ai_params)
+    assert not body.keys() & {"temperature", "top_p", "frequency_penalty", "presence_penalty", "reasoning"}
+    assert body.get("reasoning_effort") == sent_effort
+    assert (body["max_completion_tokens"], body["stop"]) == (9, ["END"])
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["gpt-4o", "gpt-4o1", "o1-chat-latest", "llama-o3x", "foo1", "gpt-4.5", "chatgpt-4o-latest"],
+)
+def test_any_other_model_takes_sampling_but_no_effort(api, upstream, model):
+    ai_params = {"temperature": 0.2, "reasoning": {"effort": "low"}}
+    body = sent_by(api, upstream, "openai", model=model, ai_params=ai_params)
+    assert (body["temperature"], body["top_p"]) == (0.2, 1.0)
+    assert "reasoning_effort" not in body
+
+
+@pytest.mark.parametrize(
+    ("ai_params", "sent"),
+    [
+        ({"temperature": 0.4}, {"temperature": 0.4}),
+        ({"temperature": 1.7}, {"temperature": 1.0}),  # the API refuses more
+        ({"top_p": 0.4}, {"top_p": 0.4}),
+        ({"temperature": 1, "top_p": 0.4}, {"top_p": 0.4}),
+        ({"temperature": 0.3, "top_p": 0.4}, {"temperature": 0.3}),  # both together are refused
+        ({"temperature": 0.3, "top_p": 1}, {"temperature": 0.3}),
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"top_p": 3}, {"top_p": 1.0}),
+        ({"top_p": -1}, {"top_p": 0.0}),
+    ],
+)
+def test_anthropic_gets_temperature_or_top_p(api, upstream, ai_params, sent):
+    body = sent_by(api, upstream, "claude", ai_params=ai_params)
+    assert {name: body[name] for name in ("temperature", "top_p") if name in body} == sent
+
+
+@pytest.mark.parametrize(
+    ("ai_params", "sent"),
+    [
+        ({}, {}),  # a deployment's name does not tell whether its model takes them
+        ({"temperature": 1}, {"temperature": 1.0}),
+        ({"top_p": 0.5}, {"top_p": 0.5}),
+        ({"temperature": None}, {}),
+        ({"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
+    ],
+)
+def test_azure_gets_only_what_was_chosen(api, upstream, settings, ai_params, sent):
+    settings.AI_PARAMETERS = {"temperature": 0.7, "top_p": 0.8}
+    body = sent_by(api, upstream, "azure", ai_params=ai_params)
+    assert {name: value for name, value in body.items() if name not in ("model", "messages")} == sent
+
+
+@pytest.mark.parametrize(
+    ("ai_params", "thinking"),
+    [
+        ({}, {"type": "disabled"}),
+        ({"reasoning": {"effort": "high"}}, {"type": "enabled"}),
+        ({"reasoning": {"effort": "none"}}, {"type": "disabled"}),
+        ({"thinking": {"type": "enabled"}}, {"type": "enabled"}),
+        ({"thinking": "yes"}, {"type": "disabled"}),
+    ],
+)
+def test_deepseek_thinks_only_if_asked(api, upstream, ai_params, thinking):
+    assert sent_by(api, upstream, "deepseek", ai_params=ai_params)["thinking"] == thinking
+
+
+@pytest.mark.parametrize(
+    ("ai_params", "sent"),
+    [
+        ({"temperature": -1}, {"temperature": 0.0}),
+        ({"temperature": 9}, {"temperature": 2.0}),
+        ({"temperature": "0.3"}, {"temperature": 0.3}),
+        ({"temperature": "hot"}, {"temperature": 0.0}),
+        ({"temperature": "0.5 or so"}, {"temperature": 0.5}),  # PHP reads a number at the beginning
+        ({"temperature": [1]}, {"temperature": 0.0}),
+        ({"temperature": "NAN"}, {"temperature": 0.0}),
+        ({"temperature": None}, {"temperature": 1.0}),
+        ({"max_completion_tokens": 0}, {"max_tokens": 1}),
+        ({"max_completion_tokens": -5}, {"max_tokens": 5}),
+        ({"max_completion_tokens": 500_000}, {"max_tokens": 128_000}),
+        ({"max_completion_tokens": "abc"}, {"max_tokens": 1}),
+        ({"max_completion_tokens": "25"}, {"max_tokens": 25}),
+        ({"max_completion_tokens": 7.9}, {"max_tokens": 7}),
+        ({"max_completion_tokens": 1e300}, {"max_tokens": 128_000}),
+        ({"max_completion_tokens": None}, {}),
+        ({"max_tokens": 30}, {"max_tokens": 30}),
+        ({"max_tokens": 30, "max_completion_tokens": 20}, {"max_tokens": 20}),
+        ({"max_tokens": 30, "max_completion_tokens": None}, {"max_tokens": 30}),
+        ({"top_p": 7}, {"top_p": 7.0}),  # only temperature and tokens are clamped: the provider may say no
+        ({"top_k": -4}, {"top_k": 4}),
+        ({"presence_penalty": "x"}, {"presence_penalty": 0.0}),
+        ({"top_logprobs": 0}, {"top_logprobs": 0}),
+        ({"top_logprobs": 2}, {"top_logprobs": 2, "logprobs": True}),
+        ({"stop": "END"}, {"stop": ["END"]}),
+        ({"stop": ["END", "", None, 3, "."]}, {"stop": ["END", "."]}),
+        ({"stop": ""}, {}),
+        ({"stop": []}, {}),
+        ({"stop": {"a": "b"}}, {}),
+        ({"reasoning_effort": "high"}, {"reasoning": {"effort": "high"}}),
+        ({"reasoning": "high"}, {}),
+        ({"reasoning": {"effort": ["high"]}}, {}),
+        (
+            {
+                "tools": [{}],
+                "image_inputs": ["x"],
+                "n": 4,
+                "stream": True,
+                "model": "other",
+                "previous_response_id": "y",
+            },
+            {},
+        ),
+    ],
+)
+def test_ai_params_are_read_as_the_original_reads_them(api, upstream, ai_params, sent):
+    body = sent_by(api, upstream, "openrouter", ai_params=ai_params)
+    assert body == {**PLAIN["openrouter"], **sent}
+
+
+def test_the_sites_defaults_hold_where_nothing_is_chosen(api, upstream, settings):
+    settings.AI_PARAMETERS = {"temperature": 0.3, "top_p": None, "max_completion_tokens": 77}
+    body = sent_by(api, upstream, "deepseek", ai_params={"stop": "END"})
+    assert body == {
+        "model": "some-model",
+        "messages": PLAIN_MESSAGES,
+        "temperature": 0.3,
+        "max_tokens": 77,
+        "stop": ["END"],
+        "thinking": {"type": "disabled"},
+    }
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("instruction", "system", "sent"),
+    [
+        ("You are Ada.", [], "You are Ada."),
+        ("  \r\n ", [], DEFAULT_INSTRUCTIONS),
+        (None, ["Be brief."], "Be brief."),
+        ("You are Ada.", ["Be brief.", " ", "Be kind."], "You are Ada.\n\nBe brief.\n\nBe kind."),
+        ("Hello [username]!", [], "Hello !"),  # behind a key there is no user
+        ("<b>You</b> are Ada.", [], "<b>You</b> are Ada."),
+        ("a\r\nb\rc\x00\x07d\te", [], "a\nb\ncd\te"),
+        (None, ["[username]"], "[username]"),  # only the instruction has placeholders
+    ],
+)
+def test_the_instruction_and_the_system_messages_become_one(api, upstream, instruction, system, sent):
+    messages = [{"role": "system", "content": text} for text in system] + [{"role": "user", "content": "Hi"}]
+    options = {} if instruction is None else {"system_instruction": instruction}
+    assert sent_by(api, upstream, "openai", messages=messages, **options)["messages"][0]["content"] == sent
+
+
+def test_date_is_todays_in_the_sites_time_zone(api, upstream, settings):
+    settings.TIME_ZONE = "Pacific/Kiritimati"  # the first to have a new day
+    days = []
+    for _ in range(2):  # the test may run at midnight
+        today = datetime.datetime.now(ZoneInfo("Pacific/Kiritimati"))
+        days.append(f"{today:%B} {today.day}, {today.year}")
+        upstream.will_answer(CHAT_COMPLETION)
+        generate(api, "openai", content="[date]", system_instruction="[date] and [date]")
+    system, user = upstream.sent[-1].json["messages"]
+    assert system["content"] in [f"{day} and {day}" for day in days]
+    assert user["content"] == "[date]"
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        ("  Hi \n", "Hi"),
+        ("a\r\nb\rc\nd", "a\nb\nc\nd"),
+        ("a\x00b\x08c\x1fd\x7fe\tf", "abcde\tf"),
+        ("<script>alert('&amp;')</script>", "<script>alert('&amp;')</script>"),
+        ("Grüße, 你好, 👩‍🚀, \u202e, e\u0301", "Grüße, 你好, 👩‍🚀, \u202e, e\u0301"),
+        ('"\\{}', '"\\{}'),
+    ],
+)
+def test_a_message_is_cleaned_and_otherwise_left_as_it_is(api, upstream, content, sent):
+    assert sent_by(api, upstream, "openai", content=content)["messages"][1] == {"role": "user", "content": sent}
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_unicode_arrives_whole_both_ways(api, upstream, slug):
+    text = "Grüße, 你好, 👩"
+    upstream.will_answer(json.dumps(COMPLETIONS[slug], ensure_ascii=False).replace("Hi!", text).encode())
+    assert generate(api, slug, content=text).json()["content"] == text
+    assert text in str(upstream.sent[0].json)
+
+
+def test_messages_that_say_nothing_are_dropped(api, upstream):
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": " \r\n\x00 "},
+        {"role": "user", "content": ""},
+        {"role": "user", "content": "Still there?", "name": "Eve", "extra": 1},
+    ]
+    assert sent_by(api, upstream, "openai", messages=messages)["messages"][1:] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "user", "content": "Still there?"},
+    ]
+
+
+def test_google_is_not_asked_without_a_message(api, upstream):
+    answer = generate(api, "google", content=" ")
+    assert (answer.status_code, answer.json()["code"]) == (400, "rest_aipkit_invalid_param")
+    assert upstream.sent == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"model": " "}, "rest_aipkit_missing_param"),
+        ({"messages": []}, "rest_aipkit_invalid_param"),
+        ({"stream": True}, "rest_aipkit_streaming_not_supported"),
+        ({"stream": True, "messages": []}, "rest_aipkit_invalid_param"),  # messages are looked at first
+        ({"messages": [{"role": "tool", "content": "x"}]}, "rest_invalid_param"),
+        ({"provider": "mistral"}, "rest_invalid_param"),
+    ],
+)
+def test_what_is_refused_is_not_sent(api, upstream, options, code):
+    answer = generate(api, **{"provider": "openai", **options})
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert upstream.sent == []
+
+
+# Answers
+
+
+def chat(**message):
+    return {"choices": [{"message": message, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    ("slug", "answer", "text"),
+    [
+        ("openai", chat(content=" \n Hi! \n"), "Hi!"),
+        ("openai", chat(content=[{"type": "text", "text": "H"}, {"type": "text", "text": "i!"}]), "Hi!"),
+        ("openai", chat(content=[{"type": "reasoning"}, "?", {"type": "text", "text": "Hi!"}]), "Hi!"),
+        ("openai", chat(content=None, refusal="I won't."), "I won't."),
+        ("deepseek", chat(content="Hi!", reasoning_content="They greet me."), "Hi!"),
+        ("openai", chat(content="<p>Hi!</p>"), "<p>Hi!</p>"),
+        ("openai", {"choices": [{"message": {"content": "Hi"}, "finish_reason": "length"}]}, "Hi"),
+        ("openai", {"choices": [{"message": {"content": "Hi"}, "finish_reason": "content_filter"}]}, "Hi"),
+        ("openai", {"choices": [{"message": {"content": "Hi"}}], "error": None}, "Hi"),
+        ("claude", {"content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i!"}]}, "Hi!"),
+        ("claude", {"content": [{"type": "thinking", "thinking": "?"}, {"type": "text", "text": "Hi!"}]}, "Hi!"),
+        ("google", {"candidates": [{"content": {"parts": [{"text": "H"}, {"text": "i!"}]}}]}, "Hi!"),
+        (
+            "google",
+            {"candidates": [{"content": {"parts": [{"text": "Hm.", "thought": True}, {"text": "Hi!"}]}}]},
+            "Hi!",
+        ),
+    ],
+)
+def test_the_text_is_found_wherever_it_is(api, upstream, slug, answer, text):
+    upstream.will_answer(answer)
+    assert generate(api, slug).json() == {
+        "content": text,
+        "usage": None,
+        "provider": PROVIDERS[slug].label,
+        "model": "some-model",
+    }
+
+
+@pytest.mark.filterwarnings("ignore:A_NEW_REASON is not a valid FinishReason")
+def test_a_finish_reason_that_is_yet_unknown_does_no_harm(api, upstream):
+    answer = deepcopy(GENERATED_CONTENT)
+    answer["candidates"][0]["finishReason"] = "A_NEW_REASON"
+    upstream.will_answer(answer)
+    assert generate(api, "google").json()["content"] == "Hi!"
+
+
+@pytest.mark.parametrize(
+    ("slug", "usage", "expected"),
+    [
+        ("openai", {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, [3, 4, 7]),
+        ("openai", {"prompt_tokens": 3, "completion_tokens": 4}, [3, 4, 7]),
+        ("xai", {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 27}, [3, 4, 27]),  # with the thinking
+        ("openrouter", {"input_tokens": 3, "output_tokens": 4}, [3, 4, 7]),  # the other family of names
+        ("openai", {"prompt_tokens": 3.0, "completion_tokens": None, "total_tokens": "7"}, [3, 0, 3]),
+        ("openai", {"prompt_tokens": -3, "completion_tokens": 1e300, "total_tokens": []}, [0, 2**31 - 1, 2**31 - 1]),
+        ("openai", {}, None),
+        ("openai", None, None),
+        ("openai", "many", None),
+        ("openai", [3, 4], None),
+        ("claude", {"input_tokens": 3, "output_tokens": 4}, [3, 4, 7]),
+        ("claude", {"output_tokens": 4}, [0, 4, 4]),
+        ("claude", None, None),
+        ("claude", "many", None),
+        ("google", {"promptTokenCount": 3}, [3, 0, 3, 0, 0, 0]),
+        (
+            "google",
+            {
+                "promptTokenCount": 3,
+                "candidatesTokenCount": 4,
+                "totalTokenCount": 60,
+                "cachedContentTokenCount": 2,
+                "thoughtsTokenCount": 50,
+                "toolUsePromptTokenCount": 3,
+            },
+            [3, 4, 60, 2, 50, 3],
+        ),
+        ("google", None, None),
+    ],
+)
+def test_usage_is_counted_in_whole_tokens_whatever_was_sent(api, upstream, slug, usage, expected):
+    name = "usageMetadata" if slug == "google" else "usage"
+    upstream.will_answer({**COMPLETIONS[slug], name: usage})
+    answer = generate(api, slug)
+    assert answer.status_code == 200
+    assert answer.json()["usage"] == (expected and dict(zip(GOOGLE_USAGE, expected, strict=False)))
+
+
+def test_the_model_is_echoed_as_it_was_named(api, upstream):
+    upstream.will_answer(ANTHROPIC_MESSAGE)
+    assert generate(api, "claude", model="claude-2.1").json()["model"] == "claude-2.1"
+    assert upstream.sent[0].json["model"] == "claude-2.1"
