@@ -1,11 +1,10 @@
 """Trying a provider out from a page of the admin: one cheap call, or the list of its models."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import Context
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
+from asgiref.sync import async_to_sync
 
 from logs import usage
 from providers import registry
@@ -14,7 +13,7 @@ from providers.calls import provider_call
 from providers.models import ProviderConfig
 from providers.upstream_errors import no_answer_in_time
 from puffer.api.errors import ApiError
-from puffer.request_id import request_id
+from puffer.event_loop import run_on_server_loop, server_runs
 
 TRIAL_SECONDS = 10
 TRIAL_TOKENS = 16
@@ -22,34 +21,17 @@ TRIAL_TOKENS = 16
 Result = TypeVar("Result")
 
 
-def on_event_loop(work: Callable[[], Awaitable[Result]]) -> Result:
-    """What `work` gives, for a sync view.
-
-    In a server it runs on the server's own loop, beside the API's calls and with the connections that they share.
-    Anywhere else it runs on a loop that ends with it.
-    """
-    loop = getattr(SyncToAsync.threadlocal, "main_event_loop", None)
-    if loop is None or loop in AsyncToSync.loop_thread_executors:
-        return async_to_sync(run_alone)(work)
-    task = run_in_server(work, request_id.get())
-    # In a context of its own: what it starts may outlive this request, and must not look for the view's thread then.
-    return Context().run(asyncio.run_coroutine_threadsafe, task, loop).result()
+def on_event_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """What `work` gives, for a sync view: on the server's own loop; without a server, on one that ends with it."""
+    return run_on_server_loop(work) if server_runs() else async_to_sync(run_alone)(work)
 
 
-async def run_alone(work: Callable[[], Awaitable[Result]]) -> Result:
+async def run_alone(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     try:
         return await work()
     finally:
         await usage.flush()
         await registry.close_clients()
-
-
-async def run_in_server(work: Callable[[], Awaitable[Result]], current_request_id: str) -> Result:
-    from puffer.asgi import api_handler  # here, for only a server has one
-
-    request_id.set(current_request_id)
-    api_handler.threads.assign_one()
-    return await work()
 
 
 async def try_out(config: ProviderConfig) -> str:

@@ -1,5 +1,6 @@
 """The ASGI application: the API on its short path, everything else on Django's."""
 
+import asyncio
 import gc
 import os
 import warnings
@@ -13,15 +14,14 @@ from django.utils.module_loading import import_string
 
 django_application = get_asgi_application()
 
-from puffer.database_threads import DatabaseThreads  # noqa: E402
+from puffer.database_threads import health_threads, page_threads  # noqa: E402
+from puffer.event_loop import set_server_loop  # noqa: E402
 from puffer.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
 
 # WhiteNoise hands files over piece by piece, and Django reads those in a thread: as it should be.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
-api_handler = ApiHandler(DatabaseThreads("api", 4))
-page_threads = DatabaseThreads("pages", 8)  # others than the API's: a slow page must not make a call wait
-health_threads = DatabaseThreads("health", 1)  # nor make us look ill
+api_handler = ApiHandler()
 API_ROOT = "/wp-json"
 
 
@@ -54,11 +54,13 @@ async def lifespan(receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             # What is loaded by now stays for good; to look through it for garbage stops all requests for 0.2 s.
+            set_server_loop(asyncio.get_running_loop())
             gc.collect()
             gc.freeze()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             for path in settings.AT_SHUTDOWN:
                 await import_string(path)()
+            set_server_loop(None)
             await send({"type": "lifespan.shutdown.complete"})
             return

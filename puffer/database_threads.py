@@ -49,3 +49,8 @@ class DatabaseThreads:
     def assign_one(self) -> None:
         """Let what follows in this task, and in tasks that it starts, use the next of the threads."""
         SyncToAsync.thread_sensitive_context.set(next(self.contexts))
+
+
+api_threads = DatabaseThreads("api", 4)
+page_threads = DatabaseThreads("pages", 8)  # others than the API's: a slow page must not make a call wait
+health_threads = DatabaseThreads("health", 1)  # nor make us look ill

@@ -24,7 +24,7 @@ from django.urls import Resolver404, ResolverMatch, resolve
 
 from puffer.api.errors import ApiError, BodyTooLarge
 from puffer.api.renderers import JSONRenderer
-from puffer.database_threads import DatabaseThreads
+from puffer.database_threads import api_threads
 from puffer.request_id import HEADER, take_request_id
 
 Scope = dict[str, Any]
@@ -41,13 +41,12 @@ class ClientLeft(Exception):
 class ApiHandler:
     """An ASGI application for everything below /wp-json/."""
 
-    def __init__(self, threads: DatabaseThreads) -> None:
-        self.threads = threads
+    def __init__(self) -> None:
         self.get_response = CorsMiddleware(self.view_response)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        self.threads.assign_one()
+        api_threads.assign_one()
         try:
             body, too_large = await read_body(receive)
         except ClientLeft:

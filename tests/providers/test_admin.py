@@ -19,7 +19,8 @@ from providers import connection
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
-from puffer.asgi import page_threads
+from puffer.database_threads import page_threads
+from puffer.event_loop import set_server_loop
 
 pytestmark = pytest.mark.django_db
 
@@ -290,6 +291,7 @@ def test_in_a_server_the_work_is_done_on_the_servers_own_loop():
         return asyncio.get_running_loop(), await sync_to_async(threading.get_ident)()
 
     async def serve() -> None:
+        set_server_loop(asyncio.get_running_loop())
         page_threads.assign_one()
         loop, database_thread = await sync_to_async(lambda: connection.on_event_loop(work))()
         view_is_done.set()
@@ -297,7 +299,10 @@ def test_in_a_server_the_work_is_done_on_the_servers_own_loop():
         assert database_thread != await sync_to_async(threading.get_ident)()  # that one was busy with the view
         assert await asyncio.wait_for(left_behind[0], 5) == database_thread
 
-    asyncio.run(serve())
+    try:
+        asyncio.run(serve())
+    finally:
+        set_server_loop(None)
 
 
 def test_in_a_server_an_error_reaches_the_view():
@@ -305,7 +310,11 @@ def test_in_a_server_an_error_reaches_the_view():
         raise ApiError("No.")
 
     async def serve() -> None:
+        set_server_loop(asyncio.get_running_loop())
         with pytest.raises(ApiError, match="No"):
             await sync_to_async(lambda: connection.on_event_loop(work))()
 
-    asyncio.run(serve())
+    try:
+        asyncio.run(serve())
+    finally:
+        set_server_loop(None)

@@ -3,7 +3,7 @@ import signal
 import socket
 import sys
 from argparse import ArgumentParser
-from typing import Any, ClassVar
+from typing import Any
 
 import uvicorn
 from django.conf import settings
@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 
 class Command(BaseCommand):
-    requires_system_checks: ClassVar[list[str]] = []  # they need the apps, which are not loaded here
+    requires_system_checks: list[str] = []
     help = "Serve puffer: API, admin and static files. On SIGTERM running requests are finished first."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -22,7 +22,9 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
 
     def handle(self, *, host: str, port: int, workers: int, **options: Any) -> None:
-        configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)  # Django's setup may not have run: see manage.py
+        configure_logging(
+            "logging.config.dictConfig", settings.LOGGING
+        )  # Django's setup may not have run: see manage.py
         refuse_taken_port(host, port)
         # uvicorn sends itself the signal again when it has stopped in order: then what runs beside it must end too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
