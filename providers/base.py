@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import httpx2
 
@@ -134,11 +134,22 @@ class ProviderSettings:
     site_url: str = ""
 
 
+class SdkErrors(NamedTuple):
+    """What an SDK raises: for an error status (with its `response`), without an answer, for one it cannot read."""
+
+    status: type[Exception]
+    connection: type[Exception]
+    unreadable: type[Exception]
+
+
 class Provider:
     """An adapter: our nouns to one provider's wire, its answers to our nouns.
 
     `capabilities` says which of complete(), embed() and generate_images() it has; the registry refuses the others.
     Each raises ApiError for whatever goes wrong at the provider.
+
+    An adapter imports its SDK when it is made, not before: each takes up to a second and 40 MB to load, for a provider
+    that may never be used.
     """
 
     slug: ClassVar[str]
@@ -151,6 +162,9 @@ class Provider:
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
         self.settings = settings
         self.http_client = http_client
+
+    def sdk_errors(self) -> SdkErrors:
+        raise NotImplementedError
 
     async def complete(self, request: CompletionRequest) -> Completion:
         raise NotImplementedError

@@ -9,7 +9,6 @@ from functools import cache
 
 import httpx2
 from django.conf import settings
-from openai import DefaultAioHttpClient
 
 # A proxy of the environment is for the way out, not for Ollama and the bundled model.
 NEVER_BY_PROXY = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
@@ -69,6 +68,8 @@ def http_client() -> httpx2.AsyncClient:
     loop = asyncio.get_running_loop()
     client = _clients.get(loop)
     if client is None:
+        from openai import DefaultAioHttpClient  # here, for what imports this module may never call anybody
+
         client = _clients[loop] = DefaultAioHttpClient(
             verify=ssl_context(),
             follow_redirects=False,

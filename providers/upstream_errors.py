@@ -12,11 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import anthropic
 import httpx2
-import openai
 import orjson
-from google.genai import errors as google_errors
 
 from providers.base import Capability, Usage
 from providers.http_client import UnusableAnswer
@@ -146,16 +143,24 @@ def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[No
     """Around a call of an SDK and the reading of its answer: whatever they raise leaves as an ApiError."""
     try:
         yield
-    except (openai.APIStatusError, anthropic.APIStatusError) as error:
-        raise error_status(provider, capability, error.response) from error
-    except google_errors.APIError as error:
-        raise error_status(provider, capability, error.response) from error
-    except (openai.APIConnectionError, anthropic.APIConnectionError, httpx2.RequestError, aiohttp.ClientError) as error:
-        raise no_answer(provider, capability, error) from error
-    except (json.JSONDecodeError, google_errors.UnknownApiResponseError, RecursionError) as error:
-        raise not_as_promised(provider, capability, "unreadable", error) from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:  # the SDKs' own parsing ends here too
-        raise not_as_promised(provider, capability, "empty", error) from error
+    except Exception as error:
+        if failure := as_api_error(provider, capability, error):
+            raise failure from error
+        raise
+
+
+def as_api_error(provider: "Provider", capability: Capability, error: Exception) -> ApiError | None:
+    """None for what is no failure of the provider: our own time limit, an ApiError."""
+    sdk = provider.sdk_errors()
+    if isinstance(error, sdk.status):
+        return error_status(provider, capability, getattr(error, "response"))  # noqa: B009  all SDKs have it
+    if isinstance(error, (sdk.connection, httpx2.RequestError, aiohttp.ClientError)):
+        return no_answer(provider, capability, error)
+    if isinstance(error, (sdk.unreadable, json.JSONDecodeError, RecursionError)):
+        return not_as_promised(provider, capability, "unreadable", error)
+    if isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):  # the SDKs' own parsing ends here too
+        return not_as_promised(provider, capability, "empty", error)
+    return None
 
 
 def not_as_promised(provider: "Provider", capability: Capability, kind: str, error: Exception) -> ApiError:

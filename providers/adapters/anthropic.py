@@ -2,12 +2,20 @@
 
 from typing import Any, ClassVar
 
-import anthropic
 import httpx2
 import orjson
 
 from providers.adapters.token_counts import read_counts
-from providers.base import Capability, Completion, CompletionRequest, Provider, ProviderSettings, Sampling, Usage
+from providers.base import (
+    Capability,
+    Completion,
+    CompletionRequest,
+    Provider,
+    ProviderSettings,
+    Sampling,
+    SdkErrors,
+    Usage,
+)
 from providers.upstream_errors import upstream_errors, without_text
 
 API_VERSION = "2023-06-01"  # the SDK's own, 2026-10-21, refuses temperature, top_p and top_k
@@ -26,6 +34,8 @@ class Anthropic(Provider):
     default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "claude-sonnet-5"}
 
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
+        import anthropic
+
         super().__init__(settings, http_client)
         self.client = anthropic.AsyncAnthropic(
             api_key=settings.api_key,
@@ -39,6 +49,11 @@ class Anthropic(Provider):
                 "Authorization": anthropic.Omit(),  # type: ignore[dict-item]
             },
         )
+
+    def sdk_errors(self) -> SdkErrors:
+        import anthropic
+
+        return SdkErrors(anthropic.APIStatusError, anthropic.APIConnectionError, orjson.JSONDecodeError)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         with upstream_errors(self, Capability.COMPLETION):

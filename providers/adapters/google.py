@@ -1,15 +1,15 @@
 """Gemini, through generateContent and batchEmbedContents."""
 
+from __future__ import annotations
+
 import asyncio
 import base64
+import math
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
-import numpy as np
-from google import genai
-from google.genai import types
 
 from providers.adapters.token_counts import read_counts
 from providers.base import (
@@ -24,11 +24,15 @@ from providers.base import (
     Message,
     Provider,
     ProviderSettings,
+    SdkErrors,
     Usage,
 )
 from providers.http_client import ssl_context
 from providers.upstream_errors import empty_answer, upstream_errors, without_text
 from puffer.api.errors import ApiError
+
+if TYPE_CHECKING:
+    from google.genai import types
 
 API_VERSION = "v1beta"
 MODEL_ID = re.compile(r"(tunedModels/)?(?!\.+$)[\w.-]+\Z", re.ASCII)  # it becomes part of the URL's path
@@ -51,6 +55,9 @@ class Google(Provider):
     }
 
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
+        from google import genai
+        from google.genai import types
+
         super().__init__(settings, http_client)
         self.models = genai.Client(
             vertexai=False,
@@ -63,6 +70,11 @@ class Google(Provider):
                 retry_options=types.HttpRetryOptions(attempts=1),
             ),
         ).aio.models
+
+    def sdk_errors(self) -> SdkErrors:
+        from google.genai import errors
+
+        return SdkErrors(errors.APIError, httpx2.RequestError, errors.UnknownApiResponseError)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         if not request.messages:
@@ -84,13 +96,13 @@ class Google(Provider):
         with upstream_errors(self, Capability.EMBEDDING):
             answer = await self.models.embed_content(
                 model=model_id(request.model),
-                contents=[types.Content(parts=[types.Part(text=text)]) for text in request.texts],
-                config=types.EmbedContentConfig(
-                    task_type=request.task_type, output_dimensionality=request.output_dimensionality or None
-                ),
+                contents=[{"parts": [{"text": text}]} for text in request.texts],
+                config={"task_type": request.task_type, "output_dimensionality": request.output_dimensionality or None},
             )
             vectors = [embedding.values or [] for embedding in answer.embeddings or []]
-        if len(vectors) != len(request.texts) or not all(vector and np.isfinite(vector).all() for vector in vectors):
+        if len(vectors) != len(request.texts) or not all(
+            vector and all(map(math.isfinite, vector)) for vector in vectors
+        ):
             raise empty_answer(
                 self,
                 Capability.EMBEDDING,
@@ -112,16 +124,16 @@ class Google(Provider):
 
     async def draw(self, request: ImageRequest) -> tuple[list[GeneratedImage], Usage | None]:
         ratio = None if request.aspect_ratio == "auto" else request.aspect_ratio
-        shape = types.ImageConfig(aspect_ratio=ratio, image_size=request.resolution)
+        shape: types.ImageConfigDict = {"aspect_ratio": ratio, "image_size": request.resolution}
         with upstream_errors(self, Capability.IMAGE):
             answer = await self.models.generate_content(
                 model=model_id(request.model),
                 contents=request.prompt,
-                config=types.GenerateContentConfig(
-                    response_modalities=["IMAGE"],
-                    image_config=shape if ratio or request.resolution else None,
-                    seed=request.seed,
-                ),
+                config={
+                    "response_modalities": ["IMAGE"],
+                    "image_config": shape if ratio or request.resolution else None,
+                    "seed": request.seed,
+                },
             )
             images = [
                 GeneratedImage(
@@ -147,26 +159,26 @@ def model_id(model: str) -> str:
 
 def turns(messages: Sequence[Message]) -> list[types.ContentUnionDict]:
     """Messages in Gemini's roles, with those that follow each other in one role merged: it wants them to alternate."""
-    merged: list[types.Content] = []
+    merged: list[Any] = []
     for message in messages:
-        role, part = ROLES.get(message.role, "user"), types.Part(text=message.content)
-        if merged and merged[-1].role == role:
-            merged[-1].parts = [*(merged[-1].parts or []), part]
+        role, part = ROLES.get(message.role, "user"), {"text": message.content}
+        if merged and merged[-1]["role"] == role:
+            merged[-1]["parts"].append(part)
         else:
-            merged.append(types.Content(role=role, parts=[part]))
-    return list(merged)
+            merged.append({"role": role, "parts": [part]})
+    return merged
 
 
-def completion_config(request: CompletionRequest) -> types.GenerateContentConfig:
+def completion_config(request: CompletionRequest) -> types.GenerateContentConfigDict:
     sampling = request.sampling
-    return types.GenerateContentConfig(
-        system_instruction=request.instructions or None,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_output_tokens=sampling.max_tokens,
-        stop_sequences=list(sampling.stop) or None,
-    )
+    return {
+        "system_instruction": request.instructions or None,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "max_output_tokens": sampling.max_tokens,
+        "stop_sequences": list(sampling.stop) or None,
+    }
 
 
 def answer_parts(answer: types.GenerateContentResponse) -> list[types.Part]:

@@ -5,15 +5,14 @@ request and answer, which costs more than the rest of the call.
 """
 
 import base64
+import math
 import re
 from array import array
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import httpx2
-import numpy as np
-import openai
 import orjson
 
 from providers.adapters.token_counts import read_counts
@@ -29,10 +28,14 @@ from providers.base import (
     Provider,
     ProviderSettings,
     Sampling,
+    SdkErrors,
     Usage,
 )
 from providers.upstream_errors import empty_answer, upstream_errors, without_text
 from puffer.api.errors import ApiError
+
+if TYPE_CHECKING:
+    import openai
 
 VERSION_SEGMENT = re.compile(r"/v\d[^/]*(/|$)")
 DEPLOYMENT = re.compile(r"(?!\.+$)[\w.-]+\Z", re.ASCII)  # of Azure: its name becomes part of the URL's path
@@ -67,7 +70,9 @@ class OpenAI(Provider):
         ):  # OPENAI_ORG_ID and OPENAI_PROJECT_ID, which the SDK reads, are nobody else's business
             self.client.organization = self.client.project = None
 
-    def make_client(self) -> openai.AsyncOpenAI:
+    def make_client(self) -> "openai.AsyncOpenAI":
+        import openai
+
         return openai.AsyncOpenAI(
             api_key=self.settings.api_key or "none",
             base_url=with_version(self.settings.base_url),
@@ -75,6 +80,11 @@ class OpenAI(Provider):
             max_retries=0,
             default_headers=self.headers(),
         )
+
+    def sdk_errors(self) -> SdkErrors:
+        import openai
+
+        return SdkErrors(openai.APIStatusError, openai.APIConnectionError, orjson.JSONDecodeError)
 
     def headers(self) -> Mapping[str, str]:
         return {}
@@ -84,7 +94,9 @@ class OpenAI(Provider):
         response = await self.client.post(path, cast_to=httpx2.Response, body=body, options={"params": query})
         answer = orjson.loads(response.content)
         if isinstance(answer, dict) and answer.get("error"):
-            raise openai.APIStatusError("an error with status 200", response=response, body=answer)
+            from openai import APIStatusError
+
+            raise APIStatusError("an error with status 200", response=response, body=answer)
         return answer
 
     # Completions
@@ -186,7 +198,9 @@ class Azure(OpenAI):
     api_version = "2025-01-01-preview"
     image_api_version = "2025-04-01-preview"
 
-    def make_client(self) -> openai.AsyncOpenAI:
+    def make_client(self) -> "openai.AsyncOpenAI":
+        import openai
+
         return openai.AsyncAzureOpenAI(
             api_key=self.settings.api_key,
             azure_endpoint=self.settings.base_url,
@@ -403,11 +417,9 @@ def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | st
 
     Raises ValueError or TypeError for what is no vector of finite numbers.
     """
-    if isinstance(embedding, str):
-        numbers = np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
-    else:
-        numbers = np.array(array("f", embedding), "<f4")  # array, unlike numpy, takes nothing but numbers
-    if not numbers.size or not np.isfinite(numbers).all():
+    # As bytes these are 32-bit floats, little-endian, as every processor that we run on has them in memory.
+    numbers = array("f", base64.b64decode(embedding, validate=True) if isinstance(embedding, str) else embedding)
+    if not numbers or not all(map(math.isfinite, numbers)):
         raise ValueError("an embedding is empty or not finite")
     if as_base64:
         return embedding if isinstance(embedding, str) else base64.b64encode(numbers.tobytes()).decode()
