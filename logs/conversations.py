@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -26,7 +27,8 @@ class Turn:
     error: str = ""
     usage: dict[str, Any] | None = None
     milliseconds: int = 0
-    conversation_uuid: str = ""  # "" begins a new one
+    conversation_uuid: str = ""  # "" before log_turn() has given it one
+    begins: bool = False  # a conversation that nobody else can know
     api_key_id: int | None = None
     user_id: int | None = None
     ip_address: str = ""
@@ -41,7 +43,7 @@ class Turn:
 async def log_turn(turn: Turn) -> str:
     """Write it down; the conversation's uuid, once it is stored."""
     if not turn.conversation_uuid:
-        turn = replace(turn, conversation_uuid=new_uuid())
+        turn = replace(turn, conversation_uuid=new_uuid(), begins=True)
     await _writer.put(turn)
     return turn.conversation_uuid
 
@@ -65,34 +67,42 @@ _writer = GroupCommit(write_turns)
 def _write_turns(turns: Sequence[Turn]) -> None:
     now = timezone.now()
     by_identity = {turn.identity(): turn for turn in turns}
-    Conversation.objects.bulk_create(
-        [
-            Conversation(
-                identity=identity,
-                chatbot_id=turn.chatbot_id,
-                conversation_uuid=turn.conversation_uuid,
-                api_key_id=turn.api_key_id,
-                user_id=turn.user_id,
-                source=turn.source,
-                created_at=now,
+    counts = Counter(2 * [turn.identity() for turn in turns])
+    rows = {identity: conversation_row(identity, turn, now) for identity, turn in by_identity.items()}
+    begun = [row for identity, row in rows.items() if by_identity[identity].begins]
+    continued = [row for identity, row in rows.items() if not by_identity[identity].begins]
+    for row in begun:
+        row.message_count = counts[row.identity]
+    ids = {row.identity: row.pk for row in Conversation.objects.bulk_create(begun)}
+    if continued:
+        # Those that exist are continued, also if another worker makes them at this moment.
+        Conversation.objects.bulk_create(continued, ignore_conflicts=True)
+        known = Conversation.objects.filter(identity__in=[row.identity for row in continued])
+        ids |= dict(known.values_list("identity", "pk"))
+        if len(ids) < len(rows):
+            raise IntegrityError("a conversation could not be made")  # ignore_conflicts hides a missing bot or key
+        for row in continued:
+            Conversation.objects.filter(pk=ids[row.identity]).update(
+                message_count=F("message_count") + counts[row.identity], updated_at=now, ip_address=row.ip_address
             )
-            for identity, turn in by_identity.items()
-        ],
-        ignore_conflicts=True,  # those that exist are continued, also if another worker makes them at this moment
-    )
-    ids = dict(Conversation.objects.filter(identity__in=by_identity).values_list("identity", "pk"))
-    if len(ids) < len(by_identity):
-        raise IntegrityError("a conversation could not be made")  # ignore_conflicts hides a missing bot or key
     Message.objects.bulk_create(message for turn in turns for message in messages_of(turn, ids[turn.identity()], now))
-    for identity, count in Counter(turn.identity() for turn in turns).items():
-        Conversation.objects.filter(pk=ids[identity]).update(
-            message_count=F("message_count") + 2 * count,
-            updated_at=now,
-            ip_address=by_identity[identity].ip_address or None,
-        )
 
 
-def messages_of(turn: Turn, conversation_id: int, now: Any) -> list[Message]:
+def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:
+    return Conversation(
+        identity=identity,
+        chatbot_id=turn.chatbot_id,
+        conversation_uuid=turn.conversation_uuid,
+        api_key_id=turn.api_key_id,
+        user_id=turn.user_id,
+        source=turn.source,
+        ip_address=turn.ip_address or None,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def messages_of(turn: Turn, conversation_id: int, now: datetime) -> list[Message]:
     return [
         Message(conversation_id=conversation_id, role=Message.Role.USER, content=turn.question, created_at=now),
         Message(

@@ -1,5 +1,7 @@
 """Where a request comes from, as far as it can be believed."""
 
+from ipaddress import ip_address
+
 from django.conf import settings
 from django.http import HttpRequest
 
@@ -10,8 +12,11 @@ def client_ip(request: HttpRequest) -> str:
     X-Forwarded-For is read from its right end, only as far as TRUSTED_PROXY_COUNT of our own proxies have written it:
     what stands further left was sent by the client and proves nothing.
     """
+    claimed = request.META.get("REMOTE_ADDR") or ""
     hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
-    trusted = settings.TRUSTED_PROXY_COUNT
-    if trusted and hops:
-        return hops[-min(trusted, len(hops))][:45]
-    return request.META.get("REMOTE_ADDR") or ""
+    if settings.TRUSTED_PROXY_COUNT and hops:
+        claimed = hops[-min(settings.TRUSTED_PROXY_COUNT, len(hops))]
+    try:
+        return str(ip_address(claimed))
+    except ValueError:
+        return ""

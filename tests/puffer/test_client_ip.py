@@ -1,0 +1,30 @@
+"""Whose address counts behind proxies."""
+
+import pytest
+from django.test import RequestFactory
+
+from puffer.client_ip import client_ip
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "remote", "expected"),
+    [
+        (0, None, "10.0.0.9", "10.0.0.9"),
+        (0, "1.2.3.4", "10.0.0.9", "10.0.0.9"),  # anybody can send the header
+        (1, "1.2.3.4", "10.0.0.9", "1.2.3.4"),
+        (1, "6.6.6.6, 1.2.3.4", "10.0.0.9", "1.2.3.4"),  # what stands left of our proxy's entry is a claim
+        (2, "6.6.6.6, 1.2.3.4, 10.0.0.8", "10.0.0.9", "1.2.3.4"),
+        (3, "1.2.3.4", "10.0.0.9", "1.2.3.4"),
+        (1, None, "10.0.0.9", "10.0.0.9"),
+        (1, " , ", "10.0.0.9", "10.0.0.9"),
+        (1, "nonsense", "10.0.0.9", ""),
+        (1, "1.2.3.4:80", "10.0.0.9", ""),
+        (1, "2001:DB8::1", "10.0.0.9", "2001:db8::1"),
+        (0, None, "testclient", ""),
+        (0, None, "", ""),
+    ],
+)
+def test_which_address_counts(settings, proxies, forwarded, remote, expected):
+    settings.TRUSTED_PROXY_COUNT = proxies
+    headers = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
+    assert client_ip(RequestFactory().get("/", REMOTE_ADDR=remote, **headers)) == expected
