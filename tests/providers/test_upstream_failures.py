@@ -512,7 +512,7 @@ def test_a_completion_without_text_tells_why(api, upstream, slug, answer, code, 
     [
         "Incorrect API key provided: KEY.",
         "KEY",
-        950 * "x" + " you sent KEY",  # half of it would be beyond the end
+        980 * "x" + " you sent KEY",  # half of it would be beyond the end
         "GET https://api.example/v1/x?key=KEY&alt=json failed",
         "Authorization: Bearer KEY",
     ],
@@ -537,7 +537,7 @@ def test_our_key_is_not_repeated_to_the_caller(api, upstream, settings, slug, ca
             "at https://x.example/v1?alt=json&api_key=[redacted]&b=2",
         ),
         ("at https://x.example/?access_token=abc", "at https://x.example/?access_token=[redacted]"),
-        ("sent bearer abc.def-123", "sent bearer [redacted]"),
+        ("sent bearer abc.def-123, BEARER abc.def-123", "sent bearer [redacted], BEARER [redacted]"),
         ("xai-0123456789 and hf_abcdefgh", "[redacted] and [redacted]"),
         ("the task-force asks a risk-averse desk-worker", "the task-force asks a risk-averse desk-worker"),
     ],

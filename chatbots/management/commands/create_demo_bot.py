@@ -14,7 +14,7 @@ from puffer.api.errors import ApiError
 NAME = "Puffer demo"
 OLLAMA_SECONDS = 1.0  # who has Ollama running has it near
 
-SMALL_MODEL_TOKENS = 100  # the bundled model goes astray in longer answers
+SMALL_MODEL_TOKENS = 40  # the bundled model goes astray in longer answers
 
 # Questions with their answers, for that is what so small a model can make use of.
 INSTRUCTIONS = """\
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         bot = Chatbot.objects.filter(name=NAME).order_by("pk").first()
         if bot is None:
             provider, model = best_at_hand()
-            bot = Chatbot(name=NAME, provider=provider, model=model, instructions=INSTRUCTIONS, temperature=0.2)
+            bot = Chatbot(name=NAME, provider=provider, model=model, instructions=INSTRUCTIONS, temperature=0)
             if provider == "local":
                 bot.max_completion_tokens = SMALL_MODEL_TOKENS
             bot.save()
