@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from django.conf import settings
-from django.core.exceptions import DisallowedHost
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,6 +15,7 @@ from puffer.api.errors import ApiError
 from puffer.api.schema import Array, Boolean, Integer, Object, Parameters, String, StringOrArray
 from puffer.api.views import AsyncAPIView, caller_of
 from puffer.models import Scope
+from puffer.site_url import site_url
 
 UPSTREAM_STATUSES = {
     "408": "The provider gave up waiting.",
@@ -41,18 +40,6 @@ def slugs(capability: Capability) -> list[str]:
 
 def usage_json(usage: Usage | None) -> dict[str, int] | None:
     return usage.as_json() if usage else None
-
-
-def site_url(request: Request) -> str:
-    """Where this server is reached from outside, without a slash at the end."""
-    try:
-        return settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
-    except DisallowedHost:
-        raise ApiError(
-            "This host name is not one of the server's. It needs PUBLIC_URL or ALLOWED_HOSTS for images as URLs.",
-            status=400,
-            code="rest_aipkit_unknown_host",
-        ) from None
 
 
 class GenerateView(AsyncAPIView):
@@ -189,7 +176,7 @@ class ImagesView(AsyncAPIView):
             caller_of(request),
             provider,
             ImageRequest(model=model, prompt=prompt, **options),
-            site_url(request) if options["response_format"] == "url" else "",
+            site_url(request._request) if options["response_format"] == "url" else "",
         )
         count = len(drawn.images)
         return Response(

@@ -22,7 +22,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, resolve
 
-from puffer.api.errors import ApiError, BodyTooLarge
+from puffer.api.errors import ApiError, BodyTooLarge, InvalidUrl
 from puffer.api.renderers import JSONRenderer
 from puffer.database_threads import api_threads
 from puffer.request_id import HEADER, take_request_id
@@ -51,7 +51,11 @@ class ApiHandler:
             body, too_large = await read_body(receive)
         except ClientLeft:
             return
-        request = ASGIRequest(scope, io.BytesIO(body))
+        try:
+            request = ASGIRequest(scope, io.BytesIO(body))
+        except UnicodeDecodeError:  # raw bytes in the query string
+            await send_response(error_response(InvalidUrl()), send, head=scope["method"] == "HEAD")
+            return
         request_id = take_request_id(request)
         leaving = asyncio.create_task(cancel_when_client_leaves(receive, asyncio.current_task()))
         try:

@@ -59,6 +59,12 @@ class InvalidJson(ApiError):
         super().__init__(data={"json_error_code": number, "json_error_message": reason})
 
 
+class InvalidUrl(ApiError):
+    status = 400
+    code = "rest_invalid_url"
+    message = "The URL is not valid UTF-8."
+
+
 class InvalidForm(ApiError):
     status = 400
     code = "rest_invalid_form"

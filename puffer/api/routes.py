@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from puffer.api.views import BASE, NAMESPACE, AsyncAPIView
+from puffer.site_url import site_url
 
 
 def api_views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, type[AsyncAPIView]]]:
@@ -31,6 +32,6 @@ class NamespaceView(AsyncAPIView):
         for path, view in api_views(get_resolver().url_patterns):
             routes[path] = view().description()
             if "(" not in path:
-                url = request.build_absolute_uri(f"/wp-json{path}")
+                url = f"{site_url(request._request)}/wp-json{path}"
                 routes[path]["_links"] = {"self": [{"href": url}]}
         return Response({"namespace": NAMESPACE, "routes": routes})

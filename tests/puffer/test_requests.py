@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from asgiref.sync import async_to_sync
 
+from puffer.asgi import application
 from tests.conftest import BASE
 
 QUESTION = {"provider": "openai", "model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -182,6 +184,27 @@ def test_any_site_may_read_answers_but_without_cookies(api):
     )
     assert preflight.status_code == 200
     assert "authorization" in preflight.headers["access-control-allow-headers"]
+
+
+def test_raw_bytes_in_the_query_are_400(db):
+    """No HTTP library sends them, so the application is called as the server would call it."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": f"{BASE}/logs", "query_string": b"a=\xff\xfe", "headers": []}
+    async_to_sync(application)(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert json.loads(sent[1]["body"])["code"] == "rest_invalid_url"
+
+
+def test_a_foreign_host_name_is_400_where_an_address_of_ours_is_needed(api):
+    response = api.get(BASE, headers={"Host": "evil.example"})
+    assert (response.status_code, code(response)) == (400, "rest_aipkit_unknown_host")
 
 
 def test_a_body_over_the_limit_is_413(api, settings):
