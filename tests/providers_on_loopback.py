@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-Behaviour = Callable[["Conversation"], None]
+Behaviour = Callable[["Connection"], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Sent:
         return json.loads(self.body)
 
 
-class Conversation(BaseHTTPRequestHandler):
+class Connection(BaseHTTPRequestHandler):
     """One connection with a client: its requests, one after the other."""
 
     protocol_version = "HTTP/1.1"
@@ -73,7 +73,7 @@ class Upstream(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Conversation)
+        super().__init__(("127.0.0.1", 0), Connection)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.client_hung_up = threading.Event()
         self.forget()
@@ -119,26 +119,26 @@ def answering(body: Any, status: int = 200, headers: Mapping[str, str] | None = 
     lines |= {name.lower(): value for name, value in (headers or {}).items()}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
 
-    def behave(conversation: Conversation) -> None:
-        conversation.write(f"HTTP/1.1 {status} Said So\r\n{head}\r\n".encode() + content)
+    def behave(connection: Connection) -> None:
+        connection.write(f"HTTP/1.1 {status} Said So\r\n{head}\r\n".encode() + content)
 
     return behave
 
 
 def sending(raw: bytes) -> Behaviour:
-    def behave(conversation: Conversation) -> None:
-        conversation.write(raw)
-        conversation.close_connection = True
+    def behave(connection: Connection) -> None:
+        connection.write(raw)
+        connection.close_connection = True
 
     return behave
 
 
 def stalling(after: bytes) -> Behaviour:
-    def behave(conversation: Conversation) -> None:
-        conversation.write(after)
-        conversation.connection.recv(1)  # nothing comes but the end
-        conversation.server.client_hung_up.set()
-        conversation.close_connection = True
+    def behave(connection: Connection) -> None:
+        connection.write(after)
+        connection.request.recv(1)  # nothing comes but the end
+        connection.server.client_hung_up.set()
+        connection.close_connection = True
 
     return behave
 
@@ -155,7 +155,7 @@ def running() -> Iterator[Upstream]:
 
 @contextmanager
 def full_backlog() -> Iterator[str]:
-    """The URL of a port that takes no further connection, nor refuses it: connecting to it never ends."""
+    """The URL of a port that takes no further connection, nor refuses it: on Linux, connecting to it never ends."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(3)]

@@ -4,7 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+# The SDKs take a second to load: here, so that no single test bears it.
+import anthropic  # noqa: F401
+import google.genai  # noqa: F401
 import httpx2
+import openai  # noqa: F401
 import pytest
 from asgiref.sync import async_to_sync
 from pytest_django import Settings
@@ -33,10 +37,10 @@ def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
 
 @pytest.fixture
 def talk(api: Api) -> Callable[[Callable[[httpx2.AsyncClient], Awaitable[Any]]], Any]:
-    """`talk(conversation)` gives what `await conversation(client)` gives: several calls of one worker's event loop."""
+    """`talk(calls)` gives what `await calls(client)` gives: several calls of one worker's event loop."""
 
     @async_to_sync
-    async def run(conversation: Callable[[httpx2.AsyncClient], Awaitable[Any]]) -> Any:
+    async def run(calls: Callable[[httpx2.AsyncClient], Awaitable[Any]]) -> Any:
         client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=application),
             base_url=f"http://testserver{BASE}",
@@ -45,7 +49,7 @@ def talk(api: Api) -> Callable[[Callable[[httpx2.AsyncClient], Awaitable[Any]]],
         )
         try:
             async with client:
-                return await conversation(client)
+                return await calls(client)
         finally:
             await usage.flush()
             await registry.close_clients()

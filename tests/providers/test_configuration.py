@@ -237,7 +237,7 @@ def test_a_proxy_of_the_environment_is_not_for_this_machine(api, upstream, monke
 
 
 def test_a_change_counts_with_the_very_next_call(talk, upstream):
-    async def conversation(client):
+    async def calls(client):
         keys = []
         for key in ("sk-one-0123456789", "sk-two-0123456789", ""):
             await sync_to_async(save)("openai", api_key=key)
@@ -246,7 +246,7 @@ def test_a_change_counts_with_the_very_next_call(talk, upstream):
             keys.append(key_sent(upstream))
         return keys
 
-    assert talk(conversation) == [
+    assert talk(calls) == [
         "Bearer sk-one-0123456789",
         "Bearer sk-two-0123456789",
         "Bearer sk-openai-0123456789",  # the environment's again
@@ -256,14 +256,14 @@ def test_a_change_counts_with_the_very_next_call(talk, upstream):
 def test_connections_are_kept_from_call_to_call(talk, upstream):
     """Also across providers that are one server, and across a changed key."""
 
-    async def conversation(client):
+    async def calls(client):
         for slug in ["openai", "openai", "claude", "google", "azure", "google", "openai"]:
             upstream.will_answer(COMPLETIONS[slug])
             answer = await client.post("/generate", json={"provider": slug, "model": "m", "messages": HI})
             assert answer.status_code == 200
             await sync_to_async(save)("claude", api_key=SECRET)
 
-    talk(conversation)
+    talk(calls)
     assert len(upstream.sent) == 7
     assert upstream.connections == 1
 
@@ -271,7 +271,7 @@ def test_connections_are_kept_from_call_to_call(talk, upstream):
 def test_an_idle_connection_that_the_server_has_closed_is_no_error(talk, upstream):
     body = json.dumps(CHAT_COMPLETION)
 
-    async def conversation(client):
+    async def calls(client):
         statuses = []
         for _ in range(3):
             upstream.will_send(f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
@@ -280,7 +280,7 @@ def test_an_idle_connection_that_the_server_has_closed_is_no_error(talk, upstrea
             await asyncio.sleep(0.02)
         return statuses
 
-    assert talk(conversation) == [200, 200, 200]
+    assert talk(calls) == [200, 200, 200]
     assert len(upstream.sent) == 3
 
 
@@ -290,7 +290,7 @@ def test_calls_do_not_wait_for_each_other(talk, upstream, settings):
     for _ in range(slow):
         upstream.will_stall()
 
-    async def conversation(client):
+    async def calls(client):
         body = {"provider": "openai", "model": "m", "messages": HI}
         waiting = [asyncio.create_task(client.post("/generate", json=body)) for _ in range(slow)]
         while len(upstream.sent) < slow:
@@ -302,7 +302,7 @@ def test_calls_do_not_wait_for_each_other(talk, upstream, settings):
         await asyncio.gather(*waiting, return_exceptions=True)
         return answer.status_code
 
-    assert talk(conversation) == 200
+    assert talk(calls) == 200
 
 
 # At rest
