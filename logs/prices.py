@@ -28,13 +28,13 @@ class PriceBook:
         """US dollars for one call; None if its model has no known price or the provider reported no tokens."""
         provider, model = call["provider"], call["model"]
         tokens_in, tokens_out = call.get("input_tokens") or 0, call.get("output_tokens") or 0
+        if not (tokens_in or tokens_out or call.get("images")):
+            return None
         if own := self.own.get((provider, model)):
             tokens = own.input_price * tokens_in + own.output_price * tokens_out
             return tokens / PER_MILLION + own.image_price * call.get("images", 0)
         if provider in FREE:
             return Decimal(0)
-        if not (tokens_in or tokens_out):
-            return None
         return list_price(
             provider, model, tokens_in, tokens_out, datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         )

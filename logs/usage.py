@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, IntegrityError
+from django.db import DatabaseError, DataError, IntegrityError
 
 from logs.models import UsageEvent
 from logs.prices import PriceBook
@@ -70,12 +70,18 @@ def write(batch: list[dict[str, Any]]) -> None:
     events = [UsageEvent(**call, cost=prices.cost(call)) for call in batch]
     try:
         UsageEvent.objects.bulk_create(events, batch_size=500)
-    except IntegrityError:
-        # A key or a chatbot was deleted while its call was under way: keep the record, without the reference.
+    except (IntegrityError, DataError):
         for event in events:
-            try:
-                event.pk = None
-                event.save(force_insert=True)
-            except IntegrityError:
-                event.pk, event.api_key_id, event.chatbot_id = None, None, None
-                event.save(force_insert=True)
+            write_alone(event)
+
+
+def write_alone(event: UsageEvent) -> None:
+    """One of a batch that the database refused as a whole: with its references, else without, else not at all."""
+    try:
+        event.pk = None
+        event.save(force_insert=True)
+    except IntegrityError:  # a key or a chatbot was deleted while its call was under way
+        event.pk, event.api_key_id, event.chatbot_id = None, None, None
+        event.save(force_insert=True)
+    except DataError:
+        logger.exception("a usage record is lost: the database can't hold it")

@@ -13,10 +13,9 @@ from django.db import models
 
 @lru_cache(maxsize=4)
 def _fernet(keys: tuple[str, ...], secret_key: str) -> MultiFernet:
-    if not keys:
-        derived = HKDF(SHA256(), length=32, salt=None, info=b"puffer secrets at rest").derive(secret_key.encode())
-        keys = (base64.urlsafe_b64encode(derived).decode(),)
-    return MultiFernet([Fernet(key) for key in keys])
+    derived = HKDF(SHA256(), length=32, salt=None, info=b"puffer secrets at rest").derive(secret_key.encode())
+    # Last, so that it still opens what was saved before the first key of one's own was set.
+    return MultiFernet([*(Fernet(key) for key in keys), Fernet(base64.urlsafe_b64encode(derived))])
 
 
 def fernet() -> MultiFernet:

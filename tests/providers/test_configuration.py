@@ -117,7 +117,7 @@ def test_without_keys_no_vendor_counts_as_configured(settings, slug, configured)
         "https://[::1",
         "https://127.0.0.1:99999",
         "https://127.0.0.1:port",
-        "https://exam\x00ple.com",
+        "https://exam\x01ple.com",
     ],
 )
 @pytest.mark.parametrize("slug", ["openai", "azure", "google", "claude"])
@@ -365,6 +365,7 @@ def test_rotate_secrets_makes_the_old_key_needless(settings, capsys):
 @pytest.mark.django_db
 def test_rotate_secrets_leaves_what_it_cannot_open_and_says_so(settings):
     save("openai", api_key=SECRET)
+    settings.SECRET_KEY = "another one"
     settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     save("claude", api_key="sk-ant-saved")
     lost, found = column("openai"), column("claude")
@@ -372,6 +373,16 @@ def test_rotate_secrets_leaves_what_it_cannot_open_and_says_so(settings):
         call_command("rotate_secrets")
     assert column("openai") == lost
     assert column("claude") != found
+
+
+@pytest.mark.django_db
+def test_the_first_key_of_ones_own_does_not_lock_out_what_was_saved_before(settings):
+    save("openai", api_key=SECRET)
+    settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    assert ProviderConfig.objects.get(slug="openai").api_key == SECRET
+    call_command("rotate_secrets")
+    settings.SECRET_KEY = "another one"
+    assert ProviderConfig.objects.get(slug="openai").api_key == SECRET
 
 
 # What an account may use
