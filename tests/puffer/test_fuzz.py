@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.providers_on_loopback import (
     ANTHROPIC_MESSAGE,
@@ -17,12 +15,16 @@ from tests.providers_on_loopback import (
     GENERATED_CONTENT,
     GPT_IMAGE,
     IMAGES,
-    Conversation,
+    Connection,
     Upstream,
     answering,
     running,
 )
 from tests.puffer.test_serve import Server, start, stop
+
+pytest.importorskip("hypothesis", reason="hypothesis and schemathesis come with requirements-dev.txt")
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytestmark = pytest.mark.slow
 
@@ -72,8 +74,8 @@ def bodies(path: str) -> st.SearchStrategy[Any]:
 class TolerantUpstream:
     """Answers any call of any provider as it would like it answered, for what is on trial here is our side."""
 
-    def __call__(self, conversation: Conversation) -> None:
-        sent = conversation.server.sent[-1]
+    def __call__(self, connection: Connection) -> None:
+        sent = connection.server.sent[-1]
         path = sent.path
         answer: Any = CHAT_COMPLETION
         if path.endswith("/messages"):
@@ -86,8 +88,8 @@ class TolerantUpstream:
             answer = {"data": [{"index": n, "embedding": [1.0]} for n, _ in enumerate(sent.json["input"])]}
         elif path.endswith(("/images/generations", "/images")):
             answer = GPT_IMAGE
-        conversation.server.sent.clear()
-        answering(answer)(conversation)
+        connection.server.sent.clear()
+        answering(answer)(connection)
 
 
 @pytest.fixture
