@@ -1,4 +1,4 @@
-"""What tests share: an API client on the real ASGI application, and one sensible row of each kind."""
+"""What tests share: an API client on the real ASGI application, one sensible row of each kind, and the providers."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 from asgiref.sync import async_to_sync
+from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from logs import usage
@@ -14,6 +15,8 @@ from providers import registry
 from puffer.asgi import application
 from puffer.fresh import forget
 from puffer.models import ApiKey, Scope
+from tests import providers_on_loopback
+from tests.providers_on_loopback import Upstream
 
 BASE = "/wp-json/aipkit/v1"
 
@@ -71,3 +74,17 @@ def bot(db: None) -> Chatbot:
     return Chatbot.objects.create(
         name="Shop", provider="openai", model="gpt-4o-mini", instructions="Sell shoes.", status="published"
     )
+
+
+@pytest.fixture(scope="session")
+def loopback_server() -> Iterator[Upstream]:
+    with providers_on_loopback.running() as server:
+        yield server
+
+
+@pytest.fixture
+def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
+    """Every provider. What they are sent is in `sent`; what they say is up to the test."""
+    loopback_server.forget()
+    settings.PROVIDER_ENVIRONMENT = providers_on_loopback.environment(loopback_server.url)
+    return loopback_server

@@ -30,6 +30,7 @@ class AsyncAPIView(APIView):
     parameters: ClassVar[Parameters] = Parameters()
     scope: ClassVar[Scope | None] = None  # None: anybody may call, without a key
     schema: Any = AutoSchema()
+    view_is_async = True  # Django would look at the handlers, and a view without any has an async dispatch too
     renderer = JSONRenderer()
     authenticator = ApiKeyAuthentication()
 

@@ -1,7 +1,7 @@
-"""The server that plays the providers, and all of them pointed at it."""
+"""Several calls on one event loop, as a worker makes them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 # The SDKs take a second to load: here, so that no single test bears it.
@@ -11,28 +11,11 @@ import httpx2
 import openai  # noqa: F401
 import pytest
 from asgiref.sync import async_to_sync
-from pytest_django import Settings
 
 from logs import usage
 from providers import registry
 from puffer.asgi import application
-from tests import providers_on_loopback
 from tests.conftest import BASE, Api
-from tests.providers_on_loopback import Upstream
-
-
-@pytest.fixture(scope="session")
-def loopback_server() -> Iterator[Upstream]:
-    with providers_on_loopback.running() as server:
-        yield server
-
-
-@pytest.fixture
-def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
-    """Every provider. What they are sent is in `sent`; what they say is up to the test."""
-    loopback_server.forget()
-    settings.PROVIDER_ENVIRONMENT = providers_on_loopback.environment(loopback_server.url)
-    return loopback_server
 
 
 @pytest.fixture

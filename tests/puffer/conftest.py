@@ -1,1 +1,0 @@
-from tests.providers.conftest import loopback_server, upstream  # noqa: F401
