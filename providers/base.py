@@ -1,9 +1,10 @@
 """The nouns of talking to a model, and what an adapter is. No vendor's words, no Django."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import httpx2
 
@@ -142,7 +143,7 @@ class SdkErrors(NamedTuple):
     unreadable: type[Exception]
 
 
-class Provider:
+class Provider(ABC):
     """An adapter: our nouns to one provider's wire, its answers to our nouns.
 
     `capabilities` says which of complete(), embed() and generate_images() it has; the registry refuses the others.
@@ -163,18 +164,15 @@ class Provider:
         self.settings = settings
         self.http_client = http_client
 
-    def sdk_errors(self) -> SdkErrors:
-        raise NotImplementedError
+    @abstractmethod
+    def sdk_errors(self) -> SdkErrors: ...
 
-    async def complete(self, request: CompletionRequest) -> Completion:
-        raise NotImplementedError
-
-    async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        raise NotImplementedError
-
-    async def generate_images(self, request: ImageRequest) -> Images:
-        raise NotImplementedError
-
+    @abstractmethod
     async def list_models(self) -> list[str]:
         """The ids of the models that this account may use, sorted."""
-        raise NotImplementedError
+
+    if TYPE_CHECKING:  # which of them an adapter really has, its capabilities say
+
+        async def complete(self, request: CompletionRequest) -> Completion: ...
+        async def embed(self, request: EmbeddingRequest) -> Embeddings: ...
+        async def generate_images(self, request: ImageRequest) -> Images: ...

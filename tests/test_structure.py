@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from providers.base import Capability
+from providers.registry import PROVIDERS
+
 ROOT = Path(__file__).parent.parent
 LAYERS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]  # each imports only those to its left
 NAME_EVERY_APP = {"puffer/settings.py", "puffer/urls.py"}
@@ -29,6 +32,12 @@ def test_imports_go_one_way(file):
     layer = file.partition("/")[0]
     above = set(LAYERS[LAYERS.index(layer) + 1 :])
     assert not imported_packages(file) & above
+
+
+@pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.slug)
+def test_an_adapter_has_the_methods_that_its_capabilities_name(provider):
+    methods = {Capability.COMPLETION: "complete", Capability.EMBEDDING: "embed", Capability.IMAGE: "generate_images"}
+    assert all(hasattr(provider, methods[capability]) for capability in provider.capabilities)
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(KNOW_SDKS)])

@@ -6,6 +6,7 @@ layer (rest_validate_value_from_schema and rest_sanitize_value_from_schema), che
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,7 +32,7 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(others)}{',' if len(others) > 1 else ''} and {last}"
 
 
-class Parameter:
+class Parameter(ABC):
     """One declared parameter, or an item or property of one. `description` is for the OpenAPI document."""
 
     type_name: str
@@ -41,8 +42,8 @@ class Parameter:
         self.default = default
         self.description = description
 
-    def check(self) -> Check:
-        raise NotImplementedError
+    @abstractmethod
+    def check(self) -> Check: ...
 
     def json_schema(self) -> dict[str, Any]:
         """The declaration as JSON Schema, which is also how WordPress describes it."""
