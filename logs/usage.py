@@ -45,6 +45,11 @@ def _start_flush() -> None:
     task.add_done_callback(_flushing.discard)
 
 
+async def finish() -> None:
+    """Write what is waiting and wait for what is being written: the process may end right after."""
+    await asyncio.gather(*_flushing, flush())
+
+
 async def flush() -> None:
     """Write what is waiting. After a failure it stays and is tried again."""
     global _scheduled

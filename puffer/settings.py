@@ -70,7 +70,7 @@ AI_PARAMETERS = env.json(
 
 LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
 RUN_BESIDE_SERVER = ["providers.beside_server.bundled_model"] if LOCAL_MODEL else []
-AT_SHUTDOWN = ["logs.usage.flush", "providers.registry.close_clients"]
+AT_SHUTDOWN = ["logs.usage.finish", "providers.registry.close_clients"]
 
 # Django
 

@@ -132,13 +132,15 @@ def test_base_urls_that_are_refused(admin_client, openai, url):
 
 
 def test_a_key_that_cannot_be_read_is_kept_until_it_is_replaced(admin_client, settings, openai):
+    settings.PUFFER_ENCRYPTION_KEYS = lost = [Fernet.generate_key().decode()]
+    openai.save()
     settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     assert "saved but unreadable" in admin_client.get(reverse("admin:providers_providerconfig_changelist")).text
     page = admin_client.get(page_of(openai)).text
     assert "None of PUFFER_ENCRYPTION_KEYS opens it" in page
     assert 'name="forget_api_key"' in page
     save(admin_client, openai, default_model="gpt-4o")
-    settings.PUFFER_ENCRYPTION_KEYS = []
+    settings.PUFFER_ENCRYPTION_KEYS = lost
     openai.refresh_from_db()
     assert (openai.api_key, openai.default_model) == (SECRET, "gpt-4o")
 

@@ -10,13 +10,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import openai
 import pytest
 
 from providers import local_model
 from providers.local_model import COMPLETION_MODEL, EMBEDDING_MODEL
 from providers.local_process import running
+
+np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
 
 pytestmark = [
     pytest.mark.slow,
