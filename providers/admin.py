@@ -70,6 +70,9 @@ class ProviderConfigForm(forms.ModelForm):
         if cleaned.get("api_key") and cleaned.get("forget_api_key"):
             self.add_error("forget_api_key", "Give a new key or forget the saved one.")
         elif not cleaned.get("api_key") and not cleaned.get("forget_api_key"):
+            if self.instance.api_key and "base_url" in self.changed_data:
+                # Else whoever may change a provider could have its key sent to a server of their own.
+                self.add_error("api_key", "Enter the key again: it would go to another address.")
             cleaned["api_key"] = self.instance.api_key
         return cleaned
 

@@ -131,6 +131,15 @@ def test_base_urls_that_are_refused(admin_client, openai, url):
     assert openai.base_url != url
 
 
+def test_a_saved_key_does_not_move_to_another_address(admin_client, openai):
+    kept = openai.base_url
+    refused = save(admin_client, openai, base_url="https://elsewhere.example/v1")
+    assert "Enter the key again" in refused.text
+    openai.refresh_from_db()
+    assert (openai.base_url, openai.api_key) == (kept, SECRET)
+    assert save(admin_client, openai, base_url="https://elsewhere.example/v1", api_key="sk-new").status_code == 302
+
+
 def test_a_key_that_cannot_be_read_is_kept_until_it_is_replaced(admin_client, settings, openai):
     settings.PUFFER_ENCRYPTION_KEYS = lost = [Fernet.generate_key().decode()]
     openai.save()
