@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Request:
     place: list
 
 
-class Server:
+class Server(ABC):
     """One server on a port of its own, in front of `upstream` (its base URL, without /v1)."""
 
     slug: str
@@ -43,11 +44,11 @@ class Server:
     def is_installed(self):
         return True
 
-    def prepare(self):
+    def prepare(self):  # noqa: B027  most have nothing to do
         """What is done once, before the server starts; not part of the cold start."""
 
-    def command(self) -> list:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self) -> list: ...
 
     def variables(self) -> dict[str, str]:
         return {}
@@ -57,9 +58,9 @@ class Server:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         return kept | self.variables()
 
+    @abstractmethod
     def request(self, case) -> Request | None:
         """None: this server has nothing to compare in this case."""
-        raise NotImplementedError
 
 
 class Puffer(Server):

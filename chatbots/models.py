@@ -6,7 +6,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from providers.base import Capability
-from providers.registry import PROVIDERS, providers_with
+from providers.registry import providers_with
 from puffer.fresh import announce_change
 
 DEFAULT_INSTRUCTIONS = "You are a helpful AI Assistant. Please be friendly. Today's date is [date]."
@@ -94,7 +94,3 @@ class Chatbot(models.Model):
         deleted = super().delete(*args, **options)
         announce_change()
         return deleted
-
-    @property
-    def provider_label(self) -> str:
-        return PROVIDERS[self.provider].label if self.provider else ""

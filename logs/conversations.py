@@ -1,18 +1,21 @@
 """Writing turns down: the conversation, the question and the answer of each, many turns in one transaction."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from logs.group_commit import GroupCommit
 from logs.models import Conversation, Message, new_uuid
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,20 @@ async def log_turn(turn: Turn) -> str:
 def write_turns(turns: Sequence[Turn]) -> None:
     try:
         _write_turns(turns)
+    except (IntegrityError, DataError, ValueError):
+        for turn in turns:
+            write_alone(turn)
+
+
+def write_alone(turn: Turn) -> None:
+    """One of a group that the database refused as a whole, so that what is wrong with it concerns no other."""
+    try:
+        _write_turns([turn])
     except IntegrityError:
         # A bot or a key was deleted while its model was thinking. What was said is kept, without them.
-        for turn in turns:
-            try:
-                _write_turns([turn])
-            except IntegrityError:
-                _write_turns([replace(turn, chatbot_id=None, api_key_id=None, user_id=None)])
+        _write_turns([replace(turn, chatbot_id=None, api_key_id=None, user_id=None)])
+    except (DataError, ValueError):
+        logger.exception("a turn is not in the log: the database can't hold it")
 
 
 _writer = GroupCommit(write_turns)

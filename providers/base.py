@@ -65,11 +65,19 @@ class CompletionRequest:
     sampling: Sampling = Sampling()
 
 
+def storable(text: str) -> str:
+    """A provider's words as any database and any JSON can hold them: without NUL and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode(errors="replace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     text: str
     finish_reason: str  # "stop", "length" or "content_filter"
     usage: Usage | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", storable(self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from asgiref.sync import async_to_sync
 
 from logs import usage
 from providers import registry
-from providers.base import Capability, CompletionRequest, Message, Sampling
+from providers.base import Capability, CompletionRequest, Message, Sampling, storable
 from providers.calls import provider_call
 from providers.models import ProviderConfig
 from providers.upstream_errors import no_answer_in_time
@@ -65,6 +65,6 @@ async def read_models(config: ProviderConfig) -> list[str]:
     provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
     try:
         async with asyncio.timeout(TRIAL_SECONDS):
-            return await provider.list_models()
+            return [storable(model) for model in await provider.list_models()]
     except TimeoutError as late:
         raise no_answer_in_time(provider, Capability.COMPLETION, TRIAL_SECONDS) from late

@@ -15,7 +15,7 @@ import aiohttp
 import httpx2
 import orjson
 
-from providers.base import Capability, Usage
+from providers.base import Capability, Usage, storable
 from providers.http_client import UnusableAnswer
 from puffer.api.errors import ApiError
 
@@ -255,6 +255,7 @@ def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
 
 def redact(text: str, api_key: str) -> str:
     """The text without secrets: neither our key, should the provider repeat it, nor anything that looks like one."""
+    text = storable(text)
     if api_key:
         text = text.replace(api_key, "[redacted]")
     return SECRETS.sub("[redacted]", text)

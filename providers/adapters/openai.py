@@ -65,9 +65,8 @@ class OpenAI(Provider):
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
         super().__init__(settings, http_client)
         self.client = self.make_client()
-        if (
-            self.slug != "openai"
-        ):  # OPENAI_ORG_ID and OPENAI_PROJECT_ID, which the SDK reads, are nobody else's business
+        if self.slug != "openai":
+            # OPENAI_ORG_ID and OPENAI_PROJECT_ID, which the SDK reads, are no other vendor's business.
             self.client.organization = self.client.project = None
 
     def make_client(self) -> "openai.AsyncOpenAI":

@@ -31,6 +31,7 @@ class AsyncAPIView(APIView):
     scope: ClassVar[Scope | None] = None  # None: anybody may call, without a key
     schema: Any = AutoSchema()
     view_is_async = True  # Django would look at the handlers, and a view without any has an async dispatch too
+    parser_classes = []  # puffer/api/parameters.py reads the body, by WordPress' rules
     renderer = JSONRenderer()
     authenticator = ApiKeyAuthentication()
 

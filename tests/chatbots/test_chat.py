@@ -208,6 +208,32 @@ def test_what_was_said_is_kept_as_it_was(api, bot, upstream):
     assert contents == ["<script>alert(1)</script> ünï \U0001f600 % _ \\ '\" end", "<b>ok</b>"]
 
 
+@pytest.mark.parametrize("slug", ["openai", "google", "claude"])
+def test_a_model_may_say_what_no_database_can_hold(api, bot, upstream, slug):
+    change(bot, provider=slug, model="some-model")
+    said = json.dumps(COMPLETIONS[slug])
+    upstream.will_answer(said.replace("Hi!", "a\\u0000b").encode())
+    assert ask(api, bot).json()["reply"] == "ab"
+    upstream.will_answer({"error": {"message": "a\x00b"}}, status=400)
+    assert "ab" in ask(api, bot).json()["message"]
+    assert Message.objects.filter(content__contains="ab").count() == 2
+
+
+def test_half_a_surrogate_pair_is_no_crash(api, bot, upstream):
+    change(bot, provider="google", model="some-model")  # its SDK reads what a strict JSON parser refuses
+    upstream.will_answer(json.dumps(COMPLETIONS["google"]).replace("Hi!", "a\\ud800b").encode())
+    assert ask(api, bot).json()["reply"] == "a?b"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_turn_that_cannot_be_stored_takes_no_other_with_it(caplog):
+    bot = Chatbot.objects.create(name="Kept")
+    good = Turn("Q", bot.pk, "openai", "m", reply="A", conversation_uuid="good")
+    write_turns([replace(good, question="\ud800", conversation_uuid="bad"), good])
+    assert Conversation.objects.get().conversation_uuid == "good"
+    assert "not in the log" in caplog.text
+
+
 def test_the_date_is_that_of_the_site(api, bot, upstream, settings):
     settings.TIME_ZONE = "Pacific/Kiritimati"
     change(bot, instructions="[date]")
