@@ -1,5 +1,6 @@
 """One turn of a conversation: question -> conversation -> provider -> log -> reply."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,6 +72,9 @@ async def take_turn(
             call.usage = completion.usage
     except ApiError as error:
         await log_turn(replace(turn, error=error.message, milliseconds=call.milliseconds))
+        raise
+    except asyncio.CancelledError:
+        await log_turn(replace(turn, error="The caller left before the answer.", milliseconds=call.milliseconds))
         raise
     answered = replace(
         turn,

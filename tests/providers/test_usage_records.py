@@ -9,7 +9,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from logs import usage
-from logs.models import ModelPrice, UsageEvent
+from logs.models import Message, ModelPrice, UsageEvent
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey
@@ -189,6 +189,14 @@ async def call_and_leave(upstream, key, path, body):
         await registry.close_clients()
         await asyncio.sleep(0)
     return said
+
+
+def test_a_question_whose_caller_leaves_is_in_the_log(api, bot, upstream):
+    upstream.will_stall()
+    assert call_and_leave(upstream, api.key, f"/wp-json/aipkit/v1/chat/{bot.pk}/message", {"messages": HI}) == []
+    question, answer = Message.objects.all()
+    assert (question.content, answer.error) == ("Hi", "The caller left before the answer.")
+    assert UsageEvent.objects.get().status == 499
 
 
 @pytest.mark.parametrize(
