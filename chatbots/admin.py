@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django import forms
@@ -19,7 +19,7 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
 from chatbots.exchange import MAX_BYTES, ImportRefused, export_chatbots, import_chatbots
 from chatbots.models import Chatbot
-from chatbots.turn import Visitor, take_turn
+from chatbots.turn import Visitor, logged, take_turn
 from logs.models import Conversation, new_uuid
 from providers.connection import on_event_loop
 from puffer.api.errors import ApiError
@@ -67,6 +67,32 @@ def is_message(message: Any) -> bool:
     )
 
 
+class NamesField(forms.CharField):
+    """A list of names, one on each line."""
+
+    widget = UnfoldAdminTextareaWidget({"rows": 3})
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        return list(dict.fromkeys(line.strip() for line in (value or "").splitlines() if line.strip()))
+
+
+class ChatbotForm(forms.ModelForm):
+    collections = NamesField(required=False, help_text="Their names, one on each line.")
+
+    class Meta:
+        model = Chatbot
+        fields = "__all__"  # noqa: DJ007  the admin's fieldsets choose
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = cast(dict[str, Any], super().clean())
+        if cleaned.get("enable_vector_store") and not cleaned.get("collections"):
+            self.add_error("collections", "Name at least one collection to look questions up in.")
+        return cleaned
+
+
 @admin.register(Chatbot)
 class ChatbotAdmin(ModelAdmin):
     list_display = ["name", "shown_status", "provider", "shown_model", "conversation_count"]
@@ -82,7 +108,26 @@ class ChatbotAdmin(ModelAdmin):
                 "description": "Which model answers, and how freely. Providers are set up on their own page.",
             },
         ),
+        (
+            "Knowledge",
+            {
+                "fields": [
+                    "enable_vector_store",
+                    "vector_store_provider",
+                    "collections",
+                    "namespace",
+                    ("vector_embedding_provider", "vector_embedding_model"),
+                    ("vector_store_top_k", "vector_store_confidence_threshold"),
+                    "show_sources",
+                    "only_from_sources",
+                    "refusal_message",
+                    "knowledge_unavailable_message",
+                ],
+                "description": "What the chatbot looks questions up in. Collections have a page of their own.",
+            },
+        ),
     ]
+    form = ChatbotForm
     actions = ["duplicate", "publish", "make_draft", "move_to_trash", "export_as_json"]
     actions_list = ["import_from_json"]
     actions_detail = ["try_it"]
@@ -233,6 +278,7 @@ class ChatbotAdmin(ModelAdmin):
             "model": reply.model,
             "usage": reply.usage,
             "milliseconds": round((time.perf_counter() - started) * 1000),
+            "passages": [logged(passage, bot) for passage in reply.passages],
         }
 
     def page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:

@@ -160,6 +160,10 @@ def read_setting(setting: Any, value: Any) -> Any:
     """The value in the type of the field; numbers may come as strings, and of choices the label will do."""
     if setting.choices:
         return read_choice(setting, value)
+    if isinstance(setting, models.BooleanField):
+        return read_flag(value)
+    if isinstance(setting, models.JSONField):
+        return read_names(value)
     if isinstance(setting, models.FloatField):
         return read_number(value)
     if isinstance(setting, models.IntegerField):
@@ -185,6 +189,20 @@ def read_choice(setting: Any, value: Any) -> str:
         return ""
     allowed = ", ".join(choice for choice, _ in setting.flatchoices)
     raise ValidationError(f"{quoted(value)} is none of {allowed}.")
+
+
+def read_flag(value: Any) -> bool:
+    """Also "1" and "0", as AI Puffer keeps them."""
+    flags = {True: True, False: False, "1": True, "0": False, "true": True, "false": False, "": False}
+    if not isinstance(value, bool | int | str) or value not in flags:
+        raise ValidationError("It must be true or false.")
+    return flags[value]
+
+
+def read_names(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValidationError("It must be a list of texts.")
+    return [read_text(name).strip() for name in value]
 
 
 def read_number(value: Any) -> float:

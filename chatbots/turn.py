@@ -1,12 +1,13 @@
-"""One turn of a conversation: question -> conversation -> provider -> log -> reply."""
+"""One turn of a conversation: question -> knowledge -> provider -> log -> reply."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chatbots.knowledge import KnowledgeUnavailable, look_up
 from chatbots.models import Chatbot
-from chatbots.prompt import build_prompt
+from chatbots.prompt import build_prompt, fitting
 from logs.conversations import Turn, log_turn
 from logs.models import Conversation
 from providers.base import Capability, Usage
@@ -15,6 +16,7 @@ from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
+from vectorstores.retrieve import Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Reply:
     usage: Usage | None
     model: str
     conversation_uuid: str
+    passages: Sequence[Passage] = ()  # what the model got to see
 
 
 async def take_turn(
@@ -61,10 +64,20 @@ async def take_turn(
         ip_address=visitor.ip_address,
         source=visitor.source,
     )
+    passages: list[Passage] = []
+    if bot.uses_knowledge:
+        try:
+            passages = fitting(await look_up(bot, question, visitor.caller), slug)
+        except KnowledgeUnavailable:
+            if bot.only_from_sources:
+                return await reply_without_model(turn, bot.knowledge_unavailable_message)
+        if bot.only_from_sources and not passages:
+            return await reply_without_model(turn, bot.refusal_message)
+        turn = replace(turn, passages=[logged(passage, bot) for passage in passages])
     call = ProviderCall()
     try:
         provider = await get_provider(slug, Capability.COMPLETION)
-        prompt = build_prompt(bot, model, history, question, visitor.username)
+        prompt = build_prompt(bot, model, history, question, visitor.username, passages)
         async with provider_call(
             provider, Capability.COMPLETION, model, caller=visitor.caller, chatbot_id=bot.pk
         ) as call:
@@ -82,7 +95,33 @@ async def take_turn(
         usage=completion.usage.as_json() if completion.usage else None,
         milliseconds=call.milliseconds,
     )
-    return Reply(completion.text, completion.usage, model, await log_turn(answered))
+    return Reply(completion.text, completion.usage, model, await log_turn(answered), passages)
+
+
+async def reply_without_model(turn: Turn, text: str) -> Reply:
+    """For a question that no model is asked, for it may answer from passages alone and there is none."""
+    return Reply(text, None, turn.model, await log_turn(replace(turn, reply=text)))
+
+
+def logged(passage: Passage, bot: Chatbot) -> dict[str, Any]:
+    """What the log keeps of a passage, under AI Puffer's names."""
+    metadata = passage.match.metadata
+    place = "index_name" if bot.vector_store_provider == "pinecone" else "collection_name"
+    return {
+        "provider": bot.vector_store_provider,
+        place: passage.collection,
+        "namespace": bot.namespace,
+        "result_id": passage.match.id,
+        "score": round(passage.score, 4),
+        "content_preview": " ".join(passage.text.split()[:10]),
+        "title": passage.title,
+        "url": passage.url,
+        **{
+            name: metadata[name]
+            for name in ("chunk_index", "total_chunks", "char_start", "char_end")
+            if name in metadata
+        },
+    }
 
 
 async def provider_and_model(bot: Chatbot) -> tuple[str, str]:

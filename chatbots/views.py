@@ -1,6 +1,7 @@
 """POST /chat/{bot_id}/message."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from rest_framework.request import Request
@@ -15,6 +16,7 @@ from puffer.api.views import AsyncAPIView, caller_of
 from puffer.client_ip import client_ip
 from puffer.fresh import Kept
 from puffer.models import Scope
+from vectorstores.retrieve import Passage
 
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
 
@@ -43,6 +45,19 @@ class ChatMessageView(AsyncAPIView):
             "bot_id": {"type": "integer"},
             "model": {"type": "string"},
             "conversation_uuid": {"type": "string"},
+            "sources": {
+                "type": "array",
+                "description": "Only of a chatbot that uses knowledge and shows its sources.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "title": {"type": "string"},
+                        "url": {"type": ["string", "null"]},
+                        "score": {"type": "number", "description": "The cosine, -1 to 1."},
+                        "excerpt": {"type": "string"},
+                    },
+                },
+            },
         },
     }
     parameters = Parameters(
@@ -83,12 +98,31 @@ class ChatMessageView(AsyncAPIView):
             visitor=Visitor(caller=caller, ip_address=client_ip(request._request)),
             conversation_uuid=conversation_uuid or "",
         )
-        return Response(
-            {
-                "reply": reply.text,
-                "usage": usage_json(reply.usage),
-                "bot_id": bot.pk,
-                "model": reply.model,
-                "conversation_uuid": reply.conversation_uuid,
-            }
-        )
+        answer: dict[str, Any] = {
+            "reply": reply.text,
+            "usage": usage_json(reply.usage),
+            "bot_id": bot.pk,
+            "model": reply.model,
+            "conversation_uuid": reply.conversation_uuid,
+        }
+        if bot.uses_knowledge and bot.show_sources:
+            answer["sources"] = sources_json(reply.passages)
+        return Response(answer)
+
+
+def sources_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
+    """Each document once, with its best passage."""
+    best: dict[tuple[str, str], Passage] = {}
+    for passage in passages:
+        document = (passage.collection, passage.document_id)
+        if document not in best or passage.score > best[document].score:
+            best[document] = passage
+    return [
+        {
+            "title": passage.title,
+            "url": passage.url or None,
+            "score": round(passage.score, 4),
+            "excerpt": passage.excerpt,
+        }
+        for passage in best.values()
+    ]

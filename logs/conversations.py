@@ -29,6 +29,7 @@ class Turn:
     reply: str = ""
     error: str = ""
     usage: dict[str, Any] | None = None
+    passages: Sequence[dict[str, Any]] | None = None  # shown to the model; None where there is no knowledge
     milliseconds: int = 0
     conversation_uuid: str = ""  # "" before log_turn() has given it one
     begins: bool = False  # a conversation that nobody else can know
@@ -125,5 +126,6 @@ def messages_of(turn: Turn, conversation_id: int, now: datetime) -> list[Message
             usage=turn.usage,
             milliseconds=turn.milliseconds,
             error=turn.error,
+            passages=turn.passages,
         ),
     ]

@@ -79,6 +79,7 @@ class Message(models.Model):
     usage = models.JSONField(null=True)
     milliseconds = models.PositiveIntegerField(null=True)
     error = models.TextField(blank=True)
+    passages = models.JSONField(null=True, help_text="What the model was shown of the chatbot's knowledge.")
 
     class Meta:
         ordering = ["id"]

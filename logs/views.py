@@ -122,4 +122,6 @@ def message_json(message: Message) -> dict[str, Any]:
     }
     if message.role == Message.Role.BOT:
         known |= {"provider": message.provider, "model": message.model, "usage": message.usage}
+        if message.passages:
+            known["vector_search_scores"] = message.passages
     return known

@@ -1,4 +1,4 @@
-"""What `serve` runs beside the server: the bundled model, where it is installed."""
+"""What `serve`, and a command that needs it, runs beside itself: the bundled model, where it is installed."""
 
 import logging
 import os
@@ -19,7 +19,8 @@ def bundled_model() -> Iterator[None]:
 
     A server without it is of use too: if it is not installed or does not start, the log says so and that is all.
     """
-    if not installed():
+    local = settings.PROVIDER_ENVIRONMENT.setdefault("local", {})
+    if not installed() or local.get("base_url"):  # none, or one that runs already
         yield
         return
     with ExitStack() as stack:
@@ -29,5 +30,11 @@ def bundled_model() -> Iterator[None]:
             logger.exception("the bundled model does not start")
         else:
             os.environ["LOCAL_MODEL_URL"] = base_url  # for the workers, which read the settings anew
-            settings.PROVIDER_ENVIRONMENT["local"]["base_url"] = base_url
+            local["base_url"] = base_url
+            stack.callback(forget_address)
         yield
+
+
+def forget_address() -> None:
+    del os.environ["LOCAL_MODEL_URL"]
+    settings.PROVIDER_ENVIRONMENT["local"]["base_url"] = ""

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import ipaddress
 import re
 import secrets
 import socket
@@ -20,6 +19,7 @@ from providers.registry import get_provider
 from providers.upstream_errors import failure_code
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
+from puffer.http import may_connect
 
 # What an image's first bytes say about its type, as patterns. Nothing else is stored, for it would be served from our
 # own address.
@@ -107,10 +107,6 @@ class PublicResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self.resolver.close()
-
-
-def may_connect(host: str, address: str) -> bool:
-    return ipaddress.ip_address(address).is_global or host in settings.PRIVATE_HOST_ALLOWLIST
 
 
 async def fetch(provider: Provider, url: str) -> bytes:

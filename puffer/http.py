@@ -1,10 +1,34 @@
-"""Which addresses outgoing calls may go to."""
+"""Our own outgoing calls: which addresses they may go to, how long they may take, how much they may bring back.
+
+Calls of LLM providers are not among them; those go through their SDKs: see providers/http_client.py.
+"""
 
 import ipaddress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+import requests
+import stamina
+import urllib3
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from requests.adapters import HTTPAdapter
+
+TOTAL_SECONDS = 60.0  # of a call with all its tries
+SILENT_SECONDS = 30.0  # without a single byte, after which a server is given up
+ATTEMPTS = 4
+LONGEST_WAIT = 20.0  # seconds between two tries, whatever Retry-After says
+WORTH_ANOTHER_TRY = {429, 502, 503}
+CONNECTIONS = 16
+READ_AT_ONCE = 64 * 1024
+USER_AGENT = "puffer"
 
 
 def is_loopback(host: str) -> bool:
@@ -31,3 +55,158 @@ def validate_base_url(url: str) -> None:
         raise ValidationError(
             f"Plain http is only for this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
         )
+
+
+def may_connect(host: str, address: str) -> bool:
+    """Whether what a stranger names may be reached at this address: no private one, unless its host is allowed."""
+    reached = ipaddress.ip_address(address)
+    if isinstance(reached, ipaddress.IPv6Address):
+        reached = reached.ipv4_mapped or reached
+    return reached.is_global or host in settings.PRIVATE_HOST_ALLOWLIST
+
+
+class NoAnswer(Exception):
+    """Nothing usable came back. Its text goes on from the server's name; `timed_out` tells the two kinds apart."""
+
+    def __init__(self, text: str, *, timed_out: bool = False) -> None:
+        super().__init__(text)
+        self.timed_out = timed_out
+
+
+class Interrupted(NoAnswer):
+    """The connection broke after it was there: the call may be tried again if doing it twice does no harm."""
+
+
+class Busy(Exception):
+    def __init__(self, answer: "Answer") -> None:
+        super().__init__(f"HTTP {answer.status}")
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an outside server sent, whatever its status. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Raises NoAnswer if it is none."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            raise NoAnswer("sent an answer that is not JSON.") from None
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait before the next try, where the server told."""
+        told = self.headers.get("retry-after", "").strip()
+        try:
+            return float(told) if told.isdigit() else max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+
+class RestSession:
+    """Kept connections to one server, for several threads at once. Follows no redirect and keeps no cookie."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str], total_seconds: float = TOTAL_SECONDS) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.total_seconds = total_seconds
+        self.session = requests.Session()
+        self.session.trust_env = False  # a ~/.netrc is none of its business; proxies are:
+        if not is_loopback(urlsplit(base_url).hostname or ""):
+            self.session.proxies = requests.utils.get_environ_proxies(base_url)
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json", **headers})
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        idempotent: bool = True,
+    ) -> Answer:
+        """The answer, of whatever status. `body` goes out as JSON, numpy arrays as lists.
+
+        An idempotent call is tried again on 429, 502, 503 and a broken connection. Takes at most `total_seconds`, and
+        half a minute more if a server falls silent at the very end. Raises NoAnswer.
+        """
+        deadline = time.monotonic() + self.total_seconds
+        data = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+        def wait_before_another_try(error: Exception) -> bool | float:
+            if not idempotent or not isinstance(error, (Busy, Interrupted)):
+                return False
+            told = error.answer.retry_after if isinstance(error, Busy) else None
+            if told is None:
+                return time.monotonic() < deadline
+            return told if told <= min(LONGEST_WAIT, deadline - time.monotonic()) else False
+
+        try:
+            for attempt in stamina.retry_context(
+                wait_before_another_try, ATTEMPTS, self.total_seconds, wait_initial=0.25, wait_max=8, wait_jitter=0.25
+            ):
+                with attempt:
+                    answer = self.try_once(method, self.base_url + path, data, params, deadline)
+                    if answer.status in WORTH_ANOTHER_TRY:
+                        raise Busy(answer)
+                    return answer
+        except Busy as busy:
+            return busy.answer
+        raise AssertionError("the last attempt either returns or raises")
+
+    def try_once(
+        self, method: str, url: str, data: bytes | None, params: Mapping[str, Any] | None, deadline: float
+    ) -> Answer:
+        left = max(0.1, deadline - time.monotonic())
+        with (
+            no_answer_errors(),
+            self.session.request(
+                method,
+                url,
+                data=data,
+                params=params,
+                headers={"Content-Type": "application/json"} if data is not None else None,
+                timeout=(min(settings.CONNECT_TIMEOUT, left), min(SILENT_SECONDS, left)),
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            return read_answer(response, deadline, settings.MAX_ANSWER_BYTES)
+
+
+def read_answer(response: requests.Response, deadline: float, max_bytes: int) -> Answer:
+    body = bytearray()
+    for chunk in response.iter_content(READ_AT_ONCE):
+        body += chunk
+        if len(body) > max_bytes:
+            raise NoAnswer(f"sent an answer that is larger than {max_bytes} bytes.")
+        if time.monotonic() > deadline:
+            raise NoAnswer("did not finish its answer in time.", timed_out=True)
+    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(body))
+
+
+@contextmanager
+def no_answer_errors() -> Iterator[None]:
+    """Whatever the HTTP client raises leaves as NoAnswer, without the URL, which may hold what nobody should read."""
+    try:
+        yield
+    except requests.exceptions.Timeout as error:
+        raise NoAnswer("did not answer in time.", timed_out=True) from error
+    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+        raise Interrupted("broke off its answer.") from error
+    except requests.exceptions.ConnectionError as error:
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, urllib3.exceptions.ReadTimeoutError):  # while the body is read
+            raise NoAnswer("did not answer in time.", timed_out=True) from error
+        if isinstance(cause, urllib3.exceptions.ProtocolError):
+            raise Interrupted("closed the connection.") from error
+        raise NoAnswer("cannot be reached.") from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError) as error:
+        raise NoAnswer("cannot be reached.") from error

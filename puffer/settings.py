@@ -58,6 +58,16 @@ PROVIDER_ENVIRONMENT = {
     "ollama": {"base_url": env.str("OLLAMA_BASE_URL", "")},
     "local": {"base_url": env.str("LOCAL_MODEL_URL", "")},  # set by `serve` when it starts the bundled model
 }
+VECTOR_STORE_ENVIRONMENT = {
+    "pinecone": {"api_key": env.str("PINECONE_API_KEY", ""), "base_url": env.str("PINECONE_BASE_URL", "")},
+    "qdrant": {"api_key": env.str("QDRANT_API_KEY", ""), "base_url": env.str("QDRANT_URL", "")},
+    "chroma": {
+        "api_key": env.str("CHROMA_API_KEY", ""),
+        "base_url": env.str("CHROMA_URL", ""),
+        "tenant": env.str("CHROMA_TENANT", ""),
+        "database": env.str("CHROMA_DATABASE", ""),
+    },
+}
 PRIVATE_HOST_ALLOWLIST = env.list("PRIVATE_HOST_ALLOWLIST", default=[])
 CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=5)  # seconds, as the next two
 COMPLETION_TIMEOUT = env.float("COMPLETION_TIMEOUT", default=60)  # embeddings too
@@ -90,6 +100,7 @@ INSTALLED_APPS = [
     "puffer",
     "logs",
     "providers",
+    "vectorstores",
     "chatbots",
 ]
 

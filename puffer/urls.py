@@ -10,6 +10,7 @@ from puffer.health import live, ready
 
 api = [
     path("", include("providers.urls")),
+    path("", include("vectorstores.urls")),
     path("", include("chatbots.urls")),
     path("", include("logs.urls")),
 ]

@@ -7,8 +7,10 @@ assert upstream.sent[0].json["model"] == "gpt-4o-mini"
 
 import base64
 import json
+import re
 import socket
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -123,6 +125,27 @@ def answering(body: Any, status: int = 200, headers: Mapping[str, str] | None = 
         connection.write(f"HTTP/1.1 {status} Said So\r\n{head}\r\n".encode() + content)
 
     return behave
+
+
+def embedding(dimension: int = 64) -> Behaviour:
+    """Answers as OpenAI's /embeddings: texts that share words get vectors near each other."""
+
+    def behave(connection: Connection) -> None:
+        texts = connection.server.sent[-1].json["input"]
+        data = [
+            {"object": "embedding", "index": index, "embedding": bag_of_words(text, dimension)}
+            for index, text in enumerate([texts] if isinstance(texts, str) else texts)
+        ]
+        answering({"object": "list", "data": data, "model": "some-model", "usage": {"prompt_tokens": 7}})(connection)
+
+    return behave
+
+
+def bag_of_words(text: str, dimension: int) -> list[float]:
+    counts = [0.01] * dimension
+    for word in re.findall(r"\w+", text.lower()):
+        counts[zlib.crc32(word.encode()) % dimension] += 1.0
+    return counts
 
 
 def sending(raw: bytes) -> Behaviour:

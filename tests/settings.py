@@ -15,5 +15,6 @@ from puffer.settings import *  # noqa: E402, F403
 VAR_DIR = Path(tempfile.mkdtemp(prefix="puffer-tests-"))
 MEDIA_ROOT = str(VAR_DIR / "media")
 RUN_BESIDE_SERVER = []
+LOCAL_MODEL = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGGING_CONFIG = None  # pytest's caplog sees the records

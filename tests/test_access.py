@@ -28,6 +28,7 @@ NEEDS_KEY = {
     "wp-json/aipkit/v1/embeddings": ("POST", Scope.EMBEDDINGS),
     "wp-json/aipkit/v1/chat/<int:bot_id>/message": ("POST", Scope.CHAT),
     "wp-json/aipkit/v1/logs": ("GET", Scope.LOGS),
+    "wp-json/aipkit/v1/vector-stores/upsert": ("POST", Scope.VECTORS),
 }
 ADMIN_FOR_ALL = {"admin:login", "admin:logout", "admin:jsi18n"}  # as Django has them
 

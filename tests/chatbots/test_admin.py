@@ -134,11 +134,22 @@ def test_a_chatbot_can_be_made_and_is_checked(admin_client):
         "max_completion_tokens": "100",
         "max_messages": "5",
         "reasoning_effort": "none",
+        "vector_store_provider": "local",
+        "collections": " shop \r\n\r\nfaq\r\nshop",
+        "enable_vector_store": "on",
+        "vector_store_top_k": "3",
+        "vector_store_confidence_threshold": "20",
+        "refusal_message": "No.",
+        "knowledge_unavailable_message": "Later.",
     }
+    assert admin_client.post(LIST + "add/", {**new, "collections": ""}).status_code == 200
     assert admin_client.post(LIST + "add/", {**new, "temperature": "3"}).status_code == 200
     assert not Chatbot.objects.exists()
     assert admin_client.post(LIST + "add/", new).status_code == 302
-    assert Chatbot.objects.get().temperature == 0.5
+    bot = Chatbot.objects.get()
+    assert bot.temperature == 0.5
+    assert bot.collections == ["shop", "faq"]
+    assert 'name="collections"' in admin_client.get(f"{LIST}{bot.pk}/change/").text
 
 
 # Try it

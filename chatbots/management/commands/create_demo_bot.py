@@ -1,42 +1,42 @@
 import asyncio
 import json
 from argparse import ArgumentParser
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from chatbots.models import Chatbot
 from providers.base import Capability
+from providers.beside_server import bundled_model
+from providers.connection import on_event_loop
+from providers.local_model import installed
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, default_model, is_configured, settings_of
 from puffer.api.errors import ApiError
+from vectorstores.chunking import CHUNK, cut
+from vectorstores.documents import document_from
+from vectorstores.ingest import Destination, ingest
 
 NAME = "Puffer demo"
 OLLAMA_SECONDS = 1.0  # who has Ollama running has it near
 
 SMALL_MODEL_TOKENS = 40  # the bundled model goes astray in longer answers
+COLLECTION = "puffer"
+KNOWLEDGE = Path(__file__).parents[2] / "demo_knowledge.json"  # items as the API takes them
 
-# Questions with their answers, for that is what so small a model can make use of.
-INSTRUCTIONS = """\
-You are Puffer, a friendly assistant. Answer with one short sentence from this list.
-
-Q: What is puffer?
-A: puffer is a self-hosted server for chatbots, text, images and embeddings.
+INSTRUCTIONS = "You are Puffer, a friendly assistant. Answer in one or two short sentences."
+# Two answers to go by, for that is what so small a model can make use of.
+SMALL_MODEL_INSTRUCTIONS = """\
+You are Puffer, a friendly assistant. Answer with one short sentence from the passages.
 
 Q: Where is the admin?
-A: The admin is at /admin/. Chatbots, providers and API keys are managed there.
-
-Q: Where is the API?
-A: The API is at /wp-json/aipkit/v1.
-
-Q: Where is the documentation of the API?
-A: The documentation of the API is at /api/docs/.
+A: The admin is at /admin/.
 
 Q: How do I make an API key?
-A: You make an API key with the command: python manage.py create_api_key NAME
-
-Q: What can you do?
-A: I answer questions about puffer."""
+A: You make an API key with the command: python manage.py create_api_key NAME"""
 
 
 class Command(BaseCommand):
@@ -51,9 +51,42 @@ class Command(BaseCommand):
             provider, model = best_at_hand()
             bot = Chatbot(name=NAME, provider=provider, model=model, instructions=INSTRUCTIONS, temperature=0)
             if provider == "local":
+                bot.instructions = SMALL_MODEL_INSTRUCTIONS
                 bot.max_completion_tokens = SMALL_MODEL_TOKENS
+                bot.vector_store_top_k = 1
+            if embedding := embedding_at_hand(provider):
+                bot.enable_vector_store = self.fill_collection(Destination("local", COLLECTION, *embedding))
+                bot.collections = [COLLECTION]
             bot.save()
         self.stdout.write(json.dumps([bot.pk]) if options["json"] else str(bot.pk))
+
+    def fill_collection(self, destination: Destination) -> bool:
+        """Whether the demo's knowledge is there; a chatbot without it is of use too."""
+        items = json.loads(KNOWLEDGE.read_text(encoding="utf-8"))
+        documents = [document_from(item, chunks=cut(item["content"], CHUNK)) for item in items]
+
+        async def store() -> None:
+            async for _ in ingest(documents, destination):
+                pass
+
+        with bundled_model() if destination.embedding_provider == "local" else nullcontext():
+            try:
+                on_event_loop(store)
+            except ApiError as error:
+                self.stderr.write(f"The demo chatbot goes without its knowledge base. {error.message}")
+                return False
+        return True
+
+
+def embedding_at_hand(provider: str) -> tuple[str, str] | None:
+    """The bundled model, else the provider's own; and the model. None if there is neither."""
+    for slug in ("local", provider):
+        config = ProviderConfig.objects.filter(slug=slug).first() or ProviderConfig(slug=slug)
+        model = default_model(config, Capability.EMBEDDING)
+        is_there = is_configured(config) or (slug == "local" and settings.LOCAL_MODEL and installed())
+        if Capability.EMBEDDING in PROVIDERS[slug].capabilities and model and is_there:
+            return slug, model
+    return None
 
 
 def best_at_hand() -> tuple[str, str]:

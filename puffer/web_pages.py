@@ -1,0 +1,95 @@
+"""Pages of the web, which a stranger may have named: read without being led into our own network."""
+
+import socket
+import time
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from django.conf import settings
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from puffer.http import SILENT_SECONDS, TOTAL_SECONDS, USER_AGENT, NoAnswer, may_connect, no_answer_errors, read_answer
+
+MAX_REDIRECTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`url` is where it was found in the end."""
+
+    url: str
+    status: int
+    media_type: str
+    charset: str | None
+    body: bytes
+
+
+def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> Page:
+    """A page at a public address, or of the host that somebody we trust has named, with whatever status.
+
+    Every redirect is looked at like the first address. Raises NoAnswer.
+    """
+    deadline = time.monotonic() + TOTAL_SECONDS
+    with requests.Session() as session:
+        session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, GuardedAdapter(trusted_host))
+        for _ in range(MAX_REDIRECTS + 1):
+            check_address(url)
+            with (
+                no_answer_errors(),
+                session.get(
+                    url,
+                    headers={"User-Agent": USER_AGENT},
+                    timeout=(settings.CONNECT_TIMEOUT, SILENT_SECONDS),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                if not response.is_redirect:
+                    answer = read_answer(response, deadline, max_bytes or settings.MAX_ANSWER_BYTES)
+                    media_type, _, rest = answer.headers.get("content-type", "").partition(";")
+                    charset = rest.partition("charset=")[2].strip(' "') or None
+                    return Page(url, answer.status, media_type.strip().lower(), charset, answer.body)
+                url = urljoin(url, response.headers["location"])
+    raise NoAnswer("redirects too often.")
+
+
+def check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        allowed = parts.scheme in ("http", "https") and parts.hostname and not (parts.username or parts.password)
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise NoAnswer("has an address that is none, or not of the web.")
+
+
+class GuardedAdapter(HTTPAdapter):
+    """Its connections look at whom they have reached before anything is sent: a public name may have a private
+    address, and another one at the next look-up."""
+
+    def __init__(self, trusted_host: str) -> None:
+        super().__init__()
+
+        class Guard(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                connection = super()._new_conn()
+                if self.host != trusted_host and not may_connect(self.host, connection.getpeername()[0]):
+                    connection.close()
+                    raise NoAnswer("has no public address.")
+                return connection
+
+        class TlsGuard(Guard, HTTPSConnection):
+            pass
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Guard
+
+        class TlsPool(HTTPSConnectionPool):
+            ConnectionCls = TlsGuard
+
+        self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}

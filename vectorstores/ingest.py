@@ -1,0 +1,267 @@
+"""The way into a collection: documents -> embeddings -> vectors in the store -> a record of each document.
+
+Documents go in groups of about one call's worth of chunks. The embeddings of several groups are asked for at the same
+time, but groups are stored in order, so that what is stored is always the beginning of what was given.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from providers.embeddings import known_dimension
+from puffer.api.authentication import Caller
+from puffer.api.errors import ApiError
+from vectorstores import store_threads
+from vectorstores.base import Floats, Vector, VectorStore
+from vectorstores.documents import NewDocument
+from vectorstores.embedding import BATCH_SIZE, BATCH_SIZES, Pace, embed_texts
+from vectorstores.models import Collection, Document
+from vectorstores.registry import get_store
+from vectorstores.store_errors import CollectionNotFound, DimensionMismatch
+
+logger = logging.getLogger(__name__)
+
+CONCURRENCY = 4  # calls of the embedding model at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A collection, and the model whose embeddings are in it."""
+
+    store: str  # its slug
+    target: str
+    embedding_provider: str
+    embedding_model: str
+    namespace: str = ""
+
+    @property
+    def batch_size(self) -> int:
+        return BATCH_SIZES.get(self.embedding_provider, BATCH_SIZE)
+
+
+async def ingest(
+    documents: Iterable[NewDocument] | AsyncIterable[NewDocument],
+    destination: Destination,
+    *,
+    caller: Caller | None = None,
+    batch_size: int | None = None,
+    concurrency: int = CONCURRENCY,
+    patience: float = 0,
+) -> AsyncIterator[NewDocument]:
+    """Store the documents, each in place of an earlier one with its id, and yield each once it is stored.
+
+    `batch_size` is how many texts go into a call of the embedding model; `patience` is for how many seconds in a row
+    a provider's rate limit is waited out. Raises ApiError at the first document that fails; of those that were not
+    yielded, none is stored anew.
+    """
+    batch_size = batch_size or destination.batch_size
+    store = await get_store(destination.store)
+    writer = Writer(store, destination, await check_target(store, destination))
+    embedder = Embedder(destination, caller, batch_size, concurrency, Pace(patience))
+    under_way: deque[tuple[list[NewDocument], asyncio.Task[list[Vector]]]] = deque()
+    try:
+        async for group in grouped(documents, batch_size):
+            under_way.append((group, asyncio.create_task(embedder.embed(group))))
+            while len(under_way) > concurrency:
+                for document in await writer.store(*under_way.popleft()):
+                    yield document
+        while under_way:
+            for document in await writer.store(*under_way.popleft()):
+                yield document
+    finally:
+        await cancel([task for _, task in under_way])
+
+
+async def check_target(store: VectorStore, destination: Destination) -> int | None:
+    """The collection's dimension, where it has one already. Raises what is wrong before an embedding is paid for.
+
+    The local store's collections need no server and no decision, so they are made when something is put into them.
+    """
+    expected = known_dimension(destination.embedding_model)
+    try:
+        info = await store_threads.run(store, store.describe, destination.target)
+    except CollectionNotFound:
+        if not store.in_database:
+            raise
+        return None
+    if info.dimension and expected and info.dimension != expected:
+        raise DimensionMismatch(info.dimension, expected)
+    return info.dimension
+
+
+async def grouped(
+    documents: Iterable[NewDocument] | AsyncIterable[NewDocument], chunks: int
+) -> AsyncIterator[list[NewDocument]]:
+    """In order, at most `chunks` chunks together unless one document alone has more; no id twice in a group."""
+    group: dict[str, NewDocument] = {}
+    size = 0
+    async for document in documents if isinstance(documents, AsyncIterable) else one_by_one(documents):
+        if group and (size + len(document.chunks) > chunks or document.parent_id in group):
+            yield list(group.values())
+            group, size = {}, 0
+        group[document.parent_id] = document
+        size += len(document.chunks)
+    if group:
+        yield list(group.values())
+
+
+async def one_by_one(documents: Iterable[NewDocument]) -> AsyncIterator[NewDocument]:
+    for document in documents:
+        yield document
+
+
+class Embedder:
+    """Gives the chunks of documents their vectors, with a bounded number of calls at a time."""
+
+    def __init__(
+        self, destination: Destination, caller: Caller | None, batch_size: int, concurrency: int, pace: Pace
+    ) -> None:
+        self.destination = destination
+        self.caller = caller
+        self.batch_size = batch_size
+        self.calls = asyncio.Semaphore(concurrency)
+        self.pace = pace
+
+    async def embed(self, documents: Sequence[NewDocument]) -> list[Vector]:
+        """The vectors of the documents, in order."""
+        texts = [document.text_to_embed(index) for document in documents for index in range(len(document.chunks))]
+        starts = range(0, len(texts), self.batch_size)
+        batches = [asyncio.create_task(self.embed_batch(texts[at : at + self.batch_size])) for at in starts]
+        try:
+            embedded = iter([floats for batch in batches for floats in await batch])
+        finally:
+            await cancel(batches)
+        return [
+            Vector(document.vector_id(index), next(embedded), chunk.text, document.vector_metadata(index))
+            for document in documents
+            for index, chunk in enumerate(document.chunks)
+        ]
+
+    async def embed_batch(self, texts: Sequence[str]) -> list[Floats]:
+        async with self.calls:
+            provider, model = self.destination.embedding_provider, self.destination.embedding_model
+            return await embed_texts(provider, model, texts, caller=self.caller, pace=self.pace)
+
+
+async def cancel(tasks: Sequence["asyncio.Task[list[Vector]] | asyncio.Task[list[Floats]]"]) -> None:
+    """Stop those that still run, and leave no exception unread."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Writer:
+    """Puts groups of documents into the store, and down in our own records."""
+
+    def __init__(self, store: VectorStore, destination: Destination, dimension: int | None) -> None:
+        self.driver = store
+        self.destination = destination
+        self.dimension = dimension
+        self.collection: Collection | None = None  # our record of it, from the first group on
+
+    async def store(self, documents: list[NewDocument], embedding: "asyncio.Task[list[Vector]]") -> list[NewDocument]:
+        """The documents, now stored."""
+        target, namespace = self.destination.target, self.destination.namespace
+        try:
+            vectors = await embedding
+            self.check_dimension(vectors)
+            if self.collection is None:
+                self.collection = await self.open_collection()
+            await store_threads.run(self.driver, self.driver.replace, target, vectors, namespace)
+        except ApiError as error:
+            await self.clean_up(documents, error)
+            raise
+        await sync_to_async(self.record)(self.collection, documents)
+        return documents
+
+    async def put(self, vectors: Sequence[Vector]) -> None:
+        """Chunks with their vectors, beside others of their documents."""
+        self.check_dimension(vectors)
+        if self.collection is None:
+            self.collection = await self.open_collection()
+        target, namespace = self.destination.target, self.destination.namespace
+        await store_threads.run(self.driver, self.driver.upsert, target, vectors, namespace)
+        await sync_to_async(self.record_chunks)(self.collection, vectors)
+
+    def record_chunks(self, collection: Collection, vectors: Sequence[Vector]) -> None:
+        """Of the documents that the chunks belong to, what the chunks tell. Nobody knows whether all have come."""
+        rows = {
+            vector.parent_id: Document(
+                collection=collection,
+                namespace=self.destination.namespace if self.driver.has_namespaces else "",
+                parent_vector_id=vector.parent_id[:100],
+                title=str(vector.metadata.get("title", ""))[:500],
+                source=str(vector.metadata.get("url", ""))[:2000],
+                chunks=int(str(vector.metadata.get("total_chunks", 1))),
+            )
+            for vector in vectors
+        }
+        Document.objects.bulk_create(rows.values(), ignore_conflicts=True)
+
+    def check_dimension(self, vectors: Sequence[Vector]) -> None:
+        for vector in vectors:
+            self.dimension = self.dimension or vector.values.size
+            if vector.values.size != self.dimension:
+                raise DimensionMismatch(self.dimension, vector.values.size)
+
+    async def open_collection(self) -> Collection:
+        if self.driver.in_database:
+            assert self.dimension
+            await store_threads.run(self.driver, self.driver.create, self.destination.target, self.dimension)
+        collection, _ = await Collection.objects.aget_or_create(
+            store=self.destination.store, name=self.destination.target, defaults={"dimension": self.dimension}
+        )
+        provider, model = self.destination.embedding_provider, self.destination.embedding_model
+        if model and (collection.embedding_provider, collection.embedding_model) != (provider, model):
+            if collection.embedding_model:
+                logger.warning(
+                    "%s holds embeddings of %s; now of %s too", collection, collection.embedding_model, model
+                )
+            collection.embedding_provider, collection.embedding_model = provider, model
+            await collection.asave(update_fields=["embedding_provider", "embedding_model"])
+        return collection
+
+    async def clean_up(self, documents: Sequence[NewDocument], error: ApiError) -> None:
+        """After a failure: no half of a text that nobody could ever replace, for nobody knows its id; and a note."""
+        unnamed = [document.parent_id for document in documents if not document.has_own_id]
+        if unnamed and self.collection:
+            try:
+                target, namespace = self.destination.target, self.destination.namespace
+                await store_threads.run(self.driver, self.driver.delete_parents, target, unnamed, namespace)
+            except ApiError as failure:
+                logger.warning("parts of %d texts may be left in %s: %s", len(unnamed), target, failure.message)
+        if self.collection:
+            await sync_to_async(self.record)(
+                self.collection, [document for document in documents if document.has_own_id], error.message
+            )
+
+    def record(self, collection: Collection, documents: Sequence[NewDocument], error: str = "") -> None:
+        """With an error: that they could not be stored. What was stored of them before still counts its chunks."""
+        rows = [
+            Document(
+                collection=collection,
+                namespace=self.destination.namespace if self.driver.has_namespaces else "",
+                parent_vector_id=document.parent_id,
+                title=document.title[:500],
+                source=document.source[:2000],
+                origin=document.origin[:2000],
+                content_hash="" if error else document.content_hash,
+                chunks=0 if error else len(document.chunks),
+                status=Document.Status.FAILED if error else Document.Status.STORED,
+                error=error,
+                updated_at=timezone.now(),
+            )
+            for document in documents
+        ]
+        changed = ["content_hash", "status", "error", "updated_at"]
+        Document.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["collection", "namespace", "parent_vector_id"],
+            update_fields=changed if error else [*changed, "title", "source", "origin", "chunks"],
+        )

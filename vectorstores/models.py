@@ -1,0 +1,141 @@
+"""Where the stores are, which collections and documents puffer has put there, and the vectors of the local store."""
+
+from typing import Any
+
+from django.db import models, transaction
+
+from puffer.encryption import EncryptedTextField
+from puffer.fresh import announce_change
+from puffer.http import validate_base_url
+from vectorstores import pgvector
+
+
+class StoreConfig(models.Model):
+    """What the admin has saved about a store. Empty fields fall back to the environment and the vendor's defaults."""
+
+    slug = models.CharField(max_length=20, unique=True, editable=False)
+    api_key = EncryptedTextField("API key", blank=True)
+    base_url = models.CharField(
+        "base URL",
+        max_length=300,
+        blank=True,
+        validators=[validate_base_url],
+        help_text="Of Pinecone its control plane; empty: the vendor's own address.",
+    )
+    tenant = models.CharField(max_length=200, blank=True, help_text="Chroma only. Empty: default_tenant.")
+    database = models.CharField(max_length=200, blank=True, help_text="Chroma only. Empty: default_database.")
+
+    class Meta:
+        verbose_name = "vector store"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def save(self, *args: Any, **options: Any) -> None:
+        super().save(*args, **options)
+        announce_change()
+
+
+class CollectionQuerySet(models.QuerySet["Collection"]):
+    @transaction.atomic
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """With the tables of their own that some have in PostgreSQL."""
+        for collection in self.filter(index=Collection.Index.PGVECTOR):
+            pgvector.drop(collection)
+        return super().delete()
+
+    # No template calls it, as Django says of its own: django.db.models.query.QuerySet.delete
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+
+class Collection(models.Model):
+    """A collection that puffer has written to, in whichever store it lies, or one of the local store."""
+
+    class Index(models.TextChoices):
+        MATRIX = "matrix", "in memory"
+        PGVECTOR = "pgvector", "pgvector"
+
+    store = models.CharField(max_length=20, help_text="The store's slug.")
+    name = models.CharField(max_length=200)
+    dimension = models.PositiveIntegerField(null=True)
+    embedding_provider = models.CharField(max_length=20, blank=True)
+    embedding_model = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Of the local store alone:
+    index = models.CharField(max_length=10, choices=Index.choices, default=Index.MATRIX, editable=False)
+    version = models.BigIntegerField(default=0, editable=False, help_text="Rises with every change of its vectors.")
+    deletions = models.BigIntegerField(default=0, editable=False, help_text="Rises when vectors are removed.")
+
+    objects = CollectionQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["store", "name"], name="one_collection_of_a_name")]
+        ordering = ["store", "name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.store})"
+
+    @transaction.atomic
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        if self.index == Collection.Index.PGVECTOR:
+            pgvector.drop(self)
+        return super().delete(*args, **options)
+
+
+class Document(models.Model):
+    """A text that was cut into chunks and stored: what a later import compares with, and what the admin lists."""
+
+    class Status(models.TextChoices):
+        STORED = "stored", "stored"
+        FAILED = "failed", "failed"
+
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="documents")
+    namespace = models.CharField(max_length=200, blank=True)
+    parent_vector_id = models.CharField(max_length=100)
+    title = models.CharField(max_length=500, blank=True)
+    source = models.CharField(max_length=2000, blank=True, help_text="Where it was read: a file or a URL.")
+    origin = models.CharField(max_length=2000, blank=True, help_text="What the import was told to read.")
+    content_hash = models.CharField(max_length=64, blank=True, help_text="Of its text, metadata and way of chunking.")
+    chunks = models.PositiveIntegerField(default=0)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.STORED)
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["collection", "namespace", "parent_vector_id"], name="one_document_of_an_id"
+            )
+        ]
+        indexes = [models.Index(fields=["collection", "updated_at"])]
+        ordering = ["-updated_at", "-id"]
+
+    def __str__(self) -> str:
+        return self.title or self.parent_vector_id
+
+
+class LocalVector(models.Model):
+    """A vector of the local store. Rows are never changed: replaced ones are deleted and written anew."""
+
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="vectors")
+    namespace = models.CharField(max_length=200, blank=True)
+    vector_id = models.CharField(max_length=150)
+    parent_vector_id = models.CharField(max_length=100)
+    values = models.BinaryField(help_text="float32, little-endian, of length 1.")
+    title = models.TextField(blank=True)
+    headings = models.TextField(blank=True)
+    text = models.TextField()
+    metadata = models.JSONField(default=dict)
+    scope = models.CharField(max_length=40, editable=False, help_text="Collection and namespace in one keyword.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["collection", "namespace", "vector_id"], name="one_local_vector_of_an_id")
+        ]
+        indexes = [models.Index(fields=["collection", "namespace", "parent_vector_id"])]
+
+    def __str__(self) -> str:
+        return self.vector_id

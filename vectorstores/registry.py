@@ -1,0 +1,49 @@
+"""Every vector store by its slug, and the one place that knows their credentials."""
+
+from django.conf import settings
+
+from puffer.fresh import Kept
+from vectorstores.base import StoreSettings, VectorStore
+from vectorstores.models import StoreConfig
+from vectorstores.stores.chroma import Chroma
+from vectorstores.stores.local import Local
+from vectorstores.stores.pinecone import Pinecone
+from vectorstores.stores.qdrant import Qdrant
+
+# In the order in which they are listed, in enums and in the admin.
+STORES: dict[str, type[VectorStore]] = {store.slug: store for store in (Pinecone, Qdrant, Chroma, Local)}
+
+_drivers: dict[str, VectorStore] = {}
+
+
+async def _read_config(slug: str) -> StoreConfig:
+    return await StoreConfig.objects.filter(slug=slug).afirst() or StoreConfig(slug=slug)
+
+
+configs = Kept(_read_config)
+
+
+def settings_of(config: StoreConfig) -> StoreSettings:
+    """What is saved over what the environment names over the vendor's own address."""
+    environment = settings.VECTOR_STORE_ENVIRONMENT.get(config.slug, {})
+    return StoreSettings(
+        api_key=(config.api_key or environment.get("api_key", "")).strip(),
+        base_url=config.base_url or environment.get("base_url", "") or STORES[config.slug].default_base_url,
+        tenant=config.tenant or environment.get("tenant", ""),
+        database=config.database or environment.get("database", ""),
+    )
+
+
+async def get_store(slug: str) -> VectorStore:
+    """The driver, ready to be called. Raises StoreNotConfigured."""
+    config = await configs.get(slug)
+    assert config is not None
+    return store_for(slug, settings_of(config))
+
+
+def store_for(slug: str, wanted: StoreSettings) -> VectorStore:
+    """The driver with these settings; the one of the last call if they are still the same."""
+    driver = _drivers.get(slug)
+    if driver is None or driver.settings != wanted:
+        driver = _drivers[slug] = STORES[slug](wanted)
+    return driver

@@ -1,0 +1,143 @@
+"""The way out: question -> embedding -> every collection at once -> passages."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from providers.base import EmbeddingRequest
+from providers.embeddings import embed
+from puffer.api.authentication import Caller
+from puffer.api.errors import ApiError
+from vectorstores import store_threads
+from vectorstores.base import Match, Query, VectorStore
+from vectorstores.registry import get_store
+
+logger = logging.getLogger(__name__)
+
+EXCERPT = 200  # characters
+
+# Where the cosines of texts that have nothing to do with each other end, by how the model's id begins. Of models that
+# are not listed they are near 0. Measured with the bundled model on questions and passages in English and German:
+# unrelated ones 0.74 on average and 0.78 at the 90th percentile, related ones 0.82 to 0.92.
+UNRELATED = {"multilingual-e5": 0.77}
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Where a question is looked up, and how near a passage must be to count. `threshold` is in percent."""
+
+    store: str
+    collections: Sequence[str]
+    embedding_provider: str
+    embedding_model: str
+    namespace: str = ""
+    top_k: int = 3
+    threshold: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk that may answer the question. `score` is a cosine, -1 to 1."""
+
+    collection: str
+    match: Match
+
+    @property
+    def score(self) -> float:
+        return self.match.score
+
+    @property
+    def text(self) -> str:
+        return self.match.text
+
+    @property
+    def document_id(self) -> str:
+        return str(self.match.metadata.get("parent_vector_id") or self.match.id)
+
+    @property
+    def headings(self) -> str:
+        return str(self.match.metadata.get("headings") or "")
+
+    @property
+    def url(self) -> str:
+        """ "" where the document names none that a browser may follow."""
+        named = (self.match.metadata.get(name) for name in ("url", "uri", "source"))
+        return next((url for url in named if isinstance(url, str) and is_web_address(url)), "")
+
+    @property
+    def title(self) -> str:
+        """The document's, else the first of its headings, else its id."""
+        title = self.match.metadata.get("title")
+        return (title if isinstance(title, str) else "") or self.headings.partition(" > ")[0] or self.document_id
+
+    @property
+    def excerpt(self) -> str:
+        """The beginning, on one line."""
+        line = " ".join(self.text.split())
+        return line if len(line) <= EXCERPT else line[:EXCERPT].rpartition(" ")[0] + " …"
+
+
+def is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def least_cosine(model: str, threshold: int) -> float:
+    """What a threshold in percent asks of the model's cosines: its share of the way from unrelated to the same."""
+    name = model.rpartition("/")[2]
+    floor = next((floor for start, floor in UNRELATED.items() if name.startswith(start)), 0.0)
+    return floor + (1 - floor) * threshold / 100
+
+
+async def retrieve(
+    question: str, knowledge: Knowledge, *, caller: Caller | None = None, chatbot_id: int | None = None
+) -> list[Passage]:
+    """The passages at or above the threshold, the best first: up to `top_k` of each collection, none twice.
+
+    A collection that fails is logged and left out. Raises ApiError if all fail, or the embedding.
+    """
+    store = await get_store(knowledge.store)
+    request = EmbeddingRequest(model=knowledge.embedding_model, texts=[question], task_type="RETRIEVAL_QUERY")
+    embeddings = await embed(caller, knowledge.embedding_provider, request, chatbot_id=chatbot_id)
+    query = Query(np.asarray(embeddings.vectors[0], np.float32), knowledge.top_k, question)
+    found = await asyncio.gather(*(matches_in(store, name, query, knowledge) for name in knowledge.collections))
+    failures = [matches for matches in found if isinstance(matches, ApiError)]
+    if len(failures) == len(found):
+        raise failures[0]
+    least = least_cosine(knowledge.embedding_model, knowledge.threshold)
+    rankings = [
+        [Passage(name, match) for match in matches if match.score >= least and match.text.strip()]
+        for name, matches in zip(knowledge.collections, found, strict=True)
+        if not isinstance(matches, ApiError)
+    ]
+    return merged(rankings)
+
+
+async def matches_in(store: VectorStore, target: str, query: Query, knowledge: Knowledge) -> list[Match] | ApiError:
+    try:
+        return await store_threads.run(store, store.query, target, query, knowledge.namespace)
+    except ApiError as error:
+        logger.warning("the collection %s in %s cannot be searched: %s", target, store.label, error.message)
+        return error
+
+
+def merged(rankings: Sequence[Sequence[Passage]]) -> list[Passage]:
+    """The first of each ranking, then the second of each: a store's own order may be better than its scores."""
+    passages: list[Passage] = []
+    seen: set[str] = set()
+    for rank in zip_longest(*rankings):
+        for passage in sorted(filter(None, rank), key=lambda passage: -passage.score):
+            text = re.sub(r"\s+", " ", passage.text).strip()
+            if text not in seen:
+                seen.add(text)
+                passages.append(passage)
+    return passages

@@ -1,0 +1,224 @@
+"""Pinecone, the API of indexes of dense vectors. Source: https://docs.pinecone.io/reference/api/2025-04"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+from django.core.exceptions import ValidationError
+
+from puffer.api.errors import ApiError
+from puffer.http import RestSession, is_loopback, validate_base_url
+from vectorstores.base import CollectionInfo, Match, Metric, Query, Vector
+from vectorstores.store_errors import CollectionNotFound
+from vectorstores.stores.rest import RestStore, by_total_chunks, cosine, in_batches, in_range
+
+API_VERSION = "2025-04"
+METRICS = {"cosine": Metric.COSINE, "dotproduct": Metric.DOT, "euclidean": Metric.EUCLIDEAN}
+KNOWN_FOR = 3600.0  # seconds that an index's host counts without another look
+READY_SECONDS = 60.0  # that a new index gets to be ready
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    session: RestSession
+    dimension: int
+    metric: Metric
+    read_at: float
+
+
+class Pinecone(RestStore):
+    slug = "pinecone"
+    label = "Pinecone"
+    default_base_url = "https://api.pinecone.io"
+    missing_code = "missing_api_key_pinecone"
+    missing_text = "Pinecone API Key is required."
+    has_namespaces = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.known: dict[str, Index] = {}
+
+    def is_complete(self) -> bool:
+        return bool(self.settings.api_key)
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Api-Key": self.settings.api_key, "X-Pinecone-API-Version": API_VERSION}
+
+    def error_text(self, body: Any) -> Any:
+        error = body.get("error", body)
+        return error["message"] if isinstance(error, dict) else error
+
+    # Indexes
+
+    def list_targets(self) -> list[str]:
+        found = self.ask("GET", "/indexes")
+        with self.reading():
+            return sorted(str(index["name"]) for index in found["indexes"])
+
+    def read_index(self, target: str) -> Mapping[str, Any]:
+        answer = self.call("GET", f"/indexes/{quote(target, safe='')}")
+        if answer.status == 404:
+            self.known.pop(target, None)
+            raise CollectionNotFound(self.label, target)
+        if answer.status >= 300:
+            raise self.failure(answer)
+        return self.read(answer)
+
+    def find(self, target: str) -> Index:
+        index = self.known.get(target)
+        if index is None or time.monotonic() - index.read_at > KNOWN_FOR:
+            description = self.read_index(target)
+            with self.reading():
+                index = self.known[target] = Index(
+                    self.session_for(self.host_url(str(description["host"]))),
+                    int(description["dimension"]),
+                    METRICS.get(description.get("metric", ""), Metric.COSINE),
+                    time.monotonic(),
+                )
+        return index
+
+    def host_url(self, host: str) -> str:
+        """https, except where the control plane is on this machine too, as an emulator is."""
+        near = is_loopback(urlsplit(self.settings.base_url).hostname or "")
+        url = host if "://" in host else f"{'http' if near and is_local(host) else 'https'}://{host}"
+        try:
+            validate_base_url(url)
+        except ValidationError as error:
+            raise ApiError(
+                f"Pinecone named a host that is not allowed. {error.message}", status=502, code="pinecone_api_error"
+            ) from None
+        return url
+
+    def ask_index(self, target: str, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        answer = self.call(method, path, body, session=self.find(target).session, **options)
+        if answer.status in (404, 502, 503) or answer.status >= 500:
+            self.known.pop(target, None)  # perhaps it has moved
+        if answer.status == 404 and path == "/vectors/delete":
+            return {}  # a namespace that nothing was ever put into
+        if answer.status >= 300:
+            raise self.failure(answer)
+        return self.read(answer)
+
+    def describe(self, target: str) -> CollectionInfo:
+        self.known.pop(target, None)
+        index = self.find(target)
+        stats = self.ask_index(target, "POST", "/describe_index_stats", {})
+        with self.reading():
+            return CollectionInfo(target, index.dimension, index.metric, int(stats.get("totalVectorCount", 0)))
+
+    def create(self, target: str, dimension: int) -> None:
+        if target in self.list_targets():
+            return
+        body = {
+            "name": target,
+            "dimension": dimension,
+            "metric": "cosine",
+            "spec": {"serverless": {"cloud": "aws", "region": "us-east-1"}},
+        }
+        self.ask("POST", "/indexes", body, idempotent=False)
+        deadline = time.monotonic() + READY_SECONDS
+        while not (self.read_index(target).get("status") or {}).get("ready"):
+            if time.monotonic() > deadline:
+                raise ApiError(
+                    "Pinecone made the index, but it is not ready yet. Try again in a minute.",
+                    status=504,
+                    code="pinecone_api_error",
+                )
+            time.sleep(1)
+
+    # Vectors
+
+    def upsert(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
+        for batch in in_batches(vectors):
+            records = [
+                {
+                    "id": vector.id,
+                    "values": vector.values,
+                    "metadata": {**vector.metadata, "original_content": vector.text},
+                }
+                for vector in batch
+            ]
+            self.ask_index(target, "POST", "/vectors/upsert", {"vectors": records, **in_namespace(namespace)})
+
+    def delete_leftovers(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
+        for total, parents in by_total_chunks(vectors).items():
+            for ids in in_batches(parents):
+                self.delete(target, {"$and": [of_documents(ids), {"total_chunks": {"$ne": total}}]}, namespace)
+
+    def delete_parents(self, target: str, parent_ids: Sequence[str], namespace: str = "") -> None:
+        for ids in in_batches(parent_ids):
+            self.delete(target, of_documents(ids), namespace)
+
+    def delete(self, target: str, condition: Mapping[str, Any], namespace: str) -> None:
+        self.ask_index(target, "POST", "/vectors/delete", {"filter": condition, **in_namespace(namespace)})
+
+    def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
+        metric = self.find(target).metric
+        body = {
+            "vector": query.values,
+            "topK": query.top_k,
+            "includeMetadata": True,
+            "includeValues": metric is not Metric.COSINE,
+            **in_namespace(namespace),
+        }
+        if query.filter:
+            body["filter"] = {"$and": [condition(key, value) for key, value in query.filter.items()]}
+        found = self.ask_index(target, "POST", "/query", body)
+        with self.reading():
+            matches = [match_of(record, query, metric) for record in found["matches"]]
+        return sorted(filter(None, matches), key=lambda match: -match.score)
+
+    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
+        token = ""
+        while True:
+            asked = {"limit": PAGE, **in_namespace(namespace), **({"paginationToken": token} if token else {})}
+            page = self.ask_index(target, "GET", "/vectors/list", params=asked)
+            with self.reading():
+                ids = [str(record["id"]) for record in page.get("vectors") or []]
+                token = (page.get("pagination") or {}).get("next", "")
+            if ids:
+                asked = {"ids": ids, **in_namespace(namespace)}
+                fetched = self.ask_index(target, "GET", "/vectors/fetch", params=asked)
+                with self.reading():
+                    vectors = [vector_of(record) for record in fetched["vectors"].values()]
+                yield from vectors
+            if not token:
+                return
+
+
+def is_local(host: str) -> bool:
+    return is_loopback(urlsplit(f"//{host}").hostname or "")
+
+
+def in_namespace(namespace: str) -> dict[str, str]:
+    return {"namespace": namespace} if namespace else {}
+
+
+def condition(key: str, value: Any) -> dict[str, Any]:
+    many = isinstance(value, Sequence) and not isinstance(value, str)
+    return {key: {"$in": list(value)} if many else {"$eq": value}}
+
+
+def of_documents(ids: Sequence[str]) -> dict[str, Any]:
+    return {"$or": [condition("parent_vector_id", ids), condition("vector_id", ids)]}
+
+
+def read_record(record: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    metadata: dict[str, Any] = dict(record.get("metadata") or {})
+    text = metadata.pop("original_content", "")
+    return str(record["id"]), text if isinstance(text, str) else "", metadata
+
+
+def match_of(record: Mapping[str, Any], query: Query, metric: Metric) -> Match | None:
+    found_id, text, metadata = read_record(record)
+    score = in_range(record["score"]) if metric is Metric.COSINE else cosine(query.values, record["values"])
+    return None if score is None else Match(found_id, score, text, metadata)
+
+
+def vector_of(record: Mapping[str, Any]) -> Vector:
+    found_id, text, metadata = read_record(record)
+    return Vector(found_id, np.asarray(record["values"], np.float32), text, {"parent_vector_id": found_id, **metadata})

@@ -1,0 +1,170 @@
+"""Qdrant. Source: https://api.qdrant.tech/api-reference"""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from puffer.api.errors import ApiError
+from vectorstores.base import CollectionInfo, Filter, Match, Metric, Query, Vector
+from vectorstores.store_errors import CollectionNotFound
+from vectorstores.stores.rest import RestStore, cosine, in_batches, in_range
+
+METRICS = {"Cosine": Metric.COSINE, "Dot": Metric.DOT, "Euclid": Metric.EUCLIDEAN}
+POINT_IDS = uuid.UUID("6b1f9c1e-5d0c-4f2e-9a44-0f3d1c6a7e21")  # ours: points are known by uuid5 of our ids in it
+KEYWORDS = ("parent_vector_id", "vector_id")  # what we filter by; Qdrant Cloud refuses to without an index
+PAGE = 256
+
+
+class Qdrant(RestStore):
+    slug = "qdrant"
+    label = "Qdrant"
+    missing_code = "missing_qdrant_url"
+    missing_text = "Qdrant's URL is required."
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.indexed: set[str] = set()
+        self.metrics: dict[str, Metric] = {}
+
+    def headers(self) -> Mapping[str, str]:
+        return {"api-key": self.settings.api_key} if self.settings.api_key else {}
+
+    def error_text(self, body: Any) -> Any:
+        return body["status"]["error"]
+
+    def ask_collection(self, method: str, target: str, path: str = "", body: Any = None, **options: Any) -> Any:
+        answer = self.call(method, f"/collections/{quote(target, safe='')}{path}", body, **options)
+        if answer.status == 404:
+            self.indexed.discard(target)
+            self.metrics.pop(target, None)
+            raise CollectionNotFound(self.label, target)
+        if answer.status >= 300:
+            raise self.failure(answer)
+        with self.reading():
+            return self.read(answer)["result"]
+
+    def list_targets(self) -> list[str]:
+        found = self.ask("GET", "/collections")
+        with self.reading():
+            return sorted(str(collection["name"]) for collection in found["result"]["collections"])
+
+    def describe(self, target: str) -> CollectionInfo:
+        info = self.ask_collection("GET", target)
+        count = self.ask_collection("POST", target, "/points/count", {"exact": True})
+        with self.reading():
+            vectors = info["config"]["params"].get("vectors") or {}
+            if "size" not in vectors:
+                raise ApiError(
+                    f"The collection {target[:200]!r} has named or sparse vectors; only a single unnamed one is known.",
+                    status=400,
+                    code="qdrant_api_error",
+                )
+            metric = self.metrics[target] = METRICS.get(vectors["distance"], Metric.EUCLIDEAN)
+            return CollectionInfo(target, int(vectors["size"]), metric, int(count["count"]))
+
+    def create(self, target: str, dimension: int) -> None:
+        if target not in self.list_targets():
+            config = {"vectors": {"size": dimension, "distance": "Cosine"}}
+            self.ask_collection("PUT", target, "", config, idempotent=False)
+
+    def make_indexes(self, target: str) -> None:
+        """Once per process; one that is there already is left alone by Qdrant."""
+        if target not in self.indexed:
+            for name in KEYWORDS:
+                body = {"field_name": name, "field_schema": "keyword"}
+                self.ask_collection("PUT", target, "/index", body, params={"wait": "true"})
+            self.indexed.add(target)
+
+    def upsert(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
+        for batch in in_batches(vectors):
+            points = [
+                {
+                    "id": point_id(vector.id),
+                    "vector": vector.values,
+                    "payload": {**vector.metadata, "vector_id": vector.id, "original_content": vector.text},
+                }
+                for vector in batch
+            ]
+            self.ask_collection("PUT", target, "/points", {"points": points}, params={"wait": "true"})
+
+    def delete_leftovers(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
+        parents = list({vector.parent_id for vector in vectors})
+        kept = [{"has_id": [point_id(vector.id) for vector in vectors]}]
+        self.delete(target, {"should": any_of(parents, KEYWORDS), "must_not": kept})
+
+    def delete_parents(self, target: str, parent_ids: Sequence[str], namespace: str = "") -> None:
+        self.delete(target, {"should": any_of(parent_ids, KEYWORDS)})
+
+    def delete(self, target: str, condition: Mapping[str, Any]) -> None:
+        self.make_indexes(target)
+        self.ask_collection("POST", target, "/points/delete", {"filter": condition}, params={"wait": "true"})
+
+    def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
+        metric = self.metrics.get(target) or self.describe(target).metric
+        body = {
+            "query": query.values,
+            "limit": query.top_k,
+            "with_payload": True,
+            "with_vector": metric is not Metric.COSINE,
+        }
+        if query.filter:
+            body["filter"] = {"must": conditions(query.filter)}
+        found = self.ask_collection("POST", target, "/points/query", body)
+        with self.reading():
+            matches = [match_of(point, query, metric) for point in found["points"]]
+        return sorted(filter(None, matches), key=lambda match: -match.score)
+
+    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
+        offset = None
+        while True:
+            body = {"limit": PAGE, "with_payload": True, "with_vector": True, "offset": offset}
+            page = self.ask_collection("POST", target, "/points/scroll", body)
+            with self.reading():
+                vectors = [vector_of(point) for point in page["points"]]
+                offset = page.get("next_page_offset")
+            yield from vectors
+            if offset is None:
+                return
+
+
+def point_id(vector_id: str) -> str:
+    """Qdrant takes only numbers and UUIDs."""
+    return str(uuid.uuid5(POINT_IDS, vector_id))
+
+
+def any_of(values: Sequence[Any], keys: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"key": key, "match": {"any": list(values)}} for key in keys]
+
+
+def conditions(wanted: Filter) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for key, value in wanted.items():
+        if isinstance(value, float):  # match takes none
+            found.append({"key": key, "range": {"gte": value, "lte": value}})
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            found += any_of(value, [key])
+        else:
+            found.append({"key": key, "match": {"value": value}})
+    return found
+
+
+def read_payload(point: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Our id, the text and the metadata. A point that others have written may know no id but its own."""
+    payload = dict(point.get("payload") or {})
+    text = payload.pop("original_content", "")
+    return str(payload.get("vector_id") or point["id"]), text if isinstance(text, str) else "", payload
+
+
+def match_of(point: Mapping[str, Any], query: Query, metric: Metric) -> Match | None:
+    found_id, text, metadata = read_payload(point)
+    score = in_range(point["score"]) if metric is Metric.COSINE else cosine(query.values, point["vector"])
+    return None if score is None else Match(found_id, score, text, metadata)
+
+
+def vector_of(point: Mapping[str, Any]) -> Vector:
+    found_id, text, metadata = read_payload(point)
+    metadata.setdefault("parent_vector_id", found_id)
+    return Vector(found_id, np.asarray(point["vector"], np.float32), text, metadata)

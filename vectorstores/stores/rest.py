@@ -1,0 +1,160 @@
+"""What the stores that are reached over HTTP have in common: one session each, and errors as ours."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from django.core.exceptions import ValidationError
+
+from puffer.api.errors import ApiError
+from puffer.http import Answer, NoAnswer, RestSession, validate_base_url
+from vectorstores.base import Floats, StoreSettings, Vector, VectorStore
+from vectorstores.store_errors import MAX_TEXT, StoreNotConfigured, status_of
+
+BATCH = 100  # vectors in a request
+TAG = re.compile(r"<[^<>]*>")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+RETRY_AFTER = re.compile(r"[\w ,:]{1,40}\Z", re.ASCII)
+
+Item = TypeVar("Item")
+
+
+class RestStore(VectorStore):
+    missing_code: ClassVar[str]  # when there is no credential, or no address
+    missing_text: ClassVar[str]
+
+    def __init__(self, settings: StoreSettings) -> None:
+        super().__init__(settings)
+        self.refuse_unconfigured()
+        self.session = self.session_for(self.root())
+
+    def refuse_unconfigured(self) -> None:
+        if not self.is_complete():
+            raise StoreNotConfigured(self.missing_text, code=self.missing_code)
+        try:
+            validate_base_url(self.settings.base_url)
+        except ValidationError as error:
+            raise StoreNotConfigured(
+                f"{self.label}'s address is not allowed. {error.message}", code="invalid_base_url"
+            ) from None
+        if not (self.settings.api_key.isascii() and self.settings.api_key.isprintable()):
+            raise StoreNotConfigured(f"What is saved as {self.label}'s API key is none.", code="invalid_api_key")
+
+    def is_complete(self) -> bool:
+        return bool(self.settings.base_url)
+
+    def root(self) -> str:
+        """What all paths are below."""
+        return self.settings.base_url
+
+    @abstractmethod
+    def headers(self) -> Mapping[str, str]:
+        """How the store knows us."""
+
+    def session_for(self, base_url: str) -> RestSession:
+        return RestSession(base_url, self.headers())
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, session: RestSession | None = None, **options: Any
+    ) -> Answer:
+        """The answer, of whatever status. Raises ApiError where there is none."""
+        try:
+            return (session or self.session).call(method, path, body, **options)
+        except NoAnswer as error:
+            raise self.no_answer(error) from error
+
+    def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """The JSON object or list of an answer that went well. Raises ApiError."""
+        answer = self.call(method, path, body, **options)
+        if answer.status >= 300:
+            raise self.failure(answer)
+        return self.read(answer)
+
+    def read(self, answer: Answer) -> Any:
+        try:
+            return answer.json()
+        except NoAnswer as error:
+            raise self.no_answer(error) from error
+
+    def no_answer(self, error: NoAnswer) -> ApiError:
+        status = 504 if error.timed_out else 502
+        return ApiError(f"{self.label} {error}", status=status, code=f"{self.slug}_api_error")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around the reading of an answer, in which anything may be missing or of another type."""
+        try:
+            yield
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise ApiError(
+                f"{self.label} sent an answer that cannot be read.", status=502, code=f"{self.slug}_api_error"
+            ) from error
+
+    def failure(self, answer: Answer) -> ApiError:
+        status = status_of(answer.status)
+        retry_after = answer.headers.get("retry-after", "")
+        return ApiError(
+            f"{self.label} API Error ({answer.status}): {self.words_of(answer)}",
+            status=status,
+            code=f"{self.slug}_api_error",
+            headers={"Retry-After": retry_after} if status in (429, 503) and RETRY_AFTER.match(retry_after) else {},
+        )
+
+    def words_of(self, answer: Answer) -> str:
+        """The store's own, on one line and without our key."""
+        if 300 <= answer.status < 400:
+            return "It answered with a redirect, which is not followed. Check the address."
+        try:
+            text = self.error_text(answer.json())
+        except (NoAnswer, LookupError, TypeError, AttributeError):
+            text = TAG.sub(" ", answer.body[:5000].decode(errors="replace"))
+        text = " ".join(CONTROL.sub(" ", str(text)).split())
+        if self.settings.api_key:
+            text = text.replace(self.settings.api_key, "[redacted]")
+        return text[:MAX_TEXT] or "no reason given"
+
+    @abstractmethod
+    def error_text(self, body: Any) -> Any:
+        """The store's words in its JSON. Raises whatever a body of another shape makes it raise."""
+
+
+def in_batches(items: Sequence[Item], size: int = BATCH) -> Iterator[Sequence[Item]]:
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
+
+
+def by_total_chunks(vectors: Sequence[Vector]) -> dict[int, list[str]]:
+    """The documents' ids, each once, by how many chunks they have now.
+
+    Ids of chunks follow from their document's and their number. So a document whose count is the same as before has
+    been overwritten whole, and what is left of another tells by its own, different count.
+    """
+    groups: dict[int, dict[str, None]] = {}
+    for vector in vectors:
+        total = vector.metadata["total_chunks"]
+        assert isinstance(total, int)
+        groups.setdefault(total, {})[vector.parent_id] = None
+    return {total: list(ids) for total, ids in groups.items()}
+
+
+def cosine(a: Floats, b: Any) -> float | None:
+    """Of two vectors, the second as it came from outside; None if that is none."""
+    try:
+        other = np.asarray(b, dtype=np.float64)
+        if other.shape != a.shape:
+            return None
+        lengths = float(np.linalg.norm(a) * np.linalg.norm(other))
+        score = float(a @ other) / lengths if lengths else 0.0
+    except (ValueError, TypeError):
+        return None
+    return in_range(score)
+
+
+def in_range(score: Any) -> float | None:
+    """A score as a cosine; None if it is no number."""
+    if isinstance(score, bool) or not isinstance(score, int | float) or not np.isfinite(score):
+        return None
+    return max(-1.0, min(1.0, float(score)))
