@@ -1,7 +1,9 @@
 """What the admin has saved about each provider. Empty fields fall back to the environment and the vendor's defaults."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 
 from puffer.encryption import EncryptedTextField
@@ -39,3 +41,8 @@ class ProviderConfig(models.Model):
     def save(self, *args: Any, **options: Any) -> None:
         super().save(*args, **options)
         announce_change()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What environment variables say where nothing is saved."""
+        return settings.PROVIDER_ENVIRONMENT.get(self.slug, {})

@@ -45,7 +45,7 @@ async def get_config(slug: str) -> ProviderConfig:
 
 def settings_of(config: ProviderConfig) -> ProviderSettings:
     """What is saved over what the environment names over the vendor's own address."""
-    environment = settings.PROVIDER_ENVIRONMENT.get(config.slug, {})
+    environment = config.environment
     return ProviderSettings(
         api_key=(config.api_key or environment.get("api_key", "")).strip(),
         base_url=config.base_url or environment.get("base_url", "") or PROVIDERS[config.slug].default_base_url,

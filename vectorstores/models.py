@@ -1,7 +1,9 @@
 """Where the stores are, which collections and documents puffer has put there, and the vectors of the local store."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import models, transaction
 
 from puffer.encryption import EncryptedTextField
@@ -35,6 +37,11 @@ class StoreConfig(models.Model):
     def save(self, *args: Any, **options: Any) -> None:
         super().save(*args, **options)
         announce_change()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What environment variables say where nothing is saved."""
+        return settings.VECTOR_STORE_ENVIRONMENT.get(self.slug, {})
 
 
 class CollectionQuerySet(models.QuerySet["Collection"]):

@@ -1,7 +1,5 @@
 """Every vector store by its slug, and the one place that knows their credentials."""
 
-from django.conf import settings
-
 from puffer.fresh import Kept
 from vectorstores.base import StoreSettings, VectorStore
 from vectorstores.models import StoreConfig
@@ -25,7 +23,7 @@ configs = Kept(_read_config)
 
 def settings_of(config: StoreConfig) -> StoreSettings:
     """What is saved over what the environment names over the vendor's own address."""
-    environment = settings.VECTOR_STORE_ENVIRONMENT.get(config.slug, {})
+    environment = config.environment
     return StoreSettings(
         api_key=(config.api_key or environment.get("api_key", "")).strip(),
         base_url=config.base_url or environment.get("base_url", "") or STORES[config.slug].default_base_url,

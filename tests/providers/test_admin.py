@@ -140,6 +140,15 @@ def test_a_saved_key_does_not_move_to_another_address(admin_client, openai):
     assert save(admin_client, openai, base_url="https://elsewhere.example/v1", api_key="sk-new").status_code == 302
 
 
+def test_nor_does_a_key_of_the_environment(admin_client, openai, settings):
+    settings.PROVIDER_ENVIRONMENT = {"openai": {"api_key": "sk-env"}}
+    refused = save(admin_client, openai, base_url="https://elsewhere.example/v1", forget_api_key="on")
+    assert "Enter the key again" in refused.text
+    openai.refresh_from_db()
+    assert openai.api_key == SECRET
+    assert save(admin_client, openai, base_url="", forget_api_key="on").status_code == 302  # to the vendor itself
+
+
 def test_a_key_that_cannot_be_read_is_kept_until_it_is_replaced(admin_client, settings, openai):
     settings.PUFFER_ENCRYPTION_KEYS = lost = [Fernet.generate_key().decode()]
     openai.save()

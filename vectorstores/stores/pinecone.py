@@ -36,14 +36,12 @@ class Pinecone(RestStore):
     default_base_url = "https://api.pinecone.io"
     missing_code = "missing_api_key_pinecone"
     missing_text = "Pinecone API Key is required."
+    needs_api_key = True
     has_namespaces = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.known: dict[str, Index] = {}
-
-    def is_complete(self) -> bool:
-        return bool(self.settings.api_key)
 
     def headers(self) -> Mapping[str, str]:
         return {"Api-Key": self.settings.api_key, "X-Pinecone-API-Version": API_VERSION}

@@ -25,6 +25,7 @@ Item = TypeVar("Item")
 class RestStore(VectorStore):
     missing_code: ClassVar[str]  # when there is no credential, or no address
     missing_text: ClassVar[str]
+    needs_api_key: ClassVar[bool] = False
 
     def __init__(self, settings: StoreSettings) -> None:
         super().__init__(settings)
@@ -44,7 +45,7 @@ class RestStore(VectorStore):
             raise StoreNotConfigured(f"What is saved as {self.label}'s API key is none.", code="invalid_api_key")
 
     def is_complete(self) -> bool:
-        return bool(self.settings.base_url)
+        return bool(self.settings.api_key if self.needs_api_key else self.settings.base_url)
 
     def root(self) -> str:
         """What all paths are below."""
