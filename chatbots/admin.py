@@ -19,7 +19,8 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
 from chatbots.exchange import MAX_BYTES, ImportRefused, export_chatbots, import_chatbots
 from chatbots.models import Chatbot
-from chatbots.turn import Visitor, logged, take_turn
+from chatbots.turn import logged, take_turn
+from chatbots.visitor import Visitor
 from logs.models import Conversation, new_uuid
 from providers.connection import on_event_loop
 from puffer.api.errors import ApiError

@@ -44,7 +44,11 @@ def export_chatbots(bots: Iterable[Chatbot]) -> str:
     """A JSON list that can be imported again: in the order of the ids, the same bytes for the same chatbots."""
     known = settings()
     rows = [
-        {"id": bot.pk, **{name: setting.value_from_object(bot) for name, setting in known.items()}}
+        {
+            "id": bot.pk,
+            "name": bot.name,
+            **{name: setting.value_from_object(bot) for name, setting in known.items()},
+        }
         for bot in sorted(bots, key=lambda bot: bot.pk)
     ]
     return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
@@ -128,12 +132,13 @@ def quoted(text: str) -> str:
 
 
 def read_chatbot(entry: Mapping[str, Any]) -> Chatbot:
-    """A checked chatbot, not saved, with the id that the file gives it. null is as good as left out.
+    """A checked chatbot, not saved, with the id that the file gives it. null is as good as left out, but of a limit.
 
     Raises ValidationError with the problems of each field.
     """
-    given = {name: value for name, value in entry.items() if value is not None}
     bot, known = Chatbot(), settings()
+    may_be_null = {name for name, setting in known.items() if setting.null}
+    given = {name: value for name, value in entry.items() if value is not None or name in may_be_null}
     problems: dict[str, Any] = {}
     if not given.keys() & known.keys():
         raise ValidationError({"settings": "There are none that puffer knows."})
@@ -158,6 +163,8 @@ def read_chatbot(entry: Mapping[str, Any]) -> Chatbot:
 
 def read_setting(setting: Any, value: Any) -> Any:
     """The value in the type of the field; numbers may come as strings, and of choices the label will do."""
+    if setting.null and value in (None, ""):
+        return None
     if setting.choices:
         return read_choice(setting, value)
     if isinstance(setting, models.BooleanField):

@@ -8,26 +8,14 @@ from typing import Any
 from chatbots.knowledge import KnowledgeUnavailable, look_up
 from chatbots.models import Chatbot
 from chatbots.prompt import build_prompt, fitting
+from chatbots.visitor import Visitor
 from logs.conversations import Turn, log_turn
-from logs.models import Conversation
 from providers.base import Capability, Usage
 from providers.calls import ProviderCall, provider_call
 from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
-from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
 from vectorstores.retrieve import Passage
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who asks: the holder of an API key, or a user who tries the bot in the admin."""
-
-    caller: Caller | None = None
-    user_id: int | None = None
-    username: str = ""
-    ip_address: str = ""
-    source: Conversation.Source = Conversation.Source.API
 
 
 @dataclass(frozen=True, slots=True)

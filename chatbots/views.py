@@ -8,7 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.models import Chatbot
-from chatbots.turn import Visitor, take_turn
+from chatbots.turn import take_turn
+from chatbots.visitor import Visitor
 from providers.views import UPSTREAM_STATUSES, USAGE, usage_json
 from puffer.api.errors import ApiError
 from puffer.api.schema import Array, Lenient, Object, Parameters, String

@@ -28,6 +28,7 @@ class Conversation(models.Model):
 
     class Source(models.TextChoices):
         API = "api", "API"
+        WIDGET = "widget", "widget"
         PREVIEW = "preview", "preview"
 
     chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL, related_name="conversations")
@@ -39,6 +40,10 @@ class Conversation(models.Model):
     identity = models.CharField(
         max_length=64, unique=True, editable=False, help_text="A digest of what a conversation is found again by."
     )
+    # Whom the site that embeds the widget says its visitor is, signed by that site:
+    external_user_id = models.CharField(max_length=200, blank=True)
+    external_name = models.CharField(max_length=200, blank=True)
+    external_email = models.CharField(max_length=254, blank=True)
     ip_address = models.GenericIPAddressField(null=True)
     message_count = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now)
@@ -60,6 +65,8 @@ class Conversation(models.Model):
     def visitor_name(self) -> str:
         if self.user is not None:
             return self.user.get_full_name() or self.user.get_username()
+        if self.external_user_id:
+            return self.external_name or self.external_email or self.external_user_id
         return "Guest"
 
 
@@ -67,6 +74,10 @@ class Message(models.Model):
     class Role(models.TextChoices):
         USER = "user", "user"
         BOT = "bot", "bot"
+
+    class Feedback(models.TextChoices):
+        UP = "up", "up"
+        DOWN = "down", "down"
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     message_id = models.CharField(max_length=64, default=new_message_id, unique=True)
@@ -79,6 +90,7 @@ class Message(models.Model):
     usage = models.JSONField(null=True)
     milliseconds = models.PositiveIntegerField(null=True)
     error = models.TextField(blank=True)
+    feedback = models.CharField(max_length=4, choices=Feedback.choices, blank=True)
     passages = models.JSONField(null=True, help_text="What the model was shown of the chatbot's knowledge.")
 
     class Meta:

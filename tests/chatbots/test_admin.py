@@ -36,10 +36,12 @@ def act(client, action: str, *bots: Chatbot):
 
 
 def test_a_file_is_imported(admin_client, bot):
-    page = upload(admin_client, [{"name": "New", "provider": "Claude"}, {"id": bot.pk, "name": "Two", "theme": "x"}])
+    page = upload(
+        admin_client, [{"name": "New", "provider": "Claude"}, {"id": bot.pk, "name": "Two", "tts_enabled": "x"}]
+    )
     assert page.redirect_chain == [(LIST, 302)]
     assert Chatbot.objects.get(name="New").provider == "claude"
-    for words in ("Chatbots imported: 2", f"the id {bot.pk} is taken", '"theme"'):
+    for words in ("Chatbots imported: 2", f"the id {bot.pk} is taken", '"tts_enabled"'):
         assert words in text_of(page)
 
 

@@ -1,0 +1,114 @@
+"""From which web sites a chatbot may be used: the one rule, which every call of the widget asks.
+
+An origin is what a browser says of the page it shows: scheme, host and port. A pattern is a line of the bot's list.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\Z")
+
+
+class InvalidOrigin(ValueError):
+    """Its text goes on from the origin or pattern."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """`schemes` are those that it matches. `port` None: the scheme's own. A wildcard stands for one or more labels."""
+
+    schemes: frozenset[str]
+    host: str
+    port: int | None
+    is_wildcard: bool = False
+
+    def matches(self, origin: "Origin") -> bool:
+        if origin.scheme not in self.schemes or origin.port != (self.port or DEFAULT_PORTS[origin.scheme]):
+            return False
+        return origin.host.endswith(f".{self.host}") if self.is_wildcard else origin.host == self.host
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}")
+
+
+def read_origin(text: str) -> Origin:
+    """An Origin header, normalised. Raises InvalidOrigin, also for "null", which any sandboxed frame may send."""
+    scheme, host, port = split(text.strip())
+    if scheme is None:
+        raise InvalidOrigin("has no scheme.")
+    return Origin(scheme, host, port or DEFAULT_PORTS[scheme])
+
+
+def read_pattern(text: str) -> Pattern:
+    """A line of the list, such as example.com, *.example.com or https://example.com:8443. Paths are ignored."""
+    if not isinstance(text, str):
+        raise InvalidOrigin("is no text.")
+    text = text.strip()
+    before, wildcard, after = text.partition("*.")
+    is_wildcard = bool(wildcard) and before.lower() in ("", "http://", "https://")
+    scheme, host, port = split(before + after if is_wildcard else text)
+    if is_wildcard and ("." not in host or is_ip(host)):
+        raise InvalidOrigin("has a wildcard for too much.")
+    return Pattern(frozenset([scheme] if scheme else DEFAULT_PORTS), host, port, is_wildcard)
+
+
+def split(text: str) -> tuple[str | None, str, int | None]:
+    """Scheme, host and port; None where the text names none."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "", text
+    scheme = scheme.lower()
+    if separator and scheme not in DEFAULT_PORTS:
+        raise InvalidOrigin("is no address of the web.")
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise InvalidOrigin("is no address of the web.") from None
+    if parts.username is not None or port == 0:
+        raise InvalidOrigin("is no origin.")
+    return scheme or None, read_host(host), port
+
+
+def read_host(host: str) -> str:
+    """In lower case and, for names of other alphabets, as browsers send it."""
+    if is_ip(host):
+        return str(ipaddress.ip_address(host))
+    try:
+        name = host.rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        raise InvalidOrigin("has no valid host name.") from None
+    if len(name) > 253 or not HOST.match(name):
+        raise InvalidOrigin("has no valid host name.")
+    return name
+
+
+def is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_allowed(origin: str, domains: Sequence[str], *, any_domain: bool) -> bool:
+    """Whether a page of this origin may use a bot with these allowed domains. An empty list allows nobody."""
+    if any_domain and not domains:
+        return True
+    try:
+        known = read_origin(origin)
+    except InvalidOrigin:
+        return False
+    return any(read_pattern(domain).matches(known) for domain in domains)
