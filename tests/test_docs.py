@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "puffer" / "settings.py").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-OUR_FILES = re.compile(r"`((?:puffer|logs|providers|chatbots|tests|docs|benchmarks)/[\w/.]+)`")
+OUR_FILES = re.compile(r"`((?:puffer|logs|providers|vectorstores|chatbots|tests|docs|benchmarks)/[\w/.]+)`")
 TUNING = {"CONN_MAX_AGE", "STATIC_ROOT"}  # for those who read settings.py
 SET_BY_SERVE = {"LOCAL_MODEL_URL"}
 
