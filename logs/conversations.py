@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from logs.group_commit import GroupCommit
-from logs.models import Conversation, Message, new_uuid
+from logs.models import Conversation, Message, failure_text, new_message_id, new_uuid
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,26 @@ class Turn:
     begins: bool = False  # a conversation that nobody else can know
     api_key_id: int | None = None
     user_id: int | None = None
+    session_id: str = ""  # of a widget's visitor, as the next three, which the embedding site has signed
+    external_user_id: str = ""
+    external_name: str = ""
+    external_email: str = ""
     ip_address: str = ""
     source: Conversation.Source = Conversation.Source.API
+    question_id: str = field(default_factory=new_message_id)
+    reply_id: str = field(default_factory=new_message_id)
 
     def identity(self) -> str:
         """A conversation belongs to its bot and to whoever began it: no other's id leads into it."""
-        owner = (self.chatbot_id, self.conversation_uuid, self.api_key_id, self.user_id, self.source.value)
+        owner: tuple[Any, ...] = (
+            self.chatbot_id,
+            self.conversation_uuid,
+            self.api_key_id,
+            self.user_id,
+            self.source.value,
+        )
+        if self.source == Conversation.Source.WIDGET:
+            owner += ("user", self.external_user_id) if self.external_user_id else ("guest", self.session_id)
         return hashlib.sha256(repr(owner).encode()).hexdigest()
 
 
@@ -107,6 +121,10 @@ def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:
         api_key_id=turn.api_key_id,
         user_id=turn.user_id,
         source=turn.source,
+        session_id=turn.session_id or None,
+        external_user_id=turn.external_user_id,
+        external_name=turn.external_name,
+        external_email=turn.external_email,
         ip_address=turn.ip_address or None,
         created_at=now,
         updated_at=now,
@@ -115,11 +133,18 @@ def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:
 
 def messages_of(turn: Turn, conversation_id: int, now: datetime) -> list[Message]:
     return [
-        Message(conversation_id=conversation_id, role=Message.Role.USER, content=turn.question, created_at=now),
         Message(
             conversation_id=conversation_id,
+            message_id=turn.question_id,
+            role=Message.Role.USER,
+            content=turn.question,
+            created_at=now,
+        ),
+        Message(
+            conversation_id=conversation_id,
+            message_id=turn.reply_id,
             role=Message.Role.BOT,
-            content=turn.reply or f"Error: {turn.error}",
+            content=turn.reply or failure_text(turn.error),
             created_at=now,
             provider=turn.provider,
             model=turn.model,

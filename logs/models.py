@@ -17,6 +17,11 @@ def new_message_id() -> str:
     return f"aipkit-msg-{uuid.uuid4().hex}"
 
 
+def failure_text(error: str) -> str:
+    """What stands in the log in place of an answer."""
+    return f"Error: {error}"
+
+
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def of_bots(self, bot_ids: frozenset[int] | None) -> "ConversationQuerySet":
         """Those with one of the chatbots; None means any."""
@@ -56,6 +61,8 @@ class Conversation(models.Model):
         indexes = [
             models.Index(fields=["updated_at"]),
             models.Index(fields=["conversation_uuid"]),
+            models.Index(fields=["session_id"]),
+            models.Index(fields=["external_user_id"]),
         ]
 
     def __str__(self) -> str:
@@ -98,6 +105,11 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return self.message_id
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it only tells of an error: a bot's answer that was broken off still says something."""
+        return bool(self.error) and self.content == failure_text(self.error)
 
 
 class UsageEvent(models.Model):

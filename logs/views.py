@@ -91,10 +91,10 @@ def row(conversation: Conversation) -> dict[str, str | None]:
     return {
         "id": str(conversation.pk),
         "bot_id": text(conversation.chatbot_id),
-        "user_id": text(conversation.user_id),
+        "user_id": conversation.external_user_id or text(conversation.user_id),
         "session_id": conversation.session_id,
         "conversation_uuid": conversation.conversation_uuid,
-        "is_guest": "0" if conversation.user_id else "1",
+        "is_guest": "0" if conversation.user_id or conversation.external_user_id else "1",
         "module": "chat",
         "messages": orjson.dumps([message_json(message) for message in messages]).decode(),
         "message_count": str(conversation.message_count),
@@ -122,6 +122,8 @@ def message_json(message: Message) -> dict[str, Any]:
     }
     if message.role == Message.Role.BOT:
         known |= {"provider": message.provider, "model": message.model, "usage": message.usage}
+        if message.feedback:
+            known["feedback"] = message.feedback
         if message.passages:
             known["vector_search_scores"] = message.passages
     return known

@@ -193,7 +193,7 @@ def test_a_strange_uuid_is_never_an_error(api, bot, upstream, uuid):
 def test_a_bot_deleted_while_its_model_thinks_loses_no_turn_of_the_group():
     bot = Chatbot.objects.create(name="Kept")
     answered = Turn("Q", bot.pk, "openai", "m", reply="A", conversation_uuid="kept")
-    orphan = replace(answered, chatbot_id=bot.pk + 1, conversation_uuid="orphan")
+    orphan = replace(answered, chatbot_id=bot.pk + 1, conversation_uuid="orphan", question_id="q", reply_id="r")
     write_turns([orphan, answered])
     found = Conversation.objects.values_list("conversation_uuid", "chatbot_id", "message_count")
     assert sorted(found) == [("kept", bot.pk, 2), ("orphan", None, 2)]
