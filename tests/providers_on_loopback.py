@@ -58,10 +58,11 @@ class Connection(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.server.sent.append(Sent(self.command, self.path, self.headers, body))
+        self.received = Sent(self.command, self.path, self.headers, body)
+        self.server.sent.append(self.received)
         self.server.behaviour_for(self.path)(self)
 
-    do_GET = do_POST
+    do_GET = do_PUT = do_DELETE = do_POST
 
     def write(self, data: bytes) -> None:
         self.wfile.write(data)
@@ -167,8 +168,8 @@ def stalling(after: bytes) -> Behaviour:
 
 
 @contextmanager
-def running() -> Iterator[Upstream]:
-    with Upstream() as upstream:
+def running(upstream: Upstream | None = None) -> Iterator[Upstream]:
+    with upstream or Upstream() as upstream:
         thread = threading.Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield upstream

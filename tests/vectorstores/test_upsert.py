@@ -24,12 +24,6 @@ def call(*vectors: Any, **changes: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def openai(upstream):
-    upstream.pages["/v1/embeddings"] = embedding()
-    return upstream
-
-
 def stored(target="kb", namespace=""):
     return {vector.id: vector for vector in Local(StoreSettings()).scan(target, namespace)}
 

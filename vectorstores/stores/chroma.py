@@ -101,16 +101,26 @@ class Chroma(RestStore):
 
     def upsert(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
         for batch in in_batches(vectors):
+            ids = [vector.id for vector in batch]
+            old = self.keys_of(target, ids)
             columns: dict[str, Any] = {
-                "ids": [vector.id for vector in batch],
+                "ids": ids,
                 "embeddings": [vector.values for vector in batch],
                 "documents": [vector.text for vector in batch],
-                "metadatas": [scalars(vector.metadata) for vector in batch],
+                # Chroma adds to the metadata that is there; a null removes.
+                "metadatas": [dict.fromkeys(old.get(vector.id, ())) | scalars(vector.metadata) for vector in batch],
             }
             uris = [vector.metadata.get("uri") for vector in batch]
             if any(uris):
                 columns["uris"] = uris
             self.ask_collection(target, "upsert", columns)
+
+    def keys_of(self, target: str, ids: Sequence[str]) -> dict[str, list[str]]:
+        """The metadata's names of those vectors that are there."""
+        found = self.ask_collection(target, "get", {"ids": ids, "include": ["metadatas"]})
+        with self.reading():
+            pairs = zip(found["ids"], found["metadatas"], strict=True)
+            return {vector_id: list(metadata or ()) for vector_id, metadata in pairs}
 
     def delete_leftovers(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
         for total, parents in by_total_chunks(vectors).items():

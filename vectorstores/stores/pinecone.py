@@ -1,25 +1,30 @@
 """Pinecone, the API of indexes of dense vectors. Source: https://docs.pinecone.io/reference/api/2025-04"""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+import orjson
 from django.core.exceptions import ValidationError
 
 from puffer.api.errors import ApiError
 from puffer.http import RestSession, is_loopback, validate_base_url
 from vectorstores.base import CollectionInfo, Match, Metric, Query, Vector
 from vectorstores.store_errors import CollectionNotFound
-from vectorstores.stores.rest import RestStore, by_total_chunks, cosine, in_batches, in_range
+from vectorstores.stores.rest import Item, RestStore, by_total_chunks, cosine, in_batches, in_range
 
 API_VERSION = "2025-04"
 METRICS = {"cosine": Metric.COSINE, "dotproduct": Metric.DOT, "euclidean": Metric.EUCLIDEAN}
 KNOWN_FOR = 3600.0  # seconds that an index's host counts without another look
 READY_SECONDS = 60.0  # that a new index gets to be ready
 PAGE = 100
+# Pinecone's limit is 2 MB a request. It does not say of what, so we count JSON, which is more than what it stores.
+MAX_UPSERT_BYTES = 2_000_000
+NUMBER_BYTES = 14  # of a float32 in JSON
+MAX_QUERY_STRING = 4000  # well below what gateways take
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +97,14 @@ class Pinecone(RestStore):
         return url
 
     def ask_index(self, target: str, method: str, path: str, body: Any = None, **options: Any) -> Any:
-        answer = self.call(method, path, body, session=self.find(target).session, **options)
-        if answer.status in (404, 502, 503) or answer.status >= 500:
-            self.known.pop(target, None)  # perhaps it has moved
+        was_known = target in self.known
+        try:
+            answer = self.call(method, path, body, session=self.find(target).session, **options)
+        except ApiError as error:
+            self.known.pop(target, None)
+            if was_known and error.status == 502:  # perhaps it has moved, or is gone
+                return self.ask_index(target, method, path, body, **options)
+            raise
         if answer.status == 404 and path == "/vectors/delete":
             return {}  # a namespace that nothing was ever put into
         if answer.status >= 300:
@@ -140,7 +150,8 @@ class Pinecone(RestStore):
                 }
                 for vector in batch
             ]
-            self.ask_index(target, "POST", "/vectors/upsert", {"vectors": records, **in_namespace(namespace)})
+            for part in by_size(records, bytes_of, MAX_UPSERT_BYTES):
+                self.ask_index(target, "POST", "/vectors/upsert", {"vectors": part, **in_namespace(namespace)})
 
     def delete_leftovers(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
         for total, parents in by_total_chunks(vectors).items():
@@ -178,14 +189,32 @@ class Pinecone(RestStore):
             with self.reading():
                 ids = [str(record["id"]) for record in page.get("vectors") or []]
                 token = (page.get("pagination") or {}).get("next", "")
-            if ids:
-                asked = {"ids": ids, **in_namespace(namespace)}
+            for part in by_size(ids, lambda vector_id: len(quote(vector_id)) + len("&ids="), MAX_QUERY_STRING):
+                asked = {"ids": part, **in_namespace(namespace)}
                 fetched = self.ask_index(target, "GET", "/vectors/fetch", params=asked)
                 with self.reading():
                     vectors = [vector_of(record) for record in fetched["vectors"].values()]
                 yield from vectors
             if not token:
                 return
+
+
+def by_size(items: Iterable[Item], size_of: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """In order, together at most `most` large; what is larger than that goes alone."""
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        if part and size + size_of(item) > most:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += size_of(item)
+    if part:
+        yield part
+
+
+def bytes_of(record: Mapping[str, Any]) -> int:
+    return NUMBER_BYTES * len(record["values"]) + len(record["id"]) + len(orjson.dumps(record["metadata"]))
 
 
 def is_local(host: str) -> bool:
@@ -206,7 +235,11 @@ def of_documents(ids: Sequence[str]) -> dict[str, Any]:
 
 
 def read_record(record: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    metadata: dict[str, Any] = dict(record.get("metadata") or {})
+    # Pinecone keeps numbers as floating point ones.
+    metadata: dict[str, Any] = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in (record.get("metadata") or {}).items()
+    }
     text = metadata.pop("original_content", "")
     return str(record["id"]), text if isinstance(text, str) else "", metadata
 

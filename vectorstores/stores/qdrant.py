@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 
 from puffer.api.errors import ApiError
-from vectorstores.base import CollectionInfo, Filter, Match, Metric, Query, Vector
+from vectorstores.base import CollectionInfo, Match, Metric, Query, Vector
 from vectorstores.store_errors import CollectionNotFound
 from vectorstores.stores.rest import RestStore, cosine, in_batches, in_range
 
@@ -62,6 +62,8 @@ class Qdrant(RestStore):
                     status=400,
                     code="qdrant_api_error",
                 )
+            if not info["payload_schema"].keys() >= set(KEYWORDS):
+                self.indexed.discard(target)  # others may have made the collection anew
             metric = self.metrics[target] = METRICS.get(vectors["distance"], Metric.EUCLIDEAN)
             return CollectionInfo(target, int(vectors["size"]), metric, int(count["count"]))
 
@@ -98,9 +100,9 @@ class Qdrant(RestStore):
     def delete_parents(self, target: str, parent_ids: Sequence[str], namespace: str = "") -> None:
         self.delete(target, {"should": any_of(parent_ids, KEYWORDS)})
 
-    def delete(self, target: str, condition: Mapping[str, Any]) -> None:
+    def delete(self, target: str, wanted: Mapping[str, Any]) -> None:
         self.make_indexes(target)
-        self.ask_collection("POST", target, "/points/delete", {"filter": condition}, params={"wait": "true"})
+        self.ask_collection("POST", target, "/points/delete", {"filter": wanted}, params={"wait": "true"})
 
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
         metric = self.metrics.get(target) or self.describe(target).metric
@@ -111,7 +113,7 @@ class Qdrant(RestStore):
             "with_vector": metric is not Metric.COSINE,
         }
         if query.filter:
-            body["filter"] = {"must": conditions(query.filter)}
+            body["filter"] = {"must": [condition(key, value) for key, value in query.filter.items()]}
         found = self.ask_collection("POST", target, "/points/query", body)
         with self.reading():
             matches = [match_of(point, query, metric) for point in found["points"]]
@@ -135,20 +137,17 @@ def point_id(vector_id: str) -> str:
     return str(uuid.uuid5(POINT_IDS, vector_id))
 
 
-def any_of(values: Sequence[Any], keys: Sequence[str]) -> list[dict[str, Any]]:
+def any_of(values: Sequence[str], keys: Sequence[str]) -> list[dict[str, Any]]:
     return [{"key": key, "match": {"any": list(values)}} for key in keys]
 
 
-def conditions(wanted: Filter) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for key, value in wanted.items():
-        if isinstance(value, float):  # match takes none
-            found.append({"key": key, "range": {"gte": value, "lte": value}})
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            found += any_of(value, [key])
-        else:
-            found.append({"key": key, "match": {"value": value}})
-    return found
+def condition(key: str, value: Any) -> dict[str, Any]:
+    """A number is a range, for a match takes no floating point one and finds no 5.0 for a 5."""
+    if isinstance(value, str | bool):
+        return {"key": key, "match": {"value": value}}
+    if isinstance(value, int | float):
+        return {"key": key, "range": {"gte": value, "lte": value}}
+    return {"should": [condition(key, one) for one in value]}
 
 
 def read_payload(point: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
