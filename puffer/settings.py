@@ -69,9 +69,10 @@ VECTOR_STORE_ENVIRONMENT = {
     },
 }
 PRIVATE_HOST_ALLOWLIST = env.list("PRIVATE_HOST_ALLOWLIST", default=[])
-CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=5)  # seconds, as the next two
+CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=5)  # seconds, as the next three
 COMPLETION_TIMEOUT = env.float("COMPLETION_TIMEOUT", default=60)  # embeddings too
 IMAGE_TIMEOUT = env.float("IMAGE_TIMEOUT", default=180)
+VECTOR_STORE_TIMEOUT = env.float("VECTOR_STORE_TIMEOUT", default=60)  # of a call with all its tries
 MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", default=25 * 1024 * 1024)
 # What a call gets for each sampling parameter that neither the caller nor the bot names.
 AI_PARAMETERS = env.json(
@@ -80,7 +81,7 @@ AI_PARAMETERS = env.json(
 
 LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
 RUN_BESIDE_SERVER = ["providers.beside_server.bundled_model"] if LOCAL_MODEL else []
-AT_SHUTDOWN = ["logs.usage.finish", "providers.registry.close_clients"]
+AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]
 
 # Django
 
@@ -117,6 +118,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+
+API_MIDDLEWARE = ["chatbots.cors.read_widget_bot", "corsheaders.middleware.CorsMiddleware"]
 
 ROOT_URLCONF = "puffer.urls"
 ASGI_APPLICATION = "puffer.asgi.application"
@@ -196,9 +199,8 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/wp-json/aipkit/v1",
 }
 
-# Any site may read an answer, as in WordPress, for what protects the API is the key. No cookie takes part.
+# Which sites may read an answer: chatbots/cors.py.
 CORS_URLS_REGEX = r"^/wp-json/"
-CORS_ALLOW_ALL_ORIGINS = True
 CORS_EXPOSE_HEADERS = ["X-WP-Total", "X-WP-TotalPages", "Link", "X-Request-ID"]
 CORS_ALLOW_METHODS = ["OPTIONS", "GET", "POST", "PUT", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = [
@@ -232,6 +234,29 @@ UNFOLD = {
                         "permission": lambda request: request.user.has_module_perms("providers"),
                     },
                 ]
+            },
+            {
+                "title": "Knowledge",
+                "items": [
+                    {
+                        "title": "Collections",
+                        "icon": "library_books",
+                        "link": reverse_lazy("admin:vectorstores_collection_changelist"),
+                        "permission": lambda request: request.user.has_perm("vectorstores.view_collection"),
+                    },
+                    {
+                        "title": "Documents",
+                        "icon": "article",
+                        "link": reverse_lazy("admin:vectorstores_document_changelist"),
+                        "permission": lambda request: request.user.has_perm("vectorstores.view_document"),
+                    },
+                    {
+                        "title": "Vector stores",
+                        "icon": "database",
+                        "link": reverse_lazy("admin:vectorstores_storeconfig_changelist"),
+                        "permission": lambda request: request.user.has_perm("vectorstores.view_storeconfig"),
+                    },
+                ],
             },
             {
                 "title": "What happened",

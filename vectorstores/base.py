@@ -94,6 +94,7 @@ class VectorStore(ABC):
     slug: ClassVar[str]
     label: ClassVar[str]
     default_base_url: ClassVar[str] = ""
+    needs_api_key: ClassVar[bool] = False
     max_chunk_characters: ClassVar[int | None] = None
     keeps_lists: ClassVar[bool] = True  # of strings, in metadata
     has_namespaces: ClassVar[bool] = False

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from puffer.api.errors import ApiError
@@ -25,10 +26,9 @@ Item = TypeVar("Item")
 class RestStore(VectorStore):
     missing_code: ClassVar[str]  # when there is no credential, or no address
     missing_text: ClassVar[str]
-    needs_api_key: ClassVar[bool] = False
 
-    def __init__(self, settings: StoreSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, store_settings: StoreSettings) -> None:
+        super().__init__(store_settings)
         self.refuse_unconfigured()
         self.session = self.session_for(self.root())
 
@@ -56,7 +56,7 @@ class RestStore(VectorStore):
         """How the store knows us."""
 
     def session_for(self, base_url: str) -> RestSession:
-        return RestSession(base_url, self.headers())
+        return RestSession(base_url, self.headers(), settings.VECTOR_STORE_TIMEOUT)
 
     def call(
         self, method: str, path: str, body: Any = None, *, session: RestSession | None = None, **options: Any
