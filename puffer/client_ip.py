@@ -1,6 +1,6 @@
 """Where a request comes from, as far as it can be believed."""
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -20,3 +20,12 @@ def client_ip(request: HttpRequest) -> str:
         return str(ip_address(claimed))
     except ValueError:
         return ""
+
+
+def read_ip(address: str) -> IPv4Address | IPv6Address | None:
+    """The address as a number, or None if it is none. IPv4 that is written as IPv6 (::ffff:192.0.2.1) is IPv4."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
