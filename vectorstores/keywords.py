@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from django.db import connection
@@ -23,7 +24,8 @@ MAX_TERMS = 32
 LONGEST_TERM = 100  # characters
 # Rows, of 100,000 as of 1,000,000: so the time a search takes has a bound.
 MOST_RANKED = 5000
-MOST_OF_A_TERM = 20_000  # a term in more of them neither finds nor counts
+MOST_OF_A_TERM = 10_000  # a term in more of them neither finds nor counts
+NEAR = 2  # words between two that are neighbours in the question, at most: then both count once more
 
 # A word, also one with the signs within that part numbers, versions, addresses and paths have.
 WORD = re.compile(r"\w+(?:[-.:/_@+]\w+)*")
@@ -78,8 +80,11 @@ def chosen(terms: Sequence[str], counts: Sequence[int]) -> Terms:
 
 def search(
     collection: Collection, namespace: str, question: str, limit: int, among: Container[int] | None = None
-) -> list[int]:
-    """Primary keys of LocalVector, at most `limit`, the best first; only of those `among`, if given."""
+) -> list[tuple[int, float]]:
+    """(primary key of LocalVector, relevance) of at most `limit`, the best first; only of those `among`, if given.
+
+    Relevance is above 0, and comparable within one search alone.
+    """
     terms = terms_of(question)
     if not terms:
         return []
@@ -87,7 +92,7 @@ def search(
     if among is None:
         return database(collection, namespace).search(terms, limit)
     found = database(collection, namespace).search(terms, MOST_RANKED)
-    return [key for key in found if key in among][:limit]
+    return [(key, relevance) for key, relevance in found if key in among][:limit]
 
 
 class SQLite:
@@ -96,23 +101,30 @@ class SQLite:
     def __init__(self, collection: Collection, namespace: str) -> None:
         self.scope = scope_of(collection, namespace)
 
-    def search(self, terms: Sequence[str], limit: int) -> list[int]:
+    def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         counts = f"SELECT count(*) FROM (SELECT 1 FROM vectorstores_keywords(%s) LIMIT {MOST_OF_A_TERM + 1})"  # noqa: S608
         found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", [self.here(quoted(t)) for t in terms])
         wanted = chosen(terms, found[0])
         if not wanted.needed:
             return []
-        expression = (" AND " if wanted.together else " OR ").join(map(quoted, wanted.needed))
-        if more := [term for term in wanted.counted if term not in wanted.needed]:
-            # Only what is in the expression counts. Each term is in it twice, so that each counts as much.
-            counted = " OR ".join(map(quoted, [*wanted.needed, *more, *more]))
-            expression = f"({expression}) AND ({counted})"
         ranked = (
-            f"SELECT rowid AS id, bm25(vectorstores_keywords, 0, {TITLE_WEIGHT}, {HEADINGS_WEIGHT}, {TEXT_WEIGHT})"  # noqa: S608
+            f"SELECT rowid AS id, -bm25(vectorstores_keywords, 0, {TITLE_WEIGHT}, {HEADINGS_WEIGHT}, {TEXT_WEIGHT})"  # noqa: S608
             f" AS relevance FROM vectorstores_keywords(%s) LIMIT {MOST_RANKED}"
         )
-        best = f"SELECT id FROM ({ranked}) ORDER BY relevance, id LIMIT %s"  # noqa: S608
-        return [row[0] for row in rows_of(best, [self.here(expression), limit])]
+        best = f"SELECT id, relevance FROM ({ranked}) ORDER BY relevance DESC, id LIMIT %s"  # noqa: S608
+        return rows_of(best, [self.here(self.expression(terms, wanted)), limit])
+
+    def expression(self, terms: Sequence[str], wanted: Terms) -> str:
+        """What is in it finds and counts, and counts as often as it is there."""
+        counted = [term for term in terms if term in wanted.counted]
+        near = [f"NEAR({quoted(one)} {quoted(other)}, {NEAR})" for one, other in pairwise(counted)]
+        needed = [quoted(term) for term in wanted.needed]
+        more = [quoted(term) for term in counted if term not in wanted.needed]
+        if not (more or wanted.together):
+            return " OR ".join([*needed, *near])
+        found = (" AND " if wanted.together else " OR ").join(needed)
+        # What is needed counts by being in both, so all else is in it twice.
+        return f"({found}) AND ({' OR '.join([*needed, *more * 2, *near * 2])})"
 
     def here(self, expression: str) -> str:
         return f'scope : "{self.scope}" AND {{title headings text}} : ({expression})'
@@ -124,7 +136,7 @@ class PostgreSQL:
     def __init__(self, collection: Collection, namespace: str) -> None:
         self.place = [collection.pk, namespace]
 
-    def search(self, terms: Sequence[str], limit: int) -> list[int]:
+    def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MOST_OF_A_TERM + 1}) AS some"  # noqa: S608
         arguments = [argument for term in terms for argument in (*self.place, quoted(term))]
         found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", arguments)
@@ -133,7 +145,7 @@ class PostgreSQL:
             return []
         return self.ranked(wanted, dict(zip(terms, found[0], strict=True)), limit)
 
-    def ranked(self, wanted: Terms, counts: dict[str, int], limit: int) -> list[int]:
+    def ranked(self, wanted: Terms, counts: dict[str, int], limit: int) -> list[tuple[int, float]]:
         """PostgreSQL's own rank does not know that a rare word tells more than a common one, so each is weighed."""
         weights = [0.0, *(weight / TITLE_WEIGHT for weight in (TEXT_WEIGHT, HEADINGS_WEIGHT, TITLE_WEIGHT))]
         rank = " + ".join(
@@ -144,8 +156,8 @@ class PostgreSQL:
             arguments += [1 / math.log(2 + counts[term]), weights, quoted(term)]
         needed = (" " if wanted.together else " or ").join(map(quoted, wanted.needed))
         found = f"{self.having('id, keywords')} LIMIT {MOST_RANKED}"
-        best = f"SELECT id FROM ({found}) AS found ORDER BY {rank} DESC, id LIMIT %s"  # noqa: S608
-        return [row[0] for row in rows_of(best, [*self.place, needed, *arguments, limit])]
+        best = f"SELECT id, {rank} AS relevance FROM ({found}) AS found ORDER BY relevance DESC, id LIMIT %s"  # noqa: S608
+        return rows_of(best, [*arguments, *self.place, needed, limit])
 
     def having(self, columns: str = "1") -> str:
         return (

@@ -1,11 +1,11 @@
 """The store that needs no server: vectors and full text in our own database, searched together.
 
-a query   -> by meaning (matrix or pgvector) and by words (keywords) -> fused by rank -> matches
+a query   -> by meaning (matrix or pgvector) and by words (keywords) -> fused by score -> matches
 a change  -> one transaction, and one after another in a collection
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from django.db import connection, transaction
@@ -20,8 +20,6 @@ from vectorstores.models import Collection, LocalVector
 from vectorstores.store_errors import CollectionNotFound, DimensionMismatch
 
 CANDIDATES = 100  # of each kind of search
-RANK_CONSTANT = 60  # of reciprocal rank fusion: a hit at rank r counts 1 / (60 + r)
-VECTOR_WEIGHT, KEYWORD_WEIGHT = 1.0, 1.0
 ROWS_AT_ONCE = 500
 TRIES = 5  # of a query, while others write
 MAX_NAME = 200  # characters, of a collection and of a namespace
@@ -119,7 +117,7 @@ class Local(VectorStore):
             Collection.objects.filter(pk=collection.pk).update(deletions=F("deletions") + 1)
 
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
-        """By meaning, and by words if the query has a text: fused by reciprocal rank, and in that order.
+        """By meaning, and by words if the query has a text: in the order of both together.
 
         A query reads several times. If the collection changes in between, what it found may be half of the old and half
         of the new, so it looks again.
@@ -143,10 +141,11 @@ class Local(VectorStore):
         ranked = list(cosines)
         if query.text:
             allowed = None if among is None else set(among)
-            by_words = keywords.search(collection, namespace, query.text, limit, allowed)
-            cosines |= index.cosines(collection, namespace, values, [key for key in by_words if key not in cosines])
-            ranked = fused(ranked, [key for key in by_words if key in cosines])
-        best = ranked[: query.top_k]
+            relevances = dict(keywords.search(collection, namespace, query.text, limit, allowed))
+            ranked = fused(cosines, relevances, limit)
+            found_by_words = [key for key in ranked[: query.top_k] if key not in cosines]
+            cosines |= index.cosines(collection, namespace, values, found_by_words)
+        best = [key for key in ranked[: query.top_k] if key in cosines]
         rows = LocalVector.objects.only("vector_id", "text", "metadata").in_bulk(best)
         return [match_of(rows[key], cosines[key]) for key in best if key in rows]
 
@@ -238,12 +237,18 @@ def text_of(vector: Vector, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def fused(by_meaning: Sequence[int], by_words: Sequence[int]) -> list[int]:
-    """Both rankings as one, the best first."""
+def fused(cosines: Mapping[int, float], relevances: Mapping[int, float], limit: int) -> list[int]:
+    """The keys that either search has found, the best first.
+
+    A key counts by how far it lies from the least to the best of each search, and where a search has not found it, as
+    the least. Words may be in fewer than `limit` rows: then the least is to have none of them.
+    """
     weights: dict[int, float] = {}
-    for ranking, weight in ((by_meaning, VECTOR_WEIGHT), (by_words, KEYWORD_WEIGHT)):
-        for rank, key in enumerate(ranking, 1):
-            weights[key] = weights.get(key, 0.0) + weight / (RANK_CONSTANT + rank)
+    no_match = min(relevances.values()) if len(relevances) == limit else 0.0
+    for scores, least in ((cosines, min(cosines.values(), default=0.0)), (relevances, no_match)):
+        way = max(scores.values(), default=0.0) - least
+        for key, score in scores.items():
+            weights[key] = weights.get(key, 0.0) + ((score - least) / way if way > 0 else 1.0)
     return sorted(weights, key=lambda key: -weights[key])
 
 
