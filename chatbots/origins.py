@@ -105,7 +105,7 @@ def is_ip(host: str) -> bool:
 
 def is_allowed(origin: str, domains: Sequence[str], *, any_domain: bool) -> bool:
     """Whether a page of this origin may use a bot with these allowed domains. An empty list allows nobody."""
-    if any_domain and not domains:
+    if any_domain:
         return True
     try:
         known = read_origin(origin)

@@ -1,13 +1,13 @@
 """POST /chat/{bot_id}/message."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.models import Chatbot
+from chatbots.sources import SCHEMA, sources_json
 from chatbots.turn import take_turn
 from chatbots.visitor import Visitor
 from providers.views import UPSTREAM_STATUSES, USAGE, usage_json
@@ -17,7 +17,6 @@ from puffer.api.views import AsyncAPIView, caller_of
 from puffer.client_ip import client_ip
 from puffer.fresh import Kept
 from puffer.models import Scope
-from vectorstores.retrieve import Passage
 
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
 
@@ -46,19 +45,7 @@ class ChatMessageView(AsyncAPIView):
             "bot_id": {"type": "integer"},
             "model": {"type": "string"},
             "conversation_uuid": {"type": "string"},
-            "sources": {
-                "type": "array",
-                "description": "Only of a chatbot that uses knowledge and shows its sources.",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "title": {"type": "string"},
-                        "url": {"type": ["string", "null"]},
-                        "score": {"type": "number", "description": "The cosine, -1 to 1."},
-                        "excerpt": {"type": "string"},
-                    },
-                },
-            },
+            "sources": SCHEMA,
         },
     }
     parameters = Parameters(
@@ -109,21 +96,3 @@ class ChatMessageView(AsyncAPIView):
         if bot.uses_knowledge and bot.show_sources:
             answer["sources"] = sources_json(reply.passages)
         return Response(answer)
-
-
-def sources_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """Each document once, with its best passage."""
-    best: dict[tuple[str, str], Passage] = {}
-    for passage in passages:
-        document = (passage.collection, passage.document_id)
-        if document not in best or passage.score > best[document].score:
-            best[document] = passage
-    return [
-        {
-            "title": passage.title,
-            "url": passage.url or None,
-            "score": round(passage.score, 4),
-            "excerpt": passage.excerpt,
-        }
-        for passage in best.values()
-    ]

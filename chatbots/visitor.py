@@ -1,9 +1,18 @@
-"""Who talks to a chatbot."""
+"""Who talks to a chatbot, and how they are refused."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from logs.conversations import Turn
 from logs.models import Conversation
 from puffer.api.authentication import Caller
+from puffer.api.errors import ApiError
+
+
+class Refusal(ApiError):
+    """Its text is the owner's, and is meant for the visitor. With a `quota_notice` it is about how much was used."""
+
+    quota_notice: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +43,20 @@ class Visitor:
     def key(self) -> str:
         """What the widget's limits know a visitor by: short, and the same for the same person."""
         return f"user:{self.identity.user_id}"[:80] if self.identity else f"guest:{self.session_id}"[:80]
+
+    def turn(self, chatbot_id: int, conversation_uuid: str = "", question: str = "", **known: Any) -> Turn:
+        """A turn of theirs for the log, or whose conversation is meant, where there is no question."""
+        return Turn(
+            question=question,
+            chatbot_id=chatbot_id,
+            conversation_uuid=conversation_uuid,
+            api_key_id=self.caller.key_id if self.caller else None,
+            user_id=self.user_id,
+            session_id=self.session_id,
+            external_user_id=self.identity.user_id if self.identity else "",
+            external_name=self.identity.name if self.identity else "",
+            external_email=self.identity.email if self.identity else "",
+            ip_address=self.ip_address,
+            source=self.source,
+            **known,
+        )

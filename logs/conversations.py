@@ -24,8 +24,8 @@ class Turn:
 
     question: str
     chatbot_id: int | None
-    provider: str
-    model: str
+    provider: str = ""
+    model: str = ""
     reply: str = ""
     error: str = ""
     usage: dict[str, Any] | None = None

@@ -13,16 +13,18 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
 
-from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, resolve
+from django.utils.module_loading import import_string
 
 from puffer.api.errors import ApiError, BodyTooLarge, InvalidUrl
+from puffer.api.event_stream import EventStream
 from puffer.api.renderers import JSONRenderer
 from puffer.database_threads import api_threads
 from puffer.request_id import HEADER, take_request_id
@@ -42,7 +44,9 @@ class ApiHandler:
     """An ASGI application for everything below /wp-json/."""
 
     def __init__(self) -> None:
-        self.get_response = CorsMiddleware(self.view_response)
+        self.get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]] = self.view_response
+        for path in reversed(settings.API_MIDDLEWARE):
+            self.get_response = import_string(path)(self.get_response)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -60,6 +64,9 @@ class ApiHandler:
         leaving = asyncio.create_task(cancel_when_client_leaves(receive, asyncio.current_task()))
         try:
             response = await self.answer(request, too_large)
+            response[HEADER] = request_id
+            if isinstance(response, EventStream):
+                await send_stream(response, send)
         except asyncio.CancelledError:
             if not leaving.done():
                 raise  # the server is shutting down
@@ -67,16 +74,15 @@ class ApiHandler:
             return
         finally:
             leaving.cancel()
-        response[HEADER] = request_id
-        await send_response(response, send, head=request.method == "HEAD")
+        if isinstance(response, HttpResponse):
+            await send_response(response, send, head=request.method == "HEAD")
         logger.info("answered", extra=summary(request, response.status_code, started))
 
     async def answer(self, request: HttpRequest, too_large: bool) -> HttpResponseBase:
         try:
             if too_large:
                 raise BodyTooLarge(f"The request body is larger than {settings.MAX_REQUEST_BYTES} bytes.")
-            response: HttpResponseBase = await self.get_response(request)  # type: ignore[misc]
-            return response
+            return await self.get_response(request)
         except ApiError as error:
             return error_response(error)
         except Exception:
@@ -123,13 +129,24 @@ async def cancel_when_client_leaves(receive: Receive, request_task: "asyncio.Tas
         request_task.cancel()
 
 
-async def send_response(response: HttpResponseBase, send: Send, *, head: bool) -> None:
-    assert isinstance(response, HttpResponse)
+async def send_response(response: HttpResponse, send: Send, *, head: bool) -> None:
     body = response.content
-    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    headers.append((b"content-length", str(len(body)).encode()))
+    headers = [*headers_of(response), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else body})
+
+
+async def send_stream(response: EventStream, send: Send) -> None:
+    """Each piece as it comes. Whatever happens, what makes the pieces is closed here, in the task that reads them."""
+    async with aclosing(response.pieces):
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers_of(response)})
+        async for piece in response.pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def headers_of(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
 
 
 def error_response(error: ApiError) -> HttpResponse:

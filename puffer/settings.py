@@ -69,9 +69,10 @@ VECTOR_STORE_ENVIRONMENT = {
     },
 }
 PRIVATE_HOST_ALLOWLIST = env.list("PRIVATE_HOST_ALLOWLIST", default=[])
-CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=5)  # seconds, as the next three
+CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=5)  # seconds, as the next four
 COMPLETION_TIMEOUT = env.float("COMPLETION_TIMEOUT", default=60)  # embeddings too
 IMAGE_TIMEOUT = env.float("IMAGE_TIMEOUT", default=180)
+STREAM_TIMEOUT = env.float("STREAM_TIMEOUT", default=120)  # of a whole answer; no pause in it over COMPLETION_TIMEOUT
 VECTOR_STORE_TIMEOUT = env.float("VECTOR_STORE_TIMEOUT", default=60)  # of a call with all its tries
 MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", default=25 * 1024 * 1024)
 # What a call gets for each sampling parameter that neither the caller nor the bot names.

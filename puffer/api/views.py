@@ -46,7 +46,7 @@ class AsyncAPIView(APIView):
         except Exception as exception:
             response = self.handle_exception(exception)
         self.response = self.finalize_response(self.request, response, *args, **kwargs)
-        return self.response.render()
+        return self.response.render() if isinstance(self.response, Response) else self.response
 
     async def respond(self, request: Request, captured: dict[str, Any]) -> Response:
         method = (request.method or "").lower()

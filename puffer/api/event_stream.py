@@ -1,0 +1,52 @@
+"""Server-sent events as an answer. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from django.http import StreamingHttpResponse
+
+HEARTBEAT = 15.0  # seconds without an event after which a comment shows proxies that the stream lives
+
+Event = tuple[str, Any]  # its name, and what becomes its JSON
+
+
+class EventStream(StreamingHttpResponse):
+    """Sends each event as it comes. `events` is closed when the client leaves; it must not raise."""
+
+    def __init__(self, events: AsyncGenerator[Event, None]) -> None:
+        self.pieces = encoded(events)
+        super().__init__(self.pieces, content_type="text/event-stream; charset=utf-8")
+        self["X-Accel-Buffering"] = "no"  # nginx would keep the events back
+
+
+async def encoded(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+    """One task makes the events from the first to the last, so that time limits and cancellation meet it alone."""
+    made: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def make() -> None:
+        try:
+            async with aclosing(events):
+                async for name, data in events:
+                    made.put_nowait(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data)))
+        finally:
+            made.put_nowait(None)
+
+    maker = asyncio.create_task(make())
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    event = await made.get()
+            except TimeoutError:
+                yield b": \n\n"
+                continue
+            if event is None:
+                break
+            yield event
+        await maker
+    finally:
+        maker.cancel()
+        await asyncio.gather(maker, return_exceptions=True)
