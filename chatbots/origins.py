@@ -66,6 +66,8 @@ def read_pattern(text: str) -> Pattern:
 
 def split(text: str) -> tuple[str | None, str, int | None]:
     """Scheme, host and port; None where the text names none."""
+    if not text.isprintable() or " " in text or "\\" in text:  # of which urlsplit() would leave some out
+        raise InvalidOrigin("is no address of the web.")
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text
