@@ -21,7 +21,6 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from requests.adapters import HTTPAdapter
 
-TOTAL_SECONDS = 60.0  # of a call with all its tries
 SILENT_SECONDS = 30.0  # without a single byte, after which a server is given up
 ATTEMPTS = 4
 LONGEST_WAIT = 20.0  # seconds between two tries, whatever Retry-After says
@@ -29,6 +28,7 @@ WORTH_ANOTHER_TRY = {429, 502, 503}
 CONNECTIONS = 16
 READ_AT_ONCE = 64 * 1024
 USER_AGENT = "puffer"
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_loopback(host: str) -> bool:
@@ -40,8 +40,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_private_address(host: str) -> bool:
+    """Of a host that is an address and no name: whether it is one of a network of one's own, but not this machine."""
+    try:
+        return not is_loopback(host) and not is_public(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
 def validate_base_url(url: str) -> None:
-    """https to anywhere; http only to this machine or a host of PRIVATE_HOST_ALLOWLIST. Raises ValidationError."""
+    """https to anywhere but private addresses, http only to this machine, unless the host is in PRIVATE_HOST_ALLOWLIST.
+
+    Raises ValidationError.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -51,7 +62,11 @@ def validate_base_url(url: str) -> None:
         raise ValidationError("Give a whole URL, such as https://api.example.com/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValidationError("The URL must not hold a user, a password, a query or a fragment.")
-    if parts.scheme == "http" and not is_loopback(host) and host not in settings.PRIVATE_HOST_ALLOWLIST:
+    if host in settings.PRIVATE_HOST_ALLOWLIST:
+        return
+    if is_private_address(host):
+        raise ValidationError(f"{host} is a private address. To allow it, add it to PRIVATE_HOST_ALLOWLIST.")
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValidationError(
             f"Plain http is only for this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
         )
@@ -59,10 +74,17 @@ def validate_base_url(url: str) -> None:
 
 def may_connect(host: str, address: str) -> bool:
     """Whether what a stranger names may be reached at this address: no private one, unless its host is allowed."""
-    reached = ipaddress.ip_address(address)
-    if isinstance(reached, ipaddress.IPv6Address):
-        reached = reached.ipv4_mapped or reached
-    return reached.is_global or host in settings.PRIVATE_HOST_ALLOWLIST
+    return is_public(ipaddress.ip_address(address)) or host in settings.PRIVATE_HOST_ALLOWLIST
+
+
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Also of the address of version 4 that is within some of version 6: a gateway would go on to that one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        within = address.ipv4_mapped or address.sixtofour
+        if address in NAT64:
+            within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        return is_public(within) if within else address.is_global and not address.is_multicast
+    return address.is_global and not address.is_multicast
 
 
 class NoAnswer(Exception):
@@ -108,13 +130,19 @@ class Answer:
             return None
 
 
+class Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None is followed by requests. Even when told not to, it would read the whole body of one, however large."""
+        return
+
+
 class RestSession:
     """Kept connections to one server, for several threads at once. Follows no redirect and keeps no cookie."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], total_seconds: float = TOTAL_SECONDS) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], total_seconds: float) -> None:
         self.base_url = base_url.rstrip("/")
         self.total_seconds = total_seconds
-        self.session = requests.Session()
+        self.session = Session()
         self.session.trust_env = False  # a ~/.netrc is none of its business; proxies are:
         if not is_loopback(urlsplit(base_url).hostname or ""):
             self.session.proxies = requests.utils.get_environ_proxies(base_url)
@@ -183,7 +211,8 @@ class RestSession:
 
 def read_answer(response: requests.Response, deadline: float, max_bytes: int) -> Answer:
     body = bytearray()
-    for chunk in response.iter_content(READ_AT_ONCE):
+    # read1() gives what has come, so that a server which sends a byte now and then is stopped at the deadline too.
+    while chunk := response.raw.read1(READ_AT_ONCE, decode_content=True):
         body += chunk
         if len(body) > max_bytes:
             raise NoAnswer(f"sent an answer that is larger than {max_bytes} bytes.")
@@ -194,18 +223,22 @@ def read_answer(response: requests.Response, deadline: float, max_bytes: int) ->
 
 @contextmanager
 def no_answer_errors() -> Iterator[None]:
-    """Whatever the HTTP client raises leaves as NoAnswer, without the URL, which may hold what nobody should read."""
+    """Whatever the HTTP client raises leaves as NoAnswer, without the URL, which may hold what nobody should read.
+
+    Until the body is read it raises what requests has, and from then on what urllib3 has.
+    """
     try:
         yield
-    except requests.exceptions.Timeout as error:
+    except (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise NoAnswer("did not answer in time.", timed_out=True) from error
-    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+    except urllib3.exceptions.ProtocolError as error:
         raise Interrupted("broke off its answer.") from error
+    except urllib3.exceptions.DecodeError as error:
+        raise NoAnswer("sent an answer that cannot be decoded.") from error
+    except requests.exceptions.SSLError as error:
+        raise NoAnswer("has no certificate that is trusted here.") from error
     except requests.exceptions.ConnectionError as error:
-        cause = error.args[0] if error.args else None
-        if isinstance(cause, urllib3.exceptions.ReadTimeoutError):  # while the body is read
-            raise NoAnswer("did not answer in time.", timed_out=True) from error
-        if isinstance(cause, urllib3.exceptions.ProtocolError):
+        if error.args and isinstance(error.args[0], urllib3.exceptions.ProtocolError):
             raise Interrupted("closed the connection.") from error
         raise NoAnswer("cannot be reached.") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError) as error:

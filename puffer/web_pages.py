@@ -5,15 +5,15 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-import requests
 from django.conf import settings
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from puffer.http import SILENT_SECONDS, TOTAL_SECONDS, USER_AGENT, NoAnswer, may_connect, no_answer_errors, read_answer
+from puffer.http import SILENT_SECONDS, USER_AGENT, NoAnswer, Session, may_connect, no_answer_errors, read_answer
 
 MAX_REDIRECTS = 5
+TOTAL_SECONDS = 60.0  # of a page with all its redirects
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> 
     Every redirect is looked at like the first address. Raises NoAnswer.
     """
     deadline = time.monotonic() + TOTAL_SECONDS
-    with requests.Session() as session:
+    with Session() as session:
         session.trust_env = False
         for scheme in ("http://", "https://"):
             session.mount(scheme, GuardedAdapter(trusted_host))
@@ -54,8 +54,16 @@ def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> 
                     media_type, _, rest = answer.headers.get("content-type", "").partition(";")
                     charset = rest.partition("charset=")[2].strip(' "') or None
                     return Page(url, answer.status, media_type.strip().lower(), charset, answer.body)
-                url = urljoin(url, response.headers["location"])
+                location = response.headers["location"]
+            url = redirected(url, location)
     raise NoAnswer("redirects too often.")
+
+
+def redirected(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise NoAnswer("redirects to an address that is none.") from None
 
 
 def check_address(url: str) -> None:
