@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from chatbots.protection import Protection
-from chatbots.visitor import Visitor
+from chatbots.visitor import Refusal, Visitor
 from logs.models import Conversation
 from providers.base import Usage
 from puffer.api.errors import ApiError
@@ -60,12 +60,12 @@ RESERVE_TOKENS = """
 """
 
 
-class ChatbotPaused(ApiError):
+class ChatbotPaused(Refusal):
     status = 403
     code = "chatbot_paused"
 
 
-class LimitReached(ApiError):
+class LimitReached(Refusal):
     """`quota_notice` is what the widget shows instead of an answer; None where waiting a moment helps."""
 
     status = 429
@@ -78,9 +78,8 @@ class LimitReached(ApiError):
         if until:
             headers["Retry-After"] = str(max(math.ceil((until - timezone.now()).total_seconds()), 1))
         super().__init__(message, code=code, headers=headers)
-        self.quota_notice: dict[str, Any] | None = (
-            {"type": "quota_notice", "message": self.message, "actions": []} if is_quota else None
-        )
+        if is_quota:
+            self.quota_notice = {"type": "quota_notice", "message": self.message, "actions": []}
 
 
 @dataclass
