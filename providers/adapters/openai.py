@@ -177,6 +177,14 @@ class OpenAI(Provider):
     def image_call(self, request: ImageRequest) -> tuple[str, dict[str, Any]]:
         return "/images/generations", image_body(request)
 
+    # Moderation: OpenAI's own, which those who share its protocol lack
+
+    async def objects_to(self, text: str) -> bool:
+        """Source: https://platform.openai.com/docs/api-reference/moderations"""
+        with upstream_errors(self, Capability.COMPLETION):
+            answer = await self.post("/moderations", {"input": text})
+            return answer["results"][0]["flagged"] is True
+
     async def list_models(self) -> list[str]:
         with upstream_errors(self, Capability.COMPLETION):
             response = await self.client.get("/models", cast_to=httpx2.Response)

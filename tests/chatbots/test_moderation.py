@@ -1,0 +1,257 @@
+"""May this question be asked? Banned addresses and words, and what OpenAI objects to."""
+
+import asyncio
+import logging
+import time
+
+import openai  # noqa: F401  it takes a second to load: here, so that no single test bears it
+import pytest
+from asgiref.sync import async_to_sync
+
+from chatbots import moderation
+from chatbots.moderation import is_banned, moderate, phrases_in
+from chatbots.visitor import Refusal, Visitor
+from logs.models import Conversation
+from providers import registry
+from tests.providers_on_loopback import closed_port, environment
+
+FLAGGED = {"id": "modr-1", "model": "omni-moderation-latest", "results": [{"flagged": True, "categories": {}}]}
+HARMLESS = {"id": "modr-2", "model": "omni-moderation-latest", "results": [{"flagged": False, "categories": {}}]}
+VISITOR = Visitor(source=Conversation.Source.WIDGET, session_id="one", ip_address="192.0.2.1")
+
+
+@async_to_sync
+async def ask(bot, question="Shoes?", visitor=VISITOR):
+    try:
+        await moderate(bot, question, visitor)
+    finally:
+        await registry.close_clients()
+        await asyncio.sleep(0)
+
+
+def refusal(bot, *arguments):
+    with pytest.raises(Refusal) as refused:
+        ask(bot, *arguments)
+    error = refused.value
+    return error.status, error.code, error.message
+
+
+# Who is refused, and how
+
+
+def test_each_refusal_has_its_status_its_code_and_the_bots_text(bot, upstream):
+    bot.banned_ips, bot.banned_ips_message = ["192.0.2.0/24"], "Not from there."
+    bot.banned_words, bot.banned_words_message = "boots", "Not that word."
+    bot.openai_moderation_enabled, bot.openai_moderation_message = True, "Not like this."
+    assert refusal(bot, "boots") == (403, "ip_banned", "Not from there.")
+    bot.banned_ips = []
+    assert refusal(bot, "boots") == (400, "word_banned", "Not that word.")
+    assert not upstream.sent  # what is refused for nothing is not sent to OpenAI
+    upstream.will_answer(FLAGGED)
+    assert refusal(bot, "shoes") == (400, "content_flagged_by_openai", "Not like this.")
+
+
+@pytest.mark.parametrize("source", [Conversation.Source.API, Conversation.Source.PREVIEW])
+def test_only_visitors_of_the_widget_are_moderated(bot, upstream, source):
+    bot.banned_ips, bot.banned_words, bot.openai_moderation_enabled = ["0.0.0.0/0"], "shoes", True
+    ask(bot, "shoes", Visitor(source=source, ip_address="192.0.2.1"))
+    assert not upstream.sent
+
+
+def test_a_bot_that_bans_nothing_asks_nobody(bot, upstream):
+    ask(bot)
+    assert not upstream.sent
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("entry", "address", "banned"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.11", False),
+        ("192.0.2.0/24", "192.0.2.255", True),
+        ("192.0.2.77/24", "192.0.2.1", True),  # written with the bits of a host
+        ("192.0.2.0/24", "192.0.3.1", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.0/120", "192.0.2.9", True),
+        ("::ffff:192.0.2.0/120", "192.0.3.9", False),
+        ("::ffff:192.0.2.0/120", "::ffff:192.0.2.9", True),
+        ("2001:db8::1", "2001:0db8:0000::0001", True),
+        ("2001:db8::/64", "2001:db8::ffff:1", True),
+        ("2001:db8::/64", "2001:db8:0:1::1", False),
+        ("0.0.0.0/0", "2001:db8::1", False),
+        ("0.0.0.0/0", "192.0.2.1", True),
+        ("::/0", "2001:db8::1", True),
+        ("192.0.2.1", "", False),
+    ],
+)
+def test_addresses_and_networks_of_both_kinds_can_be_banned(entry, address, banned):
+    assert is_banned(["198.51.100.1", entry], address) is banned
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("banned_words", "question", "banned"),
+    [
+        ("boots", "I like boots.", True),
+        ("boots", "BOOTS!", True),
+        ("Boots", "boots", True),
+        ("boots", "bootstrap", False),
+        ("boots", "reboots", False),
+        ("boots", "boots2", False),
+        ("hats, boots", "boots", True),
+        ("hats\nboots\r\ncaps", "boots", True),
+        (" , ,\n,", "anything , at all", False),
+        ("red boots", "your red   boots?", True),
+        ("red boots", "red\nboots", True),
+        ("red boots", "red, boots", False),
+        ("red boots", "red blue boots", False),
+        ("red boots", "red red boots", True),  # the phrase begins anew within itself
+        ("a a b", "a a a b", True),
+        ("a b c d, b c x", "a b c x", True),  # one phrase fails where another is already under way
+        ("a b c d, c", "a b c", True),  # one phrase within another
+        ("boots", "_boots_", True),  # Markdown
+        ("boots", "**boots**", True),
+        ("c++", "I write C++.", True),
+        ("c++", "vitamin c", False),
+        ("b-o-o-t-s", "b-o-o-t-s", True),
+        ("$$$", "for $$$!", True),
+        ("boots.example", "see boots.example/x", True),
+        ("straße", "STRASSE", True),
+        ("STRASSE", "straße", True),
+        ("ΣΊΣΥΦΟΣ", "σίσυφος", True),  # a sigma at a word's end is another letter
+        ("İstanbul", "i̇stanbul", True),
+        ("café", "cafe\u0301", True),
+        ("café", "cafe", False),
+        ("boots", "ｂｏｏｔｓ", True),
+        ("boots", "bo\u200bo\u00adts", True),
+        ("boots", "b\u202eoots", True),
+        ("ботинки", "Ботинки?", True),
+        ("ботинки", "полуботинки", False),
+        ("कि", "किताब", False),  # a vowel sign belongs to its word
+        ("किताब", "यह किताब है", True),
+        ("حذاء", "حذاء جميل", True),
+        ("坏词", "这是坏词吗", True),
+        ("坏词", "坏 人", False),
+        ("くつ", "このくつは", True),
+        ("เลว", "คนเลวมาก", True),
+        ("👢", "I like 👢!", True),
+        ("(a+)+$", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa!", False),  # a regular expression is text
+        ("bo.ts", "boots", False),
+    ],
+)
+def test_banned_words_are_whole_words_and_phrases_however_they_are_written(banned_words, question, banned):
+    assert phrases_in(banned_words).occur_in(question) is banned
+
+
+HOSTILE = [
+    ("words", "xyz " * 25_000),
+    ("the beginnings of phrases", "a " * 50_000),
+    ("signs", "!" * 100_000),
+    ("underscores", "_" * 100_000),
+    ("one word", "k" * 100_000),
+    ("marks in no order", "a" + "\u0316\u0301" * 25_000),
+    ("rare marks in no order", "\u0301\U0001d165\U0001d16d\u0316" * 7_000),
+    ("a sentence in a sign", "\ufdfa" * 33_000),
+    ("Chinese", "好" * 33_000),
+    ("invisible", "\u200b" * 33_000),
+]
+
+
+@pytest.mark.parametrize("question", [text for _, text in HOSTILE], ids=[name for name, _ in HOSTILE])
+def test_five_thousand_banned_words_are_looked_for_in_a_moment(question):
+    words = [f"word{number}" for number in range(4_900)]
+    phrases = ["a " * length + "b" for length in range(1, 101)]
+    banned = phrases_in(",".join(words + phrases))
+    started = time.process_time()
+    assert not banned.occur_in(question)
+    assert time.process_time() - started < 1  # 0.02 where nothing else runs
+    assert banned.occur_in(f"{question} word77 !")
+
+
+# OpenAI
+
+
+@pytest.fixture
+def moderated(bot):
+    bot.openai_moderation_enabled = True
+    return bot
+
+
+def test_openai_is_asked_about_the_question_alone(moderated, upstream):
+    upstream.will_answer(HARMLESS)
+    ask(moderated, "Shoes?")
+    (sent,) = upstream.sent
+    assert (sent.method, sent.path, sent.json) == ("POST", "/v1/moderations", {"input": "Shoes?"})
+    assert sent.headers["authorization"] == "Bearer sk-openai-0123456789"
+
+
+def test_openai_is_asked_whatever_the_bots_provider(moderated, upstream):
+    moderated.provider = "claude"
+    upstream.will_answer(FLAGGED)
+    assert refusal(moderated)[1] == "content_flagged_by_openai"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 500, "body": {"error": {"message": "broken"}}},
+        {"status": 429, "body": {"error": {"message": "slower"}}},
+        {"status": 401, "body": {"error": {"message": "no such key"}}},
+        {"body": b"no JSON"},
+        {"body": {"results": []}},
+        {"body": {"results": [{}]}},
+        {"body": []},
+    ],
+)
+def test_a_question_passes_where_openai_fails_and_the_log_says_so(moderated, upstream, caplog, answer):
+    upstream.will_answer(**answer)
+    ask(moderated, "a secret question")
+    assert "a question was not moderated" in caplog.text
+    assert "secret" not in caplog.text
+    assert caplog.records[-1].levelno == logging.WARNING
+
+
+def test_a_question_passes_where_openai_cannot_be_reached(moderated, settings, caplog):
+    with closed_port() as url:
+        settings.PROVIDER_ENVIRONMENT = environment(url)
+        ask(moderated)
+    assert "a question was not moderated" in caplog.text
+
+
+def test_a_question_passes_where_openai_is_not_configured(moderated, settings, caplog):
+    settings.PROVIDER_ENVIRONMENT = {}
+    ask(moderated)
+    assert "API key is missing for OpenAI" in caplog.text
+
+
+@pytest.mark.slow
+def test_openai_has_five_seconds(moderated, upstream, caplog):
+    upstream.will_stall()
+    started = time.monotonic()
+    ask(moderated)
+    assert moderation.SECONDS_FOR_OPENAI <= time.monotonic() - started < moderation.SECONDS_FOR_OPENAI + 3
+    assert "did not answer within 5 seconds" in caplog.text
+    assert upstream.client_hung_up.wait(5)
+
+
+def test_the_visitor_who_leaves_is_not_held_by_openai(moderated, upstream):
+    upstream.will_stall()
+
+    @async_to_sync
+    async def leave():
+        asking = asyncio.create_task(moderate(moderated, "Shoes?", VISITOR))
+        while not upstream.sent:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await registry.close_clients()
+
+    leave()
+    assert upstream.client_hung_up.wait(5)
