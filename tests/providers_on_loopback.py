@@ -8,11 +8,12 @@ assert upstream.sent[0].json["model"] == "gpt-4o-mini"
 import base64
 import json
 import re
+import select
 import socket
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPMessage
@@ -111,6 +112,13 @@ class Upstream(ThreadingHTTPServer):
         """Send the bytes of `after`, then nothing more until the client gives up."""
         self.queue.append(stalling(after))
 
+    def will_stream(self, pieces: Iterable[bytes], *, pause: float = 0, then: str = "end", **headers: str) -> None:
+        """Send the pieces as they come, `pause` seconds apart, until the client leaves.
+
+        Then "end" as one should, "break off" without the end that the protocol asks for, or be "silent".
+        """
+        self.queue.append(streaming(pieces, pause, then, headers))
+
     def serves(self, path: str, body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """Answer every request for a path in one way."""
         self.pages[path] = answering(body, status, headers)
@@ -132,7 +140,7 @@ def embedding(dimension: int = 64) -> Behaviour:
     """Answers as OpenAI's /embeddings: texts that share words get vectors near each other."""
 
     def behave(connection: Connection) -> None:
-        texts = connection.server.sent[-1].json["input"]
+        texts = connection.received.json["input"]
         data = [
             {"object": "embedding", "index": index, "embedding": bag_of_words(text, dimension)}
             for index, text in enumerate([texts] if isinstance(texts, str) else texts)
@@ -165,6 +173,38 @@ def stalling(after: bytes) -> Behaviour:
         connection.close_connection = True
 
     return behave
+
+
+def streaming(pieces: Iterable[bytes], pause: float, then: str, headers: Mapping[str, str]) -> Behaviour:
+    lines = {"content_type": "text/event-stream", "transfer_encoding": "chunked"} | headers
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
+
+    def behave(connection: Connection) -> None:
+        def left_within(seconds: float | None) -> bool:
+            return bool(select.select([connection.request], [], [], seconds)[0])  # nothing comes but the end
+
+        connection.write(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode())
+        left = False
+        for piece in pieces:
+            connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if left := left_within(pause):
+                break
+        if left or (then == "silent" and left_within(None)):
+            connection.server.client_hung_up.set()
+            connection.close_connection = True
+        elif then == "break off":
+            connection.close_connection = True
+        else:
+            connection.write(b"0\r\n\r\n")
+
+    def unless_gone(connection: Connection) -> None:
+        try:
+            behave(connection)
+        except ConnectionError:  # it left while we were writing
+            connection.server.client_hung_up.set()
+            connection.close_connection = True
+
+    return unless_gone
 
 
 @contextmanager
@@ -283,6 +323,92 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
     "xai": CHAT_COMPLETION,
     "ollama": CHAT_COMPLETION | {"system_fingerprint": "fp_ollama"},
     "local": CHAT_COMPLETION,
+}
+
+
+def event(data: Any, name: str = "") -> bytes:
+    """One server-sent event; `data` is JSON unless it is bytes."""
+    content = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return (f"event: {name}\n".encode() if name else b"") + b"data: " + content + b"\n\n"
+
+
+def chat_chunk(delta: Any = None, finish_reason: str | None = None, **more: Any) -> bytes:
+    """One of Chat Completions; without a delta one without choices."""
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
+    head = {"id": "chatcmpl-Cf0aQ", "object": "chat.completion.chunk", "created": 1795401833, "model": "some-model"}
+    return event({**head, "choices": choices, "usage": None, **more})
+
+
+def google_chunk(text: str, **candidate: Any) -> bytes:
+    content = {"parts": [{"text": text}], "role": "model"}
+    counts = {"promptTokenCount": 11, "candidatesTokenCount": 1, "totalTokenCount": 12}
+    answer = {"candidates": [{"content": content, "index": 0, **candidate}], "usageMetadata": counts}
+    if "finishReason" in candidate:
+        answer["usageMetadata"] = GENERATED_CONTENT["usageMetadata"]
+    return event(answer | {"modelVersion": "some-model", "responseId": "kq0Kav7aN4"}).replace(b"\n", b"\r\n")
+
+
+CHAT_DONE = event(b"[DONE]")
+CHAT_END = [chat_chunk({}, "stop"), chat_chunk(usage=CHAT_COMPLETION["usage"]), CHAT_DONE]
+CHAT_STREAM = [
+    chat_chunk({"role": "assistant", "content": "", "refusal": None}),
+    chat_chunk({"content": "H"}),
+    chat_chunk({"content": "i!"}),
+    *CHAT_END,
+]
+ANTHROPIC_START = [
+    event(
+        {
+            "type": "message_start",
+            "message": ANTHROPIC_MESSAGE
+            | {"content": [], "stop_reason": None, "usage": {"input_tokens": 11, "output_tokens": 1}},
+        },
+        "message_start",
+    ),
+    event(
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        "content_block_start",
+    ),
+    event({"type": "ping"}, "ping"),
+]
+
+
+def anthropic_piece(text: str) -> bytes:
+    delta = {"type": "text_delta", "text": text}
+    return event({"type": "content_block_delta", "index": 0, "delta": delta}, "content_block_delta")
+
+
+ANTHROPIC_END = [
+    event({"type": "content_block_stop", "index": 0}, "content_block_stop"),
+    event(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"input_tokens": None, "output_tokens": 5},
+        },
+        "message_delta",
+    ),
+    event({"type": "message_stop"}, "message_stop"),
+]
+STREAMS: dict[str, list[bytes]] = {
+    "openai": CHAT_STREAM,
+    "azure": [event({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}), *CHAT_STREAM],
+    "google": [google_chunk("H"), google_chunk("i!"), google_chunk("", finishReason="STOP")],
+    "openrouter": [b": OPENROUTER PROCESSING\n\n", b": OPENROUTER PROCESSING\n\n", *CHAT_STREAM],
+    "claude": [*ANTHROPIC_START, anthropic_piece("H"), anthropic_piece("i!"), *ANTHROPIC_END],
+    "deepseek": [
+        chat_chunk({"role": "assistant", "content": None, "reasoning_content": "Someone says hello. "}),
+        chat_chunk({"content": None, "reasoning_content": "So do I."}),
+        *CHAT_STREAM,
+    ],
+    "xai": [
+        chat_chunk({"role": "assistant", "content": "H"}, usage={"prompt_tokens": 11, "completion_tokens": 1}),
+        chat_chunk({"content": "i!"}, "stop"),
+        chat_chunk(usage=CHAT_COMPLETION["usage"]),
+        CHAT_DONE,
+    ],
+    "ollama": CHAT_STREAM,
+    "local": CHAT_STREAM,
 }
 
 VECTORS = [[0.25, -0.5, 1.0], [0.75, 0.125, -1.0]]

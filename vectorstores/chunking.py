@@ -4,11 +4,12 @@ What comes through the API is cut by characters, as AI Puffer does it; documents
 Sizes are characters, as Python and PHP count them.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
+from vectorstores.base import Value
 from vectorstores.extract import Extracted
 
 CHUNK = 6000  # characters: the original's 1,500 tokens of 4
@@ -22,12 +23,16 @@ LOCAL_CHUNK = 1500  # the bundled model reads 512 tokens of a text and no more
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a text and where in it: `start` and `end` are characters. `headings` is its heading path, "A > B"."""
+    """A piece of a text and where in it: `start` and `end` are characters. `headings` is its heading path, "A > B".
+
+    `metadata` is what belongs to this chunk alone, beside that of its document.
+    """
 
     text: str
     start: int
     end: int
     headings: str = ""
+    metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
 def chunk_size(embedding_provider: str, embedding_model: str, limit: int | None = None) -> int:

@@ -1,7 +1,6 @@
 """An item of `vectors`, as the API takes it -> a document: checked, with clean metadata, cut into chunks."""
 
 import hashlib
-import json
 import math
 import re
 import uuid
@@ -9,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.core.exceptions import SuspiciousOperation
 from django.utils.html import strip_tags
 
 from providers.base import storable
 from puffer.api.errors import ApiError
-from vectorstores.base import Metadata, Value
+from vectorstores.base import Floats, Metadata, Value, Vector
 from vectorstores.chunking import Chunk
 
 DEFAULT_SOURCE = "text_entry_global_form"  # the original's, for texts that name no source
 MAX_ID = 80  # characters
+INTEGER_BITS = 63  # and a sign: larger ones neither JSON nor the stores agree on
 # What ingestion itself writes, and the text, which has a place of its own.
 RESERVED = {
     "original_content",
@@ -37,7 +38,7 @@ LINE_BREAKS = re.compile(r"[\r\n]+")
 
 @dataclass(frozen=True, slots=True)
 class NewDocument:
-    """A text on its way into a collection."""
+    """A text on its way into a collection. `values` are its chunks' embeddings, if it brings them along."""
 
     parent_id: str
     chunks: Sequence[Chunk]
@@ -46,6 +47,7 @@ class NewDocument:
     origin: str = ""  # what an import was told to read
     content_hash: str = ""
     has_own_id: bool = True  # else the id was made up, so nothing can be stored under it yet
+    values: Sequence[Floats] = ()
 
     @property
     def title(self) -> str:
@@ -59,6 +61,7 @@ class NewDocument:
         chunk = self.chunks[index]
         own: Metadata = {
             **self.metadata,
+            **chunk.metadata,
             "vector_id": self.vector_id(index),
             "parent_vector_id": self.parent_id,
             "chunk_index": index,
@@ -93,16 +96,60 @@ def document_from(
     if item.get("uri"):
         metadata["uri"] = one_line(item["uri"])
     metadata["source"] = clean_key(str(metadata.get("source", ""))) or DEFAULT_SOURCE
-    digest = json.dumps([item["content"], metadata, *hashed_with], sort_keys=True, ensure_ascii=False)
     return NewDocument(
         parent_id=parent_id or f"text_{uuid.uuid4()}",
         chunks=chunks,
         metadata=metadata,
         source=source,
         origin=origin,
-        content_hash=hashlib.sha256(digest.encode(errors="replace")).hexdigest(),
+        content_hash=hash_of([item["content"], metadata, *hashed_with]),
         has_own_id=bool(parent_id),
     )
+
+
+def document_of_chunks(
+    vectors: Sequence[Vector],
+    *,
+    with_values: bool,
+    source: str = "",
+    origin: str = "",
+    hashed_with: Sequence[Any] = (),
+) -> NewDocument:
+    """The document that stored chunks are of, in their order; the ids of its chunks become those that we give."""
+    own = [clean_metadata(vector.metadata) for vector in vectors]
+    headings = [str(metadata.pop("headings", "")) for metadata in own]
+    common = {key: value for key, value in own[0].items() if all(other.get(key) == value for other in own)}
+    common["source"] = clean_key(str(common.get("source", ""))) or DEFAULT_SOURCE
+    chunks = [
+        Chunk(
+            text=storable(vector.text),
+            start=number(vector.metadata.get("char_start"), 0),
+            end=number(vector.metadata.get("char_end"), len(vector.text)),
+            headings=above,
+            metadata={key: value for key, value in metadata.items() if key not in common},
+        )
+        for vector, metadata, above in zip(vectors, own, headings, strict=True)
+    ]
+    values = [vector.values for vector in vectors] if with_values else []
+    bytes_of_values = hashlib.sha256(b"".join(array.tobytes() for array in values)).hexdigest()
+    told = [[chunk.text, chunk.start, chunk.end, chunk.headings, chunk.metadata] for chunk in chunks]
+    return NewDocument(
+        parent_id=first_id(vectors[0].parent_id, vectors[0].id) or f"text_{uuid.uuid4()}",
+        chunks=chunks,
+        metadata=common,
+        source=source,
+        origin=origin,
+        content_hash=hash_of([told, common, bytes_of_values, *hashed_with]),
+        values=values,
+    )
+
+
+def hash_of(content: Sequence[Any]) -> str:
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def number(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default
 
 
 def first_id(*candidates: Any) -> str:
@@ -133,8 +180,10 @@ def clean_value(value: Any) -> Value | None:
     """None for what no store keeps."""
     if isinstance(value, str):
         return one_line(value)
-    if isinstance(value, bool | int):
+    if isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= INTEGER_BITS else None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list) and value and all(isinstance(entry, str) for entry in value):

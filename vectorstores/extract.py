@@ -19,6 +19,7 @@ MEDIA_TYPES = {
 HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 CODE_FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 FRONT_MATTER_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.MULTILINE)
 
 
@@ -56,8 +57,9 @@ def extract(data: bytes, media_type: str, charset: str | None = None) -> Extract
 
 
 def decode(data: bytes, charset: str | None = None) -> str:
-    """Text in its own encoding, else in UTF-8, else in the one of old Windows files, which reads anything."""
-    for encoding in (charset, "utf-8-sig", "cp1252"):
+    """Text in its own encoding, else in UTF-8, else in the one of old Windows files, which reads nearly anything."""
+    marked = "utf-16" if data.startswith(UTF16_MARKS) else None
+    for encoding in (charset, marked, "utf-8-sig", "cp1252"):
         try:
             if encoding:
                 return storable(data.decode(encoding)).replace("\r\n", "\n").replace("\r", "\n")

@@ -1,247 +1,299 @@
-"""An import: sources -> rows -> documents that are new or changed -> ingest -> documents that have vanished, removed.
+"""An import: documents -> those that are new or changed -> ingest -> those that have vanished, removed.
 
 What is stored is known by our own records of documents, so an import that was broken off goes on where it stood.
 """
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db.models import QuerySet
 
 from logs.prices import PriceBook
+from providers.embeddings import known_dimension
 from puffer.api.errors import ApiError
 from vectorstores import store_threads
-from vectorstores.base import CollectionInfo, Vector
-from vectorstores.chunking import Chunk, chunk_size, cut, cut_by_structure
-from vectorstores.documents import NewDocument, document_from
-from vectorstores.embedding import as_floats, embed_texts
-from vectorstores.ingest import CONCURRENCY, Destination, Writer, check_target, ingest
-from vectorstores.models import Document
+from vectorstores.base import CollectionInfo, VectorStore
+from vectorstores.chunking import chunk_size, cut, cut_by_structure
+from vectorstores.documents import NewDocument, document_from, document_of_chunks
+from vectorstores.embedding import embed_texts
+from vectorstores.gathering import gathered
+from vectorstores.ingest import CONCURRENCY, Destination, ingest
+from vectorstores.models import Collection, Document
 from vectorstores.registry import STORES, get_store
-from vectorstores.sources import Refused, Row, Sources
-from vectorstores.store_errors import CollectionNotFound
+from vectorstores.sources.rows import Refused, Row
+from vectorstores.store_errors import CollectionNotFound, DimensionMismatch
 
-ROWS_AT_ONCE = 200  # read, and looked up in our records, together
+AT_ONCE, CHARACTERS_AT_ONCE = 200, 1_000_000  # documents that are read, and looked up in our records, together
 PATIENCE = 600.0  # seconds in a row that a provider's rate limit is waited out
 DOCUMENT_CHUNK = 2000  # characters of a chunk of a document, where the model does not want less
 LOCAL_DOCUMENT_CHUNK = 1000
 CHARACTERS_PER_TOKEN = 4
 
+Batches = AsyncIterator[Sequence[NewDocument | Refused]]
+
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    chunk_size: int | None = None
-    chunk_overlap: int | None = None
-    batch_size: int | None = None
-    concurrency: int = CONCURRENCY
-    prune: bool = False
-    dry_run: bool = False
+class Chunking:
+    """Characters; None for what suits the model. The overlap is that of documents, whose structure is known."""
+
+    size: int | None = None
+    overlap: int = 0
 
 
 @dataclass
 class Report:
-    """What became of the rows. `tokens` and `cost` (US dollars, None if unknown) are estimates of a dry run."""
+    """What became of the documents. `tokens` and `cost` (US dollars, None if unknown) are estimates of a dry run.
+
+    `is_complete`: nothing in the sources is unknown.
+    """
 
     documents: int = 0
     chunks: int = 0
     unchanged: int = 0
     pruned: int = 0
+    refused: int = 0
     tokens: int = 0
     cost: Decimal | None = None
-    refused: list[Refused] = field(default_factory=list)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every source was read to its end."""
-        return not any(refused.is_whole_source for refused in self.refused)
+    is_complete: bool = True
 
 
+@dataclass
 class Import:
-    """One run. `tell()` is called whenever something has happened, for a progress bar."""
+    """One run. `tell` is called whenever something has happened, `refuse` with everything that is not stored."""
 
-    def __init__(
-        self, sources: Sources, destination: Destination, options: Options, tell: Callable[[Report], None]
-    ) -> None:
-        self.sources = sources
-        self.destination = destination
-        self.options = options
-        self.tell = tell
+    destination: Destination
+    tell: Callable[[Report], None]
+    refuse: Callable[[Refused], None]
+    batch_size: int | None = None
+    concurrency: int = CONCURRENCY
+
+    def __post_init__(self) -> None:
         self.report = Report()
-        self.seen: set[int] = set()  # hashes of the documents' ids: small, and good enough not to delete something
-        self.is_empty = True
+        # Hashes of ids, and of the documents' contents: small, and good enough.
+        self.seen: dict[int, int] = {}
+        self.refused_ids: set[int] = set()
 
-    async def run(self) -> Report:
+    async def store(self, batches: Batches) -> None:
         """Raises ApiError where the provider or the store fails; what is stored until then stays."""
-        if self.options.dry_run:
-            async for documents in self.changed():
-                self.count(documents)
-            self.report.tokens = self.report.tokens // CHARACTERS_PER_TOKEN
-            self.report.cost = await sync_to_async(self.estimate)()
-            return self.report
-        store = await get_store(self.destination.store)
-        await check_target(store, self.destination)
-        self.is_empty = await is_empty(self.destination)
         stored = ingest(
-            self.one_by_one(),
+            self.one_by_one(batches),
             self.destination,
-            batch_size=self.options.batch_size,
-            concurrency=self.options.concurrency,
+            batch_size=self.batch_size,
+            concurrency=self.concurrency,
             patience=PATIENCE,
+            refuse=lambda document, error: self.note(Refused(document.source or document.parent_id, error.message)),
         )
-        async for document in stored:
+        async with aclosing(stored):
+            async for document in stored:
+                self.report.documents += 1
+                self.report.chunks += len(document.chunks)
+                self.tell(self.report)
+
+    async def estimate(self, batches: Batches) -> None:
+        """What store() would do, and what that would cost. Nothing is sent anywhere."""
+        characters = 0
+        async for document in self.one_by_one(batches):
             self.report.documents += 1
             self.report.chunks += len(document.chunks)
+            if not document.values:
+                characters += sum(len(document.text_to_embed(index)) for index in range(len(document.chunks)))
             self.tell(self.report)
-        if self.options.prune and self.report.is_complete:
-            await self.remove_vanished()
-        return self.report
+        self.report.tokens = characters // CHARACTERS_PER_TOKEN
+        self.report.cost = await sync_to_async(self.cost)()
 
-    async def one_by_one(self) -> AsyncIterator[NewDocument]:
-        async for documents in self.changed():
-            for document in documents:
-                yield document
-
-    async def changed(self) -> AsyncIterator[list[NewDocument]]:
-        """Documents that are not stored yet as they are now. What brings its vectors is stored on the way."""
-        rows = self.sources.rows()
-        while batch := await asyncio.to_thread(lambda: list(itertools.islice(rows, ROWS_AT_ONCE))):
-            found = [row for row in batch if isinstance(row, Row)]
-            self.report.refused += [row for row in batch if isinstance(row, Refused)]
-            documents = []
-            vectors = []
-            for row in found:
-                try:
-                    if row.values is None:
-                        documents.append(self.document_of(row))
-                    else:
-                        vectors.append(vector_of(row))
-                except ApiError as error:
-                    self.report.refused.append(Refused(row.place, error.message))
-            await self.put(vectors)
-            yield await self.without_unchanged(documents)
-            self.tell(self.report)
-
-    def document_of(self, row: Row) -> NewDocument:
-        provider, model = self.destination.embedding_provider, self.destination.embedding_model
-        largest = chunk_size(provider, model, STORES[self.destination.store].max_chunk_characters)
-        usual = LOCAL_DOCUMENT_CHUNK if provider == "local" else DOCUMENT_CHUNK
-        is_document = row.extracted is not None
-        size = min(self.options.chunk_size or (usual if is_document else largest), largest)
-        overlap = self.options.chunk_overlap
-        chunks: Sequence[Chunk]
-        if row.extracted is not None:
-            chunks = cut_by_structure(row.extracted, size, min(overlap or 0, size // 2))
-        else:
-            chunks = cut(row.item["content"], size)
-        return document_from(
-            row.item,
-            chunks=chunks,
-            source=row.source,
-            origin=row.origin,
-            hashed_with=[provider, model, size, overlap],
-        )
-
-    async def without_unchanged(self, documents: Sequence[NewDocument]) -> list[NewDocument]:
-        known = {} if self.is_empty else await sync_to_async(self.hashes)([d.parent_id for d in documents])
-        changed = []
-        for document in documents:
-            self.seen.add(hash(document.parent_id))
-            if known.get(document.parent_id) == document.content_hash:
-                self.report.unchanged += 1
-            else:
-                changed.append(document)
-        return changed
-
-    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
-        stored = self.records().filter(parent_vector_id__in=ids, status=Document.Status.STORED)
-        return dict(stored.values_list("parent_vector_id", "content_hash"))
-
-    def records(self) -> Any:
-        namespace = self.destination.namespace if STORES[self.destination.store].has_namespaces else ""
-        return Document.objects.filter(
-            collection__store=self.destination.store, collection__name=self.destination.target, namespace=namespace
-        )
-
-    def count(self, documents: Sequence[NewDocument]) -> None:
-        self.report.documents += len(documents)
-        self.report.chunks += sum(len(document.chunks) for document in documents)
-        self.report.tokens += sum(  # characters, until all are counted
-            len(document.text_to_embed(index)) for document in documents for index in range(len(document.chunks))
-        )
-
-    def estimate(self) -> Decimal | None:
+    def cost(self) -> Decimal | None:
         provider, model = self.destination.embedding_provider, self.destination.embedding_model
         return PriceBook().cost({"provider": provider, "model": model, "input_tokens": self.report.tokens})
 
-    async def put(self, vectors: Sequence[Vector]) -> None:
-        """Chunks that were exported with their vectors: stored as they are."""
-        if not vectors or self.options.dry_run:
-            self.report.chunks += len(vectors)
-            return
-        store = await get_store(self.destination.store)
-        writer = Writer(store, self.destination, await check_target(store, self.destination))
-        await writer.put(vectors)
-        self.seen.update(hash(vector.parent_id) for vector in vectors)
-        self.report.chunks += len(vectors)
-        self.tell(self.report)
+    async def one_by_one(self, batches: Batches) -> AsyncIterator[NewDocument]:
+        """Documents that are not stored yet as they are now."""
+        async for batch in batches:
+            documents = [found for found in batch if isinstance(found, NewDocument) and self.is_new(found)]
+            for found in batch:
+                if isinstance(found, Refused):
+                    self.note(found)
+            known = await sync_to_async(self.hashes)([document.parent_id for document in documents])
+            for document in documents:
+                if known.get(document.parent_id) == document.content_hash:
+                    self.report.unchanged += 1
+                else:
+                    yield document
+            self.tell(self.report)
 
-    async def remove_vanished(self) -> None:
-        """Of these sources, the documents that were stored once and are not in them any more."""
-        origins = [self.sources.origin_of(name)[:2000] for name in self.sources.named]
-        gone = await sync_to_async(self.vanished)(origins)
+    def is_new(self, document: NewDocument) -> bool:
+        """Whether this run has not met it yet. Of two with one id the first counts, in every run."""
+        parent, content = hash(document.parent_id), hash(document.content_hash)
+        if parent not in self.seen:
+            self.seen[parent] = content
+            return True
+        if self.seen[parent] == content:
+            self.report.unchanged += 1
+        else:
+            place = document.source or document.parent_id
+            self.note(Refused(place, f"Another document before it has the same id, {document.parent_id!r}."))
+        return False
+
+    def note(self, refused: Refused) -> None:
+        self.report.refused += 1
+        self.report.is_complete &= not refused.hides_documents
+        if refused.document_id:
+            self.refused_ids.add(hash(refused.document_id))
+        self.refuse(refused)
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        stored = records(self.destination).filter(parent_vector_id__in=ids, status=Document.Status.STORED)
+        return dict(stored.values_list("parent_vector_id", "content_hash"))
+
+    async def prune(self, origins: Sequence[str]) -> None:
+        """Remove the documents that were once stored from these sources and are not in them any more."""
+        gone = await self.vanished(origins)
         store = await get_store(self.destination.store)
-        for at in range(0, len(gone), ROWS_AT_ONCE):
-            ids = gone[at : at + ROWS_AT_ONCE]
-            target, namespace = self.destination.target, self.destination.namespace
+        target, namespace = self.destination.target, self.destination.namespace
+        for at in range(0, len(gone), AT_ONCE):
+            ids = gone[at : at + AT_ONCE]
             await store_threads.run(store, store.delete_parents, target, ids, namespace)
-            await self.records().filter(parent_vector_id__in=ids).adelete()
+            await records(self.destination).filter(parent_vector_id__in=ids).adelete()
             self.report.pruned += len(ids)
             self.tell(self.report)
 
-    def vanished(self, origins: Sequence[str]) -> list[str]:
-        ids: Iterator[str] = self.records().filter(origin__in=origins).values_list("parent_vector_id", flat=True)
-        return [parent_id for parent_id in ids if hash(parent_id) not in self.seen]
+    async def vanished(self, origins: Sequence[str]) -> list[str]:
+        stored = records(self.destination).filter(origin__in=origins).values_list("parent_vector_id", flat=True)
+        there = self.seen.keys() | self.refused_ids
+        return [parent_id async for parent_id in stored if hash(parent_id) not in there]
 
 
-async def is_empty(destination: Destination) -> bool:
-    """Whether nothing is in the collection, whatever our records say: somebody may have made it anew."""
+def records(destination: Destination) -> QuerySet[Document]:
+    """Of what is stored there."""
+    namespace = destination.namespace if STORES[destination.store].has_namespaces else ""
+    return Document.objects.filter(
+        collection__store=destination.store, collection__name=destination.target, namespace=namespace
+    )
+
+
+async def prepare(destination: Destination, *, create: bool, dimension: int | None = None) -> None:
+    """See that the collection is there and fits, before anything is paid for but a single word.
+
+    `dimension` is that of vectors that are ready made. A local collection needs no server and makes itself. Raises
+    CollectionNotFound, DimensionMismatch and whatever else the store or the provider has to say.
+    """
     store = await get_store(destination.store)
+    dimension = dimension or await sync_to_async(dimension_by_model)(destination)
+    info: CollectionInfo | None = None
     try:
         info = await store_threads.run(store, store.describe, destination.target)
     except CollectionNotFound:
-        return True
-    return not info.count
-
-
-def vector_of(row: Row) -> Vector:
-    """A chunk as export_vectors writes it."""
-    metadata = {**row.item["metadata"]}
-    metadata.setdefault("parent_vector_id", row.item["id"])
-    metadata.setdefault("vector_id", row.item["id"])
-    try:
-        return Vector(row.item["id"], as_floats(row.values), row.item["content"], metadata)
-    except (ValueError, TypeError):
-        raise ApiError('"values" must be a list of numbers.', status=400) from None
-
-
-async def prepare_target(destination: Destination, *, create: bool) -> CollectionInfo | None:
-    """What is there before anything is paid for; None for a local collection that will be made by itself.
-
-    Raises CollectionNotFound, DimensionMismatch and whatever else the store has to say.
-    """
-    store = await get_store(destination.store)
-    try:
-        await check_target(store, destination)
-        return await store_threads.run(store, store.describe, destination.target)
-    except CollectionNotFound:
-        if store.in_database:
-            return None
-        if not create:
+        if not (create or store.in_database):
             raise
-    (probe,) = await embed_texts(destination.embedding_provider, destination.embedding_model, ["dimension"])
-    await store_threads.run(store, store.create, destination.target, len(probe))
-    return await store_threads.run(store, store.describe, destination.target)
+    if dimension is None and (info.dimension if info else not store.in_database):
+        (probe,) = await embed_texts(destination.embedding_provider, destination.embedding_model, ["dimension"])
+        dimension = len(probe)
+    if info is None and not store.in_database:
+        assert dimension
+        await store_threads.run(store, store.create, destination.target, dimension)
+    elif info and info.dimension and dimension and info.dimension != dimension:
+        raise DimensionMismatch(info.dimension, dimension)
+    if not (info and info.count):  # whatever our records say: somebody may have made it anew
+        await Document.objects.filter(collection__store=store.slug, collection__name=destination.target).adelete()
+
+
+def dimension_by_model(destination: Destination) -> int | None:
+    """Where that can be told without asking the model."""
+    if dimension := known_dimension(destination.embedding_model):
+        return dimension
+    filled = Collection.objects.filter(
+        store=destination.store,
+        name=destination.target,
+        embedding_provider=destination.embedding_provider,
+        embedding_model=destination.embedding_model,
+    ).first()
+    return filled.dimension if filled else None
+
+
+# From rows to documents
+
+
+def documents_in(
+    rows: Iterator[Row | Refused], destination: Destination, chunking: Chunking
+) -> Iterator[NewDocument | Refused]:
+    embedding = destination.embedding_provider, destination.embedding_model
+    for together in gathered(rows, lambda row: row.vector if isinstance(row, Row) else None):
+        row = together[0]
+        if isinstance(row, Refused):
+            yield row
+        elif row.vector is None and not any(embedding):
+            yield Refused(row.place, "It brings no vector, and there is no embedding model.")
+        elif row.vector and any(row.embedding) and row.embedding != embedding:
+            made, here = " of ".join(reversed(row.embedding)), " of ".join(reversed(embedding))
+            yield Refused(row.place, f"Its vector was made by {made}; here it is {here}.")
+        else:
+            try:
+                yield (
+                    document_of(row, destination, chunking)
+                    if row.vector is None
+                    else document_of_chunks(
+                        [chunk.vector for chunk in together if isinstance(chunk, Row) and chunk.vector],
+                        with_values=True,
+                        source=row.source,
+                        origin=row.origin,
+                    )
+                )
+            except ApiError as error:
+                yield Refused(row.place, error.message, document_id=row.item["id"])
+
+
+def document_of(row: Row, destination: Destination, chunking: Chunking) -> NewDocument:
+    provider, model = destination.embedding_provider, destination.embedding_model
+    largest = chunk_size(provider, model, STORES[destination.store].max_chunk_characters)
+    if row.extracted:
+        usual = LOCAL_DOCUMENT_CHUNK if provider == "local" else DOCUMENT_CHUNK
+        size = min(chunking.size or usual, largest)
+        chunks = cut_by_structure(row.extracted, size, min(chunking.overlap, size // 2))
+    else:
+        size = min(chunking.size or largest, largest)
+        chunks = cut(row.item["content"], size)
+    return document_from(
+        row.item,
+        chunks=chunks,
+        source=row.source,
+        origin=row.origin,
+        hashed_with=[provider, model, size, chunking.overlap],
+    )
+
+
+async def read(documents: Iterator[NewDocument | Refused], store: VectorStore | None = None) -> Batches:
+    """The documents in batches, read in a thread of their own, or in one that may use the store they come from."""
+    with reading_thread() as thread:
+        while True:
+            if store:
+                batch = await store_threads.run(store, next_batch, documents)
+            else:
+                batch = await asyncio.get_running_loop().run_in_executor(thread, next_batch, documents)
+            if not batch:
+                return
+            yield batch
+
+
+@contextmanager
+def reading_thread() -> Iterator[ThreadPoolExecutor]:
+    thread = ThreadPoolExecutor(1, "sources")
+    try:
+        yield thread
+    finally:
+        thread.shutdown(wait=False)  # a page that does not come must not hold us
+
+
+def next_batch(documents: Iterator[NewDocument | Refused]) -> list[NewDocument | Refused]:
+    batch: list[NewDocument | Refused] = []
+    characters = 0
+    for found in documents:
+        batch.append(found)
+        if isinstance(found, NewDocument):
+            characters += sum(len(chunk.text) for chunk in found.chunks)
+        if len(batch) == AT_ONCE or characters > CHARACTERS_AT_ONCE:
+            break
+    return batch

@@ -7,7 +7,7 @@ time, but groups are stored in order, so that what is stored is always the begin
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from asgiref.sync import sync_to_async
@@ -27,6 +27,8 @@ from vectorstores.store_errors import CollectionNotFound, DimensionMismatch
 logger = logging.getLogger(__name__)
 
 CONCURRENCY = 4  # calls of the embedding model at the same time
+DOCUMENTS_FAULT = (400, 413, 422)  # what a provider or store answers to a text that it does not take
+MOST_REFUSED = 10  # documents in a row, after which the fault is hardly theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +54,28 @@ async def ingest(
     batch_size: int | None = None,
     concurrency: int = CONCURRENCY,
     patience: float = 0,
-) -> AsyncIterator[NewDocument]:
+    refuse: Callable[[NewDocument, ApiError], None] | None = None,
+) -> AsyncGenerator[NewDocument, None]:
     """Store the documents, each in place of an earlier one with its id, and yield each once it is stored.
 
     `batch_size` is how many texts go into a call of the embedding model; `patience` is for how many seconds in a row
     a provider's rate limit is waited out. Raises ApiError at the first document that fails; of those that were not
-    yielded, none is stored anew.
+    yielded, none is stored anew. With `refuse`, a document that is not taken is told to it, and the others go on.
     """
     batch_size = batch_size or destination.batch_size
     store = await get_store(destination.store)
     writer = Writer(store, destination, await check_target(store, destination))
     embedder = Embedder(destination, caller, batch_size, concurrency, Pace(patience))
+    finish = Isolation(writer, embedder, refuse).store if refuse else writer.store
     under_way: deque[tuple[list[NewDocument], asyncio.Task[list[Vector]]]] = deque()
     try:
         async for group in grouped(documents, batch_size):
             under_way.append((group, asyncio.create_task(embedder.embed(group))))
             while len(under_way) > concurrency:
-                for document in await writer.store(*under_way.popleft()):
+                for document in await finish(*under_way.popleft()):
                     yield document
         while under_way:
-            for document in await writer.store(*under_way.popleft()):
+            for document in await finish(*under_way.popleft()):
                 yield document
     finally:
         await cancel([task for _, task in under_way])
@@ -129,7 +133,12 @@ class Embedder:
 
     async def embed(self, documents: Sequence[NewDocument]) -> list[Vector]:
         """The vectors of the documents, in order."""
-        texts = [document.text_to_embed(index) for document in documents for index in range(len(document.chunks))]
+        texts = [
+            document.text_to_embed(index)
+            for document in documents
+            if not document.values
+            for index in range(len(document.chunks))
+        ]
         starts = range(0, len(texts), self.batch_size)
         batches = [asyncio.create_task(self.embed_batch(texts[at : at + self.batch_size])) for at in starts]
         try:
@@ -137,7 +146,12 @@ class Embedder:
         finally:
             await cancel(batches)
         return [
-            Vector(document.vector_id(index), next(embedded), chunk.text, document.vector_metadata(index))
+            Vector(
+                document.vector_id(index),
+                document.values[index] if document.values else next(embedded),
+                chunk.text,
+                document.vector_metadata(index),
+            )
             for document in documents
             for index, chunk in enumerate(document.chunks)
         ]
@@ -178,30 +192,6 @@ class Writer:
             raise
         await sync_to_async(self.record)(self.collection, documents)
         return documents
-
-    async def put(self, vectors: Sequence[Vector]) -> None:
-        """Chunks with their vectors, beside others of their documents."""
-        self.check_dimension(vectors)
-        if self.collection is None:
-            self.collection = await self.open_collection()
-        target, namespace = self.destination.target, self.destination.namespace
-        await store_threads.run(self.driver, self.driver.upsert, target, vectors, namespace)
-        await sync_to_async(self.record_chunks)(self.collection, vectors)
-
-    def record_chunks(self, collection: Collection, vectors: Sequence[Vector]) -> None:
-        """Of the documents that the chunks belong to, what the chunks tell. Nobody knows whether all have come."""
-        rows = {
-            vector.parent_id: Document(
-                collection=collection,
-                namespace=self.destination.namespace if self.driver.has_namespaces else "",
-                parent_vector_id=vector.parent_id[:100],
-                title=str(vector.metadata.get("title", ""))[:500],
-                source=str(vector.metadata.get("url", ""))[:2000],
-                chunks=int(str(vector.metadata.get("total_chunks", 1))),
-            )
-            for vector in vectors
-        }
-        Document.objects.bulk_create(rows.values(), ignore_conflicts=True)
 
     def check_dimension(self, vectors: Sequence[Vector]) -> None:
         for vector in vectors:
@@ -265,3 +255,38 @@ class Writer:
             unique_fields=["collection", "namespace", "parent_vector_id"],
             update_fields=changed if error else [*changed, "title", "source", "origin", "chunks"],
         )
+
+
+class Isolation:
+    """Stores groups of documents; if one is not taken, each of its documents alone, so that only the faulty are not."""
+
+    def __init__(self, writer: Writer, embedder: Embedder, refuse: Callable[[NewDocument, ApiError], None]) -> None:
+        self.writer = writer
+        self.embedder = embedder
+        self.refuse = refuse
+        self.refused_in_a_row = 0
+
+    async def store(self, documents: list[NewDocument], embedding: "asyncio.Task[list[Vector]]") -> list[NewDocument]:
+        """Those that are stored now."""
+        try:
+            stored = await self.writer.store(documents, embedding)
+        except ApiError as error:
+            if not may_be_its_own_fault(documents, error) or self.refused_in_a_row == MOST_REFUSED:
+                raise
+            if len(documents) == 1:
+                self.refused_in_a_row += 1
+                self.refuse(documents[0], error)
+                return []
+        else:
+            self.refused_in_a_row = 0
+            return stored
+        alone = [
+            await self.store([document], asyncio.create_task(self.embedder.embed([document]))) for document in documents
+        ]
+        return [document for stored in alone for document in stored]
+
+
+def may_be_its_own_fault(documents: Sequence[NewDocument], error: ApiError) -> bool:
+    if isinstance(error, DimensionMismatch):  # else the model's
+        return any(document.values for document in documents)
+    return error.status in DOCUMENTS_FAULT

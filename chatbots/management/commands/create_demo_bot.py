@@ -5,19 +5,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from chatbots.models import Chatbot
 from providers.base import Capability
 from providers.beside_server import bundled_model
 from providers.connection import on_event_loop
-from providers.local_model import installed
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, default_model, is_configured, settings_of
 from puffer.api.errors import ApiError
 from vectorstores.chunking import CHUNK, cut
 from vectorstores.documents import document_from
+from vectorstores.embedding_choice import first_configured
 from vectorstores.ingest import Destination, ingest
 
 NAME = "Puffer demo"
@@ -54,7 +53,7 @@ class Command(BaseCommand):
                 bot.instructions = SMALL_MODEL_INSTRUCTIONS
                 bot.max_completion_tokens = SMALL_MODEL_TOKENS
                 bot.vector_store_top_k = 1
-            if embedding := embedding_at_hand(provider):
+            if embedding := first_configured(["local", provider]):
                 bot.enable_vector_store = self.fill_collection(Destination("local", COLLECTION, *embedding))
                 bot.collections = [COLLECTION]
             bot.save()
@@ -76,17 +75,6 @@ class Command(BaseCommand):
                 self.stderr.write(f"The demo chatbot goes without its knowledge base. {error.message}")
                 return False
         return True
-
-
-def embedding_at_hand(provider: str) -> tuple[str, str] | None:
-    """The bundled model, else the provider's own; and the model. None if there is neither."""
-    for slug in ("local", provider):
-        config = ProviderConfig.objects.filter(slug=slug).first() or ProviderConfig(slug=slug)
-        model = default_model(config, Capability.EMBEDDING)
-        is_there = is_configured(config) or (slug == "local" and settings.LOCAL_MODEL and installed())
-        if Capability.EMBEDDING in PROVIDERS[slug].capabilities and model and is_there:
-            return slug, model
-    return None
 
 
 def best_at_hand() -> tuple[str, str]:

@@ -1,0 +1,59 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.core.management.base import CommandError
+
+from chatbots.collection_switch import switch_collection
+from puffer.api.errors import ApiError
+from vectorstores.embedding_choice import choose_embedding
+from vectorstores.importing import Import, prepare
+from vectorstores.ingest import Destination
+from vectorstores.management.import_command import NOTHING_DONE, Bar, ImportCommand, refused_command
+from vectorstores.reembedding import Reembedding
+from vectorstores.registry import get_store
+
+
+class Command(ImportCommand):
+    help = (
+        "Embed the chunks of a collection with another model, into a new collection, and let the chatbots use that. "
+        "The old one stays. Run again, it goes on where it stood. Exit codes as those of import_vectors."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        self.add_store_arguments(parser)
+        parser.add_argument("--to", required=True, metavar="NEW", help="the new collection; made if there is none")
+        self.add_embedding_arguments(parser, required=True)
+        parser.add_argument("--switch-bots", action="store_true", help="then let the chatbots use the new collection")
+        self.add_import_arguments(parser)
+
+    def handle(self, *, provider: str, target: str, to: str, namespace: str, **options: Any) -> None:
+        if target == to:
+            raise CommandError("--to must name another collection.", returncode=NOTHING_DONE)
+        try:
+            named = options["embedding_provider"], options["embedding_model"]
+            destination = Destination(provider, to, *choose_embedding(provider, to, *named), namespace)
+            total = async_to_sync(get_store)(provider).describe(target).count
+        except ApiError as error:
+            raise refused_command(error) from None
+        reembedding = Reembedding(target, destination)
+
+        async def work(run: Import) -> None:
+            await prepare(destination, create=True)
+            await run.store(reembedding.batches())
+
+        self.carry_out(destination, work, Bar(total, lambda report: report.chunks, " chunks"), options)
+        if reembedding.too_long:
+            self.stderr.write(
+                f"{reembedding.too_long} chunks are longer than what {named[1]} may read; what is beyond does not "
+                "count. Better import the texts anew."
+            )
+        if options["switch_bots"]:
+            self.switch_bots(target, destination)
+
+    def switch_bots(self, old: str, new: Destination) -> None:
+        switched, left = switch_collection(old, new)
+        for bot in switched:
+            self.stderr.write(f"Chatbot {bot.pk} ({bot.name}) now uses {new.target}.")
+        for bot, reason in left:
+            self.stderr.write(f"Chatbot {bot.pk} ({bot.name}) still uses {old}: {reason}", self.style.WARNING)

@@ -1,0 +1,78 @@
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+from asgiref.sync import async_to_sync
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from puffer.api.errors import ApiError
+from vectorstores.base import Vector
+from vectorstores.embedding_choice import Embedding, embedding_of
+from vectorstores.registry import STORES, get_store
+
+
+class Command(BaseCommand):
+    help = (
+        "Write a collection as JSON lines, with its vectors: id, content, metadata, values and the names of the "
+        "embedding model. import_vectors reads them again, into whichever store, without embedding anything."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--provider", default="local", choices=list(STORES), help="the vector store")
+        parser.add_argument("--target", required=True, metavar="NAME", help="the collection (Pinecone's index)")
+        parser.add_argument("--namespace", default="")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of printing")
+
+    def handle(self, *, provider: str, target: str, namespace: str, output: Path | None, **options: Any) -> None:
+        embedding = embedding_of(provider, target)
+        count = 0
+        try:
+            store = async_to_sync(get_store)(provider)
+            total = store.describe(target).count
+            with (
+                written(output) as file,
+                tqdm(total=total, unit=" vectors", unit_scale=True, disable=None, file=sys.stderr) as bar,
+            ):
+                for vector in store.scan(target, namespace):
+                    file.write(line_of(vector, embedding))
+                    count += 1
+                    bar.update()
+        except ApiError as error:
+            raise CommandError(error.message, returncode=2) from None
+        except OSError as error:
+            raise CommandError(f"{output or 'The output'} can't be written: {error.strerror}.", returncode=2) from None
+        self.stderr.write(f"Vectors written: {count}.")
+
+
+@contextmanager
+def written(output: Path | None) -> Iterator[BinaryIO]:
+    """A file that has its name only once it is whole."""
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+        return
+    part = output.with_name(f"{output.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        os.replace(part, output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def line_of(vector: Vector, embedding: Embedding | None) -> bytes:
+    line: dict[str, Any] = {
+        "id": vector.id,
+        "content": vector.text,
+        "metadata": vector.metadata,
+        "values": vector.values,
+    }
+    if embedding:
+        line["embedding_provider"], line["embedding_model"] = embedding
+    return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
