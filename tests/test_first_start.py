@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -103,6 +104,36 @@ def test_the_call_that_quickstart_prints_answers(started):
     assert answer["reply"].strip()
     assert answer["model"] == "smollm2-135m-instruct"
     assert answer["usage"]["total_tokens"] > 0
+
+
+def test_a_chatbot_answers_from_documents_and_names_their_source(started, environment):
+    output, port = started
+    key = re.search(r"puf_\w+", output.read_text())[0]
+    run = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True, "timeout": 240}
+    imported = next(
+        line for line in README.splitlines() if "manage.py import_vectors" in line and "--target docs" in line
+    )
+    subprocess.run([sys.executable, *shlex.split(imported)[1:]], **run)
+    bot = {
+        "name": "Docs", "provider": "local", "model": "smollm2-135m-instruct", "temperature": 0,
+        "instructions": "Answer with one short sentence from the passages.", "max_completion_tokens": 40,
+        "enable_vector_store": True, "collections": ["docs"], "vector_store_top_k": 1,
+    }  # fmt: skip
+    made = subprocess.run(
+        [sys.executable, "manage.py", "import_chatbots", "-", "--json"], input=json.dumps([bot]), **run
+    )
+    (bot_id,) = json.loads(made.stdout)
+    question = {"messages": [{"role": "user", "content": "How long did make run take in a fresh clone?"}]}
+    answer = json.loads(
+        shell(
+            f"curl -s http://127.0.0.1:{port}/wp-json/aipkit/v1/chat/{bot_id}/message -H 'Authorization: Bearer {key}' "
+            f"-H 'Content-Type: application/json' -d '{json.dumps(question)}'"
+        )
+    )
+    (source,) = answer["sources"]
+    assert source["title"] == "Performance"
+    assert "took 37 s to the first answer" in source["excerpt"]
+    assert "37" in answer["reply"]
 
 
 def test_admin_and_docs_open(started):
