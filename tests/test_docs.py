@@ -1,5 +1,6 @@
 """What the documents say is there."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -44,6 +45,13 @@ def test_every_command_is_in_the_readme_with_its_options():
         parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
         known = {option for action in parser._actions for option in action.option_strings}
         assert set(re.findall(r"--[\w-]+", usage)) <= known
+
+
+def test_every_labelled_question_has_its_answer_in_one_place():
+    """The labels of benchmarks/retrieval_quality.py: who changes a sentence that one holds changes the label too."""
+    texts = [" ".join(document.read_text().split()) for document in DOCUMENTS]
+    for label in json.loads((ROOT / "benchmarks" / "retrieval_questions.json").read_text())["puffer"]:
+        assert sum(text.count(" ".join(label["answer"].split())) for text in texts) == 1, label
 
 
 def test_every_make_target_exists():
