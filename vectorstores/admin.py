@@ -31,7 +31,7 @@ from vectorstores.retrieve import Knowledge, is_web_address, least_cosine
 
 MAX_NAMES = 10  # of a store's collections, in a message
 MAX_DELETED = 5000  # documents; the page that asks for confirmation names each
-MAX_ERROR = 100  # characters in a list
+MAX_CELL = 60  # characters of a text in a list
 
 
 def store_of(row: StoreConfig | Collection) -> type[VectorStore]:
@@ -43,11 +43,17 @@ class StoreConfigForm(CredentialsForm):
         model = StoreConfig
         fields = ["api_key", "base_url", "tenant", "database"]
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if "base_url" in self.fields:
+            own = self.instance.environment.get("base_url") or store_of(self.instance).default_base_url
+            self.fields["base_url"].help_text = f"Empty: {own}." if own else "Of the server, with its port."
+
 
 @admin.register(StoreConfig)
 class StoreConfigAdmin(CredentialsAdmin):
     form = StoreConfigForm
-    list_display = ["label", "state", "effective_base_url"]
+    list_display = ["label", "is_configured", "state", "effective_base_url"]
     actions_detail = ["test_connection"]
     actions_row = ["test_connection"]
     readonly_fields = ["explained", "effective_base_url"]
@@ -72,6 +78,10 @@ class StoreConfigAdmin(CredentialsAdmin):
         except ApiError as error:
             return error.message
         return ""
+
+    @admin.display(description="configured", boolean=True)
+    def is_configured(self, config: StoreConfig) -> bool:
+        return not self.refusal(config)
 
     @admin.display(description="base URL in use")
     def effective_base_url(self, config: StoreConfig) -> str:
@@ -103,7 +113,7 @@ def listed(names: Sequence[str]) -> str:
     if not names:
         return "It has no collections yet."
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"Its collections: {len(names)}. {', '.join(name[:100] for name in names[:MAX_NAMES])}{more}"
+    return f"Collections: {len(names)} ({', '.join(name[:100] for name in names[:MAX_NAMES])}{more})."
 
 
 class QuestionForm(forms.Form):
@@ -239,7 +249,7 @@ def fate_of(collection: Any) -> str:
 class DocumentAdmin(ReadOnlyAdmin):
     """Documents come from imports and upserts. They are deleted here, and their vectors with them."""
 
-    list_display = ["title_or_id", "collection", "source_link", "chunks", "shown_status", "short_error", "updated_at"]
+    list_display = ["short_title", "collection", "shown_status", "chunks", "updated_at", "short_source", "short_error"]
     list_select_related = ["collection"]
     list_filter = [("collection", admin.RelatedOnlyFieldListFilter), "status"]
     list_per_page = 50
@@ -247,7 +257,7 @@ class DocumentAdmin(ReadOnlyAdmin):
     search_help_text = "In titles, sources and ids."
     show_full_result_count = False
     fieldsets = [
-        (None, {"fields": ["title", "parent_vector_id", ("collection_link", "namespace"), "source_link", "origin"]}),
+        (None, {"fields": ["title", "known_as", ("collection_link", "namespace"), "source_link", "origin"]}),
         ("State", {"fields": [("shown_status", "chunks"), "error", ("created_at", "updated_at")]}),
     ]
     actions = ["delete_selected"]
@@ -256,12 +266,16 @@ class DocumentAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).select_related("collection")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        plain = ["title", "parent_vector_id", "namespace", "origin", "chunks", "error", "created_at", "updated_at"]
-        return [*plain, "collection_link", "source_link", "shown_status"]
+        plain = ["title", "namespace", "origin", "chunks", "error", "created_at", "updated_at"]
+        return [*plain, "known_as", "collection_link", "source_link", "shown_status"]
 
     @admin.display(description="title", ordering="title")
-    def title_or_id(self, document: Document) -> str:
-        return str(document)
+    def short_title(self, document: Document) -> str:
+        return shortened(str(document))
+
+    @admin.display(description="id", ordering="parent_vector_id")
+    def known_as(self, document: Document) -> str:
+        return document.parent_vector_id
 
     @admin.display(description="collection")
     def collection_link(self, document: Document) -> str:
@@ -269,6 +283,10 @@ class DocumentAdmin(ReadOnlyAdmin):
         return format_html('<a class="text-link" href="{}">{}</a>', url, document.collection)
 
     @admin.display(description="source", ordering="source")
+    def short_source(self, document: Document) -> str:
+        return shortened(document.source)
+
+    @admin.display(description="source")
     def source_link(self, document: Document) -> str:
         if not is_web_address(document.source):
             return document.source
@@ -278,12 +296,12 @@ class DocumentAdmin(ReadOnlyAdmin):
         )
 
     @display(description="status", ordering="status", label={"stored": "success", "failed": "danger"})
-    def shown_status(self, document: Document) -> tuple[str, str]:
-        return document.status, document.get_status_display()
+    def shown_status(self, document: Document) -> str:
+        return document.status
 
     @admin.display(description="error", ordering="error")
     def short_error(self, document: Document) -> str:
-        return document.error if len(document.error) <= MAX_ERROR else document.error[:MAX_ERROR] + " …"
+        return shortened(document.error)
 
     # Deleting: the vectors first, and outside of any transaction, for a store may take a minute to answer.
 
@@ -319,3 +337,7 @@ class DocumentAdmin(ReadOnlyAdmin):
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         counts = {"documents": len(objs), "chunks": sum(document.chunks for document in objs)}
         return [f"{document} in {document.collection}, with its vectors" for document in objs], counts, set(), []
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= MAX_CELL else text[:MAX_CELL] + " …"

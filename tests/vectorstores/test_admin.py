@@ -194,10 +194,10 @@ def test_a_store_is_neither_added_nor_deleted(admin_client, qdrant):
     ("names", "words"),
     [
         ([], "Qdrant answered. It has no collections yet."),
-        (["shop", NASTY], f"Qdrant answered. Its collections: 2. {NASTY}, shop"),
+        (["shop", NASTY], f"Qdrant answered. Collections: 2 ({NASTY}, shop)."),
         (
             [f"c{n:02}" for n in range(12)],
-            "Its collections: 12. c00, c01, c02, c03, c04, c05, c06, c07, c08, c09 and",
+            "Collections: 12 (c00, c01, c02, c03, c04, c05, c06, c07, c08, c09 and 2 more).",
         ),
     ],
 )
