@@ -1,7 +1,7 @@
 """The nouns of talking to a model, and what an adapter is. No vendor's words, no Django."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -81,6 +81,21 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class CompletionChunk:
+    """A piece of a completion's text.
+
+    The last has no text, but the finish_reason and, where it is counted, the usage.
+    """
+
+    text: str = ""
+    finish_reason: str | None = None  # "stop", "length" or "content_filter"
+    usage: Usage | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", storable(self.text))
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
     model: str
     texts: Sequence[str]
@@ -154,8 +169,8 @@ class SdkErrors(NamedTuple):
 class Provider(ABC):
     """An adapter: our nouns to one provider's wire, its answers to our nouns.
 
-    `capabilities` says which of complete(), embed() and generate_images() it has; the registry refuses the others.
-    Each raises ApiError for whatever goes wrong at the provider.
+    `capabilities` says which of complete() with stream(), embed() and generate_images() it has; the registry refuses
+    the others. Each raises ApiError for whatever goes wrong at the provider.
 
     An adapter imports its SDK when it is made, not before: each takes up to a second and 40 MB to load, for a provider
     that may never be used.
@@ -182,5 +197,9 @@ class Provider(ABC):
     if TYPE_CHECKING:  # which of them an adapter really has, its capabilities say
 
         async def complete(self, request: CompletionRequest) -> Completion: ...
+        def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
+            """The text in pieces, as they come, then a chunk with the end. Closing it closes the connection at once."""
+            ...
+
         async def embed(self, request: EmbeddingRequest) -> Embeddings: ...
         async def generate_images(self, request: ImageRequest) -> Images: ...

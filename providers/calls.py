@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
 
 from logs import usage as usage_log
-from providers.base import Capability, Provider, Usage
+from providers.base import Capability, CompletionChunk, CompletionRequest, Provider, Usage
 from providers.prompt_text import clean
-from providers.upstream_errors import EmptyAnswer, no_answer_in_time
+from providers.token_estimate import estimate_usage
+from providers.upstream_errors import EmptyAnswer, no_answer_in_time, no_end_in_time
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
 
@@ -25,6 +26,54 @@ class ProviderCall:
     usage: Usage | None = None
     images: int = 0
     milliseconds: int = 0
+
+
+class StreamedCall(ProviderCall):
+    """A completion as it comes: `async for chunk in call`. What has come so far is in `text`.
+
+    The time limits are around each step, not around the loop: what the loop does with a chunk, and how long the visitor
+    takes to receive it, is not the provider's time, and must not be interrupted by its limits.
+    """
+
+    def __init__(self, provider: Provider, request: CompletionRequest, chunks: AsyncGenerator[CompletionChunk, None]):
+        super().__init__()
+        self.provider, self.request, self.chunks = provider, request, chunks
+        self.silence = settings.COMPLETION_TIMEOUT
+        self.deadline = asyncio.get_running_loop().time() + settings.STREAM_TIMEOUT
+        self.text = ""
+        self.finish_reason: str | None = None  # None as long as it has not ended
+        self.failed = False
+
+    def __aiter__(self) -> "StreamedCall":
+        return self
+
+    async def __anext__(self) -> CompletionChunk:
+        try:
+            chunk = await self.next_in_time()
+        except ApiError:
+            self.failed = True
+            raise
+        self.text += chunk.text
+        if chunk.finish_reason:
+            self.finish_reason, self.usage = chunk.finish_reason, chunk.usage
+        return chunk
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether something has to be paid for that is not counted. A failure in place of an answer costs nothing."""
+        return self.finish_reason is None and (bool(self.text) or not self.failed)
+
+    async def next_in_time(self) -> CompletionChunk:
+        now = asyncio.get_running_loop().time()
+        if now >= self.deadline:  # also where the next chunk is there already
+            raise no_end_in_time(self.provider, settings.STREAM_TIMEOUT)
+        try:
+            async with asyncio.timeout_at(min(self.deadline, now + self.silence)):
+                return await anext(self.chunks)
+        except TimeoutError as error:
+            if now + self.silence < self.deadline:
+                raise no_answer_in_time(self.provider, Capability.COMPLETION, self.silence) from error
+            raise no_end_in_time(self.provider, settings.STREAM_TIMEOUT) from error
 
 
 def time_limit(capability: Capability) -> float:
@@ -42,22 +91,53 @@ async def provider_call(
 ) -> AsyncIterator[ProviderCall]:
     """Around the call of an adapter. `model` and who called go into the usage record, errors and cut-off calls too."""
     call = ProviderCall()
+    seconds = time_limit(capability)
+    with recorded(call, provider, capability, model, caller, chatbot_id):
+        try:
+            async with asyncio.timeout(seconds):
+                yield call
+        except TimeoutError as error:
+            raise no_answer_in_time(provider, capability, seconds) from error
+
+
+@asynccontextmanager
+async def streamed_call(
+    provider: Provider, request: CompletionRequest, *, caller: Caller | None = None, chatbot_id: int | None = None
+) -> AsyncIterator[StreamedCall]:
+    """A completion in pieces. However the block is left, the provider's connection is closed, and the usage recorded.
+
+    What was neither finished nor counted is estimated, so that an answer that is stopped costs what it may have cost.
+    """
+    async with aclosing(provider.stream(request)) as chunks:
+        call = StreamedCall(provider, request, chunks)
+        with recorded(call, provider, Capability.COMPLETION, request.model, caller, chatbot_id):
+            try:
+                yield call
+            finally:
+                if call.is_cut_off:
+                    call.usage = estimate_usage(request, call.text)
+
+
+@contextmanager
+def recorded(
+    call: ProviderCall,
+    provider: Provider,
+    capability: Capability,
+    model: str,
+    caller: Caller | None,
+    chatbot_id: int | None,
+) -> Iterator[None]:
+    """One usage record, whatever happens in the block."""
     started = time.perf_counter()
     status, error_code = 200, ""
-    seconds = time_limit(capability)
     try:
-        async with asyncio.timeout(seconds):
-            yield call
-    except TimeoutError as error:
-        status, late = 504, no_answer_in_time(provider, capability, seconds)
-        error_code = late.code
-        raise late from error
+        yield
     except ApiError as error:
         status, error_code = error.status, error.code
         if isinstance(error, EmptyAnswer):
             call.usage = error.usage
         raise
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, GeneratorExit):  # the latter where the block is in a generator that is closed
         status = CLIENT_LEFT
         raise
     except BaseException:

@@ -26,6 +26,17 @@ logger = logging.getLogger(__name__)
 
 PASSED_ON = {400, 404, 408, 409, 413, 422, 429}
 OVERLOADED = {503, 529}  # 529 is Anthropic's
+# An error in a stream that has begun with status 200 tells its kind in words. Source: https://docs.anthropic.com/en/api/errors
+STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "overloaded_error": 529,
+}
 MAX_TEXT = 1000  # characters of a provider's words; 200 of a body that is no JSON
 
 # Kinds of failure: "api" (an error status), "transport" (no answer), "unreadable" (no JSON), "empty" (JSON without
@@ -138,6 +149,24 @@ def no_answer_in_time(provider: "Provider", capability: Capability, seconds: flo
     )
 
 
+def no_end_in_time(provider: "Provider", seconds: float) -> ApiError:
+    """For a stream that goes on and on."""
+    return ApiError(
+        f"HTTP request failed: {provider.label} did not end its answer within {seconds:g} seconds.",
+        status=504,
+        code=failure_code(provider, Capability.COMPLETION, "transport"),
+    )
+
+
+def broken_off(provider: "Provider") -> ApiError:
+    """For a stream that ended, but without what its protocol ends with."""
+    return ApiError(
+        f"HTTP request failed: {provider.label} broke its answer off.",
+        status=502,
+        code=failure_code(provider, Capability.COMPLETION, "transport"),
+    )
+
+
 @contextmanager
 def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[None]:
     """Around a call of an SDK and the reading of its answer: whatever they raise leaves as an ApiError."""
@@ -152,7 +181,7 @@ def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[No
 def as_api_error(provider: "Provider", capability: Capability, error: Exception) -> ApiError | None:
     """None for what is no failure of the provider: our own time limit, an ApiError."""
     sdk = provider.sdk_errors()
-    if isinstance(error, sdk.status):
+    if isinstance(error, (sdk.status, httpx2.HTTPStatusError)):
         return error_status(provider, capability, getattr(error, "response"))  # noqa: B009  all SDKs have it
     if isinstance(error, (sdk.connection, httpx2.RequestError, aiohttp.ClientError)):
         return no_answer(provider, capability, error)
@@ -176,8 +205,9 @@ def not_as_promised(provider: "Provider", capability: Capability, kind: str, err
 def error_status(provider: "Provider", capability: Capability, response: Any) -> ApiError:
     error = read_error(response)
     upstream = response.status_code
-    if upstream < 300:  # OpenRouter: what the model behind it failed with is a code in the body
-        upstream = error["code"] if isinstance(error.get("code"), int) else 502
+    if upstream < 300:  # what failed behind OpenRouter, or within a stream, is told in the body
+        code, kind = error.get("code"), str(error.get("type"))
+        upstream = code if isinstance(code, int) else STATUS_OF_TYPE.get(kind, 502)
     fault_status = 503 if upstream in OVERLOADED else 502
     status = upstream if upstream in PASSED_ON else fault_status
     text = error_text(response, error, provider.settings.api_key)

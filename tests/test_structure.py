@@ -36,8 +36,12 @@ def test_imports_go_one_way(file):
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.slug)
 def test_an_adapter_has_the_methods_that_its_capabilities_name(provider):
-    methods = {Capability.COMPLETION: "complete", Capability.EMBEDDING: "embed", Capability.IMAGE: "generate_images"}
-    assert all(hasattr(provider, methods[capability]) for capability in provider.capabilities)
+    methods = {
+        Capability.COMPLETION: ["complete", "stream"],
+        Capability.EMBEDDING: ["embed"],
+        Capability.IMAGE: ["generate_images"],
+    }
+    assert all(hasattr(provider, name) for capability in provider.capabilities for name in methods[capability])
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(KNOW_SDKS)])

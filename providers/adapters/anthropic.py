@@ -1,14 +1,17 @@
 """The Messages API of Anthropic."""
 
+from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
 import httpx2
 import orjson
 
+from providers.adapters.server_sent_events import StreamedAnswer, events_of
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
     Completion,
+    CompletionChunk,
     CompletionRequest,
     Provider,
     ProviderSettings,
@@ -66,6 +69,30 @@ class Anthropic(Provider):
             raise without_text(self, finish_reason, usage)
         return Completion(text, finish_reason, usage)
 
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
+        """Source: https://docs.anthropic.com/en/api/messages-streaming"""
+        body = completion_body(request) | {"stream": True}
+        answer = StreamedAnswer()
+        counts: dict[str, Any] = {}  # those of the prompt come first, those of the answer last
+        with upstream_errors(self, Capability.COMPLETION):
+            response = await self.client.post("/v1/messages", cast_to=httpx2.Response, body=body, stream=True)
+            async with events_of(response) as events:
+                async for event in events:
+                    kind = event["type"]
+                    if kind == "message_start":
+                        counts |= told(event["message"].get("usage"))
+                    elif kind == "content_block_delta" and event["delta"]["type"] == "text_delta":
+                        if text := answer.add(event["delta"]["text"]):
+                            yield CompletionChunk(text)
+                    elif kind == "message_delta":
+                        answer.finish_reason = FINISH_REASONS.get(event["delta"].get("stop_reason"), "stop")
+                        counts |= told(event.get("usage"))
+                        answer.usage = read_usage({"usage": counts})
+                    elif kind == "message_stop":
+                        answer.closed = True
+                        break
+        yield answer.last_chunk(self)
+
     async def list_models(self) -> list[str]:
         with upstream_errors(self, Capability.COMPLETION):
             response = await self.client.get("/v1/models", cast_to=httpx2.Response, options={"params": {"limit": 1000}})
@@ -94,6 +121,11 @@ def temperature_or_top_p(sampling: Sampling) -> dict[str, float]:
     if temperature is not None:
         return {"temperature": min(temperature, MAX_TEMPERATURE)}
     return {} if top_p is None else {"top_p": min(max(top_p, 0.0), 1.0)}
+
+
+def told(usage: dict[str, Any] | None) -> dict[str, Any]:
+    """The counts that there are: a later event may have none in the place of an earlier one's."""
+    return {name: count for name, count in (usage or {}).items() if count is not None}
 
 
 def read_usage(answer: dict[str, Any]) -> Usage | None:

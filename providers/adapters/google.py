@@ -6,15 +6,18 @@ import asyncio
 import base64
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
 
+from providers.adapters.server_sent_events import StreamedAnswer, events_of
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
     Completion,
+    CompletionChunk,
     CompletionRequest,
     EmbeddingRequest,
     Embeddings,
@@ -63,7 +66,7 @@ class Google(Provider):
             vertexai=False,
             api_key=settings.api_key,
             http_options=types.HttpOptions(
-                base_url=settings.base_url.rstrip("/").removesuffix(f"/{API_VERSION}"),
+                base_url=base_url(settings),
                 api_version=API_VERSION,
                 httpx_async_client=http_client,
                 async_client_args={"verify": ssl_context(), "ssl": ssl_context()},  # else it makes two of its own
@@ -78,7 +81,7 @@ class Google(Provider):
 
     async def complete(self, request: CompletionRequest) -> Completion:
         if not request.messages:
-            raise ApiError("Google needs a message to answer.", status=400, code="rest_aipkit_invalid_param")
+            raise no_message()
         with upstream_errors(self, Capability.COMPLETION):
             answer = await self.models.generate_content(
                 model=model_id(request.model),
@@ -91,6 +94,45 @@ class Google(Provider):
         if not text:
             raise without_text(self, finish_reason, usage)
         return Completion(text, finish_reason, usage)
+
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
+        """Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
+
+        Not through the SDK: its stream hands down no way to close the connection, and asks again by itself.
+        """
+        if not request.messages:
+            raise no_message()
+        answer = StreamedAnswer()
+        with upstream_errors(self, Capability.COMPLETION):
+            async with events_of(await self.open_stream(request)) as events:
+                async for event in events:
+                    candidate = (event.get("candidates") or [{}])[0]
+                    if text := answer.add(candidate_text(candidate)):
+                        yield CompletionChunk(text)
+                    if reason := candidate.get("finishReason"):
+                        answer.finish_reason = finish_reason_named(reason)
+                    if (event.get("promptFeedback") or {}).get("blockReason"):
+                        answer.finish_reason = "content_filter"
+                    answer.usage = read_raw_usage(event.get("usageMetadata")) or answer.usage
+        yield answer.last_chunk(self)
+
+    async def open_stream(self, request: CompletionRequest) -> httpx2.Response:
+        from google.genai import errors
+
+        model = model_id(request.model)
+        name = model if "/" in model else f"models/{model}"
+        call = self.http_client.build_request(
+            "POST",
+            f"{base_url(self.settings)}/{API_VERSION}/{name}:streamGenerateContent",
+            params={"alt": "sse"},
+            headers={"x-goog-api-key": self.settings.api_key},
+            json=stream_body(request),
+        )
+        response = await self.http_client.send(call, stream=True)
+        if response.status_code != 200:
+            async with aclosing(response):
+                await errors.APIError.raise_for_async_response(response)
+        return response
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         with upstream_errors(self, Capability.EMBEDDING):
@@ -150,6 +192,14 @@ class Google(Provider):
             return sorted([(model.name or "").removeprefix("models/") async for model in pager])
 
 
+def base_url(settings: ProviderSettings) -> str:
+    return settings.base_url.rstrip("/").removesuffix(f"/{API_VERSION}")
+
+
+def no_message() -> ApiError:
+    return ApiError("Google needs a message to answer.", status=400, code="rest_aipkit_invalid_param")
+
+
 def model_id(model: str) -> str:
     model = model.removeprefix("models/")
     if not MODEL_ID.match(model) or ".." in model:
@@ -181,6 +231,30 @@ def completion_config(request: CompletionRequest) -> types.GenerateContentConfig
     }
 
 
+def stream_body(request: CompletionRequest) -> dict[str, Any]:
+    """As the SDK writes it."""
+    names = {
+        "temperature": "temperature",
+        "top_p": "topP",
+        "top_k": "topK",
+        "max_output_tokens": "maxOutputTokens",
+        "stop_sequences": "stopSequences",
+    }
+    config: dict[str, Any] = {**completion_config(request)}
+    body = {
+        "contents": turns(request.messages),
+        "generationConfig": {names[name]: config[name] for name in names if config[name] is not None},
+    }
+    if request.instructions:
+        body["systemInstruction"] = {"role": "user", "parts": [{"text": request.instructions}]}
+    return body
+
+
+def candidate_text(candidate: dict[str, Any]) -> str:
+    parts = (candidate.get("content") or {}).get("parts") or []
+    return "".join(part.get("text") or "" for part in parts if not part.get("thought"))
+
+
 def answer_parts(answer: types.GenerateContentResponse) -> list[types.Part]:
     if not answer.candidates or not answer.candidates[0].content:
         return []
@@ -191,11 +265,13 @@ def read_finish_reason(answer: types.GenerateContentResponse) -> str:
     if answer.prompt_feedback and answer.prompt_feedback.block_reason:
         return "content_filter"
     reason: Any = answer.candidates[0].finish_reason if answer.candidates else None
-    if reason is None:
-        return "stop"
-    if reason.value == "MAX_TOKENS":
+    return "stop" if reason is None else finish_reason_named(reason.value)
+
+
+def finish_reason_named(name: str) -> str:
+    if name == "MAX_TOKENS":
         return "length"
-    return "content_filter" if reason.value in WITHHELD else "stop"
+    return "content_filter" if name in WITHHELD else "stop"
 
 
 def read_usage(usage: types.GenerateContentResponseUsageMetadata | None) -> Usage | None:
@@ -208,6 +284,20 @@ def read_usage(usage: types.GenerateContentResponseUsageMetadata | None) -> Usag
         cached_tokens=usage.cached_content_token_count,
         thought_tokens=usage.thoughts_token_count,
         tool_use_tokens=usage.tool_use_prompt_token_count,
+    )
+
+
+def read_raw_usage(usage: dict[str, Any] | None) -> Usage | None:
+    """Of an event in a stream: the counts up to it."""
+    if not usage:
+        return None
+    return read_counts(
+        usage.get("promptTokenCount"),
+        usage.get("candidatesTokenCount"),
+        usage.get("totalTokenCount"),
+        cached_tokens=usage.get("cachedContentTokenCount"),
+        thought_tokens=usage.get("thoughtsTokenCount"),
+        tool_use_tokens=usage.get("toolUsePromptTokenCount"),
     )
 
 

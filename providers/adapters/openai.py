@@ -8,17 +8,19 @@ import base64
 import math
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import httpx2
 import orjson
 
+from providers.adapters.server_sent_events import DONE, StreamedAnswer, events_of
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
     Completion,
+    CompletionChunk,
     CompletionRequest,
     EmbeddingRequest,
     Embeddings,
@@ -90,7 +92,7 @@ class OpenAI(Provider):
 
     async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
         """The answer's JSON. Raises what the SDK raises, also for an error that comes with status 200."""
-        response = await self.client.post(path, cast_to=httpx2.Response, body=body, options={"params": query})
+        response = await self.send(path, body, query)
         answer = orjson.loads(response.content)
         if isinstance(answer, dict) and answer.get("error"):
             from openai import APIStatusError
@@ -98,18 +100,42 @@ class OpenAI(Provider):
             raise APIStatusError("an error with status 200", response=response, body=answer)
         return answer
 
+    async def send(
+        self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
+    ) -> httpx2.Response:
+        """With `stream` the answer is still to be read, and to be closed."""
+        options: Any = {"params": query or {}}
+        return await self.client.post(path, cast_to=httpx2.Response, body=body, options=options, stream=stream)
+
     # Completions
 
     async def complete(self, request: CompletionRequest) -> Completion:
         with upstream_errors(self, Capability.COMPLETION):
             answer = await self.post("/chat/completions", self.completion_body(request))
             choice = answer["choices"][0]
-            text = message_text(choice["message"])
+            text = content_text(choice["message"]).strip()
             finish_reason = FINISH_REASONS.get(choice.get("finish_reason"), "stop")
             usage = read_usage(answer)
         if not text:
             raise without_text(self, finish_reason, usage)
         return Completion(text, finish_reason, usage)
+
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
+        body = self.completion_body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        answer = StreamedAnswer()
+        with upstream_errors(self, Capability.COMPLETION):
+            async with events_of(await self.send("/chat/completions", body, stream=True)) as events:
+                async for event in events:
+                    if event == DONE:
+                        answer.closed = True
+                        break
+                    for choice in event.get("choices") or []:
+                        if text := answer.add(content_text(choice.get("delta") or {})):
+                            yield CompletionChunk(text)
+                        if reason := choice.get("finish_reason"):
+                            answer.finish_reason = FINISH_REASONS.get(reason, "stop")
+                    answer.usage = read_usage(event) or answer.usage
+        yield answer.last_chunk(self)
 
     def completion_body(self, request: CompletionRequest) -> dict[str, Any]:
         messages = [{"role": "system", "content": request.instructions}] if request.instructions else []
@@ -216,12 +242,14 @@ class Azure(OpenAI):
             max_retries=0,
         )
 
-    async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
+    async def send(
+        self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
+    ) -> httpx2.Response:
         if path == "/images/generations":
-            query["api-version"] = self.settings.image_api_version or self.image_api_version
+            query = {"api-version": self.settings.image_api_version or self.image_api_version}
         if not DEPLOYMENT.match(body["model"]):
             raise ApiError("This is not the name of an Azure deployment.", status=400, code="rest_aipkit_invalid_param")
-        return await super().post(path, body, **query)
+        return await super().send(path, body, query, stream=stream)
 
     def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
         # A deployment's name does not tell its model, and some models refuse these: send only what was chosen.
@@ -393,11 +421,12 @@ def penalties(sampling: Sampling) -> dict[str, float | None]:
     }
 
 
-def message_text(message: dict[str, Any]) -> str:
+def content_text(message: dict[str, Any]) -> str:
+    """What a message, or a piece of one in a stream, says."""
     content = message.get("content")
     if isinstance(content, list):  # parts, as some compatible servers send them
         content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    return (content or message.get("refusal") or "").strip()
+    return content or message.get("refusal") or ""
 
 
 def text_of(item: dict[str, Any], name: str) -> str | None:
