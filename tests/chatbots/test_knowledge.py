@@ -258,7 +258,7 @@ def test_collections_are_asked_at_the_same_time(api, bot, openai, settings):
     together = threading.Barrier(2, timeout=5)  # each answers once both were asked
 
     def qdrant(connection):
-        sent = connection.server.sent[-1]
+        sent = connection.received
         if sent.path.endswith("/points/query"):
             together.wait()
             payload = {"original_content": f"Found in {sent.path.split('/')[-3]}.", "vector_id": "a"}

@@ -62,7 +62,7 @@ class Qdrant(RestStore):
                     status=400,
                     code="qdrant_api_error",
                 )
-            if not info["payload_schema"].keys() >= set(KEYWORDS):
+            if not (info.get("payload_schema") or {}).keys() >= set(KEYWORDS):
                 self.indexed.discard(target)  # others may have made the collection anew
             metric = self.metrics[target] = METRICS.get(vectors["distance"], Metric.EUCLIDEAN)
             return CollectionInfo(target, int(vectors["size"]), metric, int(count["count"]))
