@@ -137,7 +137,7 @@ class PostgreSQL:
         self.place = [collection.pk, namespace]
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
-        counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MOST_OF_A_TERM + 1}) AS some"  # noqa: S608
+        counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MOST_OF_A_TERM + 1}) AS counted"  # noqa: S608
         arguments = [argument for term in terms for argument in (*self.place, quoted(term))]
         found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", arguments)
         wanted = chosen(terms, found[0])
