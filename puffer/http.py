@@ -4,6 +4,7 @@ Calls of LLM providers are not among them; those go through their SDKs: see prov
 """
 
 import ipaddress
+import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,14 +16,13 @@ from urllib.parse import urlsplit
 
 import orjson
 import requests
-import stamina
 import urllib3
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from requests.adapters import HTTPAdapter
 
 SILENT_SECONDS = 30.0  # without a single byte, after which a server is given up
-ATTEMPTS = 4
+WAITS = (0.25, 0.5, 1.0)  # seconds before another try, where the server names none
 LONGEST_WAIT = 20.0  # seconds between two tries, whatever Retry-After says
 WORTH_ANOTHER_TRY = {429, 502, 503}
 CONNECTIONS = 16
@@ -98,11 +98,14 @@ class NoAnswer(Exception):
 class Interrupted(NoAnswer):
     """The connection broke after it was there: the call may be tried again if doing it twice does no harm."""
 
+    retry_after = None
+
 
 class Busy(Exception):
     def __init__(self, answer: "Answer") -> None:
         super().__init__(f"HTTP {answer.status}")
         self.answer = answer
+        self.retry_after = answer.retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +170,17 @@ class RestSession:
         """
         deadline = time.monotonic() + self.total_seconds
         data = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-
-        def wait_before_another_try(error: Exception) -> bool | float:
-            if not idempotent or not isinstance(error, (Busy, Interrupted)):
-                return False
-            told = error.answer.retry_after if isinstance(error, Busy) else None
-            if told is None:
-                return time.monotonic() < deadline
-            return told if told <= min(LONGEST_WAIT, deadline - time.monotonic()) else False
-
-        try:
-            for attempt in stamina.retry_context(
-                wait_before_another_try, ATTEMPTS, self.total_seconds, wait_initial=0.25, wait_max=8, wait_jitter=0.25
-            ):
-                with attempt:
-                    answer = self.try_once(method, self.base_url + path, data, params, deadline)
-                    if answer.status in WORTH_ANOTHER_TRY:
-                        raise Busy(answer)
-                    return answer
-        except Busy as busy:
-            return busy.answer
-        raise AssertionError("the last attempt either returns or raises")
+        for usual_wait in (*(WAITS if idempotent else ()), None):
+            try:
+                return self.try_once(method, self.base_url + path, data, params, deadline)
+            except (Busy, Interrupted) as trouble:
+                wait = wait_after(trouble, usual_wait)
+                if wait is None or time.monotonic() + wait > deadline:
+                    if isinstance(trouble, Busy):
+                        return trouble.answer
+                    raise
+            time.sleep(wait)
+        raise AssertionError("the last try either returns or raises")
 
     def try_once(
         self, method: str, url: str, data: bytes | None, params: Mapping[str, Any] | None, deadline: float
@@ -206,7 +199,19 @@ class RestSession:
                 stream=True,
             ) as response,
         ):
-            return read_answer(response, deadline, settings.MAX_ANSWER_BYTES)
+            answer = read_answer(response, deadline, settings.MAX_ANSWER_BYTES)
+        if answer.status in WORTH_ANOTHER_TRY:
+            raise Busy(answer)
+        return answer
+
+
+def wait_after(trouble: Busy | Interrupted, usual: float | None) -> float | None:
+    """Seconds before another try; None if there is to be none."""
+    if usual is None:
+        return None
+    if trouble.retry_after is None:
+        return usual * random.uniform(1, 1.5)  # noqa: S311 - not at the same time as all who were turned away with us
+    return trouble.retry_after if trouble.retry_after <= LONGEST_WAIT else None
 
 
 def read_answer(response: requests.Response, deadline: float, max_bytes: int) -> Answer:
