@@ -31,7 +31,7 @@ from vectorstores.retrieve import Knowledge, is_web_address, least_cosine
 
 MAX_NAMES = 10  # of a store's collections, in a message
 MAX_DELETED = 5000  # documents; the page that asks for confirmation names each
-MAX_CELL = 60  # characters of a text in a list
+MAX_CELL = 300  # characters of a text in a list, as far as they fit
 
 
 def store_of(row: StoreConfig | Collection) -> type[VectorStore]:
@@ -271,7 +271,7 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="title", ordering="title")
     def short_title(self, document: Document) -> str:
-        return shortened(str(document))
+        return on_one_line(str(document), 16)
 
     @admin.display(description="id", ordering="parent_vector_id")
     def known_as(self, document: Document) -> str:
@@ -284,7 +284,7 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="source", ordering="source")
     def short_source(self, document: Document) -> str:
-        return shortened(document.source)
+        return on_one_line(document.source, 10)
 
     @admin.display(description="source")
     def source_link(self, document: Document) -> str:
@@ -301,7 +301,7 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="error", ordering="error")
     def short_error(self, document: Document) -> str:
-        return shortened(document.error)
+        return on_one_line(document.error, 10)
 
     # Deleting: the vectors first, and outside of any transaction, for a store may take a minute to answer.
 
@@ -339,5 +339,10 @@ class DocumentAdmin(ReadOnlyAdmin):
         return [f"{document} in {document.collection}, with its vectors" for document in objs], counts, set(), []
 
 
-def shortened(text: str) -> str:
-    return text if len(text) <= MAX_CELL else text[:MAX_CELL] + " …"
+def on_one_line(text: str, width: int) -> str:
+    """A cell of at most `width` rem; what does not fit is in its tooltip."""
+    return text and format_html(
+        '<span style="display: block; max-width: {}rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap"'
+        ' title="{}">{}</span>',
+        width, text[:MAX_CELL], text[:MAX_CELL],
+    )  # fmt: skip
