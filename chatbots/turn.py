@@ -1,21 +1,56 @@
-"""One turn of a conversation: question -> knowledge -> provider -> log -> reply."""
+"""One turn of a conversation, whole and streamed.
+
+limits -> moderation -> knowledge -> provider -> log -> reply
+"""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbots.knowledge import KnowledgeUnavailable, look_up
+from chatbots.limits import reserve
 from chatbots.models import Chatbot
+from chatbots.moderation import moderate
 from chatbots.prompt import build_prompt, fitting
 from chatbots.visitor import Visitor
 from logs.conversations import Turn, log_turn
-from providers.base import Capability, Usage
-from providers.calls import ProviderCall, provider_call
+from logs.models import new_uuid
+from providers.base import Capability, CompletionRequest, Provider, Usage
+from providers.calls import ProviderCall, provider_call, streamed_call
 from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
 from puffer.api.errors import ApiError
 from vectorstores.retrieve import Passage
+
+VISITOR_LEFT = "The visitor left before the answer was complete."
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The turn is allowed. The ids are those of the log."""
+
+    conversation_uuid: str
+    question_id: str
+    reply_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """The question is being looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    passages: Sequence[Passage]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Of the reply's text."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +59,12 @@ class Reply:
     usage: Usage | None
     model: str
     conversation_uuid: str
+    message_id: str
+    finish_reason: str = "stop"
     passages: Sequence[Passage] = ()  # what the model got to see
+
+
+Event = Started | Searching | Found | Piece | Reply
 
 
 async def take_turn(
@@ -37,58 +77,122 @@ async def take_turn(
 ) -> Reply:
     """Answer `question` as `bot`, and log the turn before the reply leaves, whether it succeeds or fails.
 
-    Raises ApiError for whatever the provider refuses or fails at.
+    Raises ApiError for whatever is refused, and for what the provider refuses or fails at.
+    """
+    turn = follow_turn(
+        bot, question, history=history, visitor=visitor, conversation_uuid=conversation_uuid, streamed=False
+    )
+    async with aclosing(turn):
+        async for event in turn:
+            if isinstance(event, Reply):
+                return event
+    raise AssertionError("a turn ends with its reply or raises")
+
+
+async def follow_turn(
+    bot: Chatbot,
+    question: str,
+    *,
+    history: Sequence[Mapping[str, Any]],
+    visitor: Visitor,
+    conversation_uuid: str = "",
+    streamed: bool = True,
+) -> AsyncGenerator[Event, None]:
+    """What happens in a turn, as it happens; the last event is the Reply. Not `streamed`: without pieces.
+
+    All that can be refused is refused before the first event, for what comes after it costs money. To be closed in the
+    task that iterates it: a visitor who leaves in the middle stops the provider, and is logged with what they used.
     """
     question = clean(question)
-    slug, model = await provider_and_model(bot)
-    turn = Turn(
-        question=question,
-        chatbot_id=bot.pk,
-        provider=slug,
-        model=model,
-        conversation_uuid=conversation_uuid,
-        api_key_id=visitor.caller.key_id if visitor.caller else None,
-        user_id=visitor.user_id,
-        ip_address=visitor.ip_address,
-        source=visitor.source,
-    )
-    passages: list[Passage] = []
-    if bot.uses_knowledge:
+    async with reserve(bot, visitor, question) as reservation:
+        await moderate(bot, question, visitor)
+        slug, model = await provider_and_model(bot)
+        turn = visitor.turn(
+            bot.pk,
+            conversation_uuid or new_uuid(),
+            question,
+            provider=slug,
+            model=model,
+            begins=not conversation_uuid,
+        )
+        yield Started(turn.conversation_uuid, turn.question_id, turn.reply_id)
+        passages: list[Passage] = []
+        answer = Answer()
         try:
-            passages = fitting(await look_up(bot, question, visitor.caller), slug)
-        except KnowledgeUnavailable:
-            if bot.only_from_sources:
-                return await reply_without_model(turn, bot.knowledge_unavailable_message)
-        if bot.only_from_sources and not passages:
-            return await reply_without_model(turn, bot.refusal_message)
-        turn = replace(turn, passages=[logged(passage, bot) for passage in passages])
-    call = ProviderCall()
+            if bot.uses_knowledge:
+                yield Searching()
+                passages, answer.text = await look_up_or_refuse(bot, question, visitor, slug)
+                turn = replace(turn, passages=[logged(passage, bot) for passage in passages])
+                yield Found(passages)
+            if not answer.text:
+                prompt = build_prompt(bot, model, history, question, visitor.username, passages)
+                provider = await get_provider(slug, Capability.COMPLETION)
+                async with aclosing(pieces(provider, prompt, answer, visitor, bot, streamed=streamed)) as texts:
+                    async for text in texts:
+                        yield Piece(text)
+        except ApiError as error:
+            await log_turn(answer.as_turn(turn, error.message))
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            await log_turn(answer.as_turn(turn, VISITOR_LEFT))
+            raise
+        finally:
+            reservation.settle(answer.usage)
+        await log_turn(answer.as_turn(turn))
+    yield Reply(answer.text, answer.usage, model, turn.conversation_uuid, turn.reply_id, answer.finish_reason, passages)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a provider has said so far, and what that took."""
+
+    text: str = ""
+    finish_reason: str = "stop"
+    usage: Usage | None = None
+    milliseconds: int = 0
+
+    def as_turn(self, turn: Turn, error: str = "") -> Turn:
+        return replace(
+            turn,
+            reply=self.text,
+            error=error,
+            usage=self.usage.as_json() if self.usage else None,
+            milliseconds=self.milliseconds,
+        )
+
+
+async def pieces(
+    provider: Provider, prompt: CompletionRequest, answer: Answer, visitor: Visitor, bot: Chatbot, *, streamed: bool
+) -> AsyncGenerator[str, None]:
+    """The text as it comes, or as one piece. `answer` follows, and is right however this ends."""
+    call: ProviderCall = ProviderCall()
+    who: dict[str, Any] = {"caller": visitor.caller, "chatbot_id": bot.pk}
     try:
-        provider = await get_provider(slug, Capability.COMPLETION)
-        prompt = build_prompt(bot, model, history, question, visitor.username, passages)
-        async with provider_call(
-            provider, Capability.COMPLETION, model, caller=visitor.caller, chatbot_id=bot.pk
-        ) as call:
-            completion = await provider.complete(prompt)
-            call.usage = completion.usage
-    except ApiError as error:
-        await log_turn(replace(turn, error=error.message, milliseconds=call.milliseconds))
-        raise
-    except asyncio.CancelledError:
-        await log_turn(replace(turn, error="The caller left before the answer.", milliseconds=call.milliseconds))
-        raise
-    answered = replace(
-        turn,
-        reply=completion.text,
-        usage=completion.usage.as_json() if completion.usage else None,
-        milliseconds=call.milliseconds,
-    )
-    return Reply(completion.text, completion.usage, model, await log_turn(answered), passages)
+        if streamed:
+            async with streamed_call(provider, prompt, **who) as call:
+                async for chunk in call:
+                    answer.text += chunk.text
+                    answer.finish_reason = chunk.finish_reason or answer.finish_reason
+                    if chunk.text:
+                        yield chunk.text
+        else:
+            async with provider_call(provider, Capability.COMPLETION, prompt.model, **who) as call:
+                completion = await provider.complete(prompt)
+                call.usage = completion.usage
+                answer.text, answer.finish_reason = completion.text, completion.finish_reason
+            yield answer.text
+        answer.text = answer.text.strip()
+    finally:
+        answer.usage, answer.milliseconds = call.usage, call.milliseconds
 
 
-async def reply_without_model(turn: Turn, text: str) -> Reply:
-    """For a question that no model is asked, for it may answer from passages alone and there is none."""
-    return Reply(text, None, turn.model, await log_turn(replace(turn, reply=text)))
+async def look_up_or_refuse(bot: Chatbot, question: str, visitor: Visitor, slug: str) -> tuple[list[Passage], str]:
+    """The passages, and what is said instead of asking the model; "" where it is to be asked."""
+    try:
+        passages = fitting(await look_up(bot, question, visitor.caller), slug)
+    except KnowledgeUnavailable:
+        return [], bot.knowledge_unavailable_message if bot.only_from_sources else ""
+    return passages, bot.refusal_message if bot.only_from_sources and not passages else ""
 
 
 def logged(passage: Passage, bot: Chatbot) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_an_empty_list_is_nobody_unless_any_site_may(origin):
 @pytest.mark.parametrize(
     "pattern",
     ["", "*", "*.", "*.com", "*.*.com", "a.*.com", "shop*.example.com", "http://", "ftp://example.com", "a b", "a,b",
-     "https://user:pw@example.com", "example.com:0", "example.com:port", "-a.com", "a..b", "*.127.0.0.1", 
+     "https://user:pw@example.com", "example.com:0", "example.com:port", "-a.com", "a..b", "*.127.0.0.1",
      f"{'a' * 64}.com", f"{'a.' * 130}com", "https:///", "//example.com", None, 5, ["example.com"]],
 )  # fmt: skip
 def test_what_is_no_domain(pattern):

@@ -195,7 +195,7 @@ def test_a_question_whose_caller_leaves_is_in_the_log(api, bot, upstream):
     upstream.will_stall()
     assert call_and_leave(upstream, api.key, f"/wp-json/aipkit/v1/chat/{bot.pk}/message", {"messages": HI}) == []
     question, answer = Message.objects.all()
-    assert (question.content, answer.error) == ("Hi", "The caller left before the answer.")
+    assert (question.content, answer.error) == ("Hi", "The visitor left before the answer was complete.")
     assert UsageEvent.objects.get().status == 499
 
 
