@@ -40,7 +40,7 @@ class StreamedCall(ProviderCall):
         self.provider, self.request, self.chunks = provider, request, chunks
         self.silence = settings.COMPLETION_TIMEOUT
         self.deadline = asyncio.get_running_loop().time() + settings.STREAM_TIMEOUT
-        self.text = ""
+        self.pieces: list[str] = []
         self.finish_reason: str | None = None  # None as long as it has not ended
         self.failed = False
 
@@ -53,15 +53,19 @@ class StreamedCall(ProviderCall):
         except ApiError:
             self.failed = True
             raise
-        self.text += chunk.text
+        self.pieces.append(chunk.text)
         if chunk.finish_reason:
             self.finish_reason, self.usage = chunk.finish_reason, chunk.usage
         return chunk
 
     @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
     def is_cut_off(self) -> bool:
         """Whether something has to be paid for that is not counted. A failure in place of an answer costs nothing."""
-        return self.finish_reason is None and (bool(self.text) or not self.failed)
+        return self.finish_reason is None and (bool(self.pieces) or not self.failed)
 
     async def next_in_time(self) -> CompletionChunk:
         now = asyncio.get_running_loop().time()

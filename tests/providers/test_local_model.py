@@ -1,5 +1,6 @@
 """The bundled models, really started: they need requirements-local.txt and about 400 MB."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -8,12 +9,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 
 import openai
 import pytest
 
-from providers import local_model
+from providers import http_client, local_model
+from providers.adapters.openai import Local
+from providers.base import CompletionRequest, Message, ProviderSettings, Sampling
 from providers.local_model import COMPLETION_MODEL, EMBEDDING_MODEL
 from providers.local_process import running
 
@@ -180,6 +184,50 @@ def test_a_client_that_leaves_frees_its_place(client):
     started = time.monotonic()
     ask(client, "When does it open?", max_tokens=1)
     assert time.monotonic() - started < 8
+
+
+def on_a_loop(base_url, calls):
+    """What `await calls(provider)` gives: the adapter that puffer itself calls the model with."""
+
+    async def run():
+        try:
+            return await calls(Local(ProviderSettings(base_url=base_url), http_client.http_client()))
+        finally:
+            await http_client.close()
+
+    return asyncio.run(run())
+
+
+def test_puffers_own_adapter_streams_token_by_token(base_url):
+    question = Message("user", "What is the baker called?")
+    request = CompletionRequest(COMPLETION_MODEL, [question], BAKERY, Sampling(temperature=0, max_tokens=60))
+
+    async def calls(provider):
+        return [chunk async for chunk in provider.stream(request)], await provider.complete(request)
+
+    (*pieces, last), completion = on_a_loop(base_url, calls)
+    assert len(pieces) > 3
+    assert "".join(chunk.text for chunk in pieces) == completion.text
+    assert "Imre Foss" in completion.text
+    assert (last.text, last.finish_reason, last.usage) == ("", "stop", completion.usage)
+    assert last.usage.output_tokens >= len(pieces)
+
+
+def test_a_stream_that_is_closed_frees_its_place(base_url):
+    long = CompletionRequest(
+        COMPLETION_MODEL, [Message("user", "Write a very long story.")], "", Sampling(max_tokens=3000)
+    )
+    short = CompletionRequest(COMPLETION_MODEL, [Message("user", "Hello")], "", Sampling(max_tokens=1))
+
+    async def calls(provider):
+        for _ in range(3 * local_model.PARALLEL):
+            async with aclosing(provider.stream(long)) as chunks:
+                assert (await anext(chunks)).text
+        started = time.monotonic()
+        await provider.complete(short)
+        return time.monotonic() - started
+
+    assert on_a_loop(base_url, calls) < 3
 
 
 def test_embeddings(client):
