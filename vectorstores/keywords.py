@@ -19,7 +19,7 @@ from django.db import connection
 
 from vectorstores.models import Collection
 
-TITLE_WEIGHT, HEADINGS_WEIGHT, TEXT_WEIGHT = 3.0, 2.0, 1.0
+TITLE_WEIGHT, HEADINGS_WEIGHT, TEXT_WEIGHT = 2.0, 1.5, 1.0
 MAX_TERMS = 32
 LONGEST_TERM = 100  # characters
 # Rows, of 100,000 as of 1,000,000: so the time a search takes has a bound.
@@ -149,7 +149,7 @@ class PostgreSQL:
         """PostgreSQL's own rank does not know that a rare word tells more than a common one, so each is weighed."""
         weights = [0.0, *(weight / TITLE_WEIGHT for weight in (TEXT_WEIGHT, HEADINGS_WEIGHT, TITLE_WEIGHT))]
         rank = " + ".join(
-            ["%s * ts_rank(%s::float4[], keywords, websearch_to_tsquery('english', %s), 1)"] * len(wanted.counted)
+            ["%s * ts_rank(%s::float4[], keywords, websearch_to_tsquery('english', %s))"] * len(wanted.counted)
         )
         arguments: list[Any] = []
         for term in wanted.counted:
