@@ -14,7 +14,9 @@ from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
 from vectorstores.base import Floats
 
-BATCH_SIZES = {"google": 100, "ollama": 16, "local": 16}  # texts in a call; Ollama and our own model compute on a CPU
+# Texts in a call. Ollama and our own model compute on a CPU, ours one text after another, so calls wait for each other
+# there: on a busy machine larger ones would take longer than a call may.
+BATCH_SIZES = {"google": 100, "ollama": 16, "local": 4}
 BATCH_SIZE = 50
 LONGEST_WAIT = 60.0  # seconds between two tries
 

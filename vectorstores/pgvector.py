@@ -2,6 +2,7 @@
 index per collection, beside the rows that every database has. Source: https://github.com/pgvector/pgvector (0.5 and up)
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def walk_index(collection: "Collection", namespace: str, values: Floats, limit: 
             " ORDER BY embedding <=> %s::vector LIMIT %s",
             [as_text(values), namespace, as_text(values), limit],
         )
-        return cursor.fetchall()
+        return with_numbers(cursor.fetchall())
 
 
 def compare_rows(
@@ -110,7 +111,12 @@ def compare_rows(
             f" FROM {table_of(collection)} WHERE {condition} OFFSET 0) AS compared ORDER BY distance, id LIMIT %s",
             [as_text(values), *arguments, limit],
         )
-        return cursor.fetchall()
+        return with_numbers(cursor.fetchall())
+
+
+def with_numbers(found: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """A vector of zeros is as near to any other as none, where pgvector says NaN."""
+    return [(key, 0.0 if math.isnan(cosine) else cosine) for key, cosine in found]
 
 
 def cosines(collection: "Collection", namespace: str, values: Floats, keys: Sequence[int]) -> dict[int, float]:
