@@ -7,7 +7,7 @@ time, but groups are stored in order, so that what is stored is always the begin
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from asgiref.sync import sync_to_async
@@ -26,8 +26,11 @@ from vectorstores.store_errors import CollectionNotFound, DimensionMismatch
 
 logger = logging.getLogger(__name__)
 
+Group = tuple[list[NewDocument], "asyncio.Task[list[Vector]]"]
+
 CONCURRENCY = 4  # calls of the embedding model at the same time
 DOCUMENTS_FAULT = (400, 413, 422)  # what a provider or store answers to a text that it does not take
+STORED_AT_ONCE = 500  # documents
 MOST_REFUSED = 10  # documents in a row, after which the fault is hardly theirs
 
 
@@ -67,18 +70,42 @@ async def ingest(
     writer = Writer(store, destination, await check_target(store, destination))
     embedder = Embedder(destination, caller, batch_size, concurrency, Pace(patience))
     finish = Isolation(writer, embedder, refuse).store if refuse else writer.store
-    under_way: deque[tuple[list[NewDocument], asyncio.Task[list[Vector]]]] = deque()
+    under_way: deque[Group] = deque()
     try:
         async for group in grouped(documents, batch_size):
             under_way.append((group, asyncio.create_task(embedder.embed(group))))
             while len(under_way) > concurrency:
-                for document in await finish(*under_way.popleft()):
+                for document in await finish(*await next_embedded(under_way)):
                     yield document
         while under_way:
-            for document in await finish(*under_way.popleft()):
+            for document in await finish(*await next_embedded(under_way)):
                 yield document
     finally:
         await cancel([task for _, task in under_way])
+
+
+async def next_embedded(under_way: deque[Group]) -> tuple[list[NewDocument], Awaitable[list[Vector]]]:
+    """The next documents to be stored: as many as have their vectors, for stores like large pieces."""
+    documents, embedding = under_way.popleft()
+    await asyncio.wait([embedding])
+    embeddings = [embedding]
+    ids = {document.parent_id for document in documents}
+    while under_way and len(ids) < STORED_AT_ONCE and all(map(went_well, (embedding, under_way[0][1]))):
+        more = {document.parent_id for document in under_way[0][0]}
+        if more & ids:
+            break
+        ids |= more
+        documents = documents + under_way[0][0]
+        embeddings.append(under_way.popleft()[1])
+    return documents, all_of(embeddings)
+
+
+def went_well(embedding: "asyncio.Task[list[Vector]]") -> bool:
+    return embedding.done() and not embedding.cancelled() and embedding.exception() is None
+
+
+async def all_of(embeddings: Sequence["asyncio.Task[list[Vector]]"]) -> list[Vector]:
+    return [vector for embedding in embeddings for vector in await embedding]
 
 
 async def check_target(store: VectorStore, destination: Destination) -> int | None:
@@ -178,7 +205,7 @@ class Writer:
         self.dimension = dimension
         self.collection: Collection | None = None  # our record of it, from the first group on
 
-    async def store(self, documents: list[NewDocument], embedding: "asyncio.Task[list[Vector]]") -> list[NewDocument]:
+    async def store(self, documents: list[NewDocument], embedding: Awaitable[list[Vector]]) -> list[NewDocument]:
         """The documents, now stored."""
         target, namespace = self.destination.target, self.destination.namespace
         try:
@@ -258,7 +285,7 @@ class Writer:
 
 
 class Isolation:
-    """Stores groups of documents; if one is not taken, each of its documents alone, so that only the faulty are not."""
+    """Stores groups of documents; one that is not taken, half by half, so that in the end only the faulty are not."""
 
     def __init__(self, writer: Writer, embedder: Embedder, refuse: Callable[[NewDocument, ApiError], None]) -> None:
         self.writer = writer
@@ -266,7 +293,7 @@ class Isolation:
         self.refuse = refuse
         self.refused_in_a_row = 0
 
-    async def store(self, documents: list[NewDocument], embedding: "asyncio.Task[list[Vector]]") -> list[NewDocument]:
+    async def store(self, documents: list[NewDocument], embedding: Awaitable[list[Vector]]) -> list[NewDocument]:
         """Those that are stored now."""
         try:
             stored = await self.writer.store(documents, embedding)
@@ -280,10 +307,9 @@ class Isolation:
         else:
             self.refused_in_a_row = 0
             return stored
-        alone = [
-            await self.store([document], asyncio.create_task(self.embedder.embed([document]))) for document in documents
-        ]
-        return [document for stored in alone for document in stored]
+        middle = len(documents) // 2
+        halves = documents[:middle], documents[middle:]
+        return [document for half in halves for document in await self.store(half, self.embedder.embed(half))]
 
 
 def may_be_its_own_fault(documents: Sequence[NewDocument], error: ApiError) -> bool:
