@@ -3,6 +3,7 @@
 For models with `slug`, `api_key`, `base_url`, and `environment`: what environment variables say where nothing is saved.
 """
 
+from abc import abstractmethod
 from typing import Any, cast
 
 from django import forms
@@ -66,12 +67,12 @@ class CredentialsAdmin(ModelAdmin):
     ordering = ["id"]
     actions = None
 
-    def needs_api_key(self, config: Any) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def needs_api_key(self, config: Any) -> bool: ...
 
+    @abstractmethod
     def refusal(self, config: Any) -> str:
         """Why it cannot be called as it is set up; "" if it can."""
-        raise NotImplementedError
 
     def access_fields(self, request: HttpRequest, config: Any) -> list[str]:
         fields = ["explained"]

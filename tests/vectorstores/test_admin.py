@@ -207,6 +207,14 @@ def test_a_connection_that_works(admin_client, qdrant, qdrant_server, names, wor
     assert qdrant_server.sent[0].headers["api-key"] == SECRET
 
 
+def test_a_tenant_and_a_database_are_names_and_no_paths(admin_client, upstream):
+    chroma = StoreConfig.objects.get(slug="chroma")
+    place = "/api/v2/tenants/acme%2F..%2Fx/databases/kb%3Fa"
+    upstream.serves(f"{place}/collections?limit=200&offset=0", [])
+    save(admin_client, chroma, base_url=upstream.url, tenant="acme/../x", database="kb?a")
+    assert "Chroma answered. It has no collections yet." in press(admin_client, chroma)
+
+
 def test_what_the_store_says_is_shown(admin_client, qdrant, qdrant_server):
     qdrant_server.serves("/collections", {"status": {"error": f"Key {SECRET} is wrong"}}, 403)
     page = press(admin_client, qdrant)

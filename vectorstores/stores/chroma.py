@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -40,8 +41,9 @@ class Chroma(RestStore):
 
     def root(self) -> str:
         server = self.settings.base_url.rstrip("/").removesuffix("/api/v2")
-        tenant = self.settings.tenant or "default_tenant"
-        return f"{server}/api/v2/tenants/{tenant}/databases/{self.settings.database or 'default_database'}"
+        tenant = quote(self.settings.tenant or "default_tenant", safe="")
+        database = quote(self.settings.database or "default_database", safe="")
+        return f"{server}/api/v2/tenants/{tenant}/databases/{database}"
 
     def headers(self) -> Mapping[str, str]:
         return {"x-chroma-token": self.settings.api_key} if self.settings.api_key else {}
