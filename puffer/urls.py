@@ -3,6 +3,7 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from chatbots.pages import chat_page, loader
 from providers.stored_images import stored_image
 from puffer.api.routes import NamespaceView
 from puffer.api.views import NoRouteView
@@ -23,6 +24,8 @@ urlpatterns = [
     path("health/live", live),
     path("health/ready", ready),
     path("media/images/<str:name>", stored_image),
+    path("embed.js", loader),
+    path("chat/<int:bot_id>/", chat_page),
     path("wp-json/aipkit/v1", NamespaceView.as_view()),
     path("wp-json/aipkit/v1/", include(api)),
     re_path(r"^wp-json(?:/.*)?$", NoRouteView.as_view()),

@@ -33,7 +33,7 @@ class BearerKey(OpenApiAuthenticationExtension):
 
 
 class AutoSchema(SpectacularAutoSchema):
-    """Reads a view's `parameters`, `answer` (JSON Schema of a 200) and `error_statuses`."""
+    """Reads a view's `parameters`, `answer` (JSON Schema of a 200), `answer_media_type` and `error_statuses`."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
         operation: Any = super().get_operation(path, path_regex, path_prefix, method, registry)
@@ -57,8 +57,9 @@ class AutoSchema(SpectacularAutoSchema):
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
         operation["parameters"] = parameters
         answer = getattr(view, "answer", {})
+        media_type = getattr(view, "answer_media_type", "application/json")
         operation["responses"] = {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": answer}}},
+            "200": {"description": "Done.", "content": {media_type: {"schema": answer}}},
             **{
                 status: {"description": text, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
                 for status, text in (ERRORS | getattr(view, "error_statuses", {})).items()

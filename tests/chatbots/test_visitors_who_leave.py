@@ -1,0 +1,151 @@
+"""Visitors who close the page or press stop: the provider is stopped too, and what was said is logged and counted."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.providers_on_loopback import CHAT_END, Upstream, chat_chunk, running
+from tests.puffer.test_serve import Server, start, stop
+
+pytestmark = pytest.mark.slow
+
+SHOP = "https://shop.example"
+STREAMS = 500
+
+
+class SlowWriter(Upstream):
+    """Writes a piece every 50 ms, 40 in all, and knows how many answers it is writing at the moment."""
+
+    def forget(self) -> None:
+        super().forget()
+        self.lock = threading.Lock()
+        self.writing = 0
+        self.most = 0
+
+    def behaviour_for(self, path: str):
+        def behave(connection) -> None:
+            with self.lock:
+                self.writing += 1
+                self.most = max(self.most, self.writing)
+            try:
+                connection.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+                for number in range(40):
+                    connection.write(chat_chunk({"content": f"piece {number} "}))
+                    time.sleep(0.05)
+                connection.write(b"".join(CHAT_END))
+            except ConnectionError:
+                pass
+            finally:
+                with self.lock:
+                    self.writing -= 1
+                connection.close_connection = True
+
+        return behave
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[SlowWriter]:
+    with running(SlowWriter()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, upstream: SlowWriter) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("leaving")
+    server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
+    server.python(
+        "from chatbots.models import Chatbot;"
+        "Chatbot.objects.create(name='Shop', provider='openai', model='m', embed_allowed_domains=['shop.example'],"
+        " messages_per_minute=None, messages_per_minute_per_address=None, messages_per_day=None,"
+        " token_guest_limit=10**9)"
+    )
+    yield server
+    stop(server)
+
+
+def visitor(server: Server) -> str:
+    answer = requests.post(f"{calls(server)}/session", json={}, headers={"Origin": SHOP}, timeout=10)
+    return answer.json()["token"]
+
+
+def calls(server: Server) -> str:
+    return f"{server.url}/wp-json/aipkit/v1/chatbots/1"
+
+
+def stream(server: Server, token: str) -> requests.Response:
+    return requests.post(
+        f"{calls(server)}/stream",
+        json={"message": "Tell me a long story"},
+        headers={"Origin": SHOP, "Authorization": f"Visitor {token}"},
+        stream=True,
+        timeout=60,
+    )
+
+
+def wait_until(true, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def counted(server: Server) -> dict[str, int]:
+    return json.loads(
+        server.python(
+            "import json; from logs.models import *; from chatbots.models import TokenAllowance;"
+            "bots = Message.objects.filter(role='bot');"
+            "print(json.dumps({'turns': bots.count(), 'left': bots.exclude(error='').count(),"
+            "'calls': UsageEvent.objects.count(), 'cut off': UsageEvent.objects.filter(status=499).count(),"
+            "'uncounted': UsageEvent.objects.filter(total_tokens=None).count(),"
+            "'allowances': TokenAllowance.objects.filter(used__gt=0).count()}))"
+        )
+    )
+
+
+def test_a_visitor_who_leaves_stops_the_provider_within_a_second(server, upstream):
+    before = counted(server)
+    with stream(server, visitor(server)) as response:
+        lines = response.iter_lines()
+        while not next(lines).startswith(b"event: delta"):
+            pass
+        assert upstream.writing == 1
+        response.close()
+    wait_until(lambda: upstream.writing == 0, 1.0)
+    wait_until(lambda: counted(server)["turns"] == before["turns"] + 1, 5)
+    after = counted(server)
+    assert after["left"] == before["left"] + 1
+    assert after["cut off"] == before["cut off"] + 1
+    assert after["uncounted"] == 0
+    said = server.python("from logs.models import *; print(Message.objects.filter(role='bot').last().content)")
+    assert said.startswith("piece 0 ")
+    assert "piece 39" not in said
+
+
+def test_of_many_streams_half_are_left(server, upstream):
+    before = counted(server)
+    ended = []
+
+    def read(number: int) -> None:
+        with stream(server, visitor(server)) as response:
+            for line in response.iter_lines():
+                if number % 2 and line.startswith(b"event: delta"):
+                    return
+                if line.startswith(b"event: done"):
+                    ended.append(number)
+
+    with ThreadPoolExecutor(100) as pool:
+        list(pool.map(read, range(STREAMS)))
+    wait_until(lambda: upstream.writing == 0, 2.0)
+    assert upstream.most > 20
+    assert len(ended) == STREAMS // 2
+    wait_until(lambda: counted(server)["turns"] == before["turns"] + STREAMS, 10)
+    after = counted(server)
+    assert after["left"] - before["left"] == STREAMS // 2
+    assert after["calls"] - before["calls"] == STREAMS
+    assert after["uncounted"] == 0
+    assert after["allowances"] - before["allowances"] == STREAMS

@@ -1,0 +1,584 @@
+"""The calls that a widget makes from other sites' pages: who gets what, and who is refused."""
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.core import signing
+from django.db import connection
+
+from chatbots import sessions
+from chatbots.labels import LABELS
+from chatbots.models import Chatbot, Consent, UsedIdentity
+from chatbots.protection import new_identity_secret
+from chatbots.visitor import Identity
+from logs.models import Conversation, Message, UsageEvent
+from tests.conftest import BASE
+from tests.providers_on_loopback import CHAT_STREAM, answering, embedding, streaming
+
+SHOP = "https://shop.example"
+QUESTION = "Do you sell shoes?"
+
+
+@pytest.fixture
+def bot(db):
+    return Chatbot.objects.create(
+        name="Shop <b>bot</b>", provider="openai", model="gpt-4o-mini", instructions="Sell shoes: SECRET.",
+        embed_allowed_domains=["shop.example", "*.wild.example"],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def openai(upstream):
+    upstream.pages["/v1/chat/completions"] = streaming(CHAT_STREAM, 0, "end", {})
+    upstream.pages["/v1/embeddings"] = embedding()
+    return upstream
+
+
+class Widget:
+    """A browser on a page of `origin` that shows the bot."""
+
+    def __init__(self, api, bot, origin=SHOP, token=""):
+        self.api, self.bot, self.origin, self.token = api, bot, origin, token
+
+    def call(self, method, name, **options):
+        headers = {"Origin": self.origin} if self.origin else {}
+        if self.token:
+            headers["Authorization"] = f"Visitor {self.token}"
+        headers |= options.pop("headers", {})
+        return self.api.request(method, f"/chatbots/{self.bot.pk}/{name}", key=None, headers=headers, **options)
+
+    def get(self, name, **params):
+        return self.call("GET", name, params=params)
+
+    def post(self, name, **body):
+        return self.call("POST", name, json=body)
+
+    def begin(self, **body):
+        self.token = self.post("session", **body).json()["token"]
+        return self
+
+    def ask(self, message=QUESTION, **more):
+        """The events of the answer."""
+        response = self.post("stream", message=message, **more)
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        return events_of(response.text)
+
+
+def events_of(text):
+    blocks = [block.split("\n") for block in text.split("\n\n") if block and not block.startswith(":")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+
+
+@pytest.fixture
+def widget(api, bot, openai):
+    return Widget(api, bot).begin()
+
+
+def change(bot, **fields):
+    for name, value in fields.items():
+        setattr(bot, name, value)
+    bot.save()
+
+
+# embed-config
+
+
+def test_a_page_gets_all_that_it_needs_to_show_the_widget(api, bot):
+    response = Widget(api, bot).get("embed-config")
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] == SHOP
+    assert response.headers["vary"] == "origin"
+    assert response.headers["cache-control"] == "public, max-age=60"
+    assert "set-cookie" not in response.headers
+    answer = response.json()
+    config = answer["config"]
+    assert config["botId"] == bot.pk
+    assert config["apiUrl"] == f"http://testserver{BASE}/chatbots/{bot.pk}"
+    for name in ("css", "mainJs"):
+        assert config["assetUrls"][name].startswith("http://testserver/static/chatbots/widget.")
+    assert config["text"]["initialGreeting"] == "Hello there!"
+    assert config["starters"] == ["What can you do?", "Tell me a fun fact"]
+    html = answer["html"]
+    assert html.startswith(
+        f'<puffer-chat id="aipkit_popup_wrapper_{bot.pk}" class="aipkit_chatbot aipkit_popup_wrapper"'
+    )
+    assert "<b>" not in html
+    assert "SECRET" not in response.text
+    assert bot.identity_secret not in response.text
+    change(bot, popup_enabled=False)
+    assert 'class="aipkit_chatbot aipkit_chat_container"' in Widget(api, bot).get("embed-config").json()["html"]
+
+
+@pytest.mark.parametrize(
+    ("of_bot", "of_page", "language", "direction"),
+    [("", "", "en", "ltr"), ("", "de-AT", "de", "ltr"), ("fr", "de", "fr", "ltr"), ("", "ar", "ar", "rtl"),
+     ("", "xx", "en", "ltr")],
+)  # fmt: skip
+def test_it_speaks_the_language_of_the_bot_else_of_the_page(api, bot, of_bot, of_page, language, direction):
+    change(bot, language=of_bot, greeting="")
+    config = Widget(api, bot).get("embed-config", lang=of_page).json()["config"]
+    assert (config["language"], config["direction"]) == (language, direction)
+    assert config["text"] == LABELS[language]
+
+
+def placeholders(text):
+    return re.findall(r"{\w+}", text)
+
+
+@pytest.mark.parametrize("language", LABELS)
+def test_every_language_has_every_label(language):
+    assert LABELS[language].keys() == LABELS["en"].keys()
+    for label, text in LABELS[language].items():
+        assert text.strip()
+        assert ("{name}" in text, "{count}" in text) == (
+            "{name}" in LABELS["en"][label],
+            "{count}" in LABELS["en"][label],
+        )
+
+
+@pytest.mark.parametrize(
+    ("origin", "domains", "any_domain", "status"),
+    [
+        (SHOP, ["shop.example"], False, 200),
+        ("https://SHOP.example:443", ["shop.example"], False, 200),
+        ("https://a.wild.example", ["*.wild.example"], False, 200),
+        ("https://wild.example", ["*.wild.example"], False, 403),
+        ("https://evil.example", ["shop.example"], False, 403),
+        ("null", ["shop.example"], False, 403),
+        ("", ["shop.example"], False, 403),
+        (SHOP, [], False, 403),
+        ("null", [], False, 403),
+        ("", [], False, 403),
+        ("http://testserver", [], False, 403),
+        (SHOP, [], True, 200),
+        ("null", [], True, 200),
+        ("", [], True, 200),
+    ],
+)
+def test_only_where_the_owner_allows_it(api, bot, origin, domains, any_domain, status):
+    change(bot, embed_allowed_domains=domains, embed_allow_any_domain=any_domain)
+    widget = Widget(api, bot, origin)
+    config = widget.get("embed-config")
+    assert config.status_code == status
+    assert config.headers["vary"] == "origin"
+    if status == 403:
+        assert config.json()["code"] == "rest_aipkit_cors_denied"
+    preflight = widget.call(
+        "OPTIONS", "session", headers={"Access-Control-Request-Method": "POST",
+                                       "Access-Control-Request-Headers": "authorization, content-type"},
+    )  # fmt: skip
+    may_read = preflight.headers.get("access-control-allow-origin")
+    assert may_read == (origin if status == 200 and origin else None)
+    assert "access-control-allow-credentials" not in preflight.headers
+    session = widget.post("session")
+    assert session.status_code == (status if origin else 403)  # who posts from a page says from which
+    assert session.headers.get("access-control-allow-origin") == may_read
+
+
+@pytest.mark.parametrize("status", ["draft", "trash"])
+def test_only_published_chatbots(api, bot, status):
+    change(bot, status=status)
+    response = Widget(api, bot).get("embed-config")
+    assert (response.status_code, response.json()["code"]) == (404, "rest_aipkit_bot_not_found")
+
+
+def test_a_change_of_the_list_counts_at_once(api, bot):
+    widget = Widget(api, bot).begin()
+    change(bot, embed_allowed_domains=["other.example"])
+    assert widget.get("conversations").status_code == 403
+
+
+# Tokens
+
+
+def test_a_visitor_keeps_who_they_are_with_an_earlier_token(widget):
+    first = widget.post("session").json()
+    assert set(first) == {"token", "expires_in", "visitor_id", "identified", "consent_required"}
+    again = widget.post("session", token=first["token"]).json()
+    assert again["visitor_id"] == first["visitor_id"]
+    assert widget.post("session").json()["visitor_id"] != first["visitor_id"]
+
+
+def altered(token):
+    return token[:-3] + ("AAA" if token[-3:] != "AAA" else "BBB")
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "=&?:::", "eyJ" * 1000])
+def test_tokens_that_are_none(widget, token):
+    widget.token = token
+    for response in (widget.get("conversations"), widget.get("history", conversation_uuid="x"),
+                     widget.post("consent"), widget.post("stream", message="Hi")):  # fmt: skip
+        assert (response.status_code, response.json()["code"]) == (401, "invalid_visitor_token")
+
+
+def test_a_token_is_of_one_bot_one_site_one_visitor(widget, bot, api):
+    other = Chatbot.objects.create(name="Other", provider="openai", model="m", embed_allowed_domains=["shop.example"])
+    tokens = {
+        "of another bot": Widget(api, other).begin().token,
+        "of another site": Widget(api, bot, "https://a.wild.example").begin().token,
+        "altered": altered(widget.token),
+        "of another key": signing.dumps({"visitor_id": "x"}, salt="chatbots.sessions"),
+    }
+    for token in tokens.values():
+        assert Widget(api, bot, token=token).get("conversations").status_code == 401
+        assert widget.post("session", token=token).status_code == 401
+    assert widget.get("conversations").status_code == 200
+
+
+def token_of_before(bot, session, hours):
+    class Earlier(signing.TimestampSigner):
+        def timestamp(self):
+            return signing.b62_encode(int(time.time()) - hours * 3600)
+
+    return Earlier(salt=sessions.salt_of(bot)).sign_object(dataclasses.asdict(session), compress=True)
+
+
+def test_an_old_token_renews_but_opens_nothing(widget, bot):
+    session = sessions.new_session(SHOP).as_user(Identity("u-7"))
+    widget.token = token_of_before(bot, session, 13)
+    assert widget.get("conversations").status_code == 401
+    renewed = widget.post("session", token=widget.token).json()
+    assert renewed["visitor_id"] == session.visitor_id
+    assert renewed["identified"] is False  # the site must say it again
+    too_old = token_of_before(bot, session, 91 * 24)
+    assert widget.post("session", token=too_old).status_code == 401
+
+
+def test_a_new_secret_ends_all_sessions(widget, bot):
+    change(bot, identity_secret=new_identity_secret())
+    assert widget.get("conversations").status_code == 401
+
+
+# Identity
+
+
+def signed(bot, **changes):
+    claimed = {"user_id": "u-7", "name": "Ada", "email": "ada@shop.example", "timestamp": int(time.time()),
+               "nonce": "abcdefgh1", **changes}  # fmt: skip
+    said = "\n".join(str(claimed[name]) for name in ("user_id", "name", "email", "timestamp", "nonce"))
+    claimed.setdefault("hash", hmac.new(bot.identity_secret.encode(), said.encode(), hashlib.sha256).hexdigest())
+    return claimed
+
+
+def test_a_site_may_say_who_its_visitor_is(widget, bot):
+    session = widget.post("session", token=widget.token, identity=signed(bot)).json()
+    assert session["identified"] is True
+    widget.token = session["token"]
+    widget.ask()
+    conversation = Conversation.objects.get()
+    assert (conversation.external_user_id, conversation.external_name) == ("u-7", "Ada")
+    assert conversation.visitor_name == "Ada"
+
+
+def test_whoever_is_identified_finds_their_chats_in_another_browser(widget, bot, api):
+    widget.begin(identity=signed(bot)).ask()
+    elsewhere = Widget(api, bot).begin(identity=signed(bot, nonce="other-nonce"))
+    (known,) = elsewhere.get("conversations").json()["conversations"]
+    assert elsewhere.get("history", conversation_uuid=known["conversation_uuid"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hash": "0" * 64},
+        {"hash": ""},
+        {"hash": "ü"},
+        {"timestamp": int(time.time()) - 3600},
+        {"timestamp": int(time.time()) + 3600},
+        {"user_id": ""},
+        {"user_id": "a\nb"},
+        {"user_id": "x" * 201},
+        {"nonce": "short"},
+        {"nonce": "with\nbreak"},
+    ],
+)
+def test_identities_that_are_not_proved(widget, bot, changes):
+    response = widget.post("session", identity=signed(bot, **changes))
+    assert (response.status_code, response.json()["code"]) == (401, "invalid_identity")
+    assert not UsedIdentity.objects.exists()
+
+
+def test_a_signature_covers_every_field_and_is_taken_once(widget, bot):
+    identity = signed(bot)
+    for name, value in (("user_id", "u-8"), ("name", "Eve"), ("email", "eve@shop.example"), ("nonce", "abcdefgh2")):
+        assert widget.post("session", identity={**identity, name: value}).status_code == 401
+    assert widget.post("session", identity=identity).status_code == 200
+    assert widget.post("session", identity=identity).status_code == 401
+    assert widget.post("session", identity={**identity, "hash": identity["hash"].upper()}).status_code == 401
+
+
+def test_an_identity_of_another_bot_is_none(widget, bot, api):
+    other = Chatbot.objects.create(name="Other")
+    assert other.identity_secret != bot.identity_secret
+    assert widget.post("session", identity=signed(other)).status_code == 401
+
+
+def test_an_identity_is_an_object_with_its_fields(widget):
+    for identity in ("u-7", {"user_id": 7}, {"user_id": "u-7"}):
+        assert widget.post("session", identity=identity).json()["code"] == "rest_invalid_param"
+
+
+# The stream
+
+
+def test_an_answer_comes_in_pieces(widget, openai, bot):
+    (start, started), *deltas, (end, done) = widget.ask()
+    assert (start, end) == ("start", "done")
+    assert {name for name, _ in deltas} == {"delta"}
+    assert len(deltas) > 1
+    text = "".join(delta["text"] for _, delta in deltas)
+    assert done["text"] == text.strip()
+    assert done["html"].startswith("<p>")
+    assert done["usage"]["total_tokens"] > 0
+    assert done["finish_reason"] == "stop"
+    assert done["message_id"] == started["message_id"]
+    sent = openai.sent[-1].json
+    assert sent["stream"] is True
+    assert sent["messages"][0] == {"role": "system", "content": "Sell shoes: SECRET."}
+    question, reply = Message.objects.order_by("pk")
+    assert (question.content, reply.content) == (QUESTION, done["text"])
+    assert (question.message_id, reply.message_id) == (started["question_id"], started["message_id"])
+    assert question.conversation.conversation_uuid == started["conversation_uuid"]
+    assert question.conversation.source == "widget"
+    assert UsageEvent.objects.get().chatbot == bot
+
+
+def test_a_conversation_goes_on(widget, openai):
+    first = widget.ask()[0][1]
+    widget.ask("And socks?", conversation_uuid=first["conversation_uuid"])
+    said = [(message["role"], message["content"]) for message in openai.sent[-1].json["messages"]]
+    answer = Message.objects.filter(role="bot").first().content
+    assert said[1:] == [("user", QUESTION), ("assistant", answer), ("user", "And socks?")]
+    assert Conversation.objects.get().message_count == 4
+
+
+def test_the_model_sees_the_last_messages_only_and_no_failed_turn(widget, openai, bot):
+    change(bot, max_messages=2)
+    conversation = widget.ask("one")[0][1]["conversation_uuid"]
+    good = openai.pages["/v1/chat/completions"]
+    openai.pages["/v1/chat/completions"] = answering({"error": {"message": "SECRET key"}}, 500)
+    assert widget.ask("two", conversation_uuid=conversation)[-1][0] == "error"
+    openai.pages["/v1/chat/completions"] = good
+    widget.ask("three", conversation_uuid=conversation)
+    said = [message["content"] for message in openai.sent[-1].json["messages"][1:]]
+    assert said == ["one", Message.objects.filter(role="bot").first().content, "three"]
+
+
+def test_sources_come_before_the_answer(widget, openai, bot, api):
+    item = {
+        "id": "r",
+        "content": "Shoes: yes, in all sizes.",
+        "metadata": {"title": "Shoes", "url": "https://s.example"},
+    }
+    call = {"provider": "local", "target_id": "kb", "embedding_provider": "openai", "embedding_model": "emb-1"}
+    assert api.post("/vector-stores/upsert", json={**call, "vectors": [item]}).status_code == 200
+    change(bot, enable_vector_store=True, collections=["kb"], vector_store_confidence_threshold=0)
+    events = widget.ask()
+    assert [name for name, _ in events[:3]] == ["start", "status", "sources"]
+    assert events[1][1] == {"status": "searching"}
+    (source,) = events[2][1]
+    assert (source["title"], source["url"]) == ("Shoes", "https://s.example")
+    history = widget.get("history", conversation_uuid=events[0][1]["conversation_uuid"]).json()["messages"]
+    assert history[1]["sources"][0]["title"] == "Shoes"
+    change(bot, show_sources=False)
+    assert "sources" not in dict(widget.ask())
+
+
+def test_what_failed_is_logged_and_the_visitor_learns_nothing_of_it(widget, openai, bot):
+    openai.pages["/v1/chat/completions"] = answering({"error": {"message": "SECRET account"}}, 429)
+    (_, start), (name, error) = widget.ask()
+    assert name == "error"
+    assert (error["code"], error["data"]) == ("chatbot_unavailable", {"status": 429})
+    assert "SECRET" not in json.dumps(error)
+    assert "SECRET" in Message.objects.get(role="bot").error
+    said = widget.get("history", conversation_uuid=start["conversation_uuid"]).json()["messages"]
+    assert said[1]["failed"] is True
+    assert "SECRET" not in json.dumps(said)
+
+
+def test_an_answer_that_breaks_off_keeps_what_was_said(widget, openai):
+    openai.pages["/v1/chat/completions"] = streaming(CHAT_STREAM[:3], 0, "break off", {})
+    events = widget.ask()
+    assert events[-1][0] == "error"
+    assert [data["text"] for name, data in events if name == "delta"] == ["H", "i!"]
+    reply = Message.objects.get(role="bot")
+    assert reply.content == "Hi!"
+    assert reply.error
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 400, "rest_missing_callback_param"),
+        ({"message": 5}, 400, "rest_invalid_param"),
+        ({"message": " \n"}, 400, "rest_aipkit_invalid_last_message"),
+        ({"message": "x" * 8001}, 400, "rest_aipkit_invalid_last_message"),
+        ({"message": "Hi", "conversation_uuid": "of-nobody"}, 404, "conversation_not_found"),
+    ],
+)
+def test_what_is_refused_before_the_stream(widget, openai, body, status, code):
+    response = widget.post("stream", **body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert not openai.sent
+
+
+def test_limits_and_moderation_are_said_in_the_stream_before_any_call(widget, openai, bot):
+    cases = [
+        ({"is_paused": True, "paused_message": "Back soon."}, "chatbot_paused", "Back soon."),
+        ({"token_guest_limit": 0}, "token_limit_exceeded_guest_logic", None),
+        ({"banned_words": "shoes", "banned_words_message": "No."}, "word_banned", "No."),
+        ({"banned_ips": ["127.0.0.0/8"]}, "ip_banned", None),
+    ]
+    for changes, code, message in cases:
+        before = {name: getattr(bot, name) for name in changes}
+        change(bot, **changes)
+        ((name, error),) = widget.ask()
+        assert (name, error["code"]) == ("error", code)
+        assert message is None or error["message"] == message
+        assert ("quota_notice" in error) == code.startswith("token_limit")
+        change(bot, **before)
+    assert not openai.sent
+    assert not Message.objects.exists()
+
+
+def test_messages_of_a_minute_are_counted(widget, bot):
+    change(bot, messages_per_minute=2)
+    names = [widget.ask()[-1][0] for _ in range(3)]
+    assert names in (["done", "done", "error"], ["done"] * 3)  # the latter where a minute ended in between
+
+
+def test_forged_addresses_are_one_address(widget, api, bot, openai):
+    change(bot, messages_per_minute_per_address=5, messages_per_minute=None)
+    names = []
+    for number in range(12):
+        visitor = Widget(api, bot).begin()
+        forged = {"X-Forwarded-For": f"10.0.{number}.1", "X-Real-IP": f"10.1.{number}.1"}
+        response = visitor.call("POST", "stream", json={"message": "Hi"}, headers=forged)
+        names.append(events_of(response.text)[-1][0])
+    assert names.count("done") <= 10  # five in a minute, and the test may see two of them
+
+
+# Consent
+
+
+def test_nobody_chats_before_agreeing(widget, openai, bot):
+    change(bot, enable_consent_compliance=True, consent_message="We keep what you write.")
+    assert widget.post("session", token=widget.token).json()["consent_required"] is True
+    assert widget.post("stream", message="Hi").json()["code"] == "consent_required"
+    assert not openai.sent
+    agreed = widget.post("consent").json()
+    assert agreed["consent_required"] is False
+    widget.token = agreed["token"]
+    assert widget.ask()[-1][0] == "done"
+    assert Consent.objects.count() == 1
+    assert widget.post("session", token=widget.token).json()["consent_required"] is False
+    change(bot, consent_message="We keep what you write for ten years.")
+    assert widget.post("stream", message="Hi").json()["code"] == "consent_required"
+
+
+# History, conversations, feedback
+
+
+def test_a_visitor_reads_their_own_conversations(widget, api, bot):
+    first = widget.ask("Do you really sell all the shoes?")[0][1]["conversation_uuid"]
+    second = widget.ask("Hi")[0][1]["conversation_uuid"]
+    known = widget.get("conversations").json()["conversations"]
+    assert [(row["conversation_uuid"], row["title"], row["message_count"]) for row in known] == [
+        (second, "Hi", 2),
+        (first, "Do you really sell all…", 2),
+    ]
+    messages = widget.get("history", conversation_uuid=first).json()["messages"]
+    assert [(message["role"], message["failed"], message["feedback"]) for message in messages] == [
+        ("user", False, "none"),
+        ("bot", False, "none"),
+    ]
+    assert messages[1]["html"].startswith("<p>")
+    stranger = Widget(api, bot).begin()
+    assert stranger.get("conversations").json() == {"conversations": []}
+    for response in (stranger.get("history", conversation_uuid=first),
+                     stranger.post("stream", message="Hi", conversation_uuid=first)):  # fmt: skip
+        assert (response.status_code, response.json()["code"]) == (404, "conversation_not_found")
+
+
+def test_conversations_of_the_api_are_no_visitor_s(widget, api, bot, openai):
+    openai.pages["/v1/chat/completions"] = answering({"choices": [{"message": {"content": "Hi!"}}]})
+    of_api = api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hi"}]}).json()
+    assert widget.get("history", conversation_uuid=of_api["conversation_uuid"]).status_code == 404
+
+
+def test_a_vote_may_be_given_changed_and_taken_back(widget, api, bot):
+    start = widget.ask()[0][1]
+    for vote, stored in (("up", "up"), ("down", "down"), ("none", "")):
+        ids = {"conversation_uuid": start["conversation_uuid"], "message_id": start["message_id"]}
+        assert widget.post("feedback", **ids, feedback=vote).json()["feedback"] == vote
+        assert Message.objects.get(role="bot").feedback == stored
+    assert widget.post("feedback", **ids, feedback="great").json()["code"] == "rest_invalid_param"
+    for changed in ({"message_id": start["question_id"]}, {"message_id": "x"}, {"conversation_uuid": "x"}):
+        assert widget.post("feedback", **(ids | changed), feedback="up").json()["code"] == "message_not_found"
+    stranger = Widget(api, bot).begin()
+    assert stranger.post("feedback", **ids, feedback="up").status_code == 404
+
+
+# Pages
+
+
+def test_the_loader_is_a_script_for_any_site(client, db):
+    response = client.get("/embed.js")
+    assert response.status_code == 200
+    assert response["content-type"] == "text/javascript; charset=utf-8"
+    assert client.get("/embed.js", headers={"If-None-Match": response["etag"]}).status_code == 304
+
+
+def test_a_chatbot_may_have_a_page_of_its_own(client, bot, api, openai):
+    url = f"/chat/{bot.pk}/"
+    assert client.get(url).status_code == 404
+    change(bot, enable_chat_page=True)
+    response = client.get(url, headers={"Accept-Language": "de-DE,de;q=0.9"})
+    assert response.status_code == 200
+    assert "x-frame-options" not in response.headers
+    policy = response["content-security-policy"]
+    assert policy.endswith(
+        "frame-ancestors http://shop.example https://shop.example http://*.wild.example https://*.wild.example"
+    )
+    assert "SECRET" not in response.text
+    assert "<b>bot" not in response.text
+    assert "Nachricht eingeben" in response.text
+    change(bot, embed_allowed_domains=[])
+    assert client.get(url)["content-security-policy"].endswith("frame-ancestors 'none'")
+    change(bot, embed_allow_any_domain=True)
+    assert client.get(url)["content-security-policy"].endswith("frame-ancestors *")
+    change(bot, embed_allow_any_domain=False)
+    own = Widget(api, bot, "http://testserver").begin()
+    own.origin = ""  # browsers send none with GET to the page's own server
+    assert own.get("conversations").status_code == 200
+    change(bot, status="draft")
+    assert client.get(url).status_code == 404
+
+
+# Many at once
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_signature_is_taken_once_also_by_many_at_once(bot):
+    if connection.vendor == "sqlite":
+        pytest.skip("the tests' SQLite is in memory, where threads do not wait for each other")
+    identity = signed(bot)
+
+    def take(_):
+        try:
+            sessions.verify_identity(bot, identity)
+        except sessions.InvalidIdentity:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(8))) == 1
