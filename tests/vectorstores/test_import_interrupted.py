@@ -1,0 +1,186 @@
+"""import_vectors as a process of its own: killed, interrupted, watched for its memory."""
+
+import json
+import os
+import pty
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import termios
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.providers_on_loopback import Upstream, answering, running
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent.parent
+DIMENSION = 8
+VALUES = [[round(random.Random(at).uniform(-1, 1), 3) for _ in range(DIMENSION)] for at in range(100)]
+
+
+def fast_embedding(connection: Any) -> None:
+    texts = orjson.loads(connection.received.body)["input"]
+    data = [{"object": "embedding", "index": at, "embedding": VALUES[len(text) % 100]} for at, text in enumerate(texts)]
+    body = {"object": "list", "data": data, "model": "emb-1", "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    answering(orjson.dumps(body))(connection)
+
+
+@dataclass
+class Installation:
+    """A database of its own in a folder, and an embedding provider that answers at once."""
+
+    folder: Path
+    upstream: Upstream
+    environment: dict[str, str]
+
+    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environment, **options)
+
+    def start_import(self, *sources: str, **options: Any) -> "subprocess.Popen[bytes]":
+        named = ["--target=kb", "--embedding-provider=openai", "--embedding-model=emb-1", "--json"]
+        with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
+            return self.start("import_vectors", *sources, *named, **{"stdout": out, "stderr": err, **options})
+
+    def finish(self, process: "subprocess.Popen[bytes]", code: int = 0) -> dict[str, Any]:
+        assert process.wait(120) == code, (self.folder / "err").read_text()
+        return json.loads((self.folder / "out").read_text())
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Vectors, different ones, documents, and different ones of which our records say that they are stored."""
+        with sqlite3.connect(self.folder / "puffer.sqlite3") as database:
+            (vectors,) = database.execute("SELECT count(*), count(DISTINCT vector_id) FROM vectorstores_localvector")
+            (documents,) = database.execute(
+                "SELECT count(*), count(DISTINCT parent_vector_id) FROM vectorstores_document WHERE status = 'stored'"
+            )
+        database.close()
+        return (*vectors, *documents)
+
+    def rows(self, count: int, words: int = 3) -> str:
+        file = self.folder / f"{count}.jsonl"
+        with file.open("w") as lines:
+            for number in range(count):
+                text = f"Row {number}: " + "some more words " * words
+                lines.write(json.dumps({"id": f"row-{number}", "content": text, "metadata": {"number": number}}) + "\n")
+        return str(file)
+
+
+@pytest.fixture
+def installation(tmp_path):
+    with running() as upstream:
+        upstream.pages["/v1/embeddings"] = fast_embedding
+        environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"} | {
+            "PUFFER_ENV_FILE": "/nonexistent",
+            "SECRET_KEY": "only-for-tests",
+            "DATABASE_URL": f"sqlite:///{tmp_path}/puffer.sqlite3",
+            "OPENAI_API_KEY": "sk-0123456789",
+            "OPENAI_BASE_URL": f"{upstream.url}/v1",
+        }
+        here = Installation(tmp_path, upstream, environment)
+        assert here.start("migrate", "--verbosity=0").wait(60) == 0
+        yield here
+
+
+def wait_for(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.005)
+
+
+def test_killed_at_any_point_the_next_run_finishes(installation):
+    source, chance = installation.rows(20_000), random.Random(time.time_ns())
+    upstream, calls = installation.upstream, 0
+    for _ in range(10):
+        # At a random moment of what is left of about 400 calls: the first ones, or long after.
+        calls = len(upstream.sent) + chance.randint(1, 35)
+        process = installation.start_import(source)
+        wait_for(lambda: len(upstream.sent) >= calls or process.poll() is not None)  # noqa: B023
+        time.sleep(chance.random() * 0.05)
+        process.kill()
+        assert process.wait(10) == -signal.SIGKILL
+        vectors, different, documents, _ = installation.counts()
+        assert documents <= vectors == different  # what is on record is stored
+    before = installation.counts()
+    assert 0 < before[0] < 20_000
+    summary = installation.finish(installation.start_import(source))
+    assert summary["documents"] + summary["unchanged"] == 20_000
+    assert summary["unchanged"] == before[2]
+    assert installation.counts() == (20_000,) * 4
+
+
+@pytest.mark.parametrize("where", ["while storing", "while a provider is silent", "while a page does not come"])
+def test_ctrl_c_ends_within_a_second(installation, where):
+    upstream = installation.upstream
+    source = installation.rows(20_000)
+    if where == "while a provider is silent":
+        upstream.pages = {}
+        for _ in range(4):
+            upstream.will_stall()
+    elif where == "while a page does not come":
+        upstream.will_stall()
+        source = f"{upstream.url}/page"
+    process = installation.start_import(source)
+    wait_for(lambda: len(upstream.sent) >= (30 if where == "while storing" else 1))
+    pressed = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert time.monotonic() - pressed < 1.0
+    said = (installation.folder / "err").read_text()
+    assert "Run the same command again to go on" in said
+    assert "Traceback" not in said
+    if where == "while storing":
+        before = installation.counts()
+        assert before[0]
+        summary = installation.finish(installation.start_import(source))
+        assert summary["unchanged"] == before[2]
+        assert installation.counts() == (20_000,) * 4
+
+
+def test_on_a_terminal_there_is_a_bar(installation):
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    shown = b""
+
+    def read():
+        nonlocal shown
+        try:
+            while data := os.read(ours, 1024):
+                shown += data
+        except OSError:  # the other end is closed
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    process = installation.start_import(installation.rows(2000), stderr=theirs)
+    os.close(theirs)
+    installation.finish(process)
+    reader.join()
+    os.close(ours)
+    assert b"100%" in shown
+    assert b"stored=" in shown
+    assert b"B/s" in shown  # the rate, and before it the time left
+
+
+def peak_megabytes(installation, rows):
+    """Of the memory of an import of so many rows."""
+    process = installation.start_import(installation.rows(rows, words=20), f"--namespace=rows-{rows}")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (installation.folder / "err").read_text()
+    return usage.ru_maxrss / 1024
+
+
+def test_memory_does_not_grow_with_the_input(installation):
+    few, many = peak_megabytes(installation, 5000), peak_megabytes(installation, 30_000)
+    # What it keeps of each document are two numbers: some 100 bytes.
+    assert many - few < 15
+    assert many < 230
