@@ -6,7 +6,7 @@ A text that asks for too much work, or nests too deeply, is shown as it is writt
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +15,12 @@ import nh3
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_core import StateCore
-from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline import StateInline, autolink, link
 from markdown_it.token import Token
 
 from providers.base import storable
 
-MAX_EFFORT = 30_000  # documentation of 100 KB takes half of it; of what is hostile, a unit costs 3 to 7 microseconds
+MAX_EFFORT = 30_000  # documentation of 50 KB takes a sixth to a half of it; a unit costs 3 to 6 microseconds
 EFFORT_OF_AN_INLINE_RULE = 3
 EFFORT_OF_A_LINK = 10
 MAX_DEPTH = 16  # a list within a list is two deeper, a quote one
@@ -87,6 +87,18 @@ def count_block(state: StateBlock, start_line: int, end_line: int, silent: bool)
 def count_inline(state: StateInline, silent: bool) -> bool:
     state.env["effort"].spend(EFFORT_OF_AN_INLINE_RULE)
     return False
+
+
+def counting(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
+    """The rule for a link, whose URL is parsed and written anew: dearer than the others."""
+
+    def link_rule(state: StateInline, silent: bool) -> bool:
+        is_link = rule(state, silent)
+        if is_link:
+            state.env["effort"].spend(EFFORT_OF_A_LINK)
+        return is_link
+
+    return link_rule
 
 
 def is_allowed_link(url: str) -> bool:
@@ -157,6 +169,8 @@ def make_markdown() -> MarkdownIt:
     wherever = ["paragraph", "reference", "blockquote", "list"]
     markdown.block.ruler.before("table", "count_block", count_block, {"alt": wherever})
     markdown.inline.ruler.before("text", "count_inline", count_inline)
+    markdown.inline.ruler.at("link", counting(link))
+    markdown.inline.ruler.at("autolink", counting(autolink))
     markdown.core.ruler.after("text_join", "link_bare_urls", link_bare_urls)
     markdown.add_render_rule("image", alt_text)
     markdown.validateLink = is_allowed_link  # type: ignore[method-assign]
