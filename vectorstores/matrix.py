@@ -68,13 +68,18 @@ class Matrix:
             return self.now
 
     def read(self, collection: Collection, namespace: str) -> Snapshot:
-        """What is known, with what is new and without what is gone.
+        """What is known, without what is gone and with what is new.
 
         Rows are never changed, and new ones have higher keys than all before: see Local.lock(). What is committed while
-        this reads may be in it already; it is found to be so when its version is read.
+        this reads may be in it already; it is found to be so when its version is read. It is looked for what is gone
+        first: so a document that is replaced in between is there twice, which a query finds out, and not missing.
         """
         known = self.now
         table = LocalVector.objects.filter(collection=collection, namespace=namespace).order_by("pk")
+        gone = known.gone
+        if len(known.keys) and known.deletions != collection.deletions:
+            there = table.values_list("pk", flat=True).iterator(READ_AT_ONCE)
+            gone = ~np.isin(known.keys, np.fromiter(there, np.int64), assume_unique=True)
         size = len(known.keys)
         newest = int(known.keys[-1]) if size else 0
         batch: list[tuple[int, Blob]] = []
@@ -85,14 +90,11 @@ class Matrix:
                 batch = []
         size = self.append(size, batch)
         keys, rows = self.keys[:size], self.rows[:size]
-        gone = np.concatenate([known.gone, np.zeros(size - len(known.keys), np.bool_)])
-        if len(known.keys) and known.deletions != collection.deletions:
-            there = table.values_list("pk", flat=True).iterator(READ_AT_ONCE)
-            gone = ~np.isin(keys, np.fromiter(there, np.int64), assume_unique=True)
-            if gone.mean() > MOST_GONE:
-                self.keys = keys = keys[~gone]
-                self.rows = rows = rows[~gone]
-                gone = np.zeros(len(keys), np.bool_)
+        gone = np.concatenate([gone, np.zeros(size - len(gone), np.bool_)])
+        if size and gone.mean() > MOST_GONE:
+            self.keys = keys = keys[~gone]
+            self.rows = rows = rows[~gone]
+            gone = np.zeros(len(keys), np.bool_)
         return Snapshot(collection.version, collection.deletions, keys, rows, gone)
 
     def append(self, size: int, batch: Sequence[tuple[int, Blob]]) -> int:

@@ -6,6 +6,7 @@ a change  -> one transaction, and one after another in a collection
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from django.db import connection, transaction
@@ -117,22 +118,19 @@ class Local(VectorStore):
             Collection.objects.filter(pk=collection.pk).update(deletions=F("deletions") + 1)
 
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
-        """By meaning, and by words if the query has a text: in the order of both together.
-
-        A query reads several times. If the collection changes in between, what it found may be half of the old and half
-        of the new, so it looks again.
-        """
+        """By meaning, and by words if the query has a text: in the order of both together."""
         for _ in range(TRIES):
             collection = self.open(target, namespace)
-            try:
+            with suppress(Collection.DoesNotExist):  # deleted meanwhile, so the next look will not find it
                 matches = self.search(collection, query, namespace)
-            except Collection.DoesNotExist:
-                raise CollectionNotFound(self.label, target) from None
-            if Collection.objects.filter(pk=collection.pk, version=collection.version).exists():
-                break
-        return matches
+                if matches is not None:
+                    return matches
+        with transaction.atomic():  # in which nobody else writes
+            return self.search(self.lock(target, namespace), query, namespace) or []
 
-    def search(self, collection: Collection, query: Query, namespace: str) -> list[Match]:
+    def search(self, collection: Collection, query: Query, namespace: str) -> list[Match] | None:
+        """None if what was found is no longer there at the end, so that it may be half of an old and half of a new
+        version of a document: a search reads several times, while others write."""
         values = unit_vector(query.values, collection)
         index = pgvector if collection.index == Collection.Index.PGVECTOR else matrix
         among = self.matching(collection, namespace, query.filter) if query.filter else None
@@ -147,7 +145,9 @@ class Local(VectorStore):
             cosines |= index.cosines(collection, namespace, values, found_by_words)
         best = [key for key in ranked[: query.top_k] if key in cosines]
         rows = LocalVector.objects.only("vector_id", "text", "metadata").in_bulk(best)
-        return [match_of(rows[key], cosines[key]) for key in best if key in rows]
+        if len(rows) < len(best):
+            return None
+        return [match_of(rows[key], cosines[key]) for key in best]
 
     def matching(self, collection: Collection, namespace: str, wanted: Filter) -> list[int]:
         """Primary keys. A list in the metadata has each of its entries as a value."""

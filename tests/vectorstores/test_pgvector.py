@@ -1,0 +1,164 @@
+"""The local store on PostgreSQL with pgvector: by its index, and the whole suite of the stores once more."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from django.db import connection
+
+from vectorstores import pgvector
+from vectorstores.base import Query, StoreSettings, Vector
+from vectorstores.models import Collection
+from vectorstores.stores.local import Local
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def store(db: None) -> Local:
+    if not pgvector.can_hold(3):
+        pytest.skip("this run's database is not PostgreSQL with pgvector; the last test here starts one")
+    return Local(StoreSettings())
+
+
+def vectors(count: int, dimension: int, parent: str = "doc") -> list[Vector]:
+    values = np.random.default_rng(count).normal(size=(count, dimension)).astype(np.float32)
+    return [
+        Vector(f"{parent}-{at}", values[at], f"text {at}", {"parent_vector_id": parent, "number": at})
+        for at in range(count)
+    ]
+
+
+def tables() -> set[str]:
+    return {name for name in connection.introspection.table_names() if name.startswith("vectorstores_pgvector_")}
+
+
+@pytest.mark.parametrize(
+    ("dimension", "index", "is_indexed"),
+    [(3, "pgvector", True), (2000, "pgvector", True), (2001, "pgvector", False), (16_001, "matrix", False)],
+)
+def test_by_its_dimension_a_collection_gets_an_index(store, dimension, index, is_indexed):
+    store.create("kb", dimension)
+    collection = Collection.objects.get(name="kb")
+    assert collection.index == index
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%%hnsw%%'",
+            [pgvector.table_of(collection)],
+        )
+        assert cursor.fetchone() == (int(is_indexed),)
+    stored = vectors(5, dimension)
+    store.upsert("kb", stored)
+    assert store.query("kb", Query(stored[3].values, 1))[0].id == "doc-3"
+
+
+def test_the_nearest_are_found_by_the_index(store):
+    store.create("kb", 16)
+    stored = vectors(3000, 16)
+    store.upsert("kb", stored)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        table = pgvector.table_of(Collection.objects.get(name="kb"))
+        cursor.execute(
+            f"EXPLAIN SELECT id FROM {table} WHERE namespace = '' ORDER BY embedding <=> %s::vector LIMIT 100",
+            [pgvector.as_text(stored[0].values)],
+        )
+        assert "hnsw" not in table
+        assert "_embedding_idx" in "".join(row[0] for row in cursor.fetchall())
+    unit = np.stack([one.values / np.linalg.norm(one.values) for one in stored])
+    wanted = np.random.default_rng(5).normal(size=16).astype(np.float32)
+    exact = np.argsort(-(unit @ wanted))[:20]
+    found = [match.metadata["number"] for match in store.query("kb", Query(wanted, 20))]
+    assert len(set(found) & set(exact.tolist())) >= 18  # HNSW is approximate
+    assert found[0] == exact[0]
+
+
+def test_a_small_namespace_within_a_large_collection_is_searched_whole(store):
+    """A walk through the index meets few of its rows: it knows no namespaces."""
+    store.create("kb", 8)
+    store.upsert("kb", vectors(2000, 8))
+    stored = vectors(150, 8, "blue")
+    store.upsert("kb", stored, "blue")
+    assert len(store.query("kb", Query(-stored[0].values, 150), "blue")) == 150
+    found = store.query("kb", Query(-stored[0].values, 150, filter={"number": [3, 7]}), "blue")
+    assert {match.id for match in found} == {"blue-3", "blue-7"}
+
+
+def test_what_is_deleted_leaves_no_table_and_no_row(store):
+    before = tables()
+    store.create("kb", 3)
+    store.upsert("kb", vectors(5, 3))
+    collection = Collection.objects.get(name="kb")
+    store.delete_parents("kb", ["doc"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {pgvector.table_of(collection)}")
+        assert cursor.fetchone() == (0,)
+    store.upsert("kb", vectors(5, 3))
+    collection.delete()
+    assert tables() == before
+    for name in ("a", "b"):
+        store.create(name, 3)
+        store.upsert(name, vectors(5, 3))
+    assert len(tables()) == len(before) + 2
+    Collection.objects.filter(store="local").delete()
+    assert tables() == before
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """A server of our own, from the package `pgserver`, which brings PostgreSQL 16 with pgvector."""
+    package = importlib.util.find_spec("pgserver")
+    if package is None:
+        pytest.skip("pgserver, which brings PostgreSQL with pgvector, is not installed")
+    programs = Path(package.submodule_search_locations[0], "pginstall", "bin")
+    # As root PostgreSQL refuses to run.
+    options: dict[str, Any] = {"user": "nobody", "cwd": "/"} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="puffer-postgres-"))  # pytest's own folders are closed to others
+    if options:
+        shutil.chown(folder, "nobody")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, **options)
+
+    try:
+        try:
+            run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
+            settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+            run("pg_ctl", "start", "--wait", "--log", str(folder / "log"), "-o", settings)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = error.stderr.decode() if isinstance(error, subprocess.CalledProcessError) else error
+            pytest.skip(f"pgserver's PostgreSQL does not start here: {reason}")
+        yield f"postgres://postgres@127.0.0.1:{port}/postgres"
+        run("pg_ctl", "stop", "--mode=fast")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_all_of_it_on_postgresql_with_pgvector(postgres_url):
+    """The tests above, the suite of the stores for the local one, and the one with several processes."""
+    if connection.vendor == "postgresql":
+        pytest.skip("this run is on PostgreSQL already")
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
+            "-k", "local or pgvector or processes",
+            here / "test_stores.py", here / "test_pgvector.py", here / "test_processes.py",
+        ],
+        cwd=ROOT, env=os.environ | {"DATABASE_URL": postgres_url}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not PostgreSQL with pgvector" not in done.stdout

@@ -1,0 +1,115 @@
+"""The local store in several processes on one database, as workers have it: what one writes, others see at once."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import settings
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Process:
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.vectorstores.store_process"],
+            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def begin(self, command: str, *arguments: Any) -> None:
+        assert self.process.stdin
+        print(json.dumps([command, *arguments]), file=self.process.stdin, flush=True)
+
+    def result(self) -> Any:
+        assert self.process.stdout
+        return json.loads(self.process.stdout.readline())
+
+    def __call__(self, command: str, *arguments: Any) -> Any:
+        self.begin(command, *arguments)
+        return self.result()
+
+    def end(self) -> None:
+        self.process.communicate(timeout=30)
+        assert self.process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database of the kind that this run has, in which what is written is there for other processes."""
+    if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+        yield f"sqlite:///{tmp_path_factory.mktemp('processes')}/puffer.sqlite3"
+        return
+    server = os.environ["DATABASE_URL"]
+    name = f"processes_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield server.rpartition("/")[0] + f"/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def processes(database_url: str) -> Iterator[list[Process]]:
+    environment = os.environ | {"DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    migrate = [sys.executable, "manage.py", "migrate", "--verbosity=0"]
+    subprocess.run(migrate, cwd=ROOT, env=environment, check=True, timeout=120)
+    processes = [Process(environment) for _ in range(3)]
+    yield processes
+    for process in processes:
+        process.end()
+
+
+@pytest.fixture
+def target(processes: list[Process]) -> str:
+    name = f"kb-{uuid.uuid4().hex[:8]}"
+    processes[0]("create", name)
+    return name
+
+
+def test_what_one_process_writes_others_see_at_once(processes, target):
+    one, other, _ = processes
+    assert other("texts", target) == []
+    for at in range(20):
+        one("replace", target, f"doc{at}", "old", 2)
+        assert len(other("texts", target)) == 2 * (at + 1)
+    one("replace", target, "doc3", "new", 5)
+    for found in (other("texts", target), other("texts", target, "new doc3"), one("texts", target)):
+        assert [text for text in found if text.startswith("doc3 ")] == ["doc3 new 5"] * 5
+    other("delete", target, "doc3")
+    assert not [text for text in one("texts", target, "new doc3") if text.startswith("doc3 ")]
+    assert len(one("texts", target)) == 38
+
+
+def test_a_collection_that_another_process_makes_anew(processes, target):
+    one, other, _ = processes
+    one("replace", target, "doc", "old", 3)
+    assert other("texts", target) == ["doc old 3"] * 3
+    one("drop", target)
+    one("create", target)
+    one("replace", target, "doc", "new", 1)
+    assert other("texts", target) == ["doc new 1"]
+
+
+def test_of_two_who_replace_the_same_at_once_one_stays(processes, target):
+    one, other, reader = processes
+    one("replace", target, "doc", "first", 2)
+    one("replace", target, "neighbour", "first", 1)
+    one.begin("replace_often", target, "doc", "one", 60)
+    other.begin("replace_often", target, "doc", "other", 60)
+    seen = reader("texts_while_they_change", target, 60)
+    one.result(), other.result()
+    for found in [*seen, one("texts", target), one("scanned", target)]:
+        assert found[-1] == "neighbour first 1"
+        versions = found[:-1]
+        assert len(set(versions)) == 1, found  # never a mixture of two
+        assert len(versions) == int(versions[0].rpartition(" ")[2])  # nor a part of one
+    assert len({tuple(found) for found in seen}) > 1  # there was something to see
+    assert one("texts", target) == other("texts", target) == reader("texts", target)
