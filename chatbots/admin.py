@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -13,12 +12,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
-from chatbots.exchange import MAX_BYTES, ImportRefused, export_chatbots, import_chatbots
+from chatbots.admin_forms import ImportForm, TurnForm
+from chatbots.admin_widget import WidgetAdmin
+from chatbots.exchange import ImportRefused, export_chatbots, import_chatbots
 from chatbots.models import Chatbot
+from chatbots.protection import new_identity_secret
 from chatbots.turn import logged, take_turn
 from chatbots.visitor import Visitor
 from logs.models import Conversation, new_uuid
@@ -30,108 +30,14 @@ from puffer.fresh import announce_change
 MAX_PROBLEMS = 50  # shown of a file that is refused
 
 
-class ImportForm(forms.Form):
-    file = forms.FileField(
-        label="JSON file",
-        widget=UnfoldAdminFileFieldWidget,
-        help_text="As written by “Export as JSON” or by manage.py export_chatbots.",
-    )
-    dry_run = forms.BooleanField(label="Only check it, save nothing", required=False, widget=UnfoldBooleanWidget)
-
-    def clean_file(self) -> bytes:
-        file = self.cleaned_data["file"]
-        if file.size > MAX_BYTES:
-            raise forms.ValidationError(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
-        return file.read()
-
-
-class TurnForm(forms.Form):
-    """A question, and the conversation that it continues: nothing of it is kept on the server but the log."""
-
-    question = forms.CharField(max_length=50_000, widget=UnfoldAdminTextareaWidget({"rows": 3, "autofocus": True}))
-    history = forms.JSONField(required=False, widget=forms.HiddenInput)
-    conversation_uuid = forms.UUIDField(widget=forms.HiddenInput)
-
-    def clean_history(self) -> list[dict[str, str]]:
-        history = self.cleaned_data["history"] or []
-        if not isinstance(history, list) or not all(is_message(message) for message in history):
-            raise forms.ValidationError("The conversation so far can't be read. Begin a new one.")
-        return history
-
-
-def is_message(message: Any) -> bool:
-    return (
-        isinstance(message, dict)
-        and message.keys() == {"role", "content"}
-        and message["role"] in ("user", "assistant")
-        and isinstance(message["content"], str)
-    )
-
-
-class NamesField(forms.CharField):
-    """A list of names, one on each line."""
-
-    widget = UnfoldAdminTextareaWidget({"rows": 3})
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        return list(dict.fromkeys(line.strip() for line in (value or "").splitlines() if line.strip()))
-
-
-class ChatbotForm(forms.ModelForm):
-    collections = NamesField(required=False, help_text="Their names, one on each line.")
-
-    class Meta:
-        model = Chatbot
-        fields = "__all__"  # noqa: DJ007  the admin's fieldsets choose
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = cast(dict[str, Any], super().clean())
-        if cleaned.get("enable_vector_store") and not cleaned.get("collections"):
-            self.add_error("collections", "Name at least one collection to look questions up in.")
-        return cleaned
-
-
 @admin.register(Chatbot)
-class ChatbotAdmin(ModelAdmin):
+class ChatbotAdmin(WidgetAdmin):
     list_display = ["name", "shown_status", "provider", "shown_model", "conversation_count"]
     list_filter = ["status", "provider"]
     search_fields = ["name", "model"]
-    fieldsets = [
-        (None, {"fields": ["name", "status"]}),
-        ("Character", {"fields": ["instructions", "max_messages"]}),
-        (
-            "Model",
-            {
-                "fields": ["provider", "model", "temperature", "max_completion_tokens", "reasoning_effort"],
-                "description": "Which model answers, and how freely. Providers are set up on their own page.",
-            },
-        ),
-        (
-            "Knowledge",
-            {
-                "fields": [
-                    "enable_vector_store",
-                    "vector_store_provider",
-                    "collections",
-                    "namespace",
-                    ("vector_embedding_provider", "vector_embedding_model"),
-                    ("vector_store_top_k", "vector_store_confidence_threshold"),
-                    "show_sources",
-                    "only_from_sources",
-                    "refusal_message",
-                    "knowledge_unavailable_message",
-                ],
-                "description": "What the chatbot looks questions up in. Collections have a page of their own.",
-            },
-        ),
-    ]
-    form = ChatbotForm
     actions = ["duplicate", "publish", "make_draft", "move_to_trash", "export_as_json"]
     actions_list = ["import_from_json"]
-    actions_detail = ["try_it"]
+    actions_detail = ["try_it", "renew_identity_secret"]
     actions_row = ["try_it"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:
@@ -166,6 +72,7 @@ class ChatbotAdmin(ModelAdmin):
             origin = bot.pk
             bot.pk, bot._state.adding = None, True
             bot.name, bot.status = f"{bot.name[:190]} (copy)", Chatbot.Status.DRAFT
+            bot.identity_secret = new_identity_secret()
             bot.save()
             self.log_addition(request, bot, f"Copied from {origin}.")
         messages.success(request, f"Chatbots copied: {len(bots)}. The copies are drafts.")

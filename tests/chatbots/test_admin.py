@@ -5,10 +5,13 @@ import json
 import re
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
+from chatbots.admin_forms import SHOWN_WHILE
 from chatbots.exchange import MAX_BYTES, export_chatbots
+from chatbots.exchange import settings as settings_of_chatbots
 from chatbots.models import Chatbot
 from logs.models import Conversation, Message, UsageEvent, new_uuid
 
@@ -112,6 +115,7 @@ def test_copies_are_drafts(admin_client, bot):
     act(admin_client, "duplicate", bot, long)
     copy = Chatbot.objects.get(name="Shop (copy)")
     assert (copy.status, copy.instructions, copy.model) == ("draft", bot.instructions, bot.model)
+    assert copy.identity_secret not in ("", bot.identity_secret)
     assert Chatbot.objects.filter(name__startswith="xxx", temperature=0.2).count() == 2
 
 
@@ -125,33 +129,75 @@ def test_conversations_are_counted_and_linked(admin_client, bot):
     assert admin_client.get(html.unescape(counts[0][0])).context["cl"].result_count == 3
 
 
+# The form
+
+
+def filled(page) -> dict[str, str]:
+    """What a browser would send of a page's form as it stands."""
+    values = {field.html_name: field.value() for field in page.context["adminform"].form}
+    sent = {name: value for name, value in values.items() if value is not None and value is not False}
+    return {name: "on" if value is True else value for name, value in sent.items()}
+
+
+def change_page(bot: Chatbot) -> str:
+    return reverse("admin:chatbots_chatbot_change", args=[bot.pk])
+
+
 def test_a_chatbot_can_be_made_and_is_checked(admin_client):
-    new = {
+    new = filled(admin_client.get(LIST + "add/")) | {
         "name": "New",
-        "status": "draft",
-        "provider": "",
-        "model": "",
-        "instructions": "",
         "temperature": "0.5",
-        "max_completion_tokens": "100",
-        "max_messages": "5",
-        "reasoning_effort": "none",
-        "vector_store_provider": "local",
         "collections": " shop \r\n\r\nfaq\r\nshop",
         "enable_vector_store": "on",
-        "vector_store_top_k": "3",
-        "vector_store_confidence_threshold": "20",
-        "refusal_message": "No.",
-        "knowledge_unavailable_message": "Later.",
+        "embed_allowed_domains": "example.com\r\n*.example.com\r\n",
+        "banned_ips": "10.0.0.0/8\r\n::1",
+        "conversation_starters": "",
+        "token_guest_limit": "0",
+        "messages_per_day": "",
     }
-    assert admin_client.post(LIST + "add/", {**new, "collections": ""}).status_code == 200
-    assert admin_client.post(LIST + "add/", {**new, "temperature": "3"}).status_code == 200
+    for wrong in (
+        {"collections": ""},
+        {"temperature": "3"},
+        {"embed_allowed_domains": "https://"},
+        {"banned_ips": "example.com"},
+        {"primary_color": "red"},
+        {"popup_icon_value": "http://insecure.example/icon.png"},
+        {"conversation_starters": "a\nb\nc\nd\ne\nf\ng"},
+    ):
+        page = admin_client.post(LIST + "add/", new | wrong)
+        assert list(page.context["adminform"].form.errors) == list(wrong)
     assert not Chatbot.objects.exists()
     assert admin_client.post(LIST + "add/", new).status_code == 302
     bot = Chatbot.objects.get()
-    assert bot.temperature == 0.5
+    assert (bot.temperature, bot.token_guest_limit, bot.messages_per_day) == (0.5, 0, None)
     assert bot.collections == ["shop", "faq"]
-    assert 'name="collections"' in admin_client.get(f"{LIST}{bot.pk}/change/").text
+    assert bot.embed_allowed_domains == ["example.com", "*.example.com"]
+    assert bot.banned_ips == ["10.0.0.0/8", "::1"]
+    assert bot.conversation_starters == []
+
+
+def test_every_setting_is_in_the_form(admin_client, bot):
+    assert admin_client.get(change_page(bot)).context["adminform"].form.fields.keys() == settings_of_chatbots().keys()
+
+
+def test_what_is_saved_unchanged_stays_as_it_is(admin_client, bot):
+    Chatbot.objects.filter(pk=bot.pk).update(
+        primary_color="#abcdef", banned_ips=["10.0.0.0/8"], embed_allowed_domains=["example.com"], token_user_limit=5
+    )
+    before = Chatbot.objects.filter(pk=bot.pk).values().get()
+    data = filled(admin_client.get(change_page(bot)))
+    page = admin_client.post(change_page(bot), data | {"primary_color": "#abcdef"}, follow=True)
+    assert page.redirect_chain == [(LIST, 302)]
+    after = Chatbot.objects.filter(pk=bot.pk).values().get()
+    changed = {name for name, value in after.items() if value != before[name]}
+    assert changed == {"updated_at", "primary_color"}  # the color in upper case
+    assert LogEntry.objects.get().get_change_message() == "No fields changed."
+
+
+def test_fields_depend_on_fields_that_are_there():
+    fields = settings_of_chatbots().keys()
+    for condition, names in SHOWN_WHILE.items():
+        assert {part.partition("=")[0] for part in condition.split()} | set(names) <= fields
 
 
 # Try it

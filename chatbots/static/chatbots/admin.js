@@ -1,0 +1,192 @@
+/*
+ * The page of a chatbot's settings in the admin: copy buttons, fields that matter only sometimes, the allowed domains in
+ * words, and the preview.
+ */
+
+const TYPING = 350; // ms without a key before the server is asked
+
+const form = document.querySelector("#chatbot_form");
+
+function debounced(call) {
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(call, TYPING);
+  };
+}
+
+/** The answer to what the form holds. A later call ends the one before, which then throws an AbortError. */
+function askedOfServer(url) {
+  let running;
+  return async () => {
+    running?.abort();
+    running = new AbortController();
+    const response = await fetch(url, { method: "POST", body: new FormData(form), signal: running.signal });
+    if (!response.ok || response.redirected) throw new Error(`${url} answers ${response.status}`);
+    return response;
+  };
+}
+
+// ---- Copy buttons ----
+
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest("[data-copies]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copies);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(source); // pages without https have no clipboard: the keyboard does the rest
+    button.textContent = "Selected";
+  }
+  setTimeout(() => (button.textContent = "Copy"), 2000);
+});
+
+// ---- Fields that matter only while others are set: data-shown-while="popup_enabled theme=custom" ----
+
+function holds(condition) {
+  const [name, value] = condition.split("=");
+  const field = form.elements[name];
+  return value === undefined ? field.checked : field.value === value;
+}
+
+function showNeeded() {
+  for (const field of form.querySelectorAll("[data-shown-while]")) {
+    const line = field.closest(".field-line");
+    const isNeeded = field.dataset.shownWhile.split(" ").every(holds);
+    line.classList.toggle("not-needed", !isNeeded && !line.classList.contains("errors"));
+  }
+  for (const row of form.querySelectorAll(".form-row")) {
+    row.classList.toggle("not-needed", !row.querySelector(".field-line:not(.not-needed)"));
+  }
+}
+
+if (form) {
+  showNeeded();
+  form.addEventListener("change", showNeeded);
+}
+
+// ---- Which sites the allowed domains are ----
+
+const sites = document.querySelector("#allowed-sites");
+const explain = sites && askedOfServer(sites.dataset.url);
+
+async function showSites() {
+  try {
+    const response = await explain();
+    sites.innerHTML = await response.text();
+  } catch (error) {
+    if (error.name !== "AbortError") sites.textContent = "The server can't be asked at the moment.";
+  }
+}
+
+if (form?.elements.embed_allowed_domains) {
+  const showSoon = debounced(showSites);
+  form.elements.embed_allowed_domains.addEventListener("input", showSoon);
+  form.elements.embed_allow_any_domain.addEventListener("change", showSoon);
+}
+
+// ---- Preview: the real widget in a frame, drawn anew whenever the form has changed ----
+
+const WIDTHS = { wide: 520, phone: 375 }; // px of the page in the frame, which is then made to fit
+
+class Preview {
+  #config;
+  #view = { screen: "wide", scheme: document.documentElement.classList.contains("dark") ? "dark" : "light" };
+
+  constructor(pane) {
+    this.pane = pane;
+    this.frame = pane.querySelector("iframe");
+    this.stage = pane.querySelector(".preview-stage");
+    this.words = pane.querySelector(".preview-words");
+    this.sample = this.words.textContent;
+    this.ask = askedOfServer(pane.dataset.url);
+    new ResizeObserver(() => this.#fit()).observe(this.stage);
+    pane.addEventListener("click", ({ target }) => this.#switch(target.closest("[data-shape], [data-scheme], [data-screen]")));
+  }
+
+  /** Once the frame's page is there: it brings what is saved. */
+  start() {
+    this.#show(JSON.parse(this.#page.body.dataset.config));
+    if (!("followsForm" in this.pane.dataset)) return;
+    const updateSoon = debounced(() => this.#update());
+    form.addEventListener("input", updateSoon);
+    form.addEventListener("change", updateSoon);
+    this.#update(); // a form that came back with errors, or that the browser has filled in
+  }
+
+  get isReady() {
+    return this.#page.readyState === "complete" && "config" in this.#page.body.dataset;
+  }
+
+  get #page() {
+    return this.frame.contentDocument;
+  }
+
+  async #update() {
+    try {
+      const response = await this.ask();
+      const { config, refused } = await response.json();
+      this.#show(config);
+      this.words.textContent = refused.length ? `Not shown, for something is wrong with it: ${refused.join(", ")}.` : this.sample;
+    } catch (error) {
+      if (error.name !== "AbortError") this.words.textContent = "The preview can't be brought up to date at the moment.";
+    }
+  }
+
+  #show(config) {
+    if (this.#config?.popupEnabled !== config.popupEnabled) this.#view.shape = config.popupEnabled ? "popup" : "inline";
+    if (JSON.stringify(this.#config) === JSON.stringify(config)) return;
+    this.#config = config;
+    this.#draw();
+  }
+
+  #switch(button) {
+    if (!button) return;
+    Object.assign(this.#view, button.dataset);
+    this.#draw();
+  }
+
+  async #draw() {
+    const { shape, scheme } = this.#view;
+    for (const button of this.pane.querySelectorAll("[data-shape], [data-scheme], [data-screen]")) {
+      const [[name, value]] = Object.entries(button.dataset);
+      button.setAttribute("aria-pressed", String(this.#view[name] === value));
+    }
+    this.#fit();
+    const chat = this.#page.createElement("puffer-chat");
+    chat.dataset.config = JSON.stringify({ ...this.#config, popupEnabled: shape !== "inline" });
+    chat.inert = true; // else it takes the focus when it opens, and that belongs to the form
+    this.#page.querySelector("puffer-chat")?.destroy();
+    this.#page.body.append(chat);
+    await chat.ready;
+    requestAnimationFrame(() => (chat.inert = false)); // by then it knows of the width of its screen
+    this.#page.documentElement.style.colorScheme = scheme;
+    if (!["light", "dark"].includes(this.#config.theme)) chat.root.style.colorScheme = scheme;
+    if (shape === "button") this.#close(chat);
+  }
+
+  /** With the hint, whenever it is going to appear. */
+  #close(chat) {
+    chat.close();
+    chat.root.querySelector(".hint").hidden = !this.#config.popupLabelEnabled;
+  }
+
+  #fit() {
+    const { clientWidth, clientHeight } = this.stage;
+    const width = WIDTHS[this.#view.screen];
+    const scale = Math.min(1, clientWidth / width);
+    const margin = Math.max(0, (clientWidth - width * scale) / 2);
+    Object.assign(this.frame.style, {
+      width: `${width}px`, height: `${clientHeight / scale}px`, transform: `scale(${scale})`, marginLeft: `${margin}px`,
+    });
+  }
+}
+
+const pane = document.querySelector("#preview");
+if (pane) {
+  const preview = new Preview(pane);
+  if (preview.isReady) preview.start();
+  else preview.frame.addEventListener("load", () => preview.start(), { once: true });
+}
