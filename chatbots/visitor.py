@@ -1,5 +1,6 @@
 """Who talks to a chatbot, and how they are refused."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,9 @@ class Visitor:
 
     @property
     def key(self) -> str:
-        """What the widget's limits know a visitor by: short, and the same for the same person."""
-        return f"user:{self.identity.user_id}"[:80] if self.identity else f"guest:{self.session_id}"[:80]
+        """What the widget's limits know a visitor by: at most 70 characters, and the same for the same person alone."""
+        kind, name = ("user", self.identity.user_id) if self.identity else ("guest", self.session_id)
+        return f"{kind}:{hashlib.sha256(name.encode()).hexdigest()}"
 
     def turn(self, chatbot_id: int, conversation_uuid: str = "", question: str = "", **known: Any) -> Turn:
         """A turn of theirs for the log, or whose conversation is meant, where there is no question."""

@@ -70,6 +70,17 @@ class OriginRefused(ApiError):
     message = "This chatbot may not be used on this site."
 
 
+class InvalidBotId(ApiError):
+    """As WordPress says it of a parameter that a check of its own refuses: `details` prints as PHP's empty array."""
+
+    status = 400
+    code = "rest_invalid_param"
+    message = "Invalid parameter(s): bot_id"
+
+    def __init__(self) -> None:
+        super().__init__(data={"params": {"bot_id": "Invalid parameter."}, "details": []})
+
+
 class NoSuchBot(ApiError):
     status = 404
     code = "rest_aipkit_bot_not_found"
@@ -102,6 +113,8 @@ class WidgetView(AsyncAPIView):
         self.headers["Vary"] = "origin"
         if request.method == "OPTIONS":
             return await super().respond(request, captured)
+        if not captured["bot_id"]:
+            raise InvalidBotId
         bot = await published_bots.get(str(captured["bot_id"]))
         if bot is None:
             raise NoSuchBot

@@ -26,11 +26,13 @@ from puffer.api.errors import ApiError
 ROOT = Path(__file__).parent.parent.parent
 POSTGRES = os.environ.get("PUFFER_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
 NO_LIMITS = {"messages_per_minute": None, "messages_per_minute_per_address": None, "messages_per_day": None}
-GUEST_KEY = "guest:one"
 
 
 def guest(session_id="one", ip_address="192.0.2.1"):
     return Visitor(source=Conversation.Source.WIDGET, session_id=session_id, ip_address=ip_address)
+
+
+GUEST_KEY = guest().key
 
 
 def identified(user_id="7"):

@@ -189,6 +189,17 @@ def test_only_published_chatbots(api, bot, status):
     assert (response.status_code, response.json()["code"]) == (404, "rest_aipkit_bot_not_found")
 
 
+def test_a_chatbot_has_a_number_above_zero(api, bot):
+    bot.pk = 0
+    response = Widget(api, bot).get("embed-config")
+    assert response.status_code == 400
+    assert response.json() == {
+        "code": "rest_invalid_param",
+        "message": "Invalid parameter(s): bot_id",
+        "data": {"status": 400, "params": {"bot_id": "Invalid parameter."}, "details": []},
+    }
+
+
 def test_a_change_of_the_list_counts_at_once(api, bot):
     widget = Widget(api, bot).begin()
     change(bot, embed_allowed_domains=["other.example"])
