@@ -22,7 +22,7 @@ class EventStream(StreamingHttpResponse):
         self["X-Accel-Buffering"] = "no"  # nginx would keep the events back
 
 
-async def encoded(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+async def encoded(events: AsyncGenerator[Event, None], heartbeat: float = HEARTBEAT) -> AsyncGenerator[bytes, None]:
     """One task makes the events from the first to the last, so that time limits and cancellation meet it alone."""
     made: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -38,7 +38,7 @@ async def encoded(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, 
     try:
         while True:
             try:
-                async with asyncio.timeout(HEARTBEAT):
+                async with asyncio.timeout(heartbeat):
                     event = await made.get()
             except TimeoutError:
                 yield b": \n\n"
