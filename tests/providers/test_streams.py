@@ -525,6 +525,30 @@ def test_an_answer_without_end(upstream, settings, slug, pause):
     assert recorded()[:2] == (504, "http_request_failed")
 
 
+def test_the_time_for_the_whole_answer_may_end_in_silence(upstream, settings):
+    settings.STREAM_TIMEOUT = 0.3
+    upstream.will_stream(started("openai"), then="silent")
+    begun = time.monotonic()
+    error, _ = failure_of("openai")
+    assert time.monotonic() - begun < 5
+    assert (error.status, upstream.client_hung_up.wait(1)) == (504, True)
+    assert error.message.endswith("did not end its answer within 0.3 seconds.")
+
+
+def test_the_time_for_the_whole_answer_may_end_with_the_next_piece_at_hand(upstream, settings):
+    settings.STREAM_TIMEOUT = 0.3
+    upstream.will_stream([b"".join(CHAT_STREAM)])
+
+    async def calls():
+        async with call_of("openai") as call:
+            async for _ in call:
+                await asyncio.sleep(0.4)
+
+    with pytest.raises(ApiError, match="did not end its answer"):
+        on_a_loop(calls)
+    assert recorded()[:2] == (504, "http_request_failed")
+
+
 def test_slow_but_steady_is_no_silence(upstream, settings):
     settings.COMPLETION_TIMEOUT = 0.3
     upstream.will_stream([*started("openai"), *[piece_of("openai", " and")] * 8, b"".join(CHAT_END)], pause=0.1)
