@@ -97,7 +97,7 @@ def test_a_redirect_may_not_be_endless_either(server):
     start = time.monotonic()
     with pytest.raises(NoAnswer):
         session.call("GET", "/x")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 3.5
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 500, 501, 504])
@@ -144,7 +144,7 @@ def test_the_wait_that_a_server_asks_for(server, session, told, waited):
     server.will_answer({"ok": True})
     start = time.monotonic()
     assert session.call("GET", "/x").status == 200
-    assert waited <= time.monotonic() - start < waited + 0.9
+    assert waited <= time.monotonic() - start < waited + 5
 
 
 @pytest.mark.parametrize("told", ["21", "3600", in_seconds(3600), "9" * 400])
@@ -159,7 +159,7 @@ def test_there_is_no_wait_beyond_the_time_of_the_call(server):
     server.will_answer({}, 429, {"Retry-After": "3"})
     start = time.monotonic()
     assert session.call("GET", "/x").status == 429
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 2.5
 
 
 HALF_ANSWERS = [
@@ -246,7 +246,7 @@ def test_a_silent_server_is_given_up(server, after):
     with pytest.raises(NoAnswer) as raised:
         session.call("GET", "/x")
     assert raised.value.timed_out
-    assert 0.4 < time.monotonic() - start < 2
+    assert 0.4 < time.monotonic() - start < 5
     assert server.client_hung_up.wait(5)
     assert len(server.sent) == 1
 
@@ -262,7 +262,7 @@ def test_one_that_never_ends_is_given_up_too(server, head, piece):
     with pytest.raises(NoAnswer) as raised:
         session.call("GET", "/x")
     assert raised.value.timed_out
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 3.5
 
 
 def test_one_that_cannot_be_reached(settings):

@@ -16,6 +16,7 @@ import requests
 from pytest_django import Settings
 
 from tests.providers_on_loopback import Upstream, embedding, running
+from tests.vectorstores.canned_stores import KEY, WIRES
 from vectorstores import pgvector
 from vectorstores.base import Metric, StoreSettings, VectorStore
 from vectorstores.models import Collection
@@ -145,3 +146,18 @@ def openai(upstream: Upstream) -> Upstream:
     """The provider of embeddings: texts that share words get vectors near each other."""
     upstream.pages["/v1/embeddings"] = embedding()
     return upstream
+
+
+@pytest.fixture(params=WIRES)
+def slug(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(slug: str, settings: Settings) -> Iterator[Upstream]:
+    """The store, which does as it should until a test changes one of its pages."""
+    with running() as server:
+        for path, body in WIRES[slug].pages(server).items():
+            server.serves(path, body)
+        settings.VECTOR_STORE_ENVIRONMENT = {slug: {"api_key": KEY, "base_url": server.url}}
+        yield server

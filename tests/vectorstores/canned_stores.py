@@ -1,0 +1,66 @@
+"""Stores that always say the same: for tests that look at what they are sent, or make one of their answers wrong."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.providers_on_loopback import Upstream
+
+KEY = "key-0123456789abcdef"
+CHROMA = "/api/v2/tenants/default_tenant/databases/default_database/collections"
+CHROMA_ID = "2f3b0a64-6d2e-4c1c-9d5e-9f0a4b0a7c11"
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What a store says until something is written, and how it says what is wrong."""
+
+    first: str  # the request that an import begins with
+    write: str
+    pages: Callable[[Upstream], dict[str, object]]
+    error: Callable[[str], object]
+
+
+WIRES = {
+    "pinecone": Wire(
+        first="/indexes/kb",
+        write="/vectors/upsert",
+        pages=lambda server: {
+            "/indexes/kb": {"dimension": 64, "metric": "cosine", "host": f"127.0.0.1:{server.server_port}"},
+            "/describe_index_stats": {"totalVectorCount": 0},
+            "/vectors/upsert": {"upsertedCount": 1},
+            "/vectors/delete": {},
+        },
+        error=lambda words: {"error": {"code": "SOMETHING", "message": words}, "status": 400},
+    ),
+    "qdrant": Wire(
+        first="/collections/kb",
+        write="/collections/kb/points?wait=true",
+        pages=lambda server: {
+            "/collections/kb": {
+                "result": {
+                    "config": {"params": {"vectors": {"size": 64, "distance": "Cosine"}}},
+                    "payload_schema": {},
+                }
+            },
+            "/collections/kb/points/count": {"result": {"count": 0}},
+            "/collections/kb/points?wait=true": {"result": {}},
+            "/collections/kb/index?wait=true": {"result": {}},
+            "/collections/kb/points/delete?wait=true": {"result": {}},
+        },
+        error=lambda words: {"status": {"error": words}, "time": 0.1},
+    ),
+    "chroma": Wire(
+        first=f"{CHROMA}?limit=200&offset=0",
+        write=f"{CHROMA}/{CHROMA_ID}/upsert",
+        pages=lambda server: {
+            f"{CHROMA}?limit=200&offset=0": [
+                {"id": CHROMA_ID, "name": "kb", "dimension": 64, "configuration_json": {"hnsw": {"space": "cosine"}}}
+            ],
+            f"{CHROMA}/{CHROMA_ID}/count": 0,
+            f"{CHROMA}/{CHROMA_ID}/get": {"ids": [], "metadatas": []},
+            f"{CHROMA}/{CHROMA_ID}/upsert": {},
+            f"{CHROMA}/{CHROMA_ID}/delete": {"deleted": 0},
+        },
+        error=lambda words: {"error": "InvalidArgumentError", "message": words},
+    ),
+}
