@@ -9,7 +9,7 @@ from logs.conversations import Turn
 from logs.models import Conversation, Message
 
 MAX_CONVERSATIONS = 50
-MAX_MESSAGES = 500
+MAX_MESSAGES = 200
 TITLE_WORDS = 5
 
 
