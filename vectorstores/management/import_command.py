@@ -35,6 +35,10 @@ GO_ON = "Run the same command again to go on: what is stored is skipped."
 
 
 class ImportCommand(BaseCommand):
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        with CtrlC() as self.ctrl_c:
+            return super().execute(*args, **options)
+
     def add_store_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--provider", default="local", choices=list(STORES), help="the vector store")
         parser.add_argument("--target", required=True, metavar="NAME", help="the collection (Pinecone's index)")
@@ -67,11 +71,10 @@ class ImportCommand(BaseCommand):
             refusals = stack.enter_context(Refusals.told_to(options["report"]))
             tell = stack.enter_context(bar.shown())
             run = Import(destination, tell, refusals.add, options["batch_size"], options["concurrency"])
-            ctrl_c = stack.enter_context(CtrlC())
             needs_model = embeds and destination.embedding_provider == "local"
             try:
                 with bundled_model() if needs_model else nullcontext():
-                    on_event_loop(lambda: ctrl_c.watch(work(run)))
+                    on_event_loop(lambda: self.ctrl_c.watch(work(run)))
             except CollectionNotFound as error:
                 failure, code = error.message, NOTHING_DONE
                 if "create" in options:

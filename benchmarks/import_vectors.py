@@ -1,0 +1,273 @@
+"""puffer's import beside the bulk path of the store's own client, in one run: python benchmarks/import_vectors.py
+
+    rows in a file -> manage.py import_vectors, in its own process -> a store that answers at once, SQLite, Chroma
+    the same rows with the same vectors, ready made -> sqlite3's executemany, the same server by chromadb's HttpClient
+
+Embeddings come from a server that answers at once. What the others do not do, puffer does within its time: read the
+file, have the texts embedded over HTTP, look up what is unchanged, keep a record of each document, index the words.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DIMENSION = 384
+BATCH = 250  # rows in an upsert or a transaction of those beside puffer
+DIFFERENT = 64  # vectors
+START = 60  # seconds that a server gets
+WORDS = ("shoes", "rain", "leather", "sole", "winter", "return", "within", "days", "of", "the", "shop", "by", "for")
+NUMBER = re.compile(r"Row (\d+)")
+
+
+def rows(count):
+    chance = random.Random(1)
+    for number in range(count):
+        text = f"Row {number}: {' '.join(chance.choices(WORDS, k=60))}"
+        metadata = {"title": f"Title {number}", "url": f"https://shop.example/{number}"}
+        yield {"id": f"row-{number}", "content": text, "metadata": metadata}
+
+
+def some_vectors():
+    chance = random.Random(2)
+    return [[round(chance.uniform(-1, 1), 6) for _ in range(DIMENSION)] for _ in range(DIFFERENT)]
+
+
+# Processes that are measured or answer. Each is this file with the name of the function.
+
+
+def instant_server():
+    """Embeddings as OpenAI gives them, and a Chroma that keeps nothing. Prints its port."""
+    import orjson
+
+    texts_of = [json.dumps(vector) for vector in some_vectors()]
+    collection = {"id": "c", "name": "kb", "dimension": DIMENSION, "configuration_json": {"hnsw": {"space": "cosine"}}}
+
+    def answer(path, body):
+        if path.endswith("/embeddings"):
+            numbers = [int(found[1]) if (found := NUMBER.search(text)) else 0 for text in orjson.loads(body)["input"]]
+            vectors = [texts_of[number % DIFFERENT] for number in numbers]
+            data = ",".join(
+                f'{{"object":"embedding","index":{at},"embedding":{vector}}}' for at, vector in enumerate(vectors)
+            )
+            return f'{{"object":"list","data":[{data}],"model":"m","usage":{{"prompt_tokens":7,"total_tokens":7}}}}'
+        if path.endswith("/count"):
+            return "0"
+        if path.endswith("/get"):
+            return '{"ids": [], "metadatas": []}'
+        return "{}" if body else json.dumps([collection])
+
+    async def serve(reader, writer):
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                length = re.search(r"(?i)content-length: *(\d+)", head)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                told = answer(head.split(" ")[1].partition("?")[0], body).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+                writer.write(b"Content-Length: %d\r\n\r\n" % len(told) + told)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def forever():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**20)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+    asyncio.run(forever())
+
+
+def sqlite_client(file, count):
+    """The floor: the same blobs into one table with one index, a transaction for every batch."""
+    import numpy as np
+
+    vectors = [np.asarray(vector, "<f4").tobytes() for vector in some_vectors()]
+    records = [
+        (row["id"], vectors[number % DIFFERENT], row["content"], json.dumps(row["metadata"]))
+        for number, row in enumerate(rows(int(count)))
+    ]
+    begin = time.perf_counter()
+    database = sqlite3.connect(file)
+    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;")
+    database.execute("CREATE TABLE vectors (id TEXT PRIMARY KEY, vector BLOB, content TEXT, metadata TEXT)")
+    for at in range(0, len(records), BATCH):
+        with database:
+            database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", records[at : at + BATCH])
+    print(json.dumps({"seconds": time.perf_counter() - begin}))
+    database.close()
+
+
+def chroma_client(port, name, count):
+    import chromadb
+    import numpy as np
+
+    vectors = np.asarray(some_vectors(), np.float32)
+    client = chromadb.HttpClient("127.0.0.1", int(port))
+    collection = client.create_collection(name, configuration={"hnsw": {"space": "cosine"}})
+    records = list(rows(int(count)))
+    begin = time.perf_counter()
+    for at in range(0, len(records), BATCH):
+        batch = records[at : at + BATCH]
+        collection.upsert(
+            ids=[row["id"] for row in batch],
+            embeddings=vectors[[number % DIFFERENT for number in range(at, at + len(batch))]],
+            documents=[row["content"] for row in batch],
+            metadatas=[row["metadata"] for row in batch],
+        )
+    print(json.dumps({"seconds": time.perf_counter() - begin}))
+
+
+PROCESSES = {process.__name__: process for process in (instant_server, sqlite_client, chroma_client)}
+
+
+@dataclass
+class Measured:
+    seconds: float
+    cpu: float
+    megabytes: float
+
+
+def measure(command, environment=None):
+    """A process that prints JSON with its seconds at the end."""
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+    told = process.stdout.read()
+    process.stdout.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{command} ended with {process.returncode}")
+    seconds = json.loads(told.splitlines()[-1])["seconds"]
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def ourselves(process, *arguments):
+    return [sys.executable, __file__, process.__name__, *map(str, arguments)]
+
+
+class Puffer:
+    def __init__(self, scratch, instant_port, source):
+        self.scratch, self.source = scratch, source
+        self.rounds = 0
+        self.environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {
+            "PUFFER_ENV_FILE": "/nonexistent",
+            "SECRET_KEY": "x",
+            "OPENAI_API_KEY": "sk-benchmark",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{instant_port}/v1",
+        }
+
+    def imports(self, store, target, chroma_port=None):
+        """Into a database of its own."""
+        self.rounds += 1
+        environment = self.environment | {"DATABASE_URL": f"sqlite:///{self.scratch}/puffer-{self.rounds}.sqlite3"}
+        if chroma_port:
+            environment["CHROMA_URL"] = f"http://127.0.0.1:{chroma_port}"
+        manage = [sys.executable, "manage.py"]
+        subprocess.run([*manage, "migrate", "-v0"], cwd=REPOSITORY, env=environment, check=True)
+        model = ["--embedding-provider=openai", "--embedding-model=m"]
+        return measure(
+            [*manage, "import_vectors", self.source, f"--provider={store}", f"--target={target}", "--create", *model,
+             "--json"],
+            environment,
+        )  # fmt: skip
+
+
+def chroma_server(scratch):
+    """(process, port), or None where chromadb is not installed."""
+    command = Path(sys.executable).with_name("chroma")
+    if not command.exists():
+        print("chromadb is not installed: left out", file=sys.stderr)
+        return None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (scratch / "chroma.log").open("wb") as log:
+        process = subprocess.Popen(
+            [command, "run", "--path", scratch / "chroma", "--host", "127.0.0.1", "--port", str(port)],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return process, port
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    sys.exit((scratch / "chroma.log").read_text())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="puffer-import-") as folder:
+        scratch = Path(folder)
+        source = scratch / "rows.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows(options.rows)))
+        instant = subprocess.Popen(ourselves(instant_server), stdout=subprocess.PIPE, text=True)
+        instant_port = int(instant.stdout.readline())
+        chroma = chroma_server(scratch)
+        try:
+            puffer = Puffer(scratch, instant_port, source)
+            measured = {}
+            for turn in range(options.rounds):
+                for way, measuring in ways(puffer, scratch, instant_port, chroma and chroma[1], options.rows, turn):
+                    print(f"round {turn + 1}: {way}", file=sys.stderr)
+                    measured.setdefault(way, []).append(measuring())
+        finally:
+            for process in (instant, chroma and chroma[0]):
+                if process:
+                    process.terminate()
+                    process.wait()
+            instant.stdout.close()
+        print_table(measured, options.rows)
+
+
+def ways(puffer, scratch, instant_port, chroma_port, count, turn):
+    yield "puffer, a store that answers at once", lambda: puffer.imports("chroma", "kb", instant_port)
+    yield "puffer, local store (SQLite)", lambda: puffer.imports("local", "kb")
+    yield "sqlite3, executemany", lambda: measure(ourselves(sqlite_client, scratch / f"floor-{turn}.sqlite3", count))
+    if chroma_port:
+        yield "puffer, Chroma", lambda: puffer.imports("chroma", f"puffer-{turn}", chroma_port)
+        yield (
+            "chromadb's client, Chroma",
+            lambda: measure(ourselves(chroma_client, chroma_port, f"client-{turn}", count)),
+        )
+
+
+def print_table(measured, count):
+    print(f"{count:,} rows of {DIMENSION} dimensions; medians, in brackets the least and the most\n")
+    print("| way | rows/s | CPU s | memory MB |\n| --- | --- | --- | --- |")
+    rates = {}
+    for way, found in measured.items():
+        each = [count / one.seconds for one in found]
+        rates[way] = statistics.median(each)
+        cpu = statistics.median(one.cpu for one in found)
+        memory = statistics.median(one.megabytes for one in found)
+        print(f"| {way} | {rates[way]:,.0f} ({min(each):,.0f} to {max(each):,.0f}) | {cpu:.1f} | {memory:.0f} |")
+    print()
+    for ours, theirs in (
+        ("puffer, local store (SQLite)", "sqlite3, executemany"),
+        ("puffer, Chroma", "chromadb's client, Chroma"),
+    ):
+        if ours in rates:
+            print(f"{ours}: {rates[ours] / rates[theirs]:.2f} of {theirs}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in PROCESSES:
+        PROCESSES[sys.argv[1]](*sys.argv[2:])
+    else:
+        main()
