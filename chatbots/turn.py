@@ -21,6 +21,7 @@ from providers.base import Capability, CompletionRequest, Provider, Usage
 from providers.calls import ProviderCall, provider_call, streamed_call
 from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
+from providers.token_estimate import estimate_usage
 from puffer.api.errors import ApiError
 from vectorstores.retrieve import Passage
 
@@ -137,7 +138,7 @@ async def follow_turn(
             await log_turn(answer.as_turn(turn, VISITOR_LEFT))
             raise
         finally:
-            reservation.settle(answer.usage)
+            reservation.settle(answer.spent)
         await log_turn(answer.as_turn(turn))
     yield Reply(answer.text, answer.usage, model, turn.conversation_uuid, turn.reply_id, answer.finish_reason, passages)
 
@@ -149,6 +150,7 @@ class Answer:
     text: str = ""
     finish_reason: str = "stop"
     usage: Usage | None = None
+    spent: Usage | None = None  # for the limits: an estimate where the provider does not count
     milliseconds: int = 0
 
     def as_turn(self, turn: Turn, error: str = "") -> Turn:
@@ -184,6 +186,7 @@ async def pieces(
         answer.text = answer.text.strip()
     finally:
         answer.usage, answer.milliseconds = call.usage, call.milliseconds
+        answer.spent = call.usage or (estimate_usage(prompt, answer.text) if answer.text else None)
 
 
 async def look_up_or_refuse(bot: Chatbot, question: str, visitor: Visitor, slug: str) -> tuple[list[Passage], str]:

@@ -14,12 +14,12 @@ from django.db import connection
 
 from chatbots import sessions
 from chatbots.labels import LABELS
-from chatbots.models import Chatbot, Consent, UsedIdentity
+from chatbots.models import Chatbot, Consent, TokenAllowance, UsedIdentity
 from chatbots.protection import new_identity_secret
 from chatbots.visitor import Identity
 from logs.models import Conversation, Message, UsageEvent
 from tests.conftest import BASE
-from tests.providers_on_loopback import CHAT_STREAM, answering, embedding, streaming
+from tests.providers_on_loopback import CHAT_DONE, CHAT_STREAM, answering, embedding, streaming
 
 SHOP = "https://shop.example"
 QUESTION = "Do you sell shoes?"
@@ -463,6 +463,14 @@ def test_messages_of_a_minute_are_counted(widget, bot):
     change(bot, messages_per_minute=2)
     names = [widget.ask()[-1][0] for _ in range(3)]
     assert names in (["done", "done", "error"], ["done"] * 3)  # the latter where a minute ended in between
+
+
+def test_what_a_provider_does_not_count_is_estimated_for_the_quota(widget, openai, bot):
+    change(bot, token_guest_limit=1000)
+    openai.pages["/v1/chat/completions"] = streaming([*CHAT_STREAM[:4], CHAT_DONE], 0, "end", {})
+    assert dict(widget.ask())["done"]["usage"] is None
+    used = TokenAllowance.objects.get().used
+    assert 0 < used < 50
 
 
 def test_forged_addresses_are_one_address(widget, api, bot, openai):
