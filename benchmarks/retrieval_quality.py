@@ -118,8 +118,8 @@ def measure(labels, with_misses):
     for corpus in labels:
         print_rows(corpus, [score for score, label in zip(scores, labelled, strict=True) if label[0] == corpus])
     print_rows("overall", scores)
-    print_rows("tuned on", scores[::2])
-    print_rows("held out", scores[1::2])
+    print_rows("every other", scores[::2])
+    print_rows("the rest", scores[1::2])
     print_threshold(store, embeddings, labelled, unrelated)
 
 
