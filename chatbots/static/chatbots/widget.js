@@ -192,7 +192,7 @@ const unseen = (text) => element("span", { class: "unseen" }, text);
 
 // ---- The HTML of answers: sanitised by the server, and once more let through a list here ----
 
-const ALLOWED = new Set("p br hr em strong del s code pre blockquote ul ol li table thead tbody tr th td a".split(" "));
+const ALLOWED = new Set("p br hr em strong s code pre blockquote ul ol li table thead tbody tr th td a".split(" "));
 const HEADINGS = new Set(["h1", "h2", "h3", "h4", "h5", "h6"]);
 
 const htmlPolicy = createPolicy();
@@ -311,13 +311,18 @@ class Refusal extends Error {
   constructor({ code = "", message = "", data = {}, quota_notice: notice = null }) {
     super(notice?.message ?? message);
     this.code = code;
-    this.status = data.status ?? 0;
-    this.isNotice = notice !== null;
+    this.status = data.status ?? 0; // 0: no answer came at all
+    this.isQuota = notice !== null;
+  }
+
+  /** Something broke; what was refused, on the other hand, is told in the owner's words. */
+  get isFailure() {
+    return this.status === 0 || this.status >= 500;
   }
 
   /** Whether the same question may fare better a little later. */
   get isPassing() {
-    return !this.isNotice && (this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500);
+    return !this.isQuota && (this.isFailure || this.status === 408 || this.status === 429);
   }
 }
 
@@ -549,10 +554,10 @@ class Answer {
   fail(refusal, onRetry) {
     this.#flush();
     const { errorPrefix, retry } = this.#chat.config.text;
-    const words = refusal.isNotice ? refusal.message : `${errorPrefix} ${refusal.message}`;
+    const words = refusal.isFailure ? `${errorPrefix} ${refusal.message}` : refusal.message;
     this.#chat.follow(() => {
       if (!this.text) this.bubble.remove();
-      this.node.append(element("div", { class: refusal.isNotice ? "card notice" : "card failure", dir: "auto" },
+      this.node.append(element("div", { class: `card ${refusal.isFailure ? "failure" : "notice"}`, dir: "auto" },
         element("p", {}, words),
         onRetry && element("button", { type: "button", class: "retry", onclick: onRetry }, icon("retry"), retry),
       ));

@@ -1,0 +1,993 @@
+"""The widget in a real browser: pages of one origin, the site that answers on another, nothing else on the network."""
+
+import gzip
+import hashlib
+import hmac
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.providers_on_loopback import (
+    CHAT_END,
+    Connection,
+    Upstream,
+    answering,
+    chat_chunk,
+    embedding,
+    running,
+    streaming,
+)
+from tests.puffer.test_serve import Server, start, stop
+from tests.test_browser import CHROMIUM, OPTIONS
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe comes with requirements-dev.txt")
+expect = playwright.expect
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
+]
+
+FILES = Path(__file__).parent.parent.parent / "chatbots/static/chatbots"
+COMPLETIONS = "/v1/chat/completions"
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+LONG = """## Returns
+
+Shoes may go back within **30 days**, see [our page](https://shop.example/returns):
+
+1. Print the label
+2. Pack the shoes with the `order number`
+
+```
+def refund(order): return sum(item.price for item in order.items if item.returned_within(days=30))
+```
+
+| Country | Days | Costs | Carrier |
+| --- | --- | --- | --- |
+| Germany | 30 | free | DHL |
+"""
+
+# The chatbots of these tests: what differs from a new one.
+BOTS: dict[str, dict[str, Any]] = {
+    "popup": {"popup_label_frequency": "always"},
+    "inline": {"popup_enabled": False},
+    "plain": {"popup_enabled": False, "theme": "auto", "enable_download": True, "enable_conversation_sidebar": True},
+    "page": {"theme": "chatgpt", "enable_chat_page": True, "enable_conversation_sidebar": True},
+    "arabic": {"language": "ar"},
+    "consent": {"enable_consent_compliance": True, "consent_message": "May we keep what you write?"},
+    "spent": {"token_guest_limit": 1, "token_limit_message": "Come back tomorrow."},
+    "hinting": {"popup_label_mode": "on_delay", "popup_label_delay_seconds": 0, "popup_delay": 1},
+    "learned": {
+        "popup_enabled": False,
+        "enable_vector_store": True,
+        "collections": ["shop"],
+        "vector_embedding_provider": "openai",
+        "vector_embedding_model": "some-model",
+        "vector_store_confidence_threshold": 0,
+    },
+    "elsewhere": {"embed_allowed_domains": ["shop.example"]},
+}
+
+
+@dataclass
+class Site:
+    """The server under test, and its chatbots by name."""
+
+    server: Server
+    bots: dict[str, int]
+
+    @property
+    def url(self) -> str:
+        return self.server.url.replace("127.0.0.1", "localhost")  # another site than the host's for any browser
+
+    def snippet(self, name: str, container: bool = True) -> str:
+        bot = self.bots[name]
+        place = f'<div id="aipkit-chatbot-container-{bot}"></div>' if container else ""
+        return f'{place}<script src="{self.url}/embed.js" data-bot-id="{bot}" data-wp-site="{self.url}" defer></script>'
+
+
+def says(text: str, pause: float = 0, then: str = "end") -> Callable[[Connection], None]:
+    """A model that says the text word by word."""
+    pieces = [chat_chunk({"content": f"{word} "}) for word in text.split(" ")]
+    return streaming([*pieces, *(CHAT_END if then == "end" else [])], pause, then, {})
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Upstream]:
+    """The web site that embeds the widget."""
+    with running() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, host: Upstream) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("widget")
+    with running() as upstream:
+        upstream.pages["/v1/embeddings"] = embedding()
+        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
+        free = {"messages_per_minute": None, "messages_per_minute_per_address": None}
+        model = {"provider": "openai", "model": "gpt-4o-mini", "embed_allowed_domains": [host.url]}
+        fields = {name: {"name": "Shop assistant", **model, **free, **own} for name, own in BOTS.items()}
+        made = server.python(
+            "from chatbots.models import Chatbot; import json;"
+            f"print(json.dumps({{name: Chatbot.objects.create(**own).pk for name, own in {fields!r}.items()}}))"
+        )
+        teach(server)
+        yield Site(server, json.loads(made))
+        stop(server)
+
+
+def teach(server: Server) -> None:
+    key = server.manage("create_api_key", "widget").split()[-1]
+    documents = [
+        {"id": f"doc-{number}", "content": f"Shoes may be returned, rule {number}.", "metadata": metadata}
+        for number, metadata in enumerate(
+            [{"title": "Returns", "url": "https://shop.example/returns"}, {"title": "rules.pdf"}, {"title": "FAQ"}]
+        )
+    ]
+    target = {"provider": "local", "target_id": "shop", "embedding_provider": "openai", "embedding_model": "some-model"}
+    stored = requests.post(
+        f"{server.url}/wp-json/aipkit/v1/vector-stores/upsert",
+        json={**target, "vectors": documents}, headers={"Authorization": f"Bearer {key}"}, timeout=30,
+    )  # fmt: skip
+    assert stored.status_code == 200, stored.text
+
+
+@pytest.fixture
+def model(site: Site) -> Upstream:
+    """The provider behind every chatbot."""
+    site.server.upstream.client_hung_up.clear()
+    site.server.upstream.pages[COMPLETIONS] = says("Yes, we **do** sell shoes.")
+    return site.server.upstream
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+class Visits:
+    """`visit("popup")`: a page of the host with that chatbot, in a browser that was never there. `page.goto(...)` etc."""
+
+    def __init__(self, browser: Any, site: Site, host: Upstream) -> None:
+        self.browser, self.site, self.host = browser, site, host
+        self.errors: list[str] = []
+        self.requested: set[str] = set()
+        self.contexts: list[Any] = []
+
+    def __call__(self, *names: str, body: str = "", container: bool = True, headers: Any = None, **how: Any) -> Any:
+        body = "".join(self.site.snippet(name, container) for name in names) + body
+        self.serve(body, head=how.pop("head", ""), headers=headers)
+        context = self.browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **how})
+        context.set_default_timeout(10_000)
+        self.contexts.append(context)
+        return self.new_page(context)
+
+    def serve(self, body: str, head: str = "", headers: Any = None) -> None:
+        head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Host</title>' + head
+        html = f'<!doctype html><html lang="en"><head>{head}</head><body><main><h1>Shop</h1>{body}</main></body></html>'
+        kind = {"content-type": "text/html"}
+        self.host.serves("/favicon.ico", b"", 204)
+        self.host.serves("/", html.encode(), headers={**kind, **(headers or {})})
+
+    def new_page(self, context: Any, address: str = "") -> Any:
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.requested.add(request.url))
+        page.goto(address or f"{self.host.url}/")
+        return page
+
+    def strays(self) -> set[str]:
+        ours = (f"{self.host.url}/", f"{self.site.url}/", "blob:", "data:")
+        return {url for url in self.requested if not url.startswith(ours)}
+
+    def end(self) -> None:
+        for context in self.contexts:
+            context.close()
+
+
+@pytest.fixture
+def visit(browser: Any, site: Site, host: Upstream, model: Upstream) -> Iterator[Visits]:
+    """On no page may a script fail or a request go to a third party."""
+    visits = Visits(browser, site, host)
+    yield visits
+    visits.end()
+    assert visits.errors == []
+    assert visits.strays() == set()
+
+
+def opened(page: Any) -> Any:
+    page.click(".launcher")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    return page
+
+
+def ask(page: Any, question: str = "Do you sell shoes?") -> Any:
+    """The bot's next message, which may still be on its way."""
+    count = page.locator(".message.bot").count()
+    page.fill("textarea", question)
+    page.press("textarea", "Enter")
+    answer = page.locator(".message.bot").nth(count)
+    expect(answer).to_be_visible()
+    return answer
+
+
+def answered(page: Any, question: str = "Do you sell shoes?") -> Any:
+    answer = ask(page, question)
+    expect(answer.locator(".actions")).to_be_visible()
+    return answer
+
+
+def resting(page: Any, selector: str) -> dict[str, float]:
+    """Where it is once it no longer moves."""
+    page.wait_for_timeout(400)
+    return page.locator(selector).first.bounding_box()
+
+
+def focused(page: Any) -> str:
+    """The label of what has the focus, within shadow roots too."""
+    return page.evaluate("""() => {
+        let at = document.activeElement;
+        while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+        return at.getAttribute("aria-label") ?? at.textContent;
+    }""")
+
+
+# In the page, and as a popup
+
+
+def test_an_inline_chat_answers_on_a_page_of_another_origin(visit):
+    page = visit("inline")
+    expect(page.locator("puffer-chat.aipkit_chatbot.aipkit_chat_container")).to_be_visible()
+    expect(page.get_by_text("Hello there!")).to_be_visible()
+    answer = answered(page)
+    assert answer.locator("strong").inner_text() == "do"
+    expect(page.get_by_text("Hello there!")).to_have_count(0)
+
+
+def test_a_popup_is_a_dialog_that_takes_and_gives_back_the_focus(visit):
+    page = visit("popup", container=False)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    opened(page)
+    assert focused(page) == "Type your message..."
+    answered(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert focused(page) == "Open the chat"
+
+
+def test_a_page_view_costs_one_call_and_no_session(visit, site):
+    page = visit("popup")
+    expect(page.locator(".launcher")).to_be_visible()
+    calls = [url for url in visit.requested if "/wp-json/" in url]
+    assert len(calls) == 1
+    assert "/embed-config?lang=en" in calls[0]
+
+
+def test_a_starter_asks_its_question(visit, model):
+    page = visit("inline")
+    page.click("text=Tell me a fun fact")
+    expect(page.locator(".message.bot .actions")).to_be_visible()
+    assert model.sent[-1].json["messages"][-1]["content"] == "Tell me a fun fact"
+
+
+def test_the_hint_is_shown_once_to_a_visitor_and_opens_the_chat(visit):
+    page = visit("hinting")
+    expect(page.locator(".launcher")).to_be_hidden()  # for a second
+    expect(page.get_by_text("Need help? Ask me!")).to_be_visible()
+    page.get_by_text("Need help? Ask me!").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.get_by_text("Need help? Ask me!")).to_be_hidden()
+    page.reload()
+    expect(page.locator(".launcher")).to_be_visible()
+    page.wait_for_timeout(300)
+    expect(page.get_by_text("Need help? Ask me!")).to_be_hidden()
+
+
+def test_a_hint_that_was_dismissed_stays_away_while_the_page_is_open(visit):
+    page = visit("popup")
+    page.get_by_label("Dismiss").click()
+    opened(page)
+    page.get_by_label("Close the chat").first.click()
+    expect(page.get_by_text("Need help? Ask me!")).to_be_hidden()
+
+
+def test_two_bots_on_a_page(visit, site, model):
+    page = visit("inline", "popup")
+    inline, popup = page.locator("puffer-chat").nth(0), page.locator("puffer-chat").nth(1)
+    model.pages[COMPLETIONS] = says("From the inline bot.")
+    inline.locator("textarea").fill("One?")
+    inline.locator("textarea").press("Enter")
+    expect(inline.get_by_text("From the inline bot.").first).to_be_visible()
+    popup.locator(".launcher").click()
+    expect(popup.get_by_text("Hello there!")).to_be_visible()  # it has a conversation of its own
+    assert len([url for url in visit.requested if "/widget.js" in url]) == 1
+    assert page.evaluate("[...Puffer.bots.keys()]") == [str(site.bots["inline"]), str(site.bots["popup"])]
+
+
+def test_a_page_of_its_own_fills_the_window_and_keeps_its_conversation(visit, site, browser):
+    context = browser.new_context(viewport={"width": 900, "height": 700})
+    visit.contexts.append(context)
+    page = visit.new_page(context, f"{site.url}/chat/{site.bots['page']}/")
+    answered(page)
+    assert page.locator(".panel").bounding_box() == {"x": 0, "y": 0, "width": 900, "height": 700}
+    page.reload()
+    expect(page.locator(".message.bot strong")).to_have_text("do")
+
+
+# An answer
+
+
+def test_text_is_there_before_the_answer_is_done(visit, model):
+    go_on = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield chat_chunk({"content": "Yes, **we"})
+        go_on.wait(20)
+        yield chat_chunk({"content": " do**."})
+        yield from CHAT_END
+
+    model.pages[COMPLETIONS] = streaming(pieces(), 0, "end", {})
+    page = visit("inline")
+    answer = ask(page)
+    expect(answer.locator(".bubble")).to_have_text("Yes, **we")
+    assert page.locator(".log > .unseen").inner_text() == ""  # a screen reader hears of whole answers only
+    go_on.set()
+    expect(answer.locator("strong")).to_have_text("we do")
+    expect(page.locator(".log > .unseen")).to_have_text("Yes, we do.")
+
+
+def test_stop_keeps_what_has_come_and_closes_the_providers_connection(visit, model):
+    model.pages[COMPLETIONS] = says("We sell shoes and", then="silent")
+    page = visit("inline")
+    answer = ask(page)
+    expect(answer).to_contain_text("We sell shoes and")
+    page.get_by_label("Stop the answer").click()
+    assert model.client_hung_up.wait(2)
+    expect(answer).to_contain_text("Stopped")
+    expect(answer).to_contain_text("We sell shoes and")
+    model.pages[COMPLETIONS] = says("Hats too.")
+    expect(answered(page, "And hats?")).to_contain_text("Hats too.")
+
+
+def test_leaving_the_page_closes_the_providers_connection(visit, model, host):
+    model.pages[COMPLETIONS] = says("We sell", then="silent")
+    page = visit("inline")
+    expect(ask(page)).to_contain_text("We sell")
+    page.goto("about:blank")
+    assert model.client_hung_up.wait(2)
+
+
+def test_a_reload_keeps_the_conversation(visit, model):
+    page = opened(visit("popup"))
+    answered(page)
+    page.reload()
+    opened(page)
+    expect(page.locator(".message.visitor")).to_have_text("YouDo you sell shoes?")
+    expect(page.locator(".message.bot strong")).to_have_text("do")
+    answered(page, "Really?")
+    said = [message["content"] for message in model.sent[-1].json["messages"]]
+    assert said[-3:] == ["Do you sell shoes?", "Yes, we **do** sell shoes. ".strip(), "Really?"]
+
+
+def test_sources_stand_under_the_answer_folded_when_they_are_many(visit):
+    page = visit("learned")
+    sources = answered(page, "May shoes be returned?").locator(".sources")
+    expect(sources.locator("summary")).to_have_text("Sources (3)")
+    expect(sources.locator("li").first).to_be_hidden()
+    sources.locator("summary").click()
+    link = sources.get_by_role("link", name="Returns")
+    assert link.get_attribute("href") == "https://shop.example/returns"
+    assert {"noopener", "noreferrer", "nofollow"} <= set(link.get_attribute("rel").split())
+    assert sources.get_by_role("link").count() == 1  # a file has no address
+    expect(sources).to_contain_text("rules.pdf")
+
+
+def test_an_answer_is_copied_and_voted_for(visit, site):
+    page = visit("inline", permissions=["clipboard-read", "clipboard-write"])
+    answer = answered(page)
+    answer.get_by_label("Copy").click()
+    expect(answer.get_by_label("Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").strip() == "Yes, we **do** sell shoes."
+
+    answer.get_by_label("Good answer").click()
+    expect(page.locator(".log > .unseen")).to_have_text("Thank you!")
+    answer.get_by_label("Bad answer").click()
+    expect(answer.get_by_label("Good answer")).to_have_attribute("aria-pressed", "false")
+    page.reload()
+    expect(page.get_by_label("Bad answer")).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("Bad answer").click()  # taken back
+    expect(page.get_by_label("Bad answer")).to_have_attribute("aria-pressed", "false")
+
+
+def test_the_list_follows_the_answer_unless_the_visitor_has_scrolled_up(visit, model):
+    model.pages[COMPLETIONS] = says("many words " * 300)
+    page = visit("inline")
+    answered(page)
+    from_end = "(log) => log.scrollHeight - log.scrollTop - log.clientHeight"
+    assert page.locator(".log").evaluate(from_end) < 2
+    model.pages[COMPLETIONS] = says("many words " * 300, pause=0.005)
+    ask(page, "More?")
+    page.locator(".log").evaluate("(log) => { log.scrollTop = 0 }")
+    page.wait_for_timeout(500)
+    assert page.locator(".log").evaluate("(log) => log.scrollTop") == 0
+
+
+def test_what_a_server_does_not_sanitise_is_not_adopted(visit, site, host):
+    """The second wall: the first is the server's own."""
+    html = (
+        '<p onclick="x()" style="color:red" class="launcher">fine<img src="https://evil.example/x" onerror="x()">'
+        '<svg onload="x()"></svg><iframe src="https://evil.example"></iframe><style>*{display:none}</style>'
+        '<a href="javascript:x()">bad</a><a href=" java&#10;script:x()">bad</a><a href="https://ok.example">good</a>'
+        '<form action="https://evil.example"><button>press</button></form><puffer-chat page></puffer-chat></p>'
+    )
+    played = play_puffer(visit, site, host, [f"event: done\ndata: {json.dumps(done(html))}\n\n".encode()])
+    bubble = answered(played).locator(".content")
+    names = bubble.evaluate("(node) => [...node.querySelectorAll('*')].map((one) => one.localName)")
+    assert set(names) <= {"p", "span", "a"}
+    attributes = bubble.evaluate("(node) => [...node.querySelectorAll('*')].flatMap((one) => one.getAttributeNames())")
+    assert set(attributes) <= {"href", "target", "rel", "class"}
+    assert bubble.get_by_role("link").count() == 1
+
+
+def test_events_may_be_cut_anywhere(visit, site, host):
+    text = "Grüße, 你好, 🙂!"
+    stream = b": hello\n\n" + b"".join(
+        f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}{end}{end}".encode()
+        for name, data, end in [
+            ("start", {"conversation_uuid": "c", "message_id": "m", "question_id": "q"}, "\n"),
+            ("delta", {"text": text}, "\r\n"),
+            ("delta", {"text": " Bye."}, "\r"),
+            ("done", done(f"<p>{text} <em>Bye.</em></p>"), "\n"),
+        ]
+    )
+    page = play_puffer(visit, site, host, [stream[at : at + 1] for at in range(len(stream))])
+    expect(answered(page).locator(".content")).to_have_text(f"{text} Bye.")
+    expect(page.locator(".content em")).to_have_text("Bye.")
+
+
+def done(html: str) -> dict[str, Any]:
+    return {"message_id": "m", "text": "text", "html": html, "usage": None, "finish_reason": "stop"}
+
+
+def play_puffer(visit: Visits, site: Site, host: Upstream, pieces: list[bytes]) -> Any:
+    """A page whose chatbot is answered by the host itself, with these bytes."""
+    address = f"{site.url}/wp-json/aipkit/v1/chatbots/{site.bots['inline']}/embed-config"
+    config = requests.get(address, headers={"Origin": host.url}, timeout=10).json()["config"]
+    host.serves("/config?lang=en", {"config": config | {"apiUrl": f"{host.url}/played"}})
+    host.serves("/played/session", {"token": "t", "expires_in": 60, "visitor_id": "v", "identified": False})
+    host.pages["/played/stream"] = streaming(pieces, 0.001, "end", {})
+    return visit(body=f'<script src="{site.url}/embed.js" data-bot-id="1" data-config-url="/config" defer></script>')
+
+
+# Writing
+
+
+def test_enter_sends_shift_enter_breaks_and_a_composition_is_left_alone(visit, model):
+    page = visit("inline")
+    page.fill("textarea", "")
+    page.type("textarea", "one")
+    page.keyboard.press("Shift+Enter")
+    page.type("textarea", "two")
+    # An input method takes the Enter that ends its composition. No real one can be driven from here.
+    page.locator("textarea").evaluate("""(field) => {
+        for (const how of [{ isComposing: true }, { keyCode: 229 }])
+            field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true, ...how }));
+    }""")
+    assert page.input_value("textarea") == "one\ntwo"
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.bot .actions")).to_be_visible()
+    assert page.input_value("textarea") == ""
+    assert model.sent[-1].json["messages"][-1]["content"] == "one\ntwo"
+
+
+def test_characters_are_counted_near_the_limit_and_nothing_is_cut(visit):
+    page = visit("inline")
+    page.fill("textarea", "x" * 6000)
+    expect(page.locator(".counter")).to_be_empty()
+    page.fill("textarea", "🙂" * 7990)
+    expect(page.locator(".counter")).to_have_text("10 characters left")
+    page.fill("textarea", "x" * 8001)
+    expect(page.locator(".counter")).to_have_text("-1 characters left")
+    page.keyboard.press("Enter")
+    assert len(page.input_value("textarea")) == 8001
+    expect(page.locator(".message")).to_have_count(0)
+
+
+def test_what_is_typed_is_no_business_of_the_hosts_shortcuts(visit):
+    script = '<script>pressed = []; document.addEventListener("keydown", (e) => pressed.push(e.key))</script>'
+    page = visit("inline", body=script)
+    page.click("textarea")
+    page.keyboard.type("/?")
+    assert page.evaluate("pressed") == []
+
+
+def test_new_chat_and_earlier_chats(visit, model):
+    page = visit("plain")
+    answered(page, "First question?")
+    page.get_by_label("Menu").click()
+    page.click("text=New chat")
+    expect(page.get_by_text("Hello there!")).to_be_visible()
+    answered(page, "Second question?")
+    assert "First question?" not in json.dumps(model.sent[-1].json)
+
+    page.get_by_label("Menu").click()
+    page.click("text=Earlier chats")
+    chats = page.get_by_role("navigation", name="Earlier chats").locator(".chat-list button")
+    expect(chats).to_have_count(2)
+    page.get_by_role("button", name="First question?").click()
+    expect(page.locator(".message.visitor")).to_contain_text("First question?")
+    answered(page, "Third question?")
+    assert "First question?" in json.dumps(model.sent[-1].json)
+
+
+def test_the_transcript_is_downloaded(visit):
+    page = visit("plain")
+    page.get_by_label("Menu").click()
+    page.click("text=Download the chat")
+    expect(page.get_by_text("There is nothing to download yet.")).to_be_visible()
+    answered(page)
+    page.get_by_label("Menu").click()
+    with page.expect_download() as download:
+        page.click("text=Download the chat")
+    text = Path(download.value.path()).read_text()
+    assert text == "You\nDo you sell shoes?\n\nShop assistant\nYes, we **do** sell shoes.\n"
+    assert download.value.suggested_filename.startswith("Shop assistant ")
+
+
+def test_two_tabs_are_one_visitor_with_a_conversation_each(visit, model):
+    page = visit("plain")
+    other = visit.new_page(page.context)
+    for tab, question in [(page, "From the first tab?"), (other, "From the second?")]:
+        tab.fill("textarea", question)
+    page.press("textarea", "Enter")
+    other.press("textarea", "Enter")
+    for tab in (page, other):
+        expect(tab.locator(".message.bot .actions")).to_be_visible()
+    answered(page, "Still the first?")
+    assert "From the first tab?" in json.dumps(model.sent[-1].json)
+    page.get_by_label("Menu").click()
+    page.click("text=Earlier chats")
+    expect(page.locator(".chat-list button")).to_have_count(2)
+
+
+def test_a_browser_that_blocks_storage_can_chat_too(visit):
+    block = '<script>for (const name of ["localStorage", "sessionStorage"])' \
+        ' Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError") } })</script>'  # fmt: skip
+    page = visit("inline", head=block)
+    answered(page)
+    answered(page, "Really?")
+
+
+def test_an_unusable_token_is_replaced_and_the_question_asked_again(visit, site):
+    page = visit("inline")
+    answered(page)
+    page.evaluate("""() => {
+        const [key] = Object.keys(localStorage);
+        const kept = JSON.parse(localStorage[key]);
+        localStorage[key] = JSON.stringify({ ...kept, token: "altered" });
+    }""")
+    answered(page, "Still there?")
+    assert page.locator(".message .card").all_inner_texts() == []
+
+
+# When something is in the way
+
+
+def test_after_an_error_nothing_typed_is_lost_and_a_retry_answers(visit, model):
+    model.pages[COMPLETIONS] = answering({"error": {"message": "overloaded"}}, 500)
+    page = visit("inline")
+    failed = ask(page)
+    expect(failed.locator(".failure")).to_contain_text("Something went wrong.")
+    page.fill("textarea", "half a thought")
+    model.pages[COMPLETIONS] = says("Yes.")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".message.bot .actions")).to_be_visible()
+    expect(page.locator(".message .failure")).to_have_count(0)
+    expect(page.locator(".message.visitor")).to_have_count(1)
+    assert page.input_value("textarea") == "half a thought"
+
+
+def test_a_server_that_cannot_be_reached_is_an_error_with_a_retry(visit):
+    page = visit("inline")
+    page.route("**/stream", lambda route: route.abort())
+    expect(ask(page).locator(".failure")).to_contain_text("The connection was lost.")
+    page.unroute("**/stream")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".message.bot .actions")).to_be_visible()
+
+
+def test_a_spent_quota_is_told_calmly_in_the_owners_words(visit):
+    page = opened(visit("spent"))
+    answered(page)
+    answer = ask(page, "And hats?")
+    expect(answer.locator(".notice")).to_have_text("Come back tomorrow.")
+    expect(answer.get_by_text("Try again")).to_have_count(0)
+
+
+def test_offline_is_said_and_the_text_stays(visit):
+    page = visit("inline")
+    expect(page.locator("textarea")).to_be_visible()
+    page.context.set_offline(True)
+    expect(page.get_by_text("You are offline.")).to_be_visible()
+    page.fill("textarea", "Do you sell shoes?")
+    page.press("textarea", "Enter")
+    assert page.input_value("textarea") == "Do you sell shoes?"
+    page.context.set_offline(False)
+    expect(page.get_by_text("You are offline.")).to_be_hidden()
+    page.press("textarea", "Enter")
+    expect(page.locator(".message.bot .actions")).to_be_visible()
+
+
+def test_without_consent_there_is_no_chat(visit):
+    page = visit("consent")
+    page.evaluate("Puffer.ask('Asked before consent?')")
+    expect(page.get_by_text("May we keep what you write?")).to_be_visible()
+    expect(page.locator("textarea")).to_be_hidden()
+    assert focused(page) == "I agree"
+    page.click("text=I agree")
+    expect(page.locator(".message.bot .actions")).to_be_visible()  # what was asked before is not lost
+    page.reload()
+    opened(page)
+    expect(page.locator(".message.visitor")).to_contain_text("Asked before consent?")
+    expect(page.get_by_text("I agree")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("elsewhere", "its owner has not allowed this site."),
+        ("nobody", "This chat does not exist, or is not published."),
+    ],
+)
+@pytest.mark.parametrize("container", [True, False])
+def test_a_refusal_is_said_in_words_and_its_reason_in_the_console(visit, site, name, words, container):
+    site.bots["nobody"] = 4711
+    said = []
+    page = visit(body="<script>addEventListener('puffer-error', (e) => reported = e.detail)</script>")
+    page.on("console", lambda message: said.append(message.text))
+    visit.serve(
+        "<script>addEventListener('puffer-error', (e) => reported = e.detail)</script>" + site.snippet(name, container)
+    )
+    page.reload()
+    expect(page.get_by_role("status")).to_contain_text(words)
+    assert any(line.startswith(f"Puffer: chatbot {site.bots[name]} is not shown: ") for line in said)
+    assert page.evaluate("reported.botId") == site.bots[name]
+
+
+def test_a_site_that_is_down_is_said_too(visit, site):
+    page = visit("inline")
+    page.route("**/embed-config*", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_role("status")).to_have_text("This chat cannot be reached at the moment.")
+
+
+# The host page
+
+
+def test_hostile_styles_of_the_host_reach_nothing(visit):
+    hostile = """<style>
+        html { font-size: 60px; letter-spacing: 1em; text-transform: uppercase; cursor: none }
+        main * { all: unset; display: none !important; visibility: hidden !important; z-index: 2147483647 !important }
+        puffer-chat { opacity: .1 !important; transform: scale(3) !important; position: absolute !important }
+    </style>"""
+    plain, page = (visit("popup", "inline", head=head) for head in ("", hostile))
+    sizes = []
+    for one in (plain, page):
+        opened(one)
+        sizes.append(
+            [one.locator(part).first.evaluate("(node) => node.offsetWidth") for part in (".launcher", "dialog", "h2")]
+        )
+        expect(one.locator("puffer-chat").nth(1)).to_be_visible()
+    assert sizes[0] == sizes[1]
+    host_sees = page.evaluate("getComputedStyle(document.querySelector('puffer-chat')).opacity")
+    assert host_sees == "1"
+    popup = page.locator("puffer-chat").first
+    popup.locator("textarea").fill("Do you sell shoes?")
+    popup.locator("textarea").press("Enter")
+    expect(popup.locator(".message.bot .actions")).to_be_visible()
+
+
+def test_our_styles_do_not_reach_the_host(visit):
+    page = visit("inline", body='<button class="launcher">mine</button><div class="panel">mine</div>')
+    expect(page.locator("puffer-chat .panel")).to_be_visible()
+    assert page.evaluate("document.styleSheets.length + document.adoptedStyleSheets.length") == 0
+
+
+def test_the_strictest_policy_of_a_host_is_kept(visit, site):
+    policy = (
+        f"default-src 'none'; script-src {site.url}; connect-src {site.url}; img-src {site.url}; "
+        "require-trusted-types-for 'script'; trusted-types puffer"
+    )
+    said = []
+    page = visit(headers={"content-security-policy": policy})
+    page.on("console", lambda message: said.append(message.text))
+    visit.serve(site.snippet("popup"), headers={"content-security-policy": policy})
+    page.reload()
+    opened(page)
+    expect(answered(page).locator("strong")).to_have_text("do")
+    assert page.locator(".launcher").evaluate("(node) => getComputedStyle(node).borderRadius") == "50%"
+    assert [line for line in said if "Content Security Policy" in line or "TrustedHTML" in line] == []
+
+
+def test_where_our_trusted_types_policy_is_forbidden_answers_are_plain_text(visit, site):
+    policy = "require-trusted-types-for 'script'; trusted-types 'none'"
+    page = visit("inline", headers={"content-security-policy": policy})
+    expect(answered(page).locator(".content")).to_have_text("Yes, we **do** sell shoes.")
+
+
+def test_the_public_functions(visit, site):
+    calls = """<script type="module">
+        window.seen = [];
+        for (const name of ["open", "close", "message", "reply", "error", "feedback"])
+            Puffer.on(name, (detail) => seen.push([name, detail]));
+        window.off = Puffer.on("open", () => seen.push(["open again", {}]));
+        Puffer.ask("Asked before the chat was there?");
+    </script>"""
+    page = visit("popup", body=calls)
+    expect(page.locator(".message.bot .actions")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.get_by_label("Good answer").click()
+    page.wait_for_function("seen.some(([name]) => name === 'feedback')")
+    page.evaluate("Puffer.close()")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.evaluate("off()")
+    page.evaluate(f"Puffer.open({site.bots['popup']})")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    seen = page.evaluate("seen")
+    assert [name for name, _ in seen] == ["open", "open again", "message", "reply", "feedback", "close", "open"]
+    details = dict(seen)
+    assert {detail["botId"] for name, detail in seen if name != "open again"} == {site.bots["popup"]}
+    assert details["message"]["text"] == "Asked before the chat was there?"
+    assert details["reply"]["text"].strip() == "Yes, we **do** sell shoes."
+    assert details["feedback"]["feedback"] == "up"
+
+    page.evaluate("Puffer.destroy()")
+    expect(page.locator("puffer-chat")).to_have_count(0)
+    assert page.evaluate("Puffer.open()") is None
+    ours = page.evaluate("Object.getOwnPropertyNames(window).filter((name) => /puffer|aipkit/i.test(name))")
+    assert ours == ["Puffer"]
+
+
+def test_a_user_of_the_host_is_recognised_until_they_sign_out(visit, site):
+    bot = site.bots["plain"]
+    secret = site.server.python(
+        f"from chatbots.models import Chatbot; print(Chatbot.objects.get(pk={bot}).identity_secret)"
+    ).strip()
+
+    def identity(nonce: str) -> dict[str, Any]:
+        signed = {"user_id": "u-1", "name": "Ada", "email": "", "timestamp": int(time.time()), "nonce": nonce}
+        lines = "\n".join(str(signed[key]) for key in ("user_id", "name", "email", "timestamp", "nonce"))
+        return signed | {"hash": hmac.new(secret.encode(), lines.encode(), hashlib.sha256).hexdigest()}
+
+    page = visit("plain")
+    page.evaluate("(identity) => Puffer.identify(identity)", identity("nonce-0001"))
+    answered(page)
+    latest = "from logs.models import Conversation; print(Conversation.objects.latest('pk').external_name)"
+    assert site.server.python(latest).strip() == "Ada"
+
+    page.evaluate("Puffer.identify(null)")
+    expect(page.get_by_text("Hello there!")).to_be_visible()
+    page.evaluate("void Puffer.on('error', ({ code }) => (refused = code))")
+    page.evaluate("(identity) => Puffer.identify(identity)", identity("nonce-0002") | {"user_id": "u-2"})  # forged
+    answered(page, "And now?")
+    assert page.evaluate("refused") == "invalid_identity"
+    assert site.server.python(latest).strip() == ""
+
+
+# For everybody
+
+
+def test_by_keyboard_alone(visit):
+    page = visit("popup")
+    expect(page.locator(".launcher")).to_be_visible()
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if focused(page) == "Open the chat":
+            break
+    page.keyboard.press("Enter")
+    assert focused(page) == "Type your message..."
+    page.keyboard.type("Do you sell shoes?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.bot .actions")).to_be_visible()
+    reached = set()
+    for _ in range(12):
+        page.keyboard.press("Shift+Tab")
+        reached.add(focused(page))
+    assert {"Good answer", "Bad answer", "New chat", "Fullscreen"} <= reached
+    outlines = page.evaluate("""() => {
+        const button = document.querySelector("puffer-chat").shadowRoot.querySelector(".up");
+        button.focus();
+        return getComputedStyle(button).outlineWidth;
+    }""")
+    assert outlines == "2px"
+    page.keyboard.press("Escape")
+    assert focused(page) == "Open the chat"
+
+
+def test_on_a_phone_it_has_the_whole_screen_and_keeps_the_focus(visit):
+    page = visit("popup", body='<a href="/">outside</a>', **PHONE)
+    page.tap(".launcher")
+    assert resting(page, "dialog") == {"x": 0, "y": 0, "width": 390, "height": 844}
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(focused(page))
+    assert "outside" not in reached
+    answered(page)
+    assert page.locator("textarea").evaluate("(field) => parseFloat(getComputedStyle(field).fontSize)") >= 16
+    page.get_by_label("Close the chat").first.tap()
+    expect(page.locator(".launcher")).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["popup", "inline"])
+def test_fullscreen_and_back(visit, name):
+    page = visit(name)
+    if name == "popup":
+        opened(page)
+    answered(page)
+    before = resting(page, ".panel")
+    page.get_by_label("Fullscreen").click()
+    assert resting(page, ".panel") == {"x": 0, "y": 0, "width": 1100, "height": 760}
+    expect(page.locator(".message.bot strong")).to_be_visible()
+    page.get_by_label("Leave fullscreen").click()
+    assert resting(page, ".panel") == before
+
+
+def test_right_to_left(visit):
+    page = opened(visit("arabic"))
+    ask_box, send = page.locator("textarea").bounding_box(), page.locator(".send").bounding_box()
+    assert send["x"] < ask_box["x"]
+    visitor, panel = (
+        answered(page) and page.locator(".message.visitor").bounding_box(),
+        page.locator(".panel").bounding_box(),
+    )
+    assert visitor["x"] - panel["x"] < panel["width"] / 4
+    assert page.locator(".root").get_attribute("lang") == "ar"
+    assert page.get_by_role("dialog").get_attribute("aria-label")
+
+
+def test_everything_that_can_be_pressed_is_large_enough(visit):
+    page = opened(visit("popup"))
+    answered(page)
+    resting(page, "dialog")
+    small = page.evaluate("""() =>
+        [...document.querySelector("puffer-chat").shadowRoot.querySelectorAll("button, summary")]
+            .map((one) => [one.ariaLabel ?? one.textContent, one.getBoundingClientRect()])
+            .filter(([, box]) => box.width && (box.width < 39.9 || box.height < 39.9)).map(([label]) => label)
+    """)
+    assert small == []
+
+
+def test_at_200_percent_nothing_is_cut_off(visit):
+    """A window of 1280 x 800 zoomed to 200 %: half as many CSS pixels."""
+    page = opened(visit("popup", viewport={"width": 640, "height": 400}, device_scale_factor=2))
+    answered(page)
+    panel = page.locator(".panel").bounding_box()
+    assert panel["y"] >= 0
+    assert panel["y"] + panel["height"] <= 400
+    assert page.locator(".log").evaluate("(log) => log.clientHeight") > 100
+
+
+def test_who_wants_no_motion_gets_none(visit):
+    page = opened(visit("popup", reduced_motion="reduce"))
+    assert page.locator("dialog").evaluate("(node) => getComputedStyle(node).animationName") == "none"
+
+
+STATES = ["closed", "open", "answer", "menu", "chats", "error", "consent", "page"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing(visit, model, site, state, scheme):
+    bot = {"consent": "consent", "menu": "plain", "chats": "plain"}.get(state, "popup")
+    page = visit(bot, color_scheme=scheme)
+    model.pages[COMPLETIONS] = answering({"error": {}}, 500) if state == "error" else says(LONG)
+    if state == "page":
+        page.goto(f"{site.url}/chat/{site.bots['page']}/")
+    elif bot != "plain":
+        expect(page.locator(".launcher")).to_be_visible()
+        if state != "closed":
+            opened(page)
+    if state in ("answer", "error", "page", "chats"):
+        expect(ask(page).locator(".actions, .card")).to_be_visible()
+    if state in ("menu", "chats"):
+        page.get_by_label("Menu").click()
+    if state == "chats":
+        page.click("text=Earlier chats")
+        expect(page.locator(".chat-list button")).to_be_visible()
+    page.wait_for_timeout(500)  # a text that fades in has no contrast yet
+    found = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found] == []
+
+
+def luminance(color: tuple[float, ...]) -> float:
+    """Source: https://www.w3.org/TR/WCAG22/#dfn-relative-luminance"""
+    parts = [value / 255 for value in color]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    darker, lighter = sorted([luminance(one), luminance(other)])
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+PAIRS = [
+    ("on-fill", "fill"), ("on-fill", "fill-end"), ("on-bubble", "bubble"), ("on-bubble", "code"), ("link", "bubble"),
+    ("accent", "surface"), ("ink", "surface"), ("muted", "surface"), ("muted", "raised"), ("danger", "danger-ground"),
+    ("danger", "surface"), ("notice-ink", "notice-ground"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_theme_and_any_color_of_an_owner_is_legible(visit, scheme):
+    page = visit("inline", color_scheme=scheme)
+    expect(page.locator(".panel")).to_be_visible()
+    rng = random.Random(7)
+    presets = ["ocean", "lagoon", "forest", "ember", "rose", "berry", "midnight", "citrine"]
+    looks: list[tuple[str, str, list[str]]] = [("custom", preset, []) for preset in presets]
+    looks += [(theme, "", []) for theme in ("light", "dark", "auto", "chatgpt")]
+    looks += [("custom", "", [f"#{rng.randrange(1 << 24):06x}" for _ in range(3)]) for _ in range(60)]
+    looks += [("custom", "", [gray] * 3) for gray in ("#000000", "#767676", "#777777", "#808080", "#ffffff")]
+    too_faint = []
+    for theme, preset, colors in looks:
+        rendered = page.evaluate(
+            """async ([theme, preset, colors, names]) => {
+                const chat = document.querySelector("puffer-chat");
+                const config = JSON.parse(chat.dataset.config);
+                const [primaryColor, secondaryColor, accentColor] = colors;
+                Object.assign(config, { theme, customThemePresetKey: preset, preview: true });
+                if (colors.length) Object.assign(config.customThemeSettings, { primaryColor, secondaryColor, accentColor });
+                chat.dataset.config = JSON.stringify(config);
+                await chat.ready;
+                const probe = document.createElement("i");
+                chat.shadowRoot.querySelector(".root").append(probe);
+                return Object.fromEntries(names.map((name) => {
+                    probe.style.color = `var(--${name})`;
+                    return [name, getComputedStyle(probe).color.match(/[\\d.]+/g).map(Number)];
+                }));
+            }""",
+            [theme, preset, colors, sorted({name for pair in PAIRS for name in pair})],
+        )
+        too_faint += [
+            (theme, preset, colors, pair)
+            for pair in PAIRS
+            if contrast(*(tuple(rendered[name][:3]) for name in pair)) < 4.5
+        ]
+    assert too_faint == []
+
+
+def test_a_preview_shows_a_conversation_and_calls_nobody(visit):
+    page = visit("inline")
+    expect(page.locator(".panel")).to_be_visible()
+    visit.requested.clear()
+    page.evaluate("""() => {
+        const chat = document.querySelector("puffer-chat");
+        const config = { ...JSON.parse(chat.dataset.config), preview: true, headerName: "Draft", popupEnabled: true };
+        chat.dataset.config = JSON.stringify(config);
+    }""")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.locator("h2")).to_have_text("Draft")
+    expect(page.locator(".message")).to_have_count(2)
+    page.fill("textarea", "Hello?")
+    page.press("textarea", "Enter")
+    page.wait_for_timeout(300)
+    assert visit.requested == set()
+
+
+def test_the_files_are_small():
+    files = [FILES / name for name in ("embed.js", "widget.js", "widget.css")]
+    assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 30 * 1024
