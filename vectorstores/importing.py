@@ -78,7 +78,7 @@ class Import:
         self.seen: dict[int, int] = {}
         self.refused_ids: set[int] = set()
 
-    async def store(self, batches: Batches) -> None:
+    async def store(self, batches: Batches, *, into_empty: bool = False) -> None:
         """Raises ApiError where the provider or the store fails; what is stored until then stays."""
         stored = ingest(
             self.one_by_one(batches),
@@ -86,6 +86,7 @@ class Import:
             batch_size=self.batch_size,
             concurrency=self.concurrency,
             patience=PATIENCE,
+            into_empty=into_empty,
             refuse=lambda document, error: self.note(Refused(document.source or document.parent_id, error.message)),
         )
         async with aclosing(stored):
@@ -175,8 +176,10 @@ def records(destination: Destination) -> QuerySet[Document]:
     )
 
 
-async def prepare(destination: Destination, *, create: bool, dimension: int | None = None) -> None:
+async def prepare(destination: Destination, *, create: bool, dimension: int | None = None) -> bool:
     """See that the collection is there and fits, before anything is paid for but a single word.
+
+    Gives whether it is empty, and always was as far as we know.
 
     `dimension` is that of vectors that are ready made. A local collection needs no server and makes itself. Raises
     CollectionNotFound, DimensionMismatch and whatever else the store or the provider has to say.
@@ -197,8 +200,12 @@ async def prepare(destination: Destination, *, create: bool, dimension: int | No
         await store_threads.run(store, store.create, destination.target, dimension)
     elif info and info.dimension and dimension and info.dimension != dimension:
         raise DimensionMismatch(info.dimension, dimension)
-    if not (info and info.count):  # whatever our records say: somebody may have made it anew
-        await Document.objects.filter(collection__store=store.slug, collection__name=destination.target).adelete()
+    if info and info.count:
+        return False
+    # Whatever our records say: somebody may have made it anew.
+    of_old = Document.objects.filter(collection__store=store.slug, collection__name=destination.target)
+    forgotten, _ = await of_old.adelete()
+    return not forgotten
 
 
 def dimension_by_model(destination: Destination) -> int | None:

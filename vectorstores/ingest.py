@@ -58,16 +58,18 @@ async def ingest(
     concurrency: int = CONCURRENCY,
     patience: float = 0,
     refuse: Callable[[NewDocument, ApiError], None] | None = None,
+    into_empty: bool = False,
 ) -> AsyncGenerator[NewDocument, None]:
     """Store the documents, each in place of an earlier one with its id, and yield each once it is stored.
 
     `batch_size` is how many texts go into a call of the embedding model; `patience` is for how many seconds in a row
     a provider's rate limit is waited out. Raises ApiError at the first document that fails; of those that were not
     yielded, none is stored anew. With `refuse`, a document that is not taken is told to it, and the others go on.
+    `into_empty`: nothing is there that could be replaced, and no id comes twice.
     """
     batch_size = batch_size or destination.batch_size
     store = await get_store(destination.store)
-    writer = Writer(store, destination, await check_target(store, destination))
+    writer = Writer(store, destination, await check_target(store, destination), replaces=not into_empty)
     embedder = Embedder(destination, caller, batch_size, concurrency, Pace(patience))
     finish = Isolation(writer, embedder, refuse).store if refuse else writer.store
     under_way: deque[Group] = deque()
@@ -199,8 +201,9 @@ async def cancel(tasks: Sequence["asyncio.Task[list[Vector]] | asyncio.Task[list
 class Writer:
     """Puts groups of documents into the store, and down in our own records."""
 
-    def __init__(self, store: VectorStore, destination: Destination, dimension: int | None) -> None:
+    def __init__(self, store: VectorStore, destination: Destination, dimension: int | None, *, replaces: bool) -> None:
         self.driver = store
+        self.put = store.replace if replaces else store.upsert
         self.destination = destination
         self.dimension = dimension
         self.collection: Collection | None = None  # our record of it, from the first group on
@@ -213,7 +216,7 @@ class Writer:
             self.check_dimension(vectors)
             if self.collection is None:
                 self.collection = await self.open_collection()
-            await store_threads.run(self.driver, self.driver.replace, target, vectors, namespace)
+            await store_threads.run(self.driver, self.put, target, vectors, namespace)
         except ApiError as error:
             await self.clean_up(documents, error)
             raise

@@ -39,8 +39,8 @@ class Command(ImportCommand):
         reembedding = Reembedding(target, destination)
 
         async def work(run: Import) -> None:
-            await prepare(destination, create=True)
-            await run.store(reembedding.batches())
+            is_empty = await prepare(destination, create=True)
+            await run.store(reembedding.batches(), into_empty=is_empty)
 
         self.carry_out(destination, work, Bar(total, lambda report: report.chunks, " chunks"), options)
         if reembedding.too_long:

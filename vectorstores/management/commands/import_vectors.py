@@ -55,8 +55,8 @@ class Command(ImportCommand):
 
         async def store(run: Import) -> None:
             dimension = first.vector.values.size if first and first.vector else None
-            await prepare(destination, create=options["create"], dimension=dimension)
-            await run.store(read(documents))
+            is_empty = await prepare(destination, create=options["create"], dimension=dimension)
+            await run.store(read(documents), into_empty=is_empty)
             if options["prune"] and run.report.is_complete:
                 await run.prune(reading.origins())
 
