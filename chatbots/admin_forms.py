@@ -59,7 +59,7 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
     ),
     tab(
         "Popup",
-        "A button in the corner of the page opens the chat. Without it the chat stands where the snippet is.",
+        "",
         "popup_enabled",
         ("popup_position", "popup_delay"),
         ("popup_icon_value", "popup_icon_style", "popup_icon_size"),
@@ -95,8 +95,10 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
     tab(
         "Moderation and consent",
         "Which messages of the widget's visitors are refused, and what visitors agree to before they chat.",
-        ("banned_words", "banned_words_message"),
-        ("banned_ips", "banned_ips_message"),
+        "banned_words",
+        "banned_words_message",
+        "banned_ips",
+        "banned_ips_message",
         "openai_moderation_enabled",
         "openai_moderation_message",
         "enable_consent_compliance",
@@ -146,6 +148,13 @@ SHOWN_WHILE = {
     "openai_moderation_enabled": ["openai_moderation_message"],
     "enable_consent_compliance": ["consent_title", "consent_button", "consent_message"],
 }
+# What an empty choice means.
+EMPTY_CHOICES = {
+    "provider": "the first that is configured",
+    "vector_embedding_provider": "that of the first collection",
+    "language": "that of the page",
+    "theme_preset_key": "none: the colors below",
+}
 COLORS = ["primary_color", "secondary_color", "accent_color"]
 
 
@@ -181,14 +190,14 @@ class ChatbotForm(forms.ModelForm):
     embed_allowed_domains = NamesField(
         label="Allowed domains",
         required=False,
+        widget=UnfoldAdminTextareaWidget({"rows": 5}),
         help_text="One on each line: example.com, *.example.com, https://example.com:8443. A browser says on which"
         " site a page is by scheme, host and port, never by its path. Which sites your lines stand for is said below.",
     )
     banned_ips = NamesField(
         label="Banned addresses",
         required=False,
-        help_text="IP addresses and networks such as 10.0.0.0/8, one on each line. They are answered by the text beside"
-        " it.",
+        help_text="IP addresses and networks such as 10.0.0.0/8, one on each line.",
     )
 
     class Meta:
@@ -204,7 +213,15 @@ class ChatbotForm(forms.ModelForm):
                 UnfoldAdminTextareaWidget({"rows": 2}),
             ),
         }
+        labels = {
+            "banned_words_message": "Answer to banned words",
+            "banned_ips_message": "Answer to banned addresses",
+            "openai_moderation_message": "Answer to what OpenAI flags",
+            "messages_per_minute_per_address": "Per minute and address",
+        }
         help_texts = {
+            "popup_enabled": "A button in the corner of the page opens the chat. Without it the chat stands where the"
+            " snippet is.",
             "subgreeting": "A smaller line below the greeting. Empty: one in the widget's language.",
             "input_placeholder": "What stands in the empty field. Empty: words in the widget's language.",
             "theme": "Of own colors the widget makes a light and a dark side, and sees to it that all can be read.",
@@ -227,8 +244,6 @@ class ChatbotForm(forms.ModelForm):
             "consent_title": "Empty: words in the widget's language.",
             "consent_message": "Empty: words in the widget's language, which you should not leave it at: only you know"
             " what happens with the data.",
-            "banned_words_message": "The answer to them.",
-            "banned_ips_message": "The answer to them.",
             "token_limit_message": "What a visitor reads whose tokens are used up.",
             "token_reset_period": "After it all begin anew.",
             "rate_limit_message": "What a visitor reads who sends too many messages.",
@@ -243,6 +258,9 @@ class ChatbotForm(forms.ModelForm):
         for condition, names in SHOWN_WHILE.items():
             for name in self.fields.keys() & names:
                 self.fields[name].widget.attrs["data-shown-while"] = condition
+        for name in self.fields.keys() & EMPTY_CHOICES.keys():
+            field: Any = self.fields[name]
+            field.choices = [(value, label if value else EMPTY_CHOICES[name]) for value, label in field.choices]
 
     def clean(self) -> dict[str, Any]:
         cleaned = cast(dict[str, Any], super().clean())

@@ -244,9 +244,9 @@ RUNS = {
 
 @pytest.mark.parametrize("language", RUNS)
 def test_what_the_samples_sign_is_accepted(admin_client, bot, language):
-    sample = re.search(rf'<pre id="sample-{language}">(.*?)</pre>', admin_client.get(change_page(bot)).text, re.DOTALL)[
-        1
-    ]
+    sample = re.search(
+        rf'<pre tabindex="0" id="sample-{language}">(.*?)</pre>', admin_client.get(change_page(bot)).text, re.DOTALL
+    )[1]
     program, option, call = RUNS[language]
     if not shutil.which(program):
         pytest.skip(f"no {program} here")

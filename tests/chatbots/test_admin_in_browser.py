@@ -1,0 +1,207 @@
+"""A chatbot's settings in a real browser: the preview follows the form, and saving changes what was changed."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.providers_on_loopback import running
+from tests.puffer.test_serve import Server, start, stop
+from tests.test_browser import CHROMIUM, OPTIONS
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe comes with requirements-dev.txt")
+expect = playwright.expect
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
+]
+
+ACCOUNTS = """
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from chatbots.models import Chatbot
+users = get_user_model().objects
+users.create_superuser("owner", password="correct horse")
+users.create_user("viewer", password="correct horse", is_staff=True).user_permissions.set(
+    Permission.objects.filter(codename="view_chatbot")
+)
+Chatbot.objects.create(name="Shop", provider="openai", model="gpt-4o-mini", popup_label_text="Psst!")
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("admin")
+    with running() as upstream:
+        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
+        server.python(ACCOUNTS)
+        yield server
+        stop(server)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sign_in(server, browser):
+    """A page of the admin for a user; it fails if a script or a call of it has failed."""
+    wrong: list[str] = []
+    contexts = []
+
+    def with_name(user: str, path: str = "/admin/chatbots/chatbot/1/change/", **options):
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
+        page.goto(f"{server.url}/admin/login/?next={path}")
+        page.fill("input[name=username]", user)
+        page.fill("input[name=password]", "correct horse")
+        page.click("button[type=submit]")
+        return page
+
+    yield with_name
+    for context in contexts:
+        context.close()
+    assert [url for url in wrong if "favicon" not in url] == []
+
+
+def tab(page, name: str) -> None:
+    page.click(f"#chatbot_form nav >> text={name}")
+
+
+def frame_of(page):
+    return page.frame_locator("#preview iframe")
+
+
+def background(locator) -> str:
+    return locator.evaluate("element => getComputedStyle(element).backgroundColor")
+
+
+def saved(server: Server) -> dict:
+    (bot,) = json.loads(server.manage("export_chatbots"))
+    return bot
+
+
+def test_the_preview_follows_the_form(server, sign_in):
+    page = sign_in("owner")
+    before = saved(server)
+    preview = frame_of(page)
+    expect(preview.locator(".greeting")).to_have_text("Hello there!")
+    tab(page, "Appearance")
+    page.click("#id_greeting")
+    page.keyboard.type("Welcome ", delay=30)
+    expect(preview.locator(".greeting")).to_have_text("Welcome")
+    page.keyboard.type("to the shop", delay=30)  # an update takes the focus from nobody
+    expect(preview.locator(".greeting")).to_have_text("Welcome to the shop")
+    assert page.input_value("#id_greeting") == "Welcome to the shop"
+
+    expect(page.locator("#id_primary_color")).to_be_hidden()
+    page.select_option("#id_theme_preset_key", "")
+    expect(page.locator("#id_primary_color")).to_be_visible()
+    page.locator("#id_primary_color").fill("#aa1122")
+    page.locator("#id_secondary_color").fill("#ffeecc")
+    expect(preview.locator(".message.bot .bubble").first).to_have_css("background-color", "rgb(255, 238, 204)")
+
+    page.fill("#id_bubble_radius", "99")
+    expect(page.locator(".preview-words")).to_have_text(
+        "Still as saved, for something is wrong with it: Bubble radius."
+    )
+    assert saved(server) == before
+
+
+def test_the_switches_of_the_preview(sign_in):
+    page = sign_in("owner")
+    preview = frame_of(page)
+    expect(preview.locator("dialog[open] .greeting")).to_be_visible()
+    page.click("#preview >> text=Button")
+    expect(preview.locator(".hint")).to_contain_text("Psst!")
+    expect(preview.locator("dialog")).to_be_hidden()
+    page.click("#preview >> text=In the page")
+    expect(preview.locator(".root.inline .greeting")).to_be_visible()
+    light = background(preview.locator("html"))
+    page.click("#preview >> text=Dark")
+    expect(preview.locator("html")).not_to_have_css("background-color", light)
+    page.click("#preview >> text=Phone")
+    assert page.locator("#preview iframe").evaluate("frame => frame.contentWindow.innerWidth") == 375
+    tab(page, "Popup")
+    with page.expect_response("**/preview/"):
+        page.click("label[for=id_popup_enabled]")  # the setting itself
+    expect(page.locator("#id_popup_position")).to_be_hidden()
+    page.click("label[for=id_popup_enabled]")
+    expect(preview.locator("dialog[open] .greeting")).to_be_visible()
+
+
+def test_only_what_was_changed_is_saved(server, sign_in):
+    before = saved(server)
+    page = sign_in("owner")
+    expect(frame_of(page).locator(".greeting")).to_be_visible()
+    tab(page, "Appearance")
+    page.fill("#id_footer_text", "We may err.")
+    page.click("button[name=_continue]")
+    page.wait_for_selector("text=was changed successfully")
+    assert saved(server) == before | {"footer_text": "We may err."}
+    expect(frame_of(page).locator(".footer")).to_have_text("We may err.")
+
+
+def test_domains_in_words_and_copies(server, sign_in):
+    page = sign_in("owner", permissions=["clipboard-read", "clipboard-write"])
+    tab(page, "Where it may be used")
+    page.fill("#id_embed_allowed_domains", "example.com\nhttps://")
+    expect(page.locator("#allowed-sites li").first).to_contain_text("http://example.com; not www.example.com")
+    expect(page.locator("#allowed-sites li.problem")).to_contain_text("has no valid host name")
+    page.click("label[for=id_embed_allow_any_domain]")
+    expect(page.locator("#allowed-sites")).to_contain_text("Any site may show the widget")
+
+    page.click("[data-copies=snippet]")
+    expect(page.locator("[data-copies=snippet]")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith('<div id="aipkit-chatbot-container-1"></div>\n<script src="' + server.url)
+    expect(page.locator("#identity-secret")).to_be_hidden()
+    page.click("text=Show the secret")
+    page.click("[data-copies=identity-secret]")
+    secret = page.inner_text("#identity-secret")
+    assert page.evaluate("navigator.clipboard.readText()") == secret
+
+    page.click("text=New identity secret")
+    page.click("button:has-text('Make a new one')")
+    page.wait_for_selector("text=The chatbot has a new identity secret")
+    tab(page, "Where it may be used")
+    page.click("text=Show the secret")
+    assert page.inner_text("#identity-secret") not in ("", secret)
+
+
+def test_a_chatbot_that_is_being_added(sign_in):
+    page = sign_in("owner", "/admin/chatbots/chatbot/add/")
+    page.fill("#id_name", "Brand new")
+    expect(frame_of(page).locator("header h2")).to_have_text("Brand new")
+
+
+def test_who_may_only_look(sign_in):
+    page = sign_in("viewer")
+    posts = []
+    page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    expect(frame_of(page).locator(".greeting")).to_be_visible()
+    page.click("#preview >> text=In the page")
+    expect(frame_of(page).locator(".root.inline")).to_be_visible()
+    assert posts == []
+    assert page.locator("#identity-secret").count() == 0
+
+
+def test_what_is_ours_of_the_page_is_accessible(sign_in):
+    page = sign_in("owner")
+    expect(frame_of(page).locator(".greeting")).to_be_visible()
+    tab(page, "Where it may be used")
+    page.click("text=Show the secret")
+    page.click("text=How your server signs")
+    for ours in ("#preview", ".code-box", ".secret", ".samples", "#allowed-sites"):
+        found = axe.Axe().run(page, context=ours, options={"iframes": False})
+        assert found.violations_count == 0, found.generate_report()
