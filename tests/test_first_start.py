@@ -136,6 +136,13 @@ def test_a_chatbot_answers_from_documents_and_names_their_source(started, enviro
     assert "37" in answer["reply"]
 
 
+def test_the_chat_that_quickstart_prints_opens(started):
+    output, port = started
+    page = re.search(r"^Chat +(\S+)$", output.read_text(), re.MULTILINE)[1]
+    assert page == f"http://127.0.0.1:{port}/chat/1/"
+    assert "<puffer-chat" in shell(f"curl -sf {page}")
+
+
 def test_admin_and_docs_open(started):
     _, port = started
     for path in ("/admin/login/", "/api/docs/", "/static/admin/css/base.css", "/health/ready"):

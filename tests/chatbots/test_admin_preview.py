@@ -17,6 +17,7 @@ from chatbots.models import Chatbot
 from chatbots.origins import is_allowed
 from chatbots.sessions import InvalidVisitorToken, issue, new_session, read_token, verify_identity
 from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of
+from tests.test_docs import README
 
 pytestmark = pytest.mark.django_db
 
@@ -259,6 +260,12 @@ def test_what_the_samples_sign_is_accepted(admin_client, bot, language):
     assert abs(signed["timestamp"] - time.time()) < 30
     identity = verify_identity(bot, signed)
     assert (identity.user_id, identity.name, identity.email) == ("7", "Änne", "a@b.de")
+
+
+def test_the_readme_signs_as_the_admin_says(admin_client, bot):
+    page = admin_client.get(change_page(bot)).text
+    sample = re.search(r'<pre tabindex="0" id="sample-python">(.*?)</pre>', page, re.DOTALL)[1]
+    assert html.unescape(sample) in README
 
 
 # Who may

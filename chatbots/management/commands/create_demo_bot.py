@@ -49,6 +49,7 @@ class Command(BaseCommand):
         if bot is None:
             provider, model = best_at_hand()
             bot = Chatbot(name=NAME, provider=provider, model=model, instructions=INSTRUCTIONS, temperature=0)
+            bot.enable_chat_page = True
             if provider == "local":
                 bot.instructions = SMALL_MODEL_INSTRUCTIONS
                 bot.max_completion_tokens = SMALL_MODEL_TOKENS

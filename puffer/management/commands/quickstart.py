@@ -28,6 +28,7 @@ class Command(BaseCommand):
         bot_id = self.create_bot()
         site = f"http://127.0.0.1:{port}"
         self.stdout.write(self.style.SUCCESS("\npuffer is ready.\n"))
+        self.stdout.write(f"Chat      {site}/chat/{bot_id}/")
         self.stdout.write(
             f"Admin     {site}/admin/   user {ADMIN}, password {password or '(as shown at the first start)'}"
         )
