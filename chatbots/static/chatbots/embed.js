@@ -76,7 +76,8 @@
     if (!configUrl && !wpSite) throw failure("other", "the script needs data-wp-site or data-config-url");
     const url = new URL(address, document.baseURI);
     url.searchParams.set("lang", document.documentElement.lang || navigator.language);
-    const response = await fetch(url, { credentials: "omit", signal: AbortSignal.timeout(TIME_LIMIT) }).catch((error) => {
+    const request = fetch(url, { credentials: "omit", signal: AbortSignal.timeout(TIME_LIMIT) });
+    const response = await request.catch((error) => {
       throw failure("unreachable", error.message);
     });
     const answer = await response.json().catch(() => ({}));

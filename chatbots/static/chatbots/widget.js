@@ -8,6 +8,9 @@
  * Words come from the server, in `config.text`.
  */
 
+const PHONE = matchMedia("(max-width: 480px), (max-height: 480px)"); // the same words in widget.css
+const TOUCH = matchMedia("(pointer: coarse)");
+
 // ---- Looks: from the owner's colors to custom properties, every pair of them legible ----
 
 const SURFACES = { light: "#ffffff", dark: "#15181e" };
@@ -138,25 +141,25 @@ function element(tag, attributes = {}, ...children) {
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   "chat-bubble": "M7 4h10a4 4 0 0 1 4 4v5a4 4 0 0 1-4 4h-4l-5 4v-4H7a4 4 0 0 1-4-4V8a4 4 0 0 1 4-4zM8 9h8M8 13h5",
-  spark: "M11 4l1.8 5.2L18 11l-5.2 1.8L11 18l-1.8-5.2L4 11l5.2-1.8zM19 15.500v5M16.500 18h5",
+  spark: "M11 4l1.8 5.2L18 11l-5.2 1.8L11 18l-1.8-5.2L4 11l5.2-1.8zM19 15.5v5M16.5 18h5",
   plus: "M12 5v14M5 12h14",
-  "question-mark": "M8.500 9.200a3.600 3.600 0 1 1 5.300 3.200c-1.200.7-1.800 1.400-1.800 2.600M12 18.600v.01",
+  "question-mark": "M8.5 9.2a3.6 3.6 0 1 1 5.3 3.2c-1.2.7-1.8 1.4-1.8 2.6M12 18.6v.01",
   close: "M6 6l12 12M18 6L6 18",
   send: "M12 19V5M6 11l6-6 6 6",
   stop: "M8 8h8v8H8z",
-  edit: "M13 20h7M4 20l1-4.200L15.800 5a2 2 0 0 1 3.200 3.200L8.200 19z",
-  menu: "M12 5.500v.01M12 12v.01M12 18.500v.01",
+  edit: "M13 20h7M4 20l1-4.2L15.8 5a2 2 0 0 1 3.2 3.2L8.2 19z",
+  menu: "M12 5.5v.01M12 12v.01M12 18.5v.01",
   chats: "M4 7h16M4 12h16M4 17h10",
   back: "M14 6l-6 6 6 6",
-  download: "M12 4v11M7 10.500l5 5 5-5M5 20h14",
+  download: "M12 4v11M7 10.5l5 5 5-5M5 20h14",
   fullscreen: "M9 4H4v5M15 4h5v5M9 20H4v-5M15 20h5v-5",
   exitFullscreen: "M4 9h5V4M20 9h-5V4M4 15h5v5M20 15h-5v5",
   copy: "M9 9h11v11H9zM15 9V4H4v11h5",
-  check: "M5 12.500l5 5L19.500 7",
-  thumb: "M7 11v9H4v-9zM7 11l3.500-7a2.500 2.500 0 0 1 3 2.500V10H19a2 2 0 0 1 2 2.400l-1.200 6a2 2 0 0 1-2 1.600H7",
-  retry: "M20 12a8 8 0 1 1-2.400-5.700L20 8.500M20 4v4.500h-4.500",
-  shield: "M12 3l7 3v5c0 4.500-3 8-7 10-4-2-7-5.500-7-10V6zM9 11.500l2.200 2.200L15.200 9.500",
-  link: "M10 14a4 4 0 0 0 6 .4l3-3a4 4 0 0 0-5.700-5.700L12 7M14 10a4 4 0 0 0-6-.4l-3 3a4 4 0 0 0 5.700 5.700L12 17",
+  check: "M5 12.5l5 5L19.5 7",
+  thumb: "M7 11v9H4v-9zM7 11l3.5-7a2.5 2.5 0 0 1 3 2.5V10H19a2 2 0 0 1 2 2.4l-1.2 6a2 2 0 0 1-2 1.6H7",
+  retry: "M20 12a8 8 0 1 1-2.4-5.7L20 8.5M20 4v4.5h-4.5",
+  shield: "M12 3l7 3v5c0 4.5-3 8-7 10-4-2-7-5.5-7-10V6zM9 11.5l2.2 2.2L15.2 9.5",
+  link: "M10 14a4 4 0 0 0 6 .4l3-3a4 4 0 0 0-5.7-5.7L12 7M14 10a4 4 0 0 0-6-.4l-3 3a4 4 0 0 0 5.7 5.7L12 17",
 };
 
 function icon(name) {
@@ -172,7 +175,8 @@ function icon(name) {
 }
 
 function iconButton(label, name, onclick, attributes = {}) {
-  return element("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...attributes }, icon(name));
+  const named = { type: "button", class: "icon-button", "aria-label": label, title: label, onclick };
+  return element("button", { ...named, ...attributes }, icon(name));
 }
 
 function relabel(button, label, name) {
@@ -197,10 +201,11 @@ const HEADINGS = new Set(["h1", "h2", "h3", "h4", "h5", "h6"]);
 
 const htmlPolicy = createPolicy();
 
-/** For hosts that require Trusted Types: a parsed document is never adopted, only read. null where the host forbids ours. */
+/** For hosts that require Trusted Types: what is parsed is only read, never adopted. null where the host forbids it. */
 function createPolicy() {
+  const rules = { createHTML: (html) => html };
   try {
-    return window.trustedTypes?.createPolicy("puffer", { createHTML: (html) => html }) ?? { createHTML: (html) => html };
+    return window.trustedTypes ? window.trustedTypes.createPolicy("puffer", rules) : rules;
   } catch {
     return null;
   }
@@ -414,8 +419,12 @@ class Visit {
   }
 
   async #send(path, { token, body, signal }) {
-    const headers = { ...(token && { Authorization: `Visitor ${token}` }), ...(body && { "Content-Type": "application/json" }) };
-    const request = { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal, credentials: "omit" };
+    const headers = new Headers(token && { Authorization: `Visitor ${token}` });
+    const request = { headers, signal, credentials: "omit" };
+    if (body) {
+      headers.set("Content-Type", "application/json");
+      Object.assign(request, { method: "POST", body: JSON.stringify(body) });
+    }
     try {
       return await fetch(`${this.#config.apiUrl}/${path}`, request);
     } catch (error) {
@@ -432,8 +441,6 @@ async function refusalOf(response) {
 
 // ---- Hint: the bubble beside the popup's button ----
 
-const PHONE = matchMedia("(max-width: 480px), (max-height: 480px)");
-
 class Hint {
   #config;
   #kept; // that the hint has been seen, for as long as its frequency says
@@ -441,8 +448,8 @@ class Hint {
   constructor(config, key, onClick) {
     const { text } = config;
     this.#config = config;
-    const storage = { once_per_session: "sessionStorage", once_per_visitor: "localStorage" }[config.popupLabelFrequency];
-    this.#kept = new Memory(`${key}:hint`, config.preview ? null : storage);
+    const storages = { once_per_session: "sessionStorage", once_per_visitor: "localStorage" };
+    this.#kept = new Memory(`${key}:hint`, config.preview ? null : storages[config.popupLabelFrequency]);
     this.node = element("div", { class: "hint", hidden: true },
       element("button", { type: "button", class: "hint-text", onclick: onClick }, config.popupLabelText),
       config.popupLabelDismissible && iconButton(text.dismissHint, "close", () => this.end()),
@@ -508,7 +515,8 @@ class Answer {
       element("span", { class: "typing" }, this.status, element("i"), element("i"), element("i")),
     );
     this.bubble = element("div", { class: "bubble" }, this.content);
-    this.node = element("div", { class: "message bot" }, unseen(text.botSays.replace("{name}", chat.config.headerName)), this.bubble);
+    const says = text.botSays.replace("{name}", chat.config.headerName);
+    this.node = element("div", { class: "message bot" }, unseen(says), this.bubble);
   }
 
   showStatus(words) {
@@ -574,9 +582,11 @@ class Answer {
         excerpt && element("p", {}, excerpt),
       ),
     );
-    const summary = element("summary", {}, icon("link"), `${config.text.sources} (${sources.length})`);
-    this.sources = element("details", { class: "sources", open: sources.length <= FEW_SOURCES }, summary, element("ol", {}, ...items));
-    this.#chat.follow(() => this.bubble.after(this.sources));
+    const list = element("details", { class: "sources", open: sources.length <= FEW_SOURCES },
+      element("summary", {}, icon("link"), `${config.text.sources} (${sources.length})`),
+      element("ol", {}, ...items),
+    );
+    this.#chat.follow(() => this.bubble.after(list));
   }
 
   #actions(id, feedback = "none") {
@@ -594,7 +604,11 @@ class Answer {
 
   async #copy(button) {
     const { copyActionLabel, copySuccess } = this.#chat.config.text;
-    await navigator.clipboard.writeText(this.text);
+    try {
+      await navigator.clipboard.writeText(this.text);
+    } catch {
+      return; // in a frame whose page does not let it
+    }
     relabel(button, copySuccess, "check");
     this.#chat.announce(copySuccess);
     setTimeout(() => relabel(button, copyActionLabel, "copy"), 2000);
@@ -660,7 +674,8 @@ class PufferChat extends HTMLElement {
     addEventListener("online", () => this.#showConnection(), { signal });
     addEventListener("offline", () => this.#showConnection(), { signal });
     PHONE.addEventListener("change", () => this.#isOpen && this.#showDialog(), { signal });
-    visualViewport?.addEventListener("resize", () => this.#fitViewport(), { signal });
+    visualViewport.addEventListener("resize", () => this.#fitViewport(), { signal });
+    visualViewport.addEventListener("scroll", () => this.#fitViewport(), { signal });
   }
 
   async #draw() {
@@ -718,7 +733,7 @@ class PufferChat extends HTMLElement {
     this.#isOpen = false;
     this.#setFullscreen(false);
     this.dialog.close();
-    this.#drawLauncher();
+    this.#showIcon();
     this.#hint.show();
     if (hadFocus) this.launcher.focus();
     this.#emit("close");
@@ -735,7 +750,7 @@ class PufferChat extends HTMLElement {
   identify(identity) {
     const { userId } = this.#memory.read();
     this.#visit.identify(identity);
-    if (userId && userId !== identity?.user_id) this.#startAnew();
+    if (userId && userId !== identity?.user_id) this.#clear();
   }
 
   destroy() {
@@ -762,7 +777,7 @@ class PufferChat extends HTMLElement {
   // -- The frame: in the page, a popup, or the whole screen --
 
   #drawRoot() {
-    const { language, direction, theme, popupIconSize, popupIconStyle, popupPosition } = this.#config;
+    const { language, direction, theme } = this.#config;
     const kind = this.#isPage ? "page" : this.#isPopup ? "popup" : "inline";
     this.dataset.kind = kind;
     const root = element("div", {
@@ -771,30 +786,35 @@ class PufferChat extends HTMLElement {
       onpointerdown: (event) => this.menu && this.#leaveMenu(event.target),
     });
     // A host page's keyboard shortcuts are not meant for what is typed here; across the shadow root it cannot tell.
-    for (const name of ["keydown", "keypress", "keyup"]) root.addEventListener(name, (event) => event.stopPropagation());
+    for (const name of ["keydown", "keypress", "keyup"]) {
+      root.addEventListener(name, (event) => event.stopPropagation());
+    }
     for (const [name, value] of Object.entries(customProperties(this.#config))) root.style.setProperty(name, value);
     root.style.fontFamily = this.#fontFamily();
-    this.dialog = element("dialog", { "aria-label": this.#chatWith, tabindex: -1, onclose: () => this.#dialogClosed() });
+    const closed = () => this.#dialogClosed();
+    this.dialog = element("dialog", { "aria-label": this.#chatWith, tabindex: -1, onclose: closed });
     this.panel = this.#drawPanel();
-    if (!this.#isPopup) {
-      root.append(this.panel, this.dialog);
-      return root;
-    }
-    this.dialog.append(this.panel);
-    this.launcher = element("button", {
-      type: "button", "aria-haspopup": "dialog", onclick: () => (this.#isOpen ? this.close() : this.open()),
-      class: `launcher ${popupIconSize} ${popupIconStyle}`,
-    });
-    this.#drawLauncher();
-    this.corner = element("div", {
-      class: `corner ${popupPosition}`, role: "region", "aria-label": this.#config.headerName, popover: "manual", hidden: true,
-    },
-      this.dialog, this.#hint.node, this.launcher);
-    root.append(this.corner);
+    if (this.#isPopup) root.append(this.#drawCorner());
+    else root.append(this.panel, this.dialog); // which holds the panel while it is on the whole screen
     return root;
   }
 
-  #drawLauncher() {
+  #drawCorner() {
+    const { headerName, popupIconSize, popupIconStyle, popupPosition } = this.#config;
+    this.dialog.append(this.panel);
+    this.launcher = element("button", {
+      type: "button", class: `launcher ${popupIconSize} ${popupIconStyle}`, "aria-haspopup": "dialog",
+      onclick: () => (this.#isOpen ? this.close() : this.open()),
+    });
+    this.#showIcon();
+    const place = { class: `corner ${popupPosition}`, popover: "manual", hidden: true };
+    this.corner = element("div", { ...place, role: "region", "aria-label": headerName },
+      this.dialog, this.#hint.node, this.launcher);
+    return this.corner;
+  }
+
+  /** On the button, while the chat is closed. */
+  #showIcon() {
     const { popupIconValue } = this.#config;
     const isAddress = popupIconValue.startsWith("https://");
     this.launcher.setAttribute("aria-expanded", "false");
@@ -815,7 +835,10 @@ class PufferChat extends HTMLElement {
     const { popupPosition, popupDelay, preview } = this.#config;
     const popups = corners.get(popupPosition) ?? new Set();
     corners.set(popupPosition, popups.add(this));
-    this.corner.style.setProperty("--place", [...popups].indexOf(this));
+    [...popups].forEach(({ corner }, place) => {
+      corner.style.setProperty("--place", place);
+      corner.style.setProperty("--popups", popups.size);
+    });
     if (preview) return this.open();
     setTimeout(() => {
       this.#showCorner();
@@ -873,12 +896,14 @@ class PufferChat extends HTMLElement {
 
   /** A phone's keyboard covers the page without making it smaller. */
   #fitViewport() {
-    if (this.dialog?.open) this.dialog.style.setProperty("--viewport", `${visualViewport.height}px`);
+    if (!this.dialog?.open) return;
+    this.dialog.style.setProperty("--viewport", `${visualViewport.height}px`);
+    this.dialog.style.setProperty("--viewport-top", `${visualViewport.offsetTop}px`);
   }
 
   #focusInput() {
     if (this.panel.classList.contains("asks-consent")) this.consentButton.focus();
-    else if (matchMedia("(pointer: coarse)").matches) this.dialog.focus(); // would bring up the keyboard at once
+    else if (TOUCH.matches) this.dialog.focus(); // the field would bring up the keyboard at once
     else this.input.focus();
   }
 
@@ -899,11 +924,13 @@ class PufferChat extends HTMLElement {
     this.messages = element("div", { class: "messages", "aria-live": "off" });
     this.announcer = element("p", { class: "unseen" });
     // Only the announcer is spoken: whole answers, not each piece of them.
-    this.log = element("div", { class: "log", role: "log", "aria-live": "polite", "aria-label": this.#config.headerName, tabindex: 0 },
-      this.messages, this.announcer);
+    this.log = element("div", {
+      class: "log", role: "log", "aria-live": "polite", "aria-label": this.#config.headerName, tabindex: 0,
+    }, this.messages, this.announcer);
     this.notice = element("p", { class: "notice-bar", role: "status", hidden: true });
     const talk = element("div", { class: "talk" }, this.log, this.notice, this.#drawComposer(), this.#drawFooter());
-    return element(this.#isPopup ? "div" : "section", { class: "panel", "aria-label": !this.#isPopup && this.#chatWith },
+    const [tag, label] = this.#isPopup ? ["div", null] : ["section", this.#chatWith]; // a popup's dialog has it
+    return element(tag, { class: "panel", "aria-label": label },
       this.#drawHeader(),
       element("div", { class: "body" }, this.#config.enableSidebar && this.#drawChats(), talk, this.#drawConsent()),
     );
@@ -930,7 +957,8 @@ class PufferChat extends HTMLElement {
     const { enableSidebar, enableDownload } = this.#config;
     const { menu, newChat, conversations, download } = this.#text;
     if (!enableSidebar && !enableDownload) return iconButton(newChat, "edit", () => this.#startAnew());
-    const item = (name, label, act) => element("button", { type: "button", onclick: () => this.#closeMenu(act) }, icon(name), label);
+    const item = (name, label, act) =>
+      element("button", { type: "button", onclick: () => this.#closeMenu(act) }, icon(name), label);
     this.menu = element("details", { class: "menu", onfocusout: ({ relatedTarget }) => this.#leaveMenu(relatedTarget) },
       element("summary", { class: "icon-button", "aria-label": menu, title: menu }, icon("menu")),
       element("div", { class: "menu-items" },
@@ -955,7 +983,8 @@ class PufferChat extends HTMLElement {
   #drawAvatar() {
     const { headerAvatarUrl, headerName } = this.#config;
     const letter = document.createTextNode([...headerName.trim()][0]?.toUpperCase() ?? "");
-    return element("span", { class: "avatar", "aria-hidden": "true" }, headerAvatarUrl ? image(headerAvatarUrl, letter) : letter);
+    const picture = headerAvatarUrl ? image(headerAvatarUrl, letter) : letter;
+    return element("span", { class: "avatar", "aria-hidden": "true" }, picture);
   }
 
   #drawComposer() {
@@ -965,7 +994,8 @@ class PufferChat extends HTMLElement {
       oninput: () => this.#inputChanged(),
       onkeydown: (event) => this.#keyPressed(event),
     });
-    this.sendButton = iconButton(sendMessage, "send", () => (this.#abort ? this.stop() : this.#submit()), { class: "icon-button send" });
+    const sendOrStop = () => (this.#abort ? this.stop() : this.#submit());
+    this.sendButton = iconButton(sendMessage, "send", sendOrStop, { class: "icon-button send" });
     this.counter = element("p", { class: "counter", id: "counter" });
     return element("div", { class: "composer" },
       element("div", { class: "field", onclick: () => this.input.focus() }, this.input, this.sendButton), this.counter);
@@ -978,7 +1008,8 @@ class PufferChat extends HTMLElement {
 
   #drawConsent() {
     const { consentTitle, consentMessage, consentButton } = this.#text;
-    this.consentButton = element("button", { type: "button", class: "agree", onclick: () => this.#agree() }, consentButton);
+    const agree = () => this.#agree();
+    this.consentButton = element("button", { type: "button", class: "agree", onclick: agree }, consentButton);
     this.consentFailure = element("p", { class: "card failure", role: "status", hidden: true });
     return element("div", { class: "consent" },
       icon("shield"), element("h3", { dir: "auto" }, consentTitle), element("p", { dir: "auto" }, consentMessage),
@@ -988,13 +1019,13 @@ class PufferChat extends HTMLElement {
   #showWelcome() {
     const { starters, enableStarters } = this.#config;
     const { initialGreeting, initialSubgreeting } = this.#text;
+    const starter = (text) => element("button", { type: "button", dir: "auto", onclick: () => this.ask(text) }, text);
     this.panel.classList.toggle("asks-consent", this.#visit.needsConsent && !this.#config.preview);
     this.messages.replaceChildren(element("div", { class: "welcome" },
       this.#drawAvatar(),
       element("p", { class: "greeting", dir: "auto" }, initialGreeting),
       initialSubgreeting && element("p", { class: "subgreeting", dir: "auto" }, initialSubgreeting),
-      enableStarters && starters.length > 0 && element("div", { class: "starters" },
-        ...starters.map((text) => element("button", { type: "button", dir: "auto", onclick: () => this.ask(text) }, text))),
+      enableStarters && starters.length > 0 && element("div", { class: "starters" }, ...starters.map(starter)),
     ));
   }
 
@@ -1141,7 +1172,9 @@ class PufferChat extends HTMLElement {
 
   #showQuestion(text) {
     const asked = element("div", { class: "message visitor" },
-      unseen(this.#text.userPrefix), element("div", { class: "bubble" }, element("div", { class: "plain", dir: "auto" }, text)));
+      unseen(this.#text.userPrefix),
+      element("div", { class: "bubble" }, element("div", { class: "plain", dir: "auto" }, text)),
+    );
     this.#said.set(asked, { who: this.#text.userPrefix, text });
     this.messages.append(asked);
     return asked;
@@ -1212,16 +1245,20 @@ class PufferChat extends HTMLElement {
     this.messages.replaceChildren(element("p", { class: "loading" }, this.#text.loading));
     try {
       const { messages } = await this.#visit.json(`history?conversation_uuid=${encodeURIComponent(uuid)}`);
-      if (this.#conversation !== uuid) return; // another was chosen meanwhile
-      this.#showWelcome();
-      if (messages.length) this.messages.replaceChildren();
-      messages.forEach((message) => this.#showMessage(message));
-      this.#keepConversation(uuid);
+      if (this.#conversation === uuid) this.#showMessages(uuid, messages); // else another was chosen meanwhile
     } catch (error) {
+      if (this.#conversation !== uuid) return;
       this.#showWelcome();
       if (error.status === 404) this.#keepConversation(null);
       else this.#notify(error.message);
     }
+  }
+
+  #showMessages(uuid, messages) {
+    this.#showWelcome();
+    if (messages.length) this.messages.replaceChildren();
+    messages.forEach((message) => this.#showMessage(message));
+    this.#keepConversation(uuid);
     this.log.scrollTop = this.log.scrollHeight;
   }
 
@@ -1236,12 +1273,16 @@ class PufferChat extends HTMLElement {
   }
 
   #startAnew() {
+    this.#clear();
+    this.#toggleChats(false);
+    this.#focusInput();
+  }
+
+  #clear() {
     this.stop();
     this.#keepConversation(null);
     this.#notify("");
     this.#showWelcome();
-    this.#toggleChats(false);
-    this.#focusInput();
   }
 
   #drawChats() {
@@ -1266,7 +1307,8 @@ class PufferChat extends HTMLElement {
     this.chats.replaceChildren(element("p", { class: "loading" }, this.#text.loading));
     this.panel.querySelector(".chats button").focus();
     try {
-      const { conversations } = this.#memory.read().token ? await this.#visit.json("conversations") : { conversations: [] };
+      const isKnown = "token" in this.#memory.read(); // no session is begun to hear that there is nothing
+      const { conversations } = isKnown ? await this.#visit.json("conversations") : { conversations: [] };
       const empty = element("p", { class: "loading" }, this.#text.historyEmpty);
       this.chats.replaceChildren(...(conversations.length ? conversations.map((one) => this.#drawChat(one)) : [empty]));
     } catch (error) {
