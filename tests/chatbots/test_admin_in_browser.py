@@ -150,6 +150,19 @@ def test_only_what_was_changed_is_saved(server, sign_in):
     page.wait_for_selector("text=was changed successfully")
     assert saved(server) == before | {"footer_text": "We may err."}
     expect(frame_of(page).locator(".footer")).to_have_text("We may err.")
+    expect(page.locator("#id_footer_text")).to_be_visible()  # the tab is still open
+
+
+def test_tabs_by_keyboard_and_errors_in_them(sign_in):
+    page = sign_in("owner")
+    page.focus("#chatbot_form nav >> text=Limits")
+    page.keyboard.press("Enter")
+    page.fill("#id_rate_limit_message", "")
+    tab(page, "Popup")
+    page.click("button[name=_continue]")
+    page.wait_for_selector(".errornote")
+    expect(page.locator("#id_rate_limit_message")).to_be_visible()
+    expect(page.locator("#id_popup_position")).to_be_hidden()
 
 
 def test_domains_in_words_and_copies(server, sign_in):

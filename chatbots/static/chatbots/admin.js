@@ -1,6 +1,6 @@
 /*
- * The page of a chatbot's settings in the admin: copy buttons, fields that matter only sometimes, the allowed domains in
- * words, and the preview.
+ * The page of a chatbot's settings in the admin: copy buttons, tabs, fields that matter only sometimes, the allowed domains
+ * in words, and the preview.
  */
 
 const TYPING = 350; // ms without a key before the server is asked
@@ -42,6 +42,24 @@ document.addEventListener("click", async ({ target }) => {
   }
   setTimeout(() => (button.textContent = "Copy"), 2000);
 });
+
+// ---- Tabs: unfold's are links without an address, for the mouse alone, and forget which was open ----
+
+const OPEN_TAB = `tab of ${location.pathname}`;
+const tabs = [...document.querySelectorAll("#chatbot_form nav a")];
+
+for (const tab of tabs) {
+  tab.tabIndex = 0;
+  tab.role = "button";
+  tab.addEventListener("click", () => sessionStorage.setItem(OPEN_TAB, tab.textContent.trim()));
+  tab.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    tab.click();
+  });
+}
+const hasErrors = form?.querySelector(".field-line.errors"); // then unfold opens the tab that has them
+if (!hasErrors) tabs.find((tab) => tab.textContent.trim() === sessionStorage.getItem(OPEN_TAB))?.click();
 
 // ---- Fields that matter only while others are set: data-shown-while="popup_enabled theme=custom" ----
 
