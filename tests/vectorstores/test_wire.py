@@ -199,6 +199,28 @@ def test_a_question_on_its_way(server, slug):
     assert requests(server)[-1] == ("POST", path, body)
 
 
+@pytest.mark.parametrize("slug", ["qdrant"])
+def test_a_qdrant_that_is_older_than_its_present_search(server, slug):
+    point = {"id": 1, "score": 0.75, "payload": {"vector_id": "doc-1", "original_content": TEXT}}
+    server.serves("/collections/kb/points/query", {"status": {"error": "Not Found"}}, 404)
+    server.serves("/collections/kb/points/search", {"result": [point]})
+    store = STORES[slug](StoreSettings(KEY, server.url))
+    (match,) = store.query("kb", Query(np.array([0.5, -0.25], np.float32), 3))
+    assert (match.id, match.score, match.text) == ("doc-1", 0.75, TEXT)
+    body = {"vector": [0.5, -0.25], "limit": 3, "with_payload": True, "with_vector": False}
+    assert requests(server)[-1] == ("POST", "/collections/kb/points/search", body)
+
+
+@pytest.mark.parametrize("slug", ["pinecone"])
+def test_a_list_that_repeats_itself_ends(server, slug):
+    page = {"vectors": [{"id": "a"}], "pagination": {"next": "again"}}
+    for asked in ("limit=100", "limit=100&paginationToken=again"):
+        server.serves(f"/vectors/list?{asked}", page)
+    server.serves("/vectors/fetch?ids=a", {"vectors": {"a": {"id": "a", "values": [1.0, 0.0], "metadata": {}}}})
+    store = STORES[slug](StoreSettings(KEY, server.url))
+    assert {vector.id for vector in store.scan("kb")} == {"a"}
+
+
 @pytest.mark.parametrize("slug", ["pinecone"])
 def test_without_a_namespace_none_is_sent(server, slug):
     server.serves("/query", {"matches": []})

@@ -188,14 +188,14 @@ class Pinecone(RestStore):
             page = self.ask_index(target, "GET", "/vectors/list", params=asked)
             with self.reading():
                 ids = [str(record["id"]) for record in page.get("vectors") or []]
-                token = (page.get("pagination") or {}).get("next", "")
+                before, token = token, (page.get("pagination") or {}).get("next", "")
             for part in by_size(ids, lambda vector_id: len(quote(vector_id)) + len("&ids="), MAX_QUERY_STRING):
                 asked = {"ids": part, **in_namespace(namespace)}
                 fetched = self.ask_index(target, "GET", "/vectors/fetch", params=asked)
                 with self.reading():
                     vectors = [vector_of(record) for record in fetched["vectors"].values()]
                 yield from vectors
-            if not token:
+            if not token or token == before:  # a server that repeats itself would never end
                 return
 
 

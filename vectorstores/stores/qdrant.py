@@ -106,17 +106,20 @@ class Qdrant(RestStore):
 
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
         metric = self.metrics.get(target) or self.describe(target).metric
-        body = {
-            "query": query.values,
+        wanted: dict[str, Any] = {
             "limit": query.top_k,
             "with_payload": True,
             "with_vector": metric is not Metric.COSINE,
         }
         if query.filter:
-            body["filter"] = {"must": [condition(key, value) for key, value in query.filter.items()]}
-        found = self.ask_collection("POST", target, "/points/query", body)
+            wanted["filter"] = {"must": [condition(key, value) for key, value in query.filter.items()]}
+        try:
+            found = self.ask_collection("POST", target, "/points/query", {"query": query.values, **wanted})
+        except CollectionNotFound:  # or the server is older than 1.10, and knows another search
+            found = self.ask_collection("POST", target, "/points/search", {"vector": query.values, **wanted})
         with self.reading():
-            matches = [match_of(point, query, metric) for point in found["points"]]
+            points = found["points"] if isinstance(found, dict) else found
+            matches = [match_of(point, query, metric) for point in points]
         return sorted(filter(None, matches), key=lambda match: -match.score)
 
     def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
