@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from logs.group_commit import GroupCommit
 from logs.models import Conversation, Message, failure_text, new_message_id, new_uuid
+from logs.redaction import redact
+from puffer.client_ip import anonymized
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class Turn:
     source: Conversation.Source = Conversation.Source.API
     question_id: str = field(default_factory=new_message_id)
     reply_id: str = field(default_factory=new_message_id)
+    question_redactions: dict[str, int] | None = None
+    reply_redactions: dict[str, int] | None = None
 
     def identity(self) -> str:
         """A conversation belongs to its bot and to whoever began it: no other's id leads into it."""
@@ -67,11 +72,31 @@ async def log_turn(turn: Turn) -> str:
 
 
 def write_turns(turns: Sequence[Turn]) -> None:
+    turns = [as_kept(turn) for turn in turns]
     try:
         _write_turns(turns)
     except (IntegrityError, DataError, ValueError):
         for turn in turns:
             write_alone(turn)
+
+
+def as_kept(turn: Turn) -> Turn:
+    """Without what the settings keep out of the log. The model and the limits have seen all of it."""
+    if settings.ANONYMIZE_IP:
+        turn = replace(turn, ip_address=anonymized(turn.ip_address))
+    if not settings.REDACT:
+        return turn
+    question, in_question = redact(turn.question, settings.REDACT)
+    reply, in_reply = redact(turn.reply, settings.REDACT)
+    error, in_error = redact(turn.error, settings.REDACT)
+    return replace(
+        turn,
+        question=question,
+        question_redactions=in_question or None,
+        reply=reply,
+        error=error,
+        reply_redactions=(in_reply if reply else in_error) or None,
+    )
 
 
 def write_alone(turn: Turn) -> None:
@@ -138,6 +163,7 @@ def messages_of(turn: Turn, conversation_id: int, now: datetime) -> list[Message
             message_id=turn.question_id,
             role=Message.Role.USER,
             content=turn.question,
+            redactions=turn.question_redactions,
             created_at=now,
         ),
         Message(
@@ -145,6 +171,7 @@ def messages_of(turn: Turn, conversation_id: int, now: datetime) -> list[Message
             message_id=turn.reply_id,
             role=Message.Role.BOT,
             content=turn.reply or failure_text(turn.error),
+            redactions=turn.reply_redactions,
             created_at=now,
             provider=turn.provider,
             model=turn.model,

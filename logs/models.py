@@ -90,6 +90,7 @@ class Message(models.Model):
     message_id = models.CharField(max_length=64, default=new_message_id, unique=True)
     role = models.CharField(max_length=10, choices=Role.choices)
     content = models.TextField()
+    redactions = models.JSONField(null=True, help_text="How many of each kind were taken out of the content.")
     created_at = models.DateTimeField(default=timezone.now)
     # Only of a bot's message:
     provider = models.CharField(max_length=20, blank=True)

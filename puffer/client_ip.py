@@ -29,3 +29,12 @@ def read_ip(address: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def anonymized(address: str) -> str:
+    """The network that it is in: 24 bits of IPv4, 48 of IPv6. What is no address stays as it is."""
+    ip = read_ip(address)
+    if ip is None:
+        return address
+    hidden = 8 if ip.version == 4 else 80
+    return str(type(ip)(int(ip) >> hidden << hidden))

@@ -80,6 +80,12 @@ AI_PARAMETERS = env.json(
     "AI_PARAMETERS", default={"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
 )
 
+# What the log keeps of visitors
+
+LOG_RETENTION_DAYS = env.int("LOG_RETENTION_DAYS", default=0)  # after a conversation's last message; 0: for ever
+ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
+REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/redaction.py
+
 LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
 RUN_BESIDE_SERVER = ["providers.beside_server.bundled_model"] if LOCAL_MODEL else []
 AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]

@@ -1,0 +1,128 @@
+"""Taking out of a text what leads to a person: e-mail addresses, phone numbers, card numbers, IBANs.
+
+Every pattern is bounded: the time taken grows with the length of a text, whatever is in it.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+# How long a country's IBANs are. Source: https://www.swift.com/standards/data-standards/iban-international-bank-account-number
+IBAN_LENGTHS = {
+    country: int(length)
+    for country, length in re.findall(
+        "([A-Z]{2})([0-9]{2})",
+        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 "
+        "EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 "
+        "KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 "
+        "PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 "
+        "UA29 VA22 VG24 XK20 YE30",
+    )
+}
+LETTERS_AS_NUMBERS = str.maketrans({chr(code): str(code - 55) for code in range(ord("A"), ord("Z") + 1)})
+MANY_FAILURES = 2000
+DOUBLED = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))  # twice a digit, its digits added
+
+
+def without_separators(text: str) -> str:
+    return text.replace(" ", "").replace("-", "").replace("\xa0", "")
+
+
+def iban_in(candidate: str) -> int:
+    """Words may follow it, which read like further groups."""
+    length = IBAN_LENGTHS.get(candidate[:2].upper(), 99)
+    characters = without_separators(candidate)[:length].upper()
+    if len(characters) < length or int((characters[4:] + characters[:4]).translate(LETTERS_AS_NUMBERS)) % 97 != 1:
+        return 0
+    end = length if candidate[4].isalnum() else length + (length - 1) // 4
+    return 0 if candidate[end : end + 1].isalnum() else end
+
+
+def card_number_in(candidate: str) -> int:
+    """The first sixteen digits are one too, where the security code follows in the same manner."""
+    if passes_luhn(candidate):
+        return len(candidate)
+    return 19 if len(candidate) == 23 and passes_luhn(candidate[:19]) else 0
+
+
+def passes_luhn(text: str) -> bool:
+    digits = without_separators(text).encode()[::-1]
+    plain, others = digits[::2], digits[1::2].translate(DOUBLED)
+    return (sum(plain) - ord("0") * len(plain) + sum(others)) % 10 == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What may be one of it, and how many of the characters found really are: 0 if it is none."""
+
+    marker: str
+    candidate: re.Pattern[str]
+    length_in: Callable[[str], int] = len
+
+
+# In the order in which they are looked for: a part of an IBAN or of a card's number may look like one of a phone.
+KINDS = {
+    "iban": Kind(
+        "[IBAN]",
+        re.compile(
+            r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}"
+            r"(?:[A-Za-z0-9]{11,30}+|(?:[ \xa0-][A-Za-z0-9]{4}){2,7}+(?:[ \xa0-][A-Za-z0-9]{1,3})?)"
+        ),
+        iban_in,
+    ),
+    "card": Kind(
+        "[card]",
+        re.compile(
+            r"(?<![0-9])(?:[2-6][0-9]{12,18}"
+            r"|[2-6][0-9]{3}([ \xa0-])[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3})?"
+            r"|3[0-9]{3}([ \xa0-])[0-9]{6}\2[0-9]{5})(?![0-9])"
+        ),
+        card_number_in,
+    ),
+    # With the prefix of a country or an area, or grouped as in North America: other digits may mean anything.
+    "phone": Kind(
+        "[phone]",
+        re.compile(
+            r"(?<![\w+])(?<![0-9][./-])"
+            r"(?![0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9]))(?!0\.)(?:"  # no date, no decimal
+            r"\(?(?:\+|00)[0-9](?:[ \xa0./()-]{0,3}[0-9]){7,14}"
+            r"|\(?0[0-9]?(?:[ \xa0./()-]{0,3}[0-9]){6,11}"
+            r"|(?:1[ .-]?)?(?:\([0-9]{3}\) ?|[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}"
+            r")(?!-?\w)"
+        ),
+    ),
+    # Latin letters, or any where the last is none: another script without blanks may stand in front.
+    "email": Kind(
+        "[e-mail]",
+        re.compile(
+            r"(?:(?<![A-Za-z0-9À-ɏ])[A-Za-z0-9À-ɏ][A-Za-z0-9À-ɏ._%+'-]{0,63}+"
+            r"|(?<!\w)\w[\w.%+'-]{0,63}+(?<![A-Za-z0-9À-ɏ._%+'-]))"
+            r"@(?:[\w-]{1,63}\.){1,8}(?:[A-Za-z]{2,63}|[^\W\d_]{2,63})"
+        ),
+    ),
+}
+
+
+def redact(text: str, kinds: Collection[str]) -> tuple[str, dict[str, int]]:
+    """The text with a marker in place of each find, and how many there were of each kind."""
+    counts = {}
+    for name, kind in KINDS.items():
+        if name in kinds:
+            text, count = _replace(text, kind)
+            if count:
+                counts[name] = count
+    return text, counts
+
+
+def _replace(text: str, kind: Kind) -> tuple[str, int]:
+    parts: list[str] = []
+    begin = position = failures = 0
+    while found := kind.candidate.search(text, position):
+        if length := kind.length_in(found[0]):
+            parts += [text[begin : found.start()], kind.marker]
+            begin = position = found.start() + length
+        else:
+            # The next one may begin within it; but a text that is full of almost-finds must not take its time.
+            failures += 1
+            position = found.start() + 1 if failures < MANY_FAILURES else found.end()
+    return "".join([*parts, text[begin:]]), len(parts) // 2
