@@ -1,24 +1,18 @@
 """Starts and ends the process of the bundled models: `with running() as base_url: ...`"""
 
 import http.client
-import logging
 import os
 import socket
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from puffer.child_process import ChildProcess
 
 from .local_model import MISSING, installed
 
 START_SECONDS = 60
-STOP_SECONDS = 10
-FIRST_DELAY, LAST_DELAY = 1, 30  # seconds before a process that died is started again, doubled each time
-
-log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -41,31 +35,12 @@ def running() -> Iterator[str]:
             local.stop()
 
 
-class LocalProcess:
+class LocalProcess(ChildProcess):
     def __init__(self, listener: socket.socket):
-        self.listener = listener
         self.port = listener.getsockname()[1]
-        self.stopping = threading.Event()
-        self.lock = threading.Lock()  # between a start by keep_alive and stop
-        self.process: subprocess.Popen[str]
-        self.watcher = threading.Thread(target=self.keep_alive, name="local-model", daemon=True)
-
-    def start(self) -> None:
-        with self.lock:
-            if self.stopping.is_set():
-                return
-            fd = self.listener.fileno()
-            self.process = subprocess.Popen(  # noqa: S603  our own module, no shell
-                [sys.executable, "-m", "providers.local_model", f"--fd={fd}", f"--parent={os.getpid()}"],
-                cwd=Path(__file__).parent.parent,
-                pass_fds=[fd],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then stops us in order
-            )
+        fd = listener.fileno()
+        arguments = ["-m", "providers.local_model", f"--fd={fd}", f"--parent={os.getpid()}"]
+        super().__init__("local model", arguments, pass_fds=[fd], output=subprocess.PIPE)
 
     def wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -86,34 +61,3 @@ class LocalProcess:
             return False
         finally:
             connection.close()
-
-    def keep_alive(self) -> None:
-        """Log what the process says, and start it again whenever it ends, until stop()."""
-        delay = FIRST_DELAY
-        while not self.stopping.is_set():
-            started = time.monotonic()
-            with self.process as process:
-                for line in process.stdout or ():
-                    log.warning("%s", line.rstrip())
-            if time.monotonic() - started > 2 * LAST_DELAY:
-                delay = FIRST_DELAY
-            while not self.stopping.wait(delay):
-                log.error("The local model ended (exit %s) and is started again.", process.returncode)
-                delay = min(2 * delay, LAST_DELAY)
-                try:
-                    self.start()
-                    break
-                except OSError as error:  # no memory left for another process
-                    log.error("The local model could not be started: %s", error)
-
-    def stop(self) -> None:
-        self.stopping.set()
-        with self.lock:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        if self.watcher.is_alive():
-            self.watcher.join()

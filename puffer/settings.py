@@ -87,7 +87,11 @@ ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
 REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/redaction.py
 
 LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
-RUN_BESIDE_SERVER = ["providers.beside_server.bundled_model"] if LOCAL_MODEL else []
+RUN_BESIDE_SERVER = [
+    *(["providers.beside_server.bundled_model"] if LOCAL_MODEL else []),  # first: its address is for the worker too
+    "puffer.beside_server.worker",  # left out by `serve --no-worker`
+]
+WORKER_JOBS: list[str] = []  # each in a thread of its own; one that is named twice is done twice at once
 AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]
 
 # Django

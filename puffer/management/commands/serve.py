@@ -11,6 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.log import configure_logging
 from django.utils.module_loading import import_string
 
+WORKER = "puffer.beside_server.worker"
+
 
 class Command(BaseCommand):
     requires_system_checks: list[str] = []
@@ -20,8 +22,11 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
         parser.add_argument("--port", type=int, default=8000, help="the port to listen on (default: 8000)")
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
+        parser.add_argument(
+            "--no-worker", action="store_true", help="do not run `manage.py worker` beside it, which sends webhooks"
+        )
 
-    def handle(self, *, host: str, port: int, workers: int, **options: Any) -> None:
+    def handle(self, *, host: str, port: int, workers: int, no_worker: bool, **options: Any) -> None:
         configure_logging(
             "logging.config.dictConfig", settings.LOGGING
         )  # Django's setup may not have run: see manage.py
@@ -30,6 +35,8 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with contextlib.ExitStack() as beside:
             for path in settings.RUN_BESIDE_SERVER:
+                if no_worker and path == WORKER:
+                    continue
                 beside.enter_context(import_string(path)())
             uvicorn.run(
                 "puffer.asgi:application",

@@ -1,0 +1,77 @@
+"""A process of our own code that runs beside the server: started again whenever it ends, until stop()."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+STOP_SECONDS = 10
+FIRST_DELAY, LAST_DELAY = 1, 30  # seconds before a process that died is started again, doubled each time
+
+log = logging.getLogger(__name__)
+
+
+class ChildProcess:
+    """`arguments` are Python's. What it prints is logged where `output` is PIPE, and otherwise goes where ours goes."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = (), output: int | None = None
+    ) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.pass_fds = pass_fds
+        self.output = output
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()  # between a start by keep_alive and stop
+        self.process: subprocess.Popen[str]
+        self.watcher = threading.Thread(target=self.keep_alive, name=name, daemon=True)
+
+    def start(self) -> None:
+        with self.lock:
+            if self.stopping.is_set():
+                return
+            self.process = subprocess.Popen(  # noqa: S603  our own module, no shell
+                [sys.executable, *self.arguments],
+                cwd=Path(__file__).parent.parent,
+                pass_fds=self.pass_fds,
+                stdin=subprocess.DEVNULL,
+                stdout=self.output,
+                stderr=subprocess.STDOUT if self.output else None,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then stops us in order
+            )
+
+    def keep_alive(self) -> None:
+        """Log what the process says, and start it again whenever it ends, until stop()."""
+        delay = FIRST_DELAY
+        while not self.stopping.is_set():
+            started = time.monotonic()
+            with self.process as process:
+                for line in process.stdout or ():
+                    log.warning("%s", line.rstrip())
+            if time.monotonic() - started > 2 * LAST_DELAY:
+                delay = FIRST_DELAY
+            while not self.stopping.wait(delay):
+                log.error("The %s ended (exit %s) and is started again.", self.name, process.returncode)
+                delay = min(2 * delay, LAST_DELAY)
+                try:
+                    self.start()
+                    break
+                except OSError as error:  # no memory left for another process
+                    log.error("The %s could not be started: %s", self.name, error)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        with self.lock:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.watcher.is_alive():
+            self.watcher.join()

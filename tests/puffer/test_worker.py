@@ -1,0 +1,364 @@
+"""Work in the background: leases, and `manage.py worker` as a process, killed and in company."""
+
+import os
+import random
+import secrets
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+from django.core.management import call_command
+from django.utils import timezone
+
+from puffer.leases import LeaseLost, claim
+from tests.puffer.test_serve import POSTGRES
+from tests.work.models import Piece, Result
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+# Leases
+
+
+def pieces(count: int, **values) -> list[Piece]:
+    return [Piece.objects.create(**values) for _ in range(count)]
+
+
+@pytest.mark.django_db
+def test_the_one_that_is_due_for_longest_comes_first():
+    now = timezone.now()
+    late, later, latest = (Piece.objects.create(due_at=now - timedelta(seconds=age)) for age in (1, 3, 2))
+    Piece.objects.create(due_at=now + timedelta(seconds=60))
+    rows = Piece.objects.all()
+    assert [claim(rows, 60) for _ in range(4)] == [later, latest, late, None]
+
+
+@pytest.mark.django_db
+def test_what_is_claimed_is_nobody_elses_until_the_lease_ends():
+    pieces(1)
+    ours = claim(Piece.objects.all(), 0.2)
+    assert claim(Piece.objects.all(), 60) is None
+    assert ours.is_worked_on
+    time.sleep(0.1)
+    ours.extend(0.3)
+    time.sleep(0.15)
+    assert claim(Piece.objects.all(), 60) is None
+    time.sleep(0.2)
+    theirs = claim(Piece.objects.all(), 60)
+    assert (theirs, theirs.attempts) == (ours, 2)
+
+
+WAYS_TO_WRITE = {
+    "extend": lambda piece: piece.extend(60),
+    "finish": lambda piece: piece.finish(),
+    "put_off": lambda piece: piece.put_off(60, "no"),
+    "give_up": lambda piece: piece.give_up("no"),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("way", WAYS_TO_WRITE)
+@pytest.mark.parametrize("loss", ["taken up", "finished", "started anew", "deleted", "never ours"])
+def test_who_has_lost_the_lease_changes_nothing(way, loss):
+    (piece,) = pieces(1)
+    ours = piece if loss == "never ours" else claim(Piece.objects.all(), 0 if loss in ("taken up", "finished") else 60)
+    if loss in ("taken up", "finished"):
+        theirs = claim(Piece.objects.all(), 60)
+        if loss == "finished":
+            theirs.finish()
+    elif loss == "started anew":
+        Piece.objects.get().start_anew()
+    elif loss == "deleted":
+        Piece.objects.all().delete()
+    before = list(Piece.objects.values())
+    with pytest.raises(LeaseLost):
+        WAYS_TO_WRITE[way](ours)
+    assert list(Piece.objects.values()) == before
+
+
+@pytest.mark.django_db
+def test_a_lease_that_has_ended_still_counts_while_nobody_took_the_row_up():
+    pieces(1)
+    ours = claim(Piece.objects.all(), 0)
+    ours.finish()
+    assert Piece.objects.get().state == "done"
+
+
+@pytest.mark.django_db
+def test_how_work_ends():
+    done, dead, put_off = pieces(3)
+    rows = Piece.objects.all()
+    claim(rows, 60).finish(step_seconds=7)
+    claim(rows, 60).give_up("it is hopeless")
+    claim(rows, 60).put_off(60, "x" * 5000)
+    assert claim(rows, 60) is None
+    for piece in (done, dead, put_off):
+        piece.refresh_from_db()
+    assert (done.state, done.step_seconds, done.lease, done.leased_until) == ("done", 7, "", None)
+    assert done.ended_at
+    assert (dead.state, dead.last_error, dead.attempts) == ("dead", "it is hopeless", 1)
+    assert (put_off.state, len(put_off.last_error), put_off.lease, put_off.ended_at) == ("waiting", 2000, "", None)
+    assert 50 < (put_off.due_at - timezone.now()).total_seconds() <= 60
+    dead.start_anew()
+    again = claim(rows, 60)
+    assert (again, again.attempts) == (dead, 1)
+
+
+@pytest.mark.django_db
+def test_once_does_what_is_due_and_ends(settings):
+    settings.WORKER_JOBS = ["tests.work.models.run_due"]
+    first, second = pieces(2)
+    Piece.objects.create(due_at=timezone.now() + timedelta(seconds=60))
+    call_command("worker", once=True)
+    assert list(Result.objects.order_by("id").values_list("piece_id", flat=True)) == [first.pk, second.pk]
+    assert Piece.objects.filter(state="waiting").count() == 1
+
+
+@pytest.mark.django_db
+def test_a_look_at_nothing_takes_one_query_and_no_lock(django_assert_num_queries):
+    pieces(1, state="done")
+    with django_assert_num_queries(1) as queries:
+        claim(Piece.objects.all(), 60)
+    assert queries[0]["sql"].startswith("SELECT 1")
+
+
+# Processes
+
+
+@dataclass
+class Work:
+    """Workers on a database of their own, and what they have done in it."""
+
+    folder: Path
+    database_url: str
+    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"DJANGO_SETTINGS_MODULE": "tests.work.settings", "DATABASE_URL": self.database_url}
+
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        connect = sqlite3.connect if self.database_url.startswith("sqlite") else psycopg.connect
+        with closing(connect(self.database_url.removeprefix("sqlite:///"))) as database, database:
+            return database.execute(query).fetchall()
+
+    def value(self, query: str) -> Any:
+        ((value,),) = self.rows(query)
+        return value
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+    def queue(self, count: int, **values: object) -> None:
+        code = "from tests.work.models import Piece\n"
+        code += f"Piece.objects.bulk_create(Piece(**{values}) for _ in range({count}))"
+        self.manage("shell", "--no-imports", "-c", code)
+
+    def done(self) -> int:
+        return self.value("SELECT count(*) FROM work_piece WHERE state = 'done'")
+
+    def results(self) -> list[tuple[int, int]]:
+        """Each piece and the process that did it."""
+        return self.rows("SELECT piece_id, process_id FROM work_result ORDER BY 1")
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def work(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Work]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/puffer.sqlite3"
+    else:
+        name = f"puffer_worker_{secrets.token_hex(4)}"
+        url = f"{POSTGRES.rpartition('/')[0]}/{name}"
+        try:
+            server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
+        except psycopg.OperationalError:
+            pytest.skip("no PostgreSQL server here")
+        server.execute(f"CREATE DATABASE {name}")
+    work = Work(tmp_path, url)
+    try:
+        work.manage("migrate", "--run-syncdb", "--verbosity=0")
+        yield work
+    finally:
+        for process in work.processes:
+            process.kill()
+            process.wait()
+        if request.param == "postgres":
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            server.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_lose_nothing_and_do_nothing_twice(work):
+    """Two at a time, each doing two pieces at once; one of them is killed every now and then, somewhere."""
+    chance = random.Random(time.time_ns())
+    work.queue(200, step_seconds=0.02)
+    workers = [work.start("worker") for _ in range(2)]
+    for at in range(10):
+        time.sleep(1 + chance.random())
+        victim = workers[at % 2]
+        victim.kill()
+        assert victim.wait(10) == -signal.SIGKILL
+        workers[at % 2] = work.start("worker")
+    wait_until(lambda: work.done() == 200)
+    pieces_done = [piece for piece, _ in work.results()]
+    assert pieces_done == sorted(set(pieces_done))
+    assert len(pieces_done) == 200
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_work(work):
+    work.queue(100, step_seconds=0.01)
+    workers = [work.start("worker") for _ in range(2)]
+    wait_until(lambda: work.done() == 100)
+    results = work.results()
+    assert len({piece for piece, _ in results}) == len(results) == 100
+    assert {process for _, process in results} == {worker.pid for worker in workers}
+    assert work.rows("SELECT DISTINCT attempts FROM work_piece") == [(1,)]
+
+
+@pytest.mark.slow
+def test_work_that_takes_longer_than_its_lease_stays_with_the_worker(work):
+    work.queue(2, step_seconds=0.6)  # three steps of it, and the lease is of one second
+    for _ in range(2):
+        work.start("worker")
+    wait_until(lambda: work.done() == 2)
+    assert work.rows("SELECT DISTINCT attempts FROM work_piece") == [(1,)]
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_stopped_for_too_long_does_not_finish_what_another_did(work):
+    """As after a machine's sleep: it wakes up with a lease that is over."""
+    work.queue(1, step_seconds=0.5)
+    sleeper = work.start("worker")
+    wait_until(lambda: work.value("SELECT attempts FROM work_piece") == 1)
+    sleeper.send_signal(signal.SIGSTOP)
+    other = work.start("worker")
+    wait_until(lambda: work.done() == 1)
+    sleeper.send_signal(signal.SIGCONT)
+    wait_until(lambda: "is no longer ours" in work.log)
+    assert work.results() == [(1, other.pid)]
+
+
+@pytest.mark.slow
+def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
+    work.queue(20, step_seconds=0.5)
+    worker = work.start("worker")
+    wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
+    worker.terminate()
+    assert worker.wait(10) == 0
+    assert work.rows("SELECT DISTINCT state FROM work_piece WHERE attempts > 0") == [("done",)]
+    assert 0 < work.done() < 20
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
+    work.queue(1, fails=True)
+    work.queue(3)
+    work.start("worker")
+    wait_until(lambda: work.done() == 3)
+    assert "this piece cannot be done" in work.log
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_its_parent(work):
+    code = (
+        "import os, subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, 'manage.py', 'worker', f'--parent={os.getpid()}'])\n"
+        "time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=work.environment)
+    try:
+        wait_until(lambda: workers_of(parent.pid) != [])
+        (worker,) = workers_of(parent.pid)
+        time.sleep(2)  # until it is at work
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), 10)
+
+
+def workers_of(parent: int) -> list[int]:
+    command = ["pgrep", "-f", f"manage.py worker --parent={parent}"]
+    return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True).stdout.split()]
+
+
+@pytest.mark.slow
+def test_serve_keeps_a_worker_beside_it(tmp_path):
+    work = Work(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3")
+    environment = work.environment
+    del environment["DJANGO_SETTINGS_MODULE"]
+    environment |= {"SECRET_KEY": "x", "PUFFER_ENV_FILE": "/nonexistent", "LOCAL_MODEL": "off"}
+    work.manage("migrate", "--run-syncdb", "--verbosity=0")
+    port = free_port()
+    serve = [sys.executable, "manage.py", "serve", "--port", str(port)]
+
+    def started(*arguments: str) -> "subprocess.Popen[bytes]":
+        with (tmp_path / "log").open("ab") as log:
+            process = subprocess.Popen([*serve, *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        work.processes.append(process)
+        wait_until(lambda: answers(port))
+        return process
+
+    try:
+        server = started()
+        (worker,) = workers_of(server.pid)
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: workers_of(server.pid) not in ([], [worker]))
+        (worker,) = workers_of(server.pid)
+        server.terminate()
+        assert server.wait(30) == 0
+        assert not Path(f"/proc/{worker}").exists()
+        server = started("--no-worker")
+        assert workers_of(server.pid) == []
+        server.terminate()
+        assert server.wait(30) == 0
+    finally:
+        for process in work.processes:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/health/live", timeout=1).ok
+    except requests.ConnectionError:
+        return False

@@ -1,0 +1,49 @@
+"""Pieces of work, and a job that does them, for the tests of the worker."""
+
+import os
+import time
+
+from django.db import models, transaction
+
+from puffer.leases import Leased, claim
+
+LEASE_SECONDS = 1.0
+STEPS = 3
+
+
+class Piece(Leased):
+    """Done in steps; each lasts as long as `step_seconds` says."""
+
+    step_seconds = models.FloatField(default=0)
+    fails = models.BooleanField(default=False)
+
+    class Meta(Leased.Meta):
+        app_label = "work"
+
+
+class Result(models.Model):
+    """Of a piece that was done. There must never be two of one."""
+
+    piece_id = models.IntegerField()
+    process_id = models.IntegerField()
+
+    class Meta:
+        app_label = "work"
+
+    def __str__(self) -> str:
+        return f"{self.piece_id} by {self.process_id}"
+
+
+def run_due() -> bool:
+    piece = claim(Piece.objects.all(), LEASE_SECONDS)
+    if piece is None:
+        return False
+    if piece.fails:
+        raise RuntimeError("this piece cannot be done")
+    for _ in range(STEPS):
+        time.sleep(piece.step_seconds)
+        piece.extend(LEASE_SECONDS)
+    with transaction.atomic():
+        Result.objects.create(piece_id=piece.pk, process_id=os.getpid())
+        piece.finish()
+    return True
