@@ -15,7 +15,6 @@ from rest_framework.response import Response
 
 from chatbots.cors import allowed_origin, published_bots
 from chatbots.embed import MAX_MESSAGE_LENGTH, widget_config, widget_html
-from chatbots.markdown import render
 from chatbots.models import Consent
 from chatbots.sessions import (
     VALID_SECONDS,
@@ -47,6 +46,7 @@ from puffer.api.event_stream import Event, EventStream
 from puffer.api.schema import Integer, Object, Parameters, String
 from puffer.api.views import AsyncAPIView
 from puffer.client_ip import client_ip
+from puffer.markdown import render
 from puffer.site_url import site_url
 
 logger = logging.getLogger(__name__)

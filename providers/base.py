@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import httpx2
 
+from puffer.text import storable
+
 
 class Capability(StrEnum):
     COMPLETION = "completion"
@@ -63,11 +65,6 @@ class CompletionRequest:
     messages: Sequence[Message]
     instructions: str = ""
     sampling: Sampling = Sampling()
-
-
-def storable(text: str) -> str:
-    """A provider's words as any database and any JSON can hold them: without NUL and halves of surrogate pairs."""
-    return text.replace("\x00", "").encode(errors="replace").decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from lxml import etree, html
 
-from chatbots import markdown
-from chatbots.markdown import render
+from puffer import markdown
+from puffer.markdown import render
 
 ROOT = Path(__file__).parent.parent.parent
 ELEMENTS = {
@@ -388,8 +388,8 @@ RENDER_ALL = """
 import time
 import django
 django.setup()
-from chatbots.markdown import render
-from tests.chatbots.test_markdown import HOSTILE, assert_harmless
+from puffer.markdown import render
+from tests.puffer.test_markdown import HOSTILE, assert_harmless
 slowest = 0
 for name, text in HOSTILE.items():
     started = time.process_time()

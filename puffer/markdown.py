@@ -18,7 +18,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline, autolink, link
 from markdown_it.token import Token
 
-from providers.base import storable
+from puffer.text import storable
 
 MAX_EFFORT = 30_000  # documentation of 50 KB takes a sixth to a half of it; a unit costs 3 to 6 microseconds
 EFFORT_OF_AN_INLINE_RULE = 3

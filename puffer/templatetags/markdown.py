@@ -1,0 +1,13 @@
+"""{% load markdown %} {{ text|markdown }}"""
+
+from django import template
+from django.utils.safestring import SafeString, mark_safe
+
+from puffer.markdown import render
+
+register = template.Library()
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    return mark_safe(render(text))  # noqa: S308  sanitised
