@@ -268,6 +268,25 @@ def test_a_popup_is_a_dialog_that_takes_and_gives_back_the_focus(visit):
     assert focused(page) == "Open the chat"
 
 
+def test_the_focus_goes_back_to_where_the_chat_was_opened_from(visit):
+    page = visit("popup", body='<button onclick="Puffer.open()">Ask us</button>')
+    expect(page.locator(".launcher")).to_be_visible()
+    for opening, place in [
+        (lambda: page.click("text=Ask us"), "Ask us"),
+        (lambda: page.evaluate("document.activeElement.blur(); Puffer.open()"), "Open the chat"),
+    ]:
+        opening()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert focused(page) == place
+
+
+def test_a_popup_is_seen_wherever_its_snippet_was_pasted(visit, site):
+    page = visit(body=f"<footer hidden>{site.snippet('popup')}</footer>")
+    answered(opened(page))
+
+
 def test_a_page_view_costs_one_call_and_no_session(visit, site):
     page = visit("popup")
     expect(page.locator(".launcher")).to_be_visible()
@@ -317,6 +336,15 @@ def test_two_bots_on_a_page(visit, site, model):
     assert page.evaluate("[...Puffer.bots.keys()]") == [str(site.bots["inline"]), str(site.bots["popup"])]
 
 
+def test_two_popups_stand_side_by_side(visit):
+    page = visit("popup", "arabic")
+    expect(page.locator(".launcher")).to_have_count(2)
+    page.wait_for_timeout(500)
+    left, right = sorted((one.bounding_box() for one in page.locator(".launcher").all()), key=lambda box: box["x"])
+    assert left["x"] + left["width"] < right["x"]
+    assert left["y"] == right["y"]
+
+
 def test_a_page_of_its_own_fills_the_window_and_keeps_its_conversation(visit, site, browser):
     context = browser.new_context(viewport={"width": 900, "height": 700})
     visit.contexts.append(context)
@@ -343,7 +371,8 @@ def test_text_is_there_before_the_answer_is_done(visit, model):
     page = visit("inline")
     answer = ask(page)
     expect(answer.locator(".bubble")).to_have_text("Yes, **we")
-    assert page.locator(".log > .unseen").inner_text() == ""  # a screen reader hears of whole answers only
+    assert page.locator(".log > .unseen").inner_text() == ""  # a screen reader hears of whole answers only:
+    expect(page.locator("[role=log][aria-live=polite] [aria-live=off] .bubble")).to_have_count(2)
     go_on.set()
     expect(answer.locator("strong")).to_have_text("we do")
     expect(page.locator(".log > .unseen")).to_have_text("Yes, we do.")
@@ -368,6 +397,16 @@ def test_leaving_the_page_closes_the_providers_connection(visit, model, host):
     expect(ask(page)).to_contain_text("We sell")
     page.goto("about:blank")
     assert model.client_hung_up.wait(2)
+
+
+def test_a_page_that_is_kept_for_the_back_button_stops_too(visit, model):
+    model.pages[COMPLETIONS] = says("We sell", then="silent")
+    page = visit("inline")
+    answer = ask(page)
+    expect(answer).to_contain_text("We sell")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    assert model.client_hung_up.wait(2)
+    expect(answer).to_contain_text("Stopped")
 
 
 def test_a_reload_keeps_the_conversation(visit, model):
@@ -445,17 +484,18 @@ def test_what_a_server_does_not_sanitise_is_not_adopted(visit, site, host):
 def test_events_may_be_cut_anywhere(visit, site, host):
     text = "Grüße, 你好, 🙂!"
     stream = b": hello\n\n" + b"".join(
-        f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}{end}{end}".encode()
+        f"event: {name}{end}data: {json.dumps(data, ensure_ascii=False)}{end}{end}".encode()
         for name, data, end in [
             ("start", {"conversation_uuid": "c", "message_id": "m", "question_id": "q"}, "\n"),
             ("delta", {"text": text}, "\r\n"),
             ("delta", {"text": " Bye."}, "\r"),
-            ("done", done(f"<p>{text} <em>Bye.</em></p>"), "\n"),
+            ("error", {"code": "x", "message": "It broke.", "data": {"status": 502}}, "\n"),
         ]
     )
     page = play_puffer(visit, site, host, [stream[at : at + 1] for at in range(len(stream))])
-    expect(answered(page).locator(".content")).to_have_text(f"{text} Bye.")
-    expect(page.locator(".content em")).to_have_text("Bye.")
+    answer = ask(page)
+    expect(answer.locator(".failure")).to_contain_text("It broke.")
+    expect(answer.locator(".content")).to_have_text(f"{text} Bye.")
 
 
 def done(html: str) -> dict[str, Any]:
@@ -873,7 +913,7 @@ def test_at_200_percent_nothing_is_cut_off(visit):
     """A window of 1280 x 800 zoomed to 200 %: half as many CSS pixels."""
     page = opened(visit("popup", viewport={"width": 640, "height": 400}, device_scale_factor=2))
     answered(page)
-    panel = page.locator(".panel").bounding_box()
+    panel = resting(page, ".panel")
     assert panel["y"] >= 0
     assert panel["y"] + panel["height"] <= 400
     assert page.locator(".log").evaluate("(log) => log.clientHeight") > 100

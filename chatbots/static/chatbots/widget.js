@@ -735,8 +735,13 @@ class PufferChat extends HTMLElement {
     this.dialog.close();
     this.#showIcon();
     this.#hint.show();
-    if (hadFocus) this.launcher.focus();
+    if (hadFocus && this.#focusIsLost) this.launcher.focus();
     this.#emit("close");
+  }
+
+  /** A browser gives the focus back to what had it before; but nothing had, as after a click in Safari. */
+  get #focusIsLost() {
+    return document.activeElement === document.body || this.dialog.contains(this.shadowRoot.activeElement);
   }
 
   ask(text) {
