@@ -1,6 +1,12 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class PufferConfig(AppConfig):
     name = "puffer"
     verbose_name = "Access"
+
+    def ready(self) -> None:
+        from puffer.roles import grant
+
+        post_migrate.connect(grant, dispatch_uid="puffer.roles")  # after auth's own, which makes the permissions

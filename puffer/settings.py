@@ -1,9 +1,11 @@
 """All settings, read from the environment and from `.env`. README.md has the table of variables."""
 
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 
@@ -109,6 +111,12 @@ INSTALLED_APPS = [
     "corsheaders",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "simple_history",
+    "axes",
+    "csp",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "puffer",
     "logs",
     "providers",
@@ -120,6 +128,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "puffer.request_id.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -129,6 +138,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+    "axes.middleware.AxesMiddleware",
 
 API_MIDDLEWARE = ["chatbots.cors.read_widget_bot", "corsheaders.middleware.CorsMiddleware"]
 
@@ -180,14 +190,43 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
+AXES_COOLOFF_TIME = timedelta(minutes=env.int("SIGN_IN_LOCK_MINUTES", default=15))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else somebody who goes on trying would lock out for good
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "puffer.sign_in.address"
+AXES_LOCKOUT_CALLABLE = "puffer.sign_in.locked_out"
+AXES_RESET_ON_SUCCESS = True
+AXES_ENABLE_ACCESS_FAILURE_LOG = True
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]  # left out of what is recorded
+AXES_ENABLE_ADMIN = False  # its pages: puffer/admin_audit.py
+AXES_VERBOSE = False
+OTP_TOTP_ISSUER = "puffer"
 HTTPS = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
 SESSION_COOKIE_HTTPONLY = True
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a trusted proxy's word every request looks like http
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # HSTS for sub-domains and the preload list are the domain owner's to decide, not this server's.
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ["/wp-json/"],
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, UNSAFE_EVAL],  # the admin's Alpine reads its expressions with eval
+        "style-src": [SELF, UNSAFE_INLINE],  # the admin's colors and widths
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "frame-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    },
+}
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 REST_FRAMEWORK = {
@@ -323,6 +362,30 @@ UNFOLD = {
         ]
     },
 }
+                    {
+                        "title": "Changes",
+                        "icon": "history",
+                        "link": reverse_lazy("admin:admin_logentry_changelist"),
+                        "permission": lambda request: request.user.has_perm("admin.view_logentry"),
+                    },
+                    {
+                        "title": "Sign-ins",
+                        "icon": "login",
+                        "link": reverse_lazy("admin:axes_accesslog_changelist"),
+                        "permission": lambda request: request.user.has_perm("axes.view_accesslog"),
+                    },
+                    {
+                        "title": "Failed sign-ins",
+                        "icon": "no_accounts",
+                        "link": reverse_lazy("admin:axes_accessfailurelog_changelist"),
+                        "permission": lambda request: request.user.has_perm("axes.view_accessfailurelog"),
+                    },
+                    {
+                        "title": "Lock-outs",
+                        "icon": "lock",
+                        "link": reverse_lazy("admin:axes_accessattempt_changelist"),
+                        "permission": lambda request: request.user.has_perm("axes.view_accessattempt"),
+                    },
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {

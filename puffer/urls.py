@@ -1,9 +1,11 @@
+from csp.constants import SELF
+from csp.decorators import csp_replace
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from chatbots.pages import chat_page, loader
+from chatbots.pages import chat_page, loader, widget_file
 from providers.stored_images import stored_image
 from puffer.api.routes import NamespaceView
 from puffer.api.views import NoRouteView
@@ -16,15 +18,18 @@ api = [
     path("", include("logs.urls")),
 ]
 
+without_eval = csp_replace({"script-src": [SELF]})
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", without_eval(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("health/live", live),
     path("health/ready", ready),
     path("media/images/<str:name>", stored_image),
     path("embed.js", loader),
+    path("widget/<str:version>/<str:name>", widget_file, name="widget_file"),
     path("chat/<int:bot_id>/", chat_page),
     path("wp-json/aipkit/v1", NamespaceView.as_view()),
     path("wp-json/aipkit/v1/", include(api)),

@@ -1,0 +1,108 @@
+"""Who changed what in the admin, and who has signed in or tried to."""
+
+from typing import Any
+
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import NoReverseMatch
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+
+DEEDS = {ADDITION: "added", CHANGE: "changed", DELETION: "deleted"}
+
+
+class RecordAdmin(ModelAdmin):
+    """What has happened is read. It is neither written nor taken back."""
+
+    actions: Any = None
+    show_full_result_count = False
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(LogEntry)
+class ChangeAdmin(RecordAdmin):
+    list_display = ["action_time", "user", "deed", "content_type", "row", "message"]
+    list_display_links = ["action_time"]
+    list_select_related = ["user", "content_type"]
+    list_filter = [
+        "action_time",
+        ("user", admin.RelatedOnlyFieldListFilter),
+        ("content_type", admin.RelatedOnlyFieldListFilter),
+        "action_flag",
+    ]
+    search_fields = ["object_repr", "change_message", "user__username"]
+    search_help_text = "In names, in what was changed, and in users."
+    fieldsets = [(None, {"fields": [("action_time", "user"), ("deed", "content_type"), "row", "message"]})]
+    readonly_fields = ["deed", "row", "message"]
+
+    @display(
+        description="what was done",
+        ordering="action_flag",
+        label={"added": "success", "changed": "info", "deleted": "danger"},
+    )
+    def deed(self, entry: LogEntry) -> str:
+        return DEEDS.get(entry.action_flag, "")
+
+    @admin.display(description="which", ordering="object_repr")
+    def row(self, entry: LogEntry) -> str:
+        try:
+            url = entry.get_admin_url()
+        except NoReverseMatch:
+            url = None
+        if url is None or entry.action_flag == DELETION:
+            return entry.object_repr
+        return format_html('<a class="text-link" href="{}">{}</a>', url, entry.object_repr)
+
+    @admin.display(description="how")
+    def message(self, entry: LogEntry) -> str:
+        return entry.get_change_message()
+
+
+@admin.register(AccessLog)
+class SignInAdmin(RecordAdmin):
+    list_display = ["attempt_time", "username", "ip_address", "logout_time", "user_agent"]
+    list_filter = ["attempt_time"]
+    search_fields = ["username", "ip_address", "user_agent"]
+    fieldsets = [(None, {"fields": [("attempt_time", "logout_time"), ("username", "ip_address"), "user_agent"]})]
+
+
+@admin.register(AccessFailureLog)
+class FailedSignInAdmin(RecordAdmin):
+    list_display = ["attempt_time", "username", "ip_address", "locked_out", "user_agent"]
+    list_filter = ["attempt_time", "locked_out"]
+    search_fields = ["username", "ip_address", "user_agent"]
+    fieldsets = [(None, {"fields": [("attempt_time", "locked_out"), ("username", "ip_address"), "user_agent"]})]
+
+
+@admin.register(AccessAttempt)
+class LockAdmin(RecordAdmin):
+    """Failures that count at present. Without them the user is no longer locked out."""
+
+    list_display = ["username", "ip_address", "failures_since_start", "attempt_time"]
+    search_fields = ["username", "ip_address"]
+    fieldsets = [(None, {"fields": [("username", "ip_address"), ("failures_since_start", "attempt_time")]})]
+    actions = ["unlock"]
+
+    def has_unlock_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("axes.delete_accessattempt")
+
+    @action(description="Unlock", permissions=["unlock"])
+    def unlock(self, request: HttpRequest, attempts: QuerySet[AccessAttempt]) -> None:
+        names = ", ".join(sorted({str(attempt.username) for attempt in attempts}))
+        for attempt in attempts:
+            self.log_change(request, attempt, f"Unlocked {attempt.username} from {attempt.ip_address}.")
+        attempts.delete()
+        messages.success(request, f"Unlocked: {names}.")

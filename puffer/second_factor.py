@@ -1,0 +1,143 @@
+"""The second factor of signing in: a code from an app on the user's phone, for users who have switched it on.
+
+page -> key as a QR code -> first code is right -> on, and recovery codes shown once
+sign-in: name and password -> code of the app, or one of the recovery codes
+"""
+
+from base64 import b32encode
+from typing import Any
+
+import segno
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.signals import user_login_failed
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString, mark_safe
+from django_otp.models import Device
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from unfold.forms import AuthenticationForm
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+
+CODE_LENGTH = 6  # digits; a longer one is a recovery code
+RECOVERY_CODES = 10
+
+
+def is_on(user: Any) -> bool:
+    return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+
+
+def is_right(user: Any, code: str, *, confirmed: bool = True) -> bool:
+    """Whether the code is the app's current one or an unused recovery code. Either is good for once."""
+    code = "".join(code.split()).lower()
+    devices: Any = TOTPDevice if len(code) == CODE_LENGTH else StaticDevice
+    with transaction.atomic():
+        device: Device | None = devices.objects.select_for_update().filter(user=user, confirmed=confirmed).first()
+        return device is not None and device.verify_token(code)
+
+
+def switch_off(user: Any) -> bool:
+    """Whether it was on."""
+    was_on = is_on(user)
+    TOTPDevice.objects.filter(user=user).delete()
+    StaticDevice.objects.filter(user=user).delete()
+    return was_on
+
+
+def new_recovery_codes(user: Any) -> list[str]:
+    StaticDevice.objects.filter(user=user).delete()
+    device = StaticDevice.objects.create(user=user, name="recovery codes")
+    codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
+    StaticToken.objects.bulk_create(StaticToken(device=device, token=code) for code in codes)
+    return codes
+
+
+def code_field(**options: Any) -> forms.CharField:
+    widget = UnfoldAdminTextInputWidget({"autocomplete": "one-time-code", "spellcheck": "false"})
+    return forms.CharField(label="Code", max_length=20, widget=widget, **options)
+
+
+class SignInForm(AuthenticationForm):
+    """Asks for a code where anybody has switched the second factor on."""
+
+    code = code_field(required=False, help_text="Of your app, or a recovery code, if you use a second factor.")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if not TOTPDevice.objects.filter(confirmed=True).exists():
+            del self.fields["code"]
+
+    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+        super().confirm_login_allowed(user)
+        if is_on(user) and not is_right(user, self.data.get("code", "")[:20]):
+            # Counted like a wrong password.
+            credentials = {"username": user.get_username()}
+            user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
+            raise forms.ValidationError("The code is missing or wrong. Wait a moment after a wrong one.")
+
+
+class SwitchForm(forms.Form):
+    """The password again: who finds a browser open can neither keep the user out nor open the door for later."""
+
+    password = forms.CharField(
+        label="Your password", widget=UnfoldAdminPasswordWidget({"autocomplete": "current-password"})
+    )
+    code = code_field()
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        super().__init__(*args)
+        self.request = request
+        if is_on(request.user):
+            del self.fields["code"]
+
+    def clean_password(self) -> str:
+        password = self.cleaned_data["password"]
+        # As at sign-in: too many wrong ones lock out here too.
+        if authenticate(self.request, username=self.request.user.get_username(), password=password) is None:
+            raise forms.ValidationError("That is not your password.")
+        return password
+
+    def clean(self) -> None:
+        super().clean()
+        if self.errors or "code" not in self.fields:
+            return
+        if not is_right(self.request.user, self.cleaned_data["code"], confirmed=False):
+            self.add_error("code", "That is not the app's code now. Is the clock of your phone right?")
+
+
+def own_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> HttpResponse:
+    """Where users switch it on and off for themselves."""
+    user: Any = request.user
+    form = SwitchForm(request, request.POST if request.method == "POST" else None)
+    context: dict[str, Any] = {"form": form, "is_on": is_on(user)}
+    if form.is_valid():
+        if context["is_on"]:
+            switch_off(user)
+            model_admin.log_change(request, user, "Second factor switched off.")
+            messages.success(request, "The second factor is switched off.")
+            return HttpResponseRedirect(request.path)
+        TOTPDevice.objects.filter(user=user).update(confirmed=True)
+        model_admin.log_change(request, user, "Second factor switched on.")
+        context["recovery_codes"] = new_recovery_codes(user)
+    elif context["is_on"]:
+        context["codes_left"] = StaticToken.objects.filter(device__user=user).count()
+    else:
+        device, _ = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
+        context |= {"qr_code": qr_code(device), "key": key_of(device)}
+    context |= {**model_admin.admin_site.each_context(request), "title": "Second factor"}
+    return TemplateResponse(request, "admin/puffer/second_factor.html", context, headers={"Cache-Control": "no-store"})
+
+
+def qr_code(device: TOTPDevice) -> SafeString:
+    svg = segno.make(device.config_url, error="m").svg_inline(scale=5, border=4, light="#fff", title="QR code")
+    return mark_safe(svg)  # noqa: S308  drawn by segno, of an address that is percent-encoded
+
+
+def key_of(device: TOTPDevice) -> str:
+    """The key for those who can't scan, in groups of four letters."""
+    key = b32encode(device.bin_key).decode()
+    return " ".join(key[start : start + 4] for start in range(0, len(key), 4))
