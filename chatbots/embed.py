@@ -8,17 +8,16 @@ import json
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from django.conf import settings
 from django.contrib.staticfiles import finders
-from django.templatetags.static import static
+from django.urls import reverse
 from django.utils.html import format_html
 
 from chatbots.labels import LABELS, RIGHT_TO_LEFT, language_of
 from chatbots.models import Chatbot
 
-STYLES, SCRIPT, LOADER = "chatbots/widget.css", "chatbots/widget.js", "chatbots/embed.js"
+STYLES, SCRIPT, LOADER = "widget.css", "widget.js", "embed.js"
 MAX_MESSAGE_LENGTH = 8000  # characters of a visitor's question
 
 
@@ -114,7 +113,7 @@ def snippet(bot: Chatbot, site: str) -> str:
 
 def asset_url(site: str, name: str) -> str:
     """With a version, so that browsers and proxies may keep the file for long."""
-    return f"{urljoin(site, static(name))}?ver={version_of(name)}"
+    return site + reverse("widget_file", args=[version_of(name), name])
 
 
 def version_of(name: str) -> str:
@@ -127,6 +126,6 @@ def _digest(name: str) -> str:
 
 
 def read_asset(name: str) -> bytes:
-    path = finders.find(name)
+    path = finders.find(f"chatbots/{name}")
     assert isinstance(path, str), name
     return Path(path).read_bytes()

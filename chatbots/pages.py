@@ -1,18 +1,21 @@
-"""The widget's loader at /embed.js, and a chatbot's page of its own at /chat/{id}/."""
+"""The widget's files, with its loader at /embed.js, and a chatbot's page of its own at /chat/{id}/."""
 
 import json
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.clickjacking import xframe_options_exempt
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import etag, require_safe
 
-from chatbots.embed import LOADER, read_asset, version_of, widget_config
+from chatbots.embed import LOADER, SCRIPT, STYLES, read_asset, version_of, widget_config
 from chatbots.models import Chatbot
 from chatbots.origins import read_pattern
 from puffer.site_url import site_url
 
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 LOADER_SECONDS = 300  # that a browser may keep the loader, whose address has no version
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: data:; "
@@ -21,14 +24,29 @@ PAGE_POLICY = (
 
 
 @require_safe
+@gzip_page
 @etag(lambda request: f'"{version_of(LOADER)}"')
 def loader(request: HttpRequest) -> HttpResponse:
+    return file_for_any_site(LOADER, f"public, max-age={LOADER_SECONDS}")
+
+
+@require_safe
+@gzip_page
+def widget_file(request: HttpRequest, version: str, name: str) -> HttpResponse:
+    """The widget's script or styles. One of another version is the present one, and is not to be kept for it."""
+    if name not in (SCRIPT, STYLES):
+        raise Http404("There is no such file.")
+    kept = "public, max-age=31536000, immutable" if version == version_of(name) else "no-cache"
+    return file_for_any_site(name, kept)
+
+
+def file_for_any_site(name: str, cache_control: str) -> HttpResponse:
     return HttpResponse(
-        read_asset(LOADER),
-        content_type="text/javascript; charset=utf-8",
+        read_asset(name),
+        content_type=f"{MEDIA_TYPES[PurePath(name).suffix]}; charset=utf-8",
         headers={
-            "Cache-Control": f"public, max-age={LOADER_SECONDS}",
-            "Access-Control-Allow-Origin": "*",  # for pages that ask for the integrity of scripts
+            "Cache-Control": cache_control,
+            "Access-Control-Allow-Origin": "*",  # modules and styles are read by the pages of other sites
             "Cross-Origin-Resource-Policy": "cross-origin",
         },
     )

@@ -25,6 +25,7 @@ PUBLIC = {
     "health/ready": 200,
     "media/images/<str:name>": 404,  # the unguessable name is the protection
     "embed.js": 200,
+    "widget/<str:version>/<str:name>": 404,  # but for the widget's script and styles
     "chat/<int:bot_id>/": 404,  # unless the chatbot's owner has switched it on
     "wp-json/aipkit/v1": 200,
     "^wp-json(?:/.*)?$": 404,
@@ -67,8 +68,11 @@ def test_every_url_is_in_the_table():
 
 
 def path_of(route, bot_id=1):
-    path = "/" + route.replace("<str:name>", "x" * 32 + ".png").replace("<int:bot_id>", str(bot_id))
-    return path.replace("^wp-json(?:/.*)?$", "wp-json/x")
+    examples = {"<str:name>": "x" * 32 + ".png", "<int:bot_id>": str(bot_id), "<str:version>": "1"}
+    path = "/" + route.replace("^wp-json(?:/.*)?$", "wp-json/x")
+    for part, example in examples.items():
+        path = path.replace(part, example)
+    return path
 
 
 @pytest.mark.parametrize(("route", "status"), PUBLIC.items())

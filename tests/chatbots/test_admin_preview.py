@@ -74,7 +74,7 @@ def test_the_frame_is_ours_alone(admin_client, bot, settings, public_url):
     assert page["X-Frame-Options"] == "SAMEORIGIN"
     assert page["Content-Security-Policy"].endswith("frame-ancestors 'self'")
     # Its policy lets it load from the host that the admin is seen at, which need not be the public one.
-    assert saved_config(page)["assetUrls"]["css"].startswith("http://testserver/static/")
+    assert saved_config(page)["assetUrls"]["css"].startswith("http://testserver/widget/")
     assert admin_client.get(change_page(bot))["X-Frame-Options"] == "DENY"
 
 
