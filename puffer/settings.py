@@ -137,8 +137,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-]
     "axes.middleware.AxesMiddleware",
+]
 
 API_MIDDLEWARE = ["chatbots.cors.read_widget_bot", "corsheaders.middleware.CorsMiddleware"]
 
@@ -189,7 +189,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
-
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
 AXES_COOLOFF_TIME = timedelta(minutes=env.int("SIGN_IN_LOCK_MINUTES", default=15))
@@ -203,15 +202,15 @@ AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewareto
 AXES_ENABLE_ADMIN = False  # its pages: puffer/admin_audit.py
 AXES_VERBOSE = False
 OTP_TOTP_ISSUER = "puffer"
+
 HTTPS = PUBLIC_URL.startswith("https://")
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a trusted proxy's word every request looks like http
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# HSTS for sub-domains and the preload list are the domain owner's to decide, not this server's.
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/wp-json/"],
     "DIRECTIVES": {
@@ -227,6 +226,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     },
 }
+# HSTS for sub-domains and the preload list are the domain owner's to decide, not this server's.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 REST_FRAMEWORK = {
@@ -267,6 +267,10 @@ UNFOLD = {
     "SITE_HEADER": "puffer",
     "SITE_SYMBOL": "forum",
     "SHOW_VIEW_ON_SITE": False,
+    "LOGIN": {"form": "puffer.second_factor.SignInForm"},
+    "ACCOUNT": {
+        "navigation": [{"title": "Second factor", "link": reverse_lazy("admin:auth_user_second_factor")}],
+    },
     "SIDEBAR": {
         "navigation": [
             {
@@ -357,11 +361,6 @@ UNFOLD = {
                         "link": reverse_lazy("admin:auth_group_changelist"),
                         "permission": lambda request: request.user.has_perm("auth.view_group"),
                     },
-                ],
-            },
-        ]
-    },
-}
                     {
                         "title": "Changes",
                         "icon": "history",
@@ -386,6 +385,11 @@ UNFOLD = {
                         "link": reverse_lazy("admin:axes_accessattempt_changelist"),
                         "permission": lambda request: request.user.has_perm("axes.view_accessattempt"),
                     },
+                ],
+            },
+        ]
+    },
+}
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
