@@ -12,7 +12,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from logs.models import Conversation, ConversationQuerySet, Message, ModelPrice, UsageEvent
-from logs.search import matching_messages, matching_visitors
+from logs.search import matching
 
 MAX_SHOWN = 500  # messages on one page
 
@@ -65,9 +65,7 @@ class ConversationAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: ConversationQuerySet, search_term: str
     ) -> tuple[QuerySet[Conversation], bool]:
         text = search_term.strip()
-        if not text:
-            return queryset, False
-        return matching_visitors(queryset, text) | matching_messages(queryset, text), False
+        return (matching(queryset, text) if text else queryset), False
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -1,6 +1,8 @@
 from django.apps import AppConfig
 from django.conf import settings
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models.signals import post_migrate
 
 
 class LogsConfig(AppConfig):
@@ -10,6 +12,9 @@ class LogsConfig(AppConfig):
     def ready(self) -> None:
         """No start with a kind of redaction that is misspelled: what it means would be kept without a word."""
         from logs.redaction import KINDS
+        from logs.search_index import check_index, keep_in_step
 
         if unknown := set(settings.REDACT) - KINDS.keys():
             raise ImproperlyConfigured(f"PUFFER_REDACT knows {', '.join(KINDS)}, but not {', '.join(sorted(unknown))}.")
+        checks.register(check_index, checks.Tags.database)
+        post_migrate.connect(keep_in_step, sender=self)

@@ -135,7 +135,11 @@ def _write_turns(turns: Sequence[Turn]) -> None:
             Conversation.objects.filter(pk=ids[row.identity]).update(
                 message_count=F("message_count") + counts[row.identity], updated_at=now, ip_address=row.ip_address
             )
-    Message.objects.bulk_create(message for turn in turns for message in messages_of(turn, ids[turn.identity()], now))
+    # A conversation's messages together and in this order, for then the search index takes them in one go.
+    in_order = sorted(turns, key=lambda turn: ids[turn.identity()])
+    Message.objects.bulk_create(
+        message for turn in in_order for message in messages_of(turn, ids[turn.identity()], now)
+    )
 
 
 def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:

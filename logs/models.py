@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from logs.folding import FoldedField
 from puffer.models import ApiKey
 
 
@@ -49,6 +50,7 @@ class Conversation(models.Model):
     external_user_id = models.CharField(max_length=200, blank=True)
     external_name = models.CharField(max_length=200, blank=True)
     external_email = models.CharField(max_length=254, blank=True)
+    external_folded = FoldedField(of=("external_name", "external_email", "external_user_id"))
     ip_address = models.GenericIPAddressField(null=True)
     message_count = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now)
@@ -90,6 +92,7 @@ class Message(models.Model):
     message_id = models.CharField(max_length=64, default=new_message_id, unique=True)
     role = models.CharField(max_length=10, choices=Role.choices)
     content = models.TextField()
+    folded = FoldedField(of=("content",))
     redactions = models.JSONField(null=True, help_text="How many of each kind were taken out of the content.")
     created_at = models.DateTimeField(default=timezone.now)
     # Only of a bot's message:

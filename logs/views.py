@@ -5,13 +5,13 @@ from typing import Any
 
 import orjson
 from asgiref.sync import sync_to_async
-from django.db.models import QuerySet
+from django.db.models import Prefetch
 from django.utils.html import strip_tags
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from logs.models import Conversation, Message
-from logs.search import matching_messages, matching_visitors
+from logs.search import Found, everything, with_bots, with_message, with_visitor
 from puffer.api.schema import Integer, Lenient, Parameters, String
 from puffer.api.views import AsyncAPIView, caller_of
 from puffer.models import Scope
@@ -63,25 +63,31 @@ class LogsView(AsyncAPIView):
         user_search: str | None,
         message_search: str | None,
     ) -> Response:
-        conversations = Conversation.objects.of_bots(caller_of(request).bot_ids)
-        if bot_id:
-            conversations = conversations.filter(chatbot_id=bot_id)
-        if user_search:
-            conversations = matching_visitors(conversations, user_search)
-        if message_search:
-            conversations = matching_messages(conversations, message_search)
-        total, rows = await sync_to_async(read_page)(conversations, page, per_page)
-        headers = {"X-WP-Total": str(total), "X-WP-TotalPages": str(-(-total // per_page))}
+        wanted = sync_to_async(conversations_wanted)
+        found = await wanted(caller_of(request).bot_ids, bot_id, user_search, message_search)
+        rows = await sync_to_async(read_page)(found.ids((page - 1) * per_page, per_page))
+        headers = {"X-WP-Total": str(len(found)), "X-WP-TotalPages": str(-(-len(found) // per_page))}
         return Response(rows, headers=headers)
 
 
-def read_page(conversations: QuerySet[Conversation], page: int, per_page: int) -> tuple[int, list[dict[str, Any]]]:
-    """How many there are, and the rows of one page."""
-    first = (page - 1) * per_page
-    found = (conversations.order_by("id").select_related("chatbot", "user").prefetch_related("messages"))[
-        first : first + per_page
-    ]
-    return conversations.count(), [row(conversation) for conversation in found]
+def conversations_wanted(
+    bot_ids: frozenset[int] | None, bot_id: int | None, user_search: str | None, message_search: str | None
+) -> Found:
+    """Those of the caller's chatbots (None: of any) that pass every filter which is given."""
+    found = everything() if bot_ids is None else with_bots(bot_ids)
+    if bot_id:
+        found &= with_bots([bot_id])
+    if user_search:
+        found &= with_visitor(user_search)
+    if message_search:
+        found &= with_message(message_search)
+    return found
+
+
+def read_page(ids: list[int]) -> list[dict[str, Any]]:
+    messages = Prefetch("messages", Message.objects.defer("folded"))
+    found = Conversation.objects.filter(pk__in=ids).select_related("chatbot", "user").prefetch_related(messages)
+    return [row(conversation) for conversation in found.order_by("id")]
 
 
 def row(conversation: Conversation) -> dict[str, str | None]:

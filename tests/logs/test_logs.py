@@ -101,7 +101,8 @@ def test_a_user_and_a_deleted_bot_are_named(api, logged):
         ("message_search=%25", ["one"], 1, 1),  # % and _ are plain characters
         ("message_search=_", ["one"], 1, 1),
         ("message_search=%20%20again%20", ["two"], 1, 1),
-        ("message_search=à", ["two"], 1, 1),
+        ("message_search=à%20TOUS", ["two"], 1, 1),
+        ("message_search=a%20tous", ["two"], 1, 1),
         ("message_search=nothing", [], 0, 0),
         ("message_search=openai", [], 0, 0),  # what was said, not what stands around it
         ("message_search=%00", ["one", "two", "three"], 3, 1),

@@ -1,0 +1,27 @@
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from tqdm import tqdm
+
+from logs.models import Conversation, Message
+from logs.search_index import rebuild
+
+
+class Command(BaseCommand):
+    help = (
+        "Index all conversations anew for text search: after rows were written by other means than puffer's own, or "
+        "once PostgreSQL has the extension pg_trgm. Meanwhile the server may run, but a search may miss old messages."
+    )
+
+    def handle(self, **options: Any) -> None:
+        count = Message.objects.count() + Conversation.objects.count()
+        with tqdm(total=count, unit=" rows", unit_scale=True, disable=None, file=sys.stderr) as bar:
+            step = ""
+            for step_now, done in rebuild():
+                if step_now != step:
+                    step = step_now
+                    bar.reset()
+                    bar.set_description(step)
+                bar.update(done - bar.n)
+        self.stdout.write(self.style.SUCCESS(f"{count} rows are indexed."))
