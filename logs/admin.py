@@ -1,20 +1,24 @@
 """Conversations, usage and prices."""
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from logs.export import export
 from logs.models import Conversation, ConversationQuerySet, Message, ModelPrice, UsageEvent
 from logs.search import matching
 
 MAX_SHOWN = 500  # messages on one page
+MAX_NAMED = 100  # conversations on the page that asks whether to delete them
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -32,7 +36,7 @@ class ReadOnlyAdmin(ModelAdmin):
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnlyAdmin):
-    """A log is read, searched and deleted, but never written by hand."""
+    """A log is read, searched, exported and deleted, but never written by hand."""
 
     list_display = ["visitor", "chatbot", "message_count", "source", "updated_at"]
     list_select_related = ["chatbot", "user", "api_key"]
@@ -42,6 +46,7 @@ class ConversationAdmin(ReadOnlyAdmin):
     search_fields = ["messages__content"]
     search_help_text = "In the visitor's name, e-mail or session, and in what was said."
     show_full_result_count = False
+    actions = ["export_as_csv", "export_as_json"]
     fieldsets = [
         (None, {"fields": [("visitor", "chatbot"), ("source", "address"), ("created_at", "updated_at")]}),
     ]
@@ -80,9 +85,41 @@ class ConversationAdmin(ReadOnlyAdmin):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """The conversations alone: their messages go with them, and may be too many for a page."""
-        counts = {"conversations": len(objs), "messages": sum(conversation.message_count for conversation in objs)}
-        return [str(conversation) for conversation in objs], counts, set(), []
+        """How much goes, and the first of the conversations by name: all of them may be too many for a page."""
+        messages = Message.objects.filter(conversation__in=objs)
+        counts = {
+            "conversations": len(objs),
+            "messages": messages.count(),
+            "votes": messages.exclude(feedback="").count(),
+        }
+        named = [str(conversation) for conversation in objs[:MAX_NAMED]]
+        if more := len(objs) - len(named):
+            named.append(f"and {more} more")
+        return named, counts, set(), []
+
+    @admin.action(description="Export selected conversations as CSV", permissions=["view"])
+    def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> StreamingHttpResponse:
+        return download(queryset, "csv", "text/csv; charset=utf-8")
+
+    @admin.action(description="Export selected conversations as JSON lines", permissions=["view"])
+    def export_as_json(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> StreamingHttpResponse:
+        return download(queryset, "jsonl", "application/jsonl")
+
+
+def download(conversations: QuerySet[Conversation], file_format: str, content_type: str) -> StreamingHttpResponse:
+    name = f"conversations-{timezone.localdate()}.{file_format}"
+    return StreamingHttpResponse(
+        read_in_thread(export(conversations, file_format)),
+        content_type=content_type,
+        headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
+    )
+
+
+async def read_in_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Each when it is wanted: what is iterated otherwise is read as a whole before the first byte leaves."""
+    read = sync_to_async(lambda: next(pieces, b""))
+    while piece := await read():
+        yield piece
 
 
 class OutcomeFilter(admin.SimpleListFilter):

@@ -71,6 +71,10 @@ class Conversation(models.Model):
         return self.conversation_uuid
 
     @property
+    def bot_name(self) -> str:
+        return self.chatbot.name if self.chatbot else "(Deleted Bot)"
+
+    @property
     def visitor_name(self) -> str:
         if self.user is not None:
             return self.user.get_full_name() or self.user.get_username()

@@ -111,7 +111,7 @@ def row(conversation: Conversation) -> dict[str, str | None]:
         "created_at": f"{conversation.created_at:%Y-%m-%d %H:%M:%S}",
         "updated_at": f"{conversation.updated_at:%Y-%m-%d %H:%M:%S}",
         "user_display_name": conversation.visitor_name,
-        "bot_name": conversation.chatbot.name if conversation.chatbot else "(Deleted Bot)",
+        "bot_name": conversation.bot_name,
     }
 
 

@@ -1,10 +1,7 @@
-import os
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 from asgiref.sync import async_to_sync
@@ -12,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from puffer.api.errors import ApiError
+from puffer.output import written
 from vectorstores.base import Vector
 from vectorstores.embedding_choice import Embedding, embedding_of
 from vectorstores.registry import STORES, get_store
@@ -48,22 +46,6 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{output or 'The output'} can't be written: {error.strerror}.", returncode=2) from None
         self.stderr.write(f"Vectors written: {count}.")
-
-
-@contextmanager
-def written(output: Path | None) -> Iterator[BinaryIO]:
-    """A file that has its name only once it is whole."""
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.flush()
-        return
-    part = output.with_name(f"{output.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def line_of(vector: Vector, embedding: Embedding | None) -> bytes:

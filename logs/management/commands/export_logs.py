@@ -1,0 +1,53 @@
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from tqdm import tqdm
+
+from logs.export import FORMATS, export
+from logs.models import Conversation
+from puffer.output import written
+
+
+class Command(BaseCommand):
+    help = (
+        "Write conversations as CSV, a line per message, or as JSON lines, a line per conversation. In CSV a text that "
+        "a spreadsheet would take for a formula gets an apostrophe in front; JSON has everything as it is."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--bot", action="append", type=int, default=[], metavar="ID", help="only with this chatbot; may be repeated"
+        )
+        parser.add_argument(
+            "--since", type=day, metavar="YYYY-MM-DD", help="only those that had a message on that day or later"
+        )
+        parser.add_argument("--format", choices=list(FORMATS), default="csv", help="default: csv")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of printing")
+
+    def handle(self, *, bot: list[int], since: date | None, format: str, output: Path | None, **options: Any) -> None:
+        conversations = Conversation.objects.of_bots(frozenset(bot) if bot else None)
+        if since:
+            conversations = conversations.filter(updated_at__gte=timezone.make_aware(datetime.combine(since, time())))
+        total = conversations.count()
+        try:
+            with (
+                written(output) as file,
+                tqdm(total=total, unit=" conversations", disable=None, file=sys.stderr) as bar,  # only on a terminal
+            ):
+                for piece in export(conversations, format, bar.update):
+                    file.write(piece)
+        except OSError as error:
+            raise CommandError(f"{output or 'The output'} can't be written: {error.strerror}.") from None
+        self.stderr.write(f"Conversations written: {total}.")
+
+
+def day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError("a day such as 2026-01-31") from None
