@@ -55,6 +55,7 @@ class Report:
     documents: int = 0
     chunks: int = 0
     unchanged: int = 0
+    unchanged_chunks: int = 0
     pruned: int = 0
     refused: int = 0
     tokens: int = 0
@@ -122,6 +123,7 @@ class Import:
             for document in documents:
                 if known.get(document.parent_id) == document.content_hash:
                     self.report.unchanged += 1
+                    self.report.unchanged_chunks += len(document.chunks)
                 else:
                     yield document
             self.tell(self.report)

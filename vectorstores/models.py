@@ -1,14 +1,19 @@
-"""Where the stores are, which collections and documents puffer has put there, and the vectors of the local store."""
+"""Where the stores are, which collections and documents puffer has put there or is to put there, and the vectors of the
+local store.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
 
 from puffer.encryption import EncryptedTextField
 from puffer.fresh import announce_change
 from puffer.http import validate_base_url
+from puffer.leases import Leased
 from vectorstores import pgvector
 
 
@@ -146,3 +151,91 @@ class LocalVector(models.Model):
 
     def __str__(self) -> str:
         return self.vector_id
+
+
+class UploadQuerySet(models.QuerySet["Upload"]):
+    def of_the_same(self, upload: "Upload") -> "UploadQuerySet":
+        """Those whose documents this upload's take the place of, or the other way round."""
+        return self.filter(**{name: getattr(upload, name) for name in Upload.PLACE})
+
+    def free(self) -> "UploadQuerySet":
+        """Those that nobody works on."""
+        return self.filter(Q(leased_until=None) | Q(leased_until__lte=timezone.now()))
+
+    def to_be_indexed(self) -> "UploadQuerySet":
+        """Not while another of the same is worked on: of two versions of a file the later one must be the last."""
+        same = Upload.objects.filter(**{name: OuterRef(name) for name in Upload.PLACE})
+        worked_on = same.filter(state=Leased.State.WAITING, leased_until__gt=timezone.now())
+        return self.exclude(Exists(worked_on.exclude(pk=OuterRef("pk"))))
+
+
+class Upload(Leased):
+    """What somebody has put into a collection in the admin, and how far a worker has come with it."""
+
+    class Kind(models.TextChoices):
+        FILE = "file", "files"
+        TEXT = "text", "a text"
+        QUESTIONS = "questions", "questions and answers"
+
+    PLACE = ["kind", "name", "store", "target", "namespace"]
+
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    name = models.CharField(max_length=255, help_text="Of the file; a text's title.")
+    store = models.CharField(max_length=20, help_text="The store's slug.")
+    target = models.CharField("collection", max_length=200)
+    namespace = models.CharField(max_length=200, blank=True)
+    embedding_provider = models.CharField(max_length=20)
+    embedding_model = models.CharField(max_length=200)
+    size = models.PositiveIntegerField(help_text="Bytes.")
+    added_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField("added", auto_now_add=True)
+    is_cancelled = models.BooleanField(default=False, editable=False)
+    # What a worker finds in it:
+    documents = models.PositiveIntegerField(default=0, editable=False, help_text="Stored, now or before.")
+    chunks = models.PositiveIntegerField(
+        null=True, editable=False, help_text="Of all documents; null until it is read."
+    )
+    chunks_done = models.PositiveIntegerField(default=0, editable=False)
+    refused = models.PositiveIntegerField(default=0, editable=False)
+    refusals = models.JSONField(default=list, editable=False, help_text="Place and reason of the first of them.")
+
+    objects = UploadQuerySet.as_manager()
+
+    class Meta(Leased.Meta):
+        ordering = ["-id"]
+        default_permissions = ()  # who may do what with documents may do it with uploads
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def has_content(self) -> bool:
+        """Whether its content is still here: it goes when all of it is stored."""
+        return UploadContent.objects.filter(upload=self).exists()
+
+    def cancel(self) -> None:
+        """What is stored of it stays. A worker that is at it stops within a few seconds."""
+        waiting = Upload.objects.filter(pk=self.pk, state=Leased.State.WAITING)
+        waiting.update(is_cancelled=True)
+        waiting.free().update(state=Leased.State.DEAD, last_error=CANCELLED, ended_at=timezone.now(), lease="")
+
+    @transaction.atomic
+    def retry(self) -> None:
+        Upload.objects.filter(pk=self.pk).update(is_cancelled=False)
+        self.start_anew()
+
+
+CANCELLED = "Cancelled."
+
+
+class UploadContent(models.Model):
+    """The bytes of an upload. In the database, for the worker that reads them may be on another machine."""
+
+    upload = models.OneToOneField(Upload, on_delete=models.CASCADE, primary_key=True, related_name="content")
+    data = models.BinaryField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.upload)
