@@ -87,10 +87,14 @@ class StoreConfigAdmin(CredentialsAdmin):
     def effective_base_url(self, config: StoreConfig) -> str:
         return settings_of(config).base_url
 
+    def has_test_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Also of those who fill the stores, and may not change how they are reached."""
+        return self.has_change_permission(request) or request.user.has_perm("vectorstores.change_collection")
+
     @action(
         description="Test connection",
         icon="network_check",
-        permissions=["change"],
+        permissions=["test"],
         dialog={
             "title": "Test the connection",
             "description": "The store is asked for its collections, with the settings that are saved.",

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,6 +21,7 @@ from chatbots.models import Chatbot
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from providers.models import ProviderConfig
 from puffer.models import ApiKey, Scope, digest
+from vectorstores.models import Collection, Document, StoreConfig
 
 pytestmark = pytest.mark.django_db
 
@@ -76,6 +79,40 @@ def a_provider(number: int) -> ProviderConfig:
     return config
 
 
+def a_store(number: int) -> StoreConfig:
+    config = StoreConfig.objects.all()[number % 3]
+    config.api_key, config.tenant = SAVED_SECRET, NASTY
+    config.save()
+    return config
+
+
+def make_collection(number: int) -> Collection:
+    return Collection.objects.create(store="local", name=f"{NASTY}{number}", dimension=3, embedding_model=NASTY)
+
+
+def make_document(number: int) -> Document:
+    collection = make_collection(number)
+    return Document.objects.create(collection=collection, parent_vector_id=NASTY, title=NASTY, source=NASTY)
+
+
+def make_change(number: int) -> LogEntry:
+    user = User.objects.create(username=f"{NASTY}{number}", is_staff=True)
+    kind = ContentType.objects.get_for_model(list(ROWS)[number % len(ROWS)])
+    return LogEntry.objects.create(
+        user=user, content_type=kind, object_id=number, object_repr=NASTY, action_flag=CHANGE, change_message=NASTY
+    )
+
+
+def make_sign_in(model: type) -> Callable[[int], Any]:
+    def make(number: int) -> Any:
+        counted = {"failures_since_start": 3} if model is AccessAttempt else {}
+        return model.objects.create(  # type: ignore[attr-defined]
+            username=f"{NASTY}{number}", ip_address="192.0.2.1", user_agent=NASTY, path_info="/", **counted
+        )
+
+    return make
+
+
 ROWS: dict[type, Callable[[int], Any]] = {
     ApiKey: make_key,
     Chatbot: make_bot,
@@ -85,8 +122,14 @@ ROWS: dict[type, Callable[[int], Any]] = {
     ProviderConfig: a_provider,
     User: lambda number: User.objects.create(username=f"user {number}", first_name=NASTY),
     Group: lambda number: Group.objects.create(name=f"{NASTY}{number}"),
+    StoreConfig: a_store,
+    Collection: make_collection,
+    Document: make_document,
+    LogEntry: make_change,
+    **{model: make_sign_in(model) for model in (AccessAttempt, AccessFailureLog, AccessLog)},
 }
-CANNOT_BE_ADDED = {Conversation, UsageEvent, ProviderConfig}
+RECORDS = {LogEntry, AccessAttempt, AccessFailureLog, AccessLog}
+CANNOT_BE_ADDED = {Conversation, UsageEvent, ProviderConfig, StoreConfig, Collection, Document, *RECORDS}
 
 
 def url_of(model: type, page: str, *args: Any) -> str:
@@ -141,7 +184,7 @@ def test_what_may_be_deleted(admin_client, model):
     assert not model.objects.filter(pk=row.pk).exists()
 
 
-@pytest.mark.parametrize("model", [ApiKey, UsageEvent, ProviderConfig])
+@pytest.mark.parametrize("model", [ApiKey, UsageEvent, ProviderConfig, StoreConfig, *RECORDS])
 def test_what_may_not_be_deleted(admin_client, model):
     row = ROWS[model](0)
     assert admin_client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403

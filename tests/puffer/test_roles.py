@@ -1,0 +1,356 @@
+"""Who may do what in the admin: each page and each action on rows, as Owner, Editor, Viewer and nobody.
+
+The tables are written by hand: a model, a page or an action that is not in them fails, and is named.
+"""
+
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
+from django.test import Client, RequestFactory
+from django.urls import NoReverseMatch, reverse
+
+from chatbots.models import Chatbot
+from puffer.roles import EDITOR, OWNER, RIGHTS, ROLES, VIEWER, may
+from tests.puffer.test_admin import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
+from vectorstores.models import StoreConfig
+
+pytestmark = pytest.mark.django_db
+
+OURS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]
+
+# What Owner, Editor and Viewer may do with rows: view, add, change, delete.
+ROWS_OF = {
+    "admin.LogEntry": ("v", "", ""),
+    "auth.Group": ("vacd", "", ""),
+    "auth.User": ("vacd", "", ""),
+    "axes.AccessAttempt": ("v", "", ""),
+    "axes.AccessFailureLog": ("v", "", ""),
+    "axes.AccessLog": ("v", "", ""),
+    "chatbots.Chatbot": ("vacd", "vacd", "v"),
+    "logs.Conversation": ("vd", "v", "v"),
+    "logs.ModelPrice": ("vacd", "v", "v"),
+    "logs.UsageEvent": ("v", "v", "v"),
+    "providers.ProviderConfig": ("vc", "v", ""),
+    "puffer.ApiKey": ("vac", "", ""),
+    "vectorstores.Collection": ("vd", "vd", ""),
+    "vectorstores.Document": ("vd", "vd", ""),
+    "vectorstores.StoreConfig": ("vc", "v", ""),
+}
+# Pages that Django's admin does not have by itself: status of GET, and of a POST without content.
+FOR_ALL = ((200, 200, 200), (200, 200, 200))
+FOR_EDITORS = ((200, 200, 403), (200, 200, 403))
+FOR_OWNERS = ((200, 403, 403), (200, 403, 403))
+OWN_PAGES = {
+    "auth_user_password_change": FOR_OWNERS,
+    "auth_user_second_factor": FOR_ALL,  # of one's own account
+    "chatbots_chatbot_allowed_sites": ((405, 405, 405), (200, 200, 403)),
+    "chatbots_chatbot_import_from_json": FOR_EDITORS,
+    "chatbots_chatbot_preview": ((200, 200, 200), (200, 200, 403)),
+    "chatbots_chatbot_renew_identity_secret": FOR_EDITORS,
+    "chatbots_chatbot_try_it": FOR_EDITORS,
+    "providers_providerconfig_refresh_models": FOR_OWNERS,
+    "providers_providerconfig_test_connection": FOR_OWNERS,
+    "vectorstores_collection_try_question": FOR_EDITORS,
+    "vectorstores_storeconfig_test_connection": FOR_EDITORS,
+}
+SITE_PAGES = {
+    "index": FOR_ALL,
+    "search": FOR_ALL,
+    "password_change": FOR_ALL,
+    "password_change_done": ((200, 200, 200), (405, 405, 405)),
+    "jsi18n": ((200, 200, 200), (405, 405, 405)),
+    "login": ((302, 302, 302), (200, 200, 200)),
+    "logout": ((405, 405, 405), (200, 200, 200)),  # for Django's own sake the last one
+    "autocomplete": ((403, 403, 403), (405, 405, 405)),  # without a field; with one: below
+    "app_list": FOR_ALL,
+    "view_on_site": ((404, 404, 404), (404, 404, 404)),
+}
+OPEN_TO_NOBODY_TOO = {"login", "logout", "jsi18n"}
+# Actions on chosen rows: who is offered them, and who can do them.
+ACTIONS: dict[str, dict[str, list[str]]] = {
+    "auth.Group": {"delete_selected": [OWNER]},
+    "auth.User": {"delete_selected": [OWNER], "remove_second_factor": [OWNER]},
+    "axes.AccessAttempt": {"unlock": [OWNER]},
+    "chatbots.Chatbot": {
+        "delete_selected": [OWNER, EDITOR],
+        "duplicate": [OWNER, EDITOR],
+        "publish": [OWNER, EDITOR],
+        "make_draft": [OWNER, EDITOR],
+        "move_to_trash": [OWNER, EDITOR],
+        "export_as_json": [OWNER, EDITOR, VIEWER],
+    },
+    "logs.Conversation": {"delete_selected": [OWNER]},
+    "logs.ModelPrice": {"delete_selected": [OWNER]},
+    "puffer.ApiKey": {"revoke": [OWNER]},
+    "vectorstores.Collection": {"delete_selected": [OWNER, EDITOR]},
+    "vectorstores.Document": {"delete_selected": [OWNER, EDITOR]},
+}
+# Fields that look rows up as one types: field -> who may ask, which is who sees the rows anyway.
+LOOK_UPS = {
+    ("auth.User", "groups"): [OWNER],
+    ("puffer.ApiKey", "chatbots"): [OWNER, EDITOR, VIEWER],
+}
+
+PAGES_OF_DJANGO = {"changelist", "add", "history", "delete", "change"}
+MODELS = {model._meta.label: model for model in ROWS}
+
+
+def member(role: str) -> User:
+    user = User.objects.create_user(role.lower(), password="correct horse", is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    return user
+
+
+@pytest.fixture
+def clients() -> dict[str, Client]:
+    clients = {}
+    for role in ROLES:
+        clients[role] = Client()
+        clients[role].force_login(member(role))
+    return clients
+
+
+def own_pages(model_admin: Any) -> list[str]:
+    standard = {f"{model_admin.opts.app_label}_{model_admin.opts.model_name}_{page}" for page in PAGES_OF_DJANGO}
+    return [pattern.name for pattern in model_admin.get_urls() if pattern.name and pattern.name not in standard]
+
+
+# The tables are whole
+
+
+def test_every_model_has_its_row():
+    assert {model._meta.label for model in admin.site._registry} == set(ROWS_OF)
+
+
+def test_every_page_has_its_row():
+    of_models = {name for model_admin in admin.site._registry.values() for name in own_pages(model_admin)}
+    assert of_models == set(OWN_PAGES)
+    of_site = {getattr(pattern, "name", None) for pattern in admin.site.get_urls()}
+    assert of_site - {None} == set(SITE_PAGES)
+
+
+def test_every_look_up_has_its_row():
+    found = {
+        (model._meta.label, field)
+        for model, model_admin in admin.site._registry.items()
+        for field in model_admin.autocomplete_fields
+    }
+    assert found == set(LOOK_UPS)
+
+
+def test_every_model_of_ours_has_its_rights():
+    """One that is missing here is seen by owners alone: say so in puffer/roles.py, or open it."""
+    models = {model._meta.label_lower for app in OURS for model in apps.get_app_config(app).get_models()}
+    assert models == set(RIGHTS)
+
+
+# Pages
+
+
+@pytest.mark.parametrize("label", ROWS_OF)
+def test_pages_of_rows(clients, label):
+    model = MODELS[label]
+    row = ROWS[model](0)
+    for role, deeds in zip(ROLES, ROWS_OF[label], strict=True):
+        client = clients[role]
+        for page, letter, arguments in (
+            ("changelist", "v", []), ("history", "v", [row.pk]), ("change", "v", [row.pk]),
+            ("add", "a", []), ("delete", "d", [row.pk]),
+        ):  # fmt: skip
+            status = client.get(url_of(model, page, *arguments)).status_code
+            assert status == (200 if letter in deeds else 403), (role, page)
+        before = list(model.objects.order_by("pk").values())
+        for page, letter, arguments in (("change", "c", [row.pk]), ("add", "a", [])):
+            status = client.post(url_of(model, page, *arguments), {"base_url": "no url"}).status_code
+            assert status == (200 if letter in deeds else 403), (role, page)  # the form again, with its errors
+        if "d" not in deeds:
+            assert client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+        assert list(model.objects.order_by("pk").values()) == before, role
+
+
+def arguments_for(name: str) -> list[list[Any]]:
+    """What the page's URL takes: a row, nothing, or either."""
+    app, model_name, _ = name.split("_", 2)
+    row = ROWS[apps.get_model(app, model_name)](0)
+    found = []
+    for arguments in ([], [row.pk]):
+        try:
+            reverse(f"admin:{name}", args=arguments)
+        except NoReverseMatch:
+            continue
+        found.append(arguments)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_own_pages(clients, name):
+    for arguments in arguments_for(name):
+        url = reverse(f"admin:{name}", args=arguments)
+        assert tuple(clients[role].get(url).status_code for role in ROLES) == OWN_PAGES[name][0], url
+        assert tuple(clients[role].post(url, {}).status_code for role in ROLES) == OWN_PAGES[name][1], url
+        for response in (Client().get(url), Client().post(url, {})):
+            assert response["Location"].startswith(reverse("admin:login"))
+
+
+@pytest.mark.parametrize("name", SITE_PAGES)
+def test_pages_of_the_site(clients, name):
+    arguments = {"app_list": ["chatbots"], "view_on_site": [0, 0]}.get(name, [])
+    url = reverse(f"admin:{name}", args=arguments)
+    assert tuple(clients[role].get(url).status_code for role in ROLES) == SITE_PAGES[name][0]
+    assert tuple(clients[role].post(url, {}).status_code for role in ROLES) == SITE_PAGES[name][1]
+    if name not in OPEN_TO_NOBODY_TOO:
+        for response in (Client().get(url), Client().post(url, {})):
+            assert response["Location"].startswith(reverse("admin:login"))
+
+
+@pytest.mark.parametrize(("field", "who"), LOOK_UPS.items())
+def test_look_ups(clients, field, who):
+    label, name = field
+    make_bot(0)
+    asked = dict(zip(("app_label", "model_name"), label.lower().split("."), strict=True)) | {"field_name": name}
+    for role in ROLES:
+        status = clients[role].get(reverse("admin:autocomplete"), asked).status_code
+        assert status == (200 if role in who else 403), role
+
+
+# Actions on rows
+
+
+def test_who_is_offered_which_action(clients):
+    offered: dict[str, dict[str, list[str]]] = {}
+    for role in ROLES:
+        request = RequestFactory().get("/")
+        request.user = User.objects.get(username=role.lower())
+        for model, model_admin in admin.site._registry.items():
+            for action in model_admin.get_actions(request):
+                offered.setdefault(model._meta.label, {}).setdefault(action, []).append(role)
+    assert offered == ACTIONS
+
+
+@pytest.mark.parametrize("label", ACTIONS)
+def test_an_action_that_is_not_offered_does_nothing(clients, label):
+    model = MODELS[label]
+    row = ROWS[model](0)
+    before = list(model.objects.order_by("pk").values())
+    for action, who in ACTIONS[label].items():
+        chosen = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
+        for role in set(ROLES) - set(who):
+            clients[role].post(url_of(model, "changelist"), chosen)
+            assert list(model.objects.order_by("pk").values()) == before, (role, action)
+        assert Client().post(url_of(model, "changelist"), chosen)["Location"].startswith(reverse("admin:login"))
+    assert list(model.objects.order_by("pk").values()) == before
+
+
+# Secrets
+
+
+def test_only_who_may_change_a_chatbot_sees_its_identity_secret(clients):
+    bot = make_bot(0)
+    url = url_of(Chatbot, "change", bot.pk)
+    assert [bot.identity_secret in clients[role].get(url).text for role in ROLES] == [True, True, False]
+    exported = {"action": "export_as_json", "_selected_action": [bot.pk]}
+    for role in ROLES:
+        assert bot.identity_secret not in clients[role].post(url_of(Chatbot, "changelist"), exported).text
+
+
+def test_saved_keys_are_seen_by_nobody(clients):
+    provider, store, key = a_provider(0), ROWS[StoreConfig](0), make_key(0)
+    for row in (provider, store, key):
+        for page, arguments in (("changelist", []), ("change", [row.pk]), ("history", [row.pk])):
+            for role in ROLES:
+                text = clients[role].get(url_of(type(row), page, *arguments)).text
+                assert SAVED_SECRET not in text
+                assert key.digest not in text
+
+
+def test_an_editor_tests_a_store_but_moves_no_key_to_another_address(clients):
+    store = ROWS[StoreConfig](0)
+    changed = {"api_key": "new", "base_url": "https://evil.example"}
+    assert clients[EDITOR].post(url_of(StoreConfig, "change", store.pk), changed).status_code == 403
+    page = clients[EDITOR].get(url_of(StoreConfig, "change", store.pk)).text
+    assert 'name="api_key"' not in page
+    assert "Test connection" in page
+
+
+def test_an_editor_cannot_raise_anybody(clients):
+    editor = User.objects.get(username="editor")
+    raised = {"username": "editor", "is_superuser": "on", "is_staff": "on", "groups": [1, 2, 3]}
+    assert clients[EDITOR].post(url_of(User, "change", editor.pk), raised).status_code == 403
+    editor.refresh_from_db()
+    assert not editor.is_superuser
+    assert [group.name for group in editor.groups.all()] == [EDITOR]
+
+
+# The groups
+
+
+def test_an_owner_may_do_everything():
+    assert set(Group.objects.get(name=OWNER).permissions.all()) == set(Permission.objects.all())
+
+
+@pytest.mark.parametrize(
+    ("role", "app", "codename", "allowed"),
+    [
+        (EDITOR, "chatbots", "change_chatbot", True),
+        (EDITOR, "vectorstores", "delete_document", True),
+        (EDITOR, "vectorstores", "change_storeconfig", False),
+        (EDITOR, "puffer", "view_apikey", False),
+        (EDITOR, "auth", "change_user", False),
+        (EDITOR, "logs", "delete_conversation", False),
+        (VIEWER, "logs", "view_message", True),
+        (VIEWER, "chatbots", "change_chatbot", False),
+        (VIEWER, "providers", "view_providerconfig", False),
+        (VIEWER, "nowhere", "view_nothing", False),
+        (OWNER, "nowhere", "view_nothing", True),
+    ],
+)
+def test_what_a_role_may(role, app, codename, allowed):
+    assert may(role, app, codename) == allowed
+
+
+def test_migrate_gives_new_permissions_to_whom_they_belong_and_takes_what_is_too_much():
+    kind = ContentType.objects.get_for_model(Chatbot)
+    Permission.objects.filter(content_type=kind).delete()  # as before the model's migration
+    viewer = Group.objects.get(name=VIEWER)
+    viewer.permissions.add(*Permission.objects.filter(codename="change_apikey"))
+    own = Group.objects.create(name="Accounting")
+    own.permissions.set(Permission.objects.filter(codename="view_usageevent"))
+    call_command("migrate", verbosity=0)
+    held = {
+        role: set(Permission.objects.filter(group__name=role).values_list("codename", flat=True))
+        for role in [*ROLES, "Accounting"]
+    }
+    every = {f"{deed}_chatbot" for deed in ("view", "add", "change", "delete")}
+    assert every <= held[OWNER]
+    assert every <= held[EDITOR]
+    assert held[VIEWER] & every == {"view_chatbot"}
+    assert "change_apikey" not in held[VIEWER]
+    assert held["Accounting"] == {"view_usageevent"}
+
+
+def test_roles_stay_as_they_are_and_other_groups_do_not(admin_client):
+    role, other = Group.objects.get(name=EDITOR), Group.objects.create(name="Accounting")
+    assert admin_client.get(url_of(Group, "change", role.pk)).status_code == 200
+    assert admin_client.post(url_of(Group, "change", role.pk), {"name": "x"}).status_code == 403
+    assert admin_client.post(url_of(Group, "delete", role.pk), {"post": "yes"}).status_code == 403
+    chosen = {"action": "delete_selected", "_selected_action": [role.pk, other.pk], "post": "yes"}
+    admin_client.post(url_of(Group, "changelist"), chosen)
+    assert Group.objects.filter(name=EDITOR).exists()
+    admin_client.post(url_of(Group, "change", other.pk), {"name": "Bookkeeping"})
+    assert Group.objects.filter(name="Bookkeeping").exists()
+
+
+def test_the_menu_shows_what_is_open(clients):
+    links = {"Conversations": "logs_conversation", "API keys": "puffer_apikey", "Changes": "admin_logentry"}
+    shown = {
+        role: [name for name, model in links.items() if reverse(f"admin:{model}_changelist") in page]
+        for role in ROLES
+        for page in [clients[role].get(reverse("admin:index")).text]
+    }
+    assert shown == {OWNER: list(links), EDITOR: ["Conversations"], VIEWER: ["Conversations"]}
