@@ -39,7 +39,7 @@ from logs.history import (
     short_title,
     store_feedback,
 )
-from logs.models import Conversation, Message
+from logs.models import Conversation, Feedback, Message
 from providers.views import usage_json
 from puffer.api.errors import ApiError
 from puffer.api.event_stream import Event, EventStream
@@ -364,7 +364,7 @@ class FeedbackView(WidgetView):
     parameters = Parameters(
         conversation_uuid=String(required=True),
         message_id=String(required=True),
-        feedback=String(required=True, enum=[*Message.Feedback.values, NO_VOTE]),
+        feedback=String(required=True, enum=[*Feedback.values, NO_VOTE]),
     )
 
     async def post(

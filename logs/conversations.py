@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,15 +9,21 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 
+from logs.days import add, day_of
 from logs.group_commit import GroupCommit
-from logs.models import Conversation, Message, failure_text, new_message_id, new_uuid
+from logs.models import Conversation, ConversationDay, Message, failure_text, new_message_id, new_uuid
+from logs.prices import PriceBook
 from logs.redaction import redact
 from puffer.client_ip import anonymized
+from puffer.text import one_line
 
 logger = logging.getLogger(__name__)
+
+VISITOR_LEFT = "The visitor left before the answer was complete."  # for the log an error, for its reader none
+ADDED = ["message_count", "tokens", "provider", "has_error", "has_unanswered", "last_message"]
+MAX_LAST_MESSAGE = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Turn:
     provider: str = ""
     model: str = ""
     reply: str = ""
+    is_refusal: bool = False  # the reply is the text for what the chatbot can't answer
     error: str = ""
     usage: dict[str, Any] | None = None
     passages: Sequence[dict[str, Any]] | None = None  # shown to the model; None where there is no knowledge
@@ -48,6 +54,26 @@ class Turn:
     reply_id: str = field(default_factory=new_message_id)
     question_redactions: dict[str, int] | None = None
     reply_redactions: dict[str, int] | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        return (self.usage or {}).get("total_tokens", 0)
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self.error) and self.error != VISITOR_LEFT
+
+    @property
+    def is_unanswered(self) -> bool:
+        """The refusal was the answer, or nothing in the knowledge was near enough to the question."""
+        return self.is_refusal or (self.passages is not None and not self.passages and not self.error)
+
+    def call(self) -> dict[str, Any]:
+        """What a usage event would tell of it, for its price."""
+        usage = self.usage or {}
+        tokens_in, tokens_out = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+        thought = max(tokens_out, self.total_tokens - tokens_in)
+        return {"provider": self.provider, "model": self.model, "input_tokens": tokens_in, "output_tokens": thought}
 
     def identity(self) -> str:
         """A conversation belongs to its bot and to whoever began it: no other's id leads into it."""
@@ -116,30 +142,61 @@ _writer = GroupCommit(write_turns)
 @transaction.atomic
 def _write_turns(turns: Sequence[Turn]) -> None:
     now = timezone.now()
-    by_identity = {turn.identity(): turn for turn in turns}
-    counts = Counter(2 * [turn.identity() for turn in turns])
-    rows = {identity: conversation_row(identity, turn, now) for identity, turn in by_identity.items()}
-    begun = [row for identity, row in rows.items() if by_identity[identity].begins]
-    continued = [row for identity, row in rows.items() if not by_identity[identity].begins]
+    by_identity: dict[str, list[Turn]] = {}
+    for turn in turns:
+        by_identity.setdefault(turn.identity(), []).append(turn)
+    rows = {identity: conversation_row(identity, parts[-1], now) for identity, parts in by_identity.items()}
+    begun = [row for identity, row in rows.items() if by_identity[identity][-1].begins]
+    # In one order for all, so that no two writers wait for each other.
+    continued = [rows[identity] for identity in sorted(rows) if not by_identity[identity][-1].begins]
     for row in begun:
-        row.message_count = counts[row.identity]
+        add_to(row, by_identity[row.identity])
     ids = {row.identity: row.pk for row in Conversation.objects.bulk_create(begun)}
+    new = set(ids)
     if continued:
         # Those that exist are continued, also if another worker makes them at this moment.
         Conversation.objects.bulk_create(continued, ignore_conflicts=True)
-        known = Conversation.objects.filter(identity__in=[row.identity for row in continued])
-        ids |= dict(known.values_list("identity", "pk"))
+        known = Conversation.objects.select_for_update().filter(identity__in=[row.identity for row in continued])
+        for conversation in known.order_by("pk"):
+            ids[conversation.identity] = conversation.pk
+            if conversation.created_at == now:
+                new.add(conversation.identity)
+            conversation.updated_at, conversation.ip_address = now, rows[conversation.identity].ip_address
+            add_to(conversation, by_identity[conversation.identity])
+            conversation.save(update_fields=["updated_at", "ip_address", *ADDED])
         if len(ids) < len(rows):
             raise IntegrityError("a conversation could not be made")  # ignore_conflicts hides a missing bot or key
-        for row in continued:
-            Conversation.objects.filter(pk=ids[row.identity]).update(
-                message_count=F("message_count") + counts[row.identity], updated_at=now, ip_address=row.ip_address
-            )
+    prices = PriceBook()
     # A conversation's messages together and in this order, for then the search index takes them in one go.
     in_order = sorted(turns, key=lambda turn: ids[turn.identity()])
     Message.objects.bulk_create(
-        message for turn in in_order for message in messages_of(turn, ids[turn.identity()], now)
+        message for turn in in_order for message in messages_of(turn, ids[turn.identity()], now, prices)
     )
+    add_turns(turns, new, now)
+
+
+def add_to(conversation: Conversation, turns: Sequence[Turn]) -> None:
+    """What the conversation's own row tells of its messages; its columns are in ADDED."""
+    for turn in turns:
+        conversation.message_count += 2
+        conversation.tokens += turn.total_tokens
+        conversation.provider = turn.provider or conversation.provider
+        conversation.has_error |= turn.has_failed
+        conversation.has_unanswered |= turn.is_unanswered
+        conversation.last_message = one_line(turn.reply or failure_text(turn.error), MAX_LAST_MESSAGE)
+
+
+def add_turns(turns: Sequence[Turn], new: set[str], now: datetime) -> None:
+    """To the sums of the day."""
+    sums: dict[tuple[Any, ...], dict[str, int]] = {}
+    counted: set[str] = set()
+    for turn in turns:
+        place = (day_of(now), turn.chatbot_id, turn.api_key_id, turn.provider, turn.model)
+        measures = sums.setdefault(place, dict.fromkeys(ConversationDay.measures, 0))
+        measures["messages"] += 2
+        measures["conversations"] += turn.identity() in new - counted
+        counted.add(turn.identity())
+    add(ConversationDay, sums)
 
 
 def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:
@@ -160,7 +217,7 @@ def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:
     )
 
 
-def messages_of(turn: Turn, conversation_id: int, now: datetime) -> list[Message]:
+def messages_of(turn: Turn, conversation_id: int, now: datetime, prices: PriceBook) -> list[Message]:
     return [
         Message(
             conversation_id=conversation_id,
@@ -180,6 +237,7 @@ def messages_of(turn: Turn, conversation_id: int, now: datetime) -> list[Message
             provider=turn.provider,
             model=turn.model,
             usage=turn.usage,
+            cost=prices.cost(turn.call()) if turn.usage else None,
             milliseconds=turn.milliseconds,
             error=turn.error,
             passages=turn.passages,

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from logs.conversations import Turn
-from logs.models import Conversation, Message
+from logs.models import Conversation, Feedback, Message
 
 MAX_CONVERSATIONS = 50
 MAX_MESSAGES = 200
@@ -53,7 +55,17 @@ def as_prompt(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 async def store_feedback(owner: Turn, message_id: str, feedback: str) -> bool:
     """Whether there is such an answer in the owner's conversation. "" takes a vote back."""
-    found = Message.objects.filter(
-        conversation__identity=owner.identity(), message_id=message_id, role=Message.Role.BOT
-    )
-    return bool(await found.aupdate(feedback=feedback))
+    return await sync_to_async(_store_feedback)(owner, message_id, feedback)
+
+
+@transaction.atomic
+def _store_feedback(owner: Turn, message_id: str, feedback: str) -> bool:
+    # Locked: of two votes at once the second must see the first.
+    conversation = Conversation.objects.select_for_update().filter(identity=owner.identity()).first()
+    answers = Message.objects.filter(conversation=conversation, role=Message.Role.BOT)
+    if conversation is None or not answers.filter(message_id=message_id).update(feedback=feedback):
+        return False
+    votes = set(answers.exclude(feedback="").values_list("feedback", flat=True))
+    conversation.rating = Feedback.DOWN if Feedback.DOWN in votes else "".join(votes)
+    conversation.save(update_fields=["rating"])
+    return True

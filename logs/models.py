@@ -4,6 +4,7 @@ import uuid
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from logs.folding import FoldedField
@@ -18,9 +19,18 @@ def new_message_id() -> str:
     return f"aipkit-msg-{uuid.uuid4().hex}"
 
 
+class Feedback(models.TextChoices):
+    UP = "up", "up"
+    DOWN = "down", "down"
+
+
 def failure_text(error: str) -> str:
     """What stands in the log in place of an answer."""
     return f"Error: {error}"
+
+
+# Milliseconds that divide answer times: UsageDay counts in `up_to_100` those above 50 and up to 100, and so on.
+DURATIONS = [10, 25, 50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000, 15_000, 30_000, 60_000]
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
@@ -52,7 +62,18 @@ class Conversation(models.Model):
     external_email = models.CharField(max_length=254, blank=True)
     external_folded = FoldedField(of=("external_name", "external_email", "external_user_id"))
     ip_address = models.GenericIPAddressField(null=True)
+    # What a list tells of its messages, so that it need not look at them:
     message_count = models.PositiveIntegerField(default=0)
+    last_message = models.CharField(max_length=200, blank=True, help_text="Its beginning, on one line.")
+    tokens = models.PositiveBigIntegerField(default=0)
+    provider = models.CharField(max_length=20, blank=True, help_text="Of the last answer.")
+    has_error = models.BooleanField("errors", default=False)
+    has_unanswered = models.BooleanField(
+        "unanswered", default=False, help_text="A question got the refusal, or the knowledge holds nothing near it."
+    )
+    rating = models.CharField(
+        max_length=4, choices=Feedback.choices, blank=True, help_text="Down, if one answer was voted down."
+    )
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
 
@@ -65,6 +86,12 @@ class Conversation(models.Model):
             models.Index(fields=["conversation_uuid"]),
             models.Index(fields=["session_id"]),
             models.Index(fields=["external_user_id"]),
+            models.Index(fields=["chatbot", "updated_at"]),
+            models.Index(fields=["provider", "updated_at"]),
+            # Few have these marks: an index of those alone costs the others nothing.
+            models.Index(fields=["updated_at"], condition=Q(has_error=True), name="conversations_with_errors"),
+            models.Index(fields=["updated_at"], condition=Q(has_unanswered=True), name="unanswered_conversations"),
+            models.Index(fields=["rating", "updated_at"], condition=Q(rating__gt=""), name="rated_conversations"),
         ]
 
     def __str__(self) -> str:
@@ -88,10 +115,6 @@ class Message(models.Model):
         USER = "user", "user"
         BOT = "bot", "bot"
 
-    class Feedback(models.TextChoices):
-        UP = "up", "up"
-        DOWN = "down", "down"
-
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     message_id = models.CharField(max_length=64, default=new_message_id, unique=True)
     role = models.CharField(max_length=10, choices=Role.choices)
@@ -103,6 +126,7 @@ class Message(models.Model):
     provider = models.CharField(max_length=20, blank=True)
     model = models.CharField(max_length=200, blank=True)
     usage = models.JSONField(null=True)
+    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, help_text="As of a usage event.")
     milliseconds = models.PositiveIntegerField(null=True)
     error = models.TextField(blank=True)
     feedback = models.CharField(max_length=4, choices=Feedback.choices, blank=True)
@@ -157,6 +181,83 @@ class UsageEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation} {self.model}"
+
+
+class Day(models.Model):
+    """A sum of what happened on one day of the site's time zone, over all that is alike in the columns here.
+
+    Deleting what it was made of does not undo what happened, so the sums stay.
+    """
+
+    dimensions = ["day", "chatbot_id", "api_key_id", "provider", "model"]
+    measures: list[str]
+
+    identity = models.CharField(
+        max_length=300,
+        unique=True,
+        editable=False,
+        help_text="The columns below in one, as they were at first: a chatbot or a key may be deleted since.",
+    )
+    day = models.DateField(db_index=True)
+    chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL, related_name="+")
+    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL, related_name="+")
+    provider = models.CharField(max_length=20, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.identity
+
+
+class ConversationDay(Day):
+    """Of turns. A conversation counts where it began, also for the provider and the model."""
+
+    measures = ["conversations", "messages"]
+
+    conversations = models.PositiveIntegerField(default=0)
+    messages = models.PositiveIntegerField(default=0)
+
+
+class UsageDay(Day):
+    """Of usage events."""
+
+    dimensions = [*Day.dimensions, "operation"]
+    histogram = [*(f"up_to_{milliseconds}" for milliseconds in DURATIONS), "longer"]
+    measures = [
+        *("calls", "errors", "input_tokens", "output_tokens", "images", "cost", "without_price"),
+        *histogram,
+    ]
+
+    operation = models.CharField(max_length=12, choices=UsageEvent.Operation.choices)
+    calls = models.PositiveIntegerField(default=0)
+    errors = models.PositiveIntegerField(default=0, help_text="Without those whose caller left.")
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    images = models.PositiveIntegerField(default=0)
+    cost = models.DecimalField(max_digits=20, decimal_places=8, default=0)
+    without_price = models.PositiveIntegerField(default=0, help_text="Calls that succeeded and whose cost is unknown.")
+    # How long the calls took that succeeded:
+    up_to_10 = models.PositiveIntegerField(default=0)
+    up_to_25 = models.PositiveIntegerField(default=0)
+    up_to_50 = models.PositiveIntegerField(default=0)
+    up_to_100 = models.PositiveIntegerField(default=0)
+    up_to_200 = models.PositiveIntegerField(default=0)
+    up_to_300 = models.PositiveIntegerField(default=0)
+    up_to_500 = models.PositiveIntegerField(default=0)
+    up_to_750 = models.PositiveIntegerField(default=0)
+    up_to_1000 = models.PositiveIntegerField(default=0)
+    up_to_1500 = models.PositiveIntegerField(default=0)
+    up_to_2000 = models.PositiveIntegerField(default=0)
+    up_to_3000 = models.PositiveIntegerField(default=0)
+    up_to_5000 = models.PositiveIntegerField(default=0)
+    up_to_7500 = models.PositiveIntegerField(default=0)
+    up_to_10000 = models.PositiveIntegerField(default=0)
+    up_to_15000 = models.PositiveIntegerField(default=0)
+    up_to_30000 = models.PositiveIntegerField(default=0)
+    up_to_60000 = models.PositiveIntegerField(default=0)
+    longer = models.PositiveIntegerField(default=0)
 
 
 class ModelPrice(models.Model):

@@ -1,5 +1,7 @@
 """One usage record per provider call, written in batches so that no request waits for the database.
 
+a call -> waiting -> with all that wait: the records and the sums of their day, in one transaction
+
 A crash loses what was recorded in the last FLUSH_AFTER seconds; an orderly stop loses nothing.
 """
 
@@ -9,8 +11,9 @@ from collections import deque
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, DataError, IntegrityError
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 
+from logs.days import add_events
 from logs.models import UsageEvent
 from logs.prices import PriceBook
 from puffer.request_id import request_id
@@ -74,7 +77,9 @@ def write(batch: list[dict[str, Any]]) -> None:
     prices = PriceBook()
     events = [UsageEvent(**call, cost=prices.cost(call)) for call in batch]
     try:
-        UsageEvent.objects.bulk_create(events, batch_size=500)
+        with transaction.atomic():
+            UsageEvent.objects.bulk_create(events, batch_size=500)
+            add_events(events)
     except (IntegrityError, DataError):
         for event in events:
             write_alone(event)
@@ -83,10 +88,16 @@ def write(batch: list[dict[str, Any]]) -> None:
 def write_alone(event: UsageEvent) -> None:
     """One of a batch that the database refused as a whole: with its references, else without, else not at all."""
     try:
-        event.pk = None
-        event.save(force_insert=True)
+        insert(event)
     except IntegrityError:  # a key or a chatbot was deleted while its call was under way
-        event.pk, event.api_key_id, event.chatbot_id = None, None, None
-        event.save(force_insert=True)
+        event.api_key_id, event.chatbot_id = None, None
+        insert(event)
     except DataError:
         logger.exception("a usage record is lost: the database can't hold it")
+
+
+@transaction.atomic
+def insert(event: UsageEvent) -> None:
+    event.pk = None
+    event.save(force_insert=True)
+    add_events([event])

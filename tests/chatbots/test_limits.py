@@ -3,14 +3,11 @@
 import asyncio
 import json
 import os
-import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
 from asgiref.sync import async_to_sync
 from django.utils import timezone
@@ -24,7 +21,6 @@ from providers.base import Usage
 from puffer.api.errors import ApiError
 
 ROOT = Path(__file__).parent.parent.parent
-POSTGRES = os.environ.get("PUFFER_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
 NO_LIMITS = {"messages_per_minute": None, "messages_per_minute_per_address": None, "messages_per_day": None}
 
 
@@ -473,24 +469,6 @@ print(json.dumps({
     "used": sum(TokenAllowance.objects.values_list("used", flat=True)),
 }))
 """
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request, tmp_path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/crowd.sqlite3"
-        return
-    name = f"puffer_limits_{secrets.token_hex(4)}"
-    try:
-        connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError:
-        pytest.skip("no PostgreSQL server here")
-    with connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield f"{POSTGRES.rpartition('/')[0]}/{name}"
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.slow

@@ -1,0 +1,254 @@
+"""The sums of each day are what the rows themselves come to, however they were written."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models import F
+from django.utils import timezone
+
+from logs import usage
+from logs.conversations import Turn, write_turns
+from logs.days import column_of, rebuild, today, usage_days
+from logs.models import Conversation, ConversationDay, Message, UsageDay, UsageEvent
+from puffer.models import ApiKey
+
+pytestmark = pytest.mark.django_db
+
+ROOT = Path(__file__).parent.parent.parent
+CALL = {"operation": "completion", "provider": "openai", "model": "gpt-4o", "milliseconds": 400, "status": 200}
+
+
+def call(**changes):
+    return {**CALL, **changes}
+
+
+def sums_of(kind):
+    """All that is stored, by what it is the sum of; rows that have become alike by a deletion are one."""
+    sums = {}
+    for row in kind.objects.all():
+        place = tuple(getattr(row, name) for name in kind.dimensions)
+        measures = [getattr(row, name) for name in kind.measures]
+        sums[place] = [a + b for a, b in zip(sums.get(place, [0] * len(measures)), measures, strict=True)]
+    return sums
+
+
+def as_counted_anew():
+    before = sums_of(UsageDay), sums_of(ConversationDay)
+    rebuild()
+    return before, (sums_of(UsageDay), sums_of(ConversationDay))
+
+
+def test_a_batch_is_summed_up(bot):
+    key = ApiKey(name="Website", scopes=["chat"])
+    key.issue()
+    usage.write(
+        [
+            call(chatbot_id=bot.pk, api_key_id=key.pk, input_tokens=1000, output_tokens=100, milliseconds=400),
+            call(chatbot_id=bot.pk, api_key_id=key.pk, input_tokens=3000, output_tokens=50, milliseconds=1500),
+            call(chatbot_id=bot.pk, api_key_id=key.pk, status=502, milliseconds=9000),
+            call(chatbot_id=bot.pk, api_key_id=key.pk, status=499, input_tokens=10, output_tokens=1),
+            call(model="unknown", input_tokens=5, output_tokens=5),
+            call(operation="image", model="dall-e-3", images=2),
+        ]
+    )
+    images, known, unknown = UsageDay.objects.order_by("model")
+    assert (known.day, known.chatbot, known.api_key, known.provider) == (today(), bot, key, "openai")
+    assert (known.calls, known.errors, known.input_tokens, known.output_tokens) == (4, 1, 4010, 151)
+    assert known.cost == Decimal("0.011535")  # 4,010 tokens at $2.50 and 151 at $10 per million
+    assert (known.up_to_500, known.up_to_1500, known.longer, known.without_price) == (1, 1, 0, 0)
+    assert (unknown.calls, unknown.without_price, unknown.cost) == (1, 1, 0)
+    assert (images.operation, images.images) == ("image", 2)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "column"),
+    [(0, "up_to_10"), (10, "up_to_10"), (11, "up_to_25"), (60_000, "up_to_60000"), (60_001, "longer")],
+)
+def test_the_histogram_is_the_same_in_the_database(milliseconds, column):
+    assert column_of(milliseconds) == column
+    usage.write([call(milliseconds=milliseconds)])
+    [counted] = usage_days(today())
+    assert {name: getattr(counted, name) for name in UsageDay.histogram if getattr(counted, name)} == {column: 1}
+
+
+def turn(question, bot, **more):
+    known = {"reply": "Fine.", "provider": "openai", "model": "gpt-4o", "begins": False, **more}
+    return Turn(question, bot.pk, **known)
+
+
+def test_turns_are_summed_up(bot):
+    write_turns([turn("Hi", bot, conversation_uuid="a"), turn("Hello", bot, conversation_uuid="b")])
+    write_turns([turn("Again", bot, conversation_uuid="a"), turn("New", bot, conversation_uuid="c", begins=True)])
+    write_turns([turn("Again", bot, conversation_uuid="c", provider="claude", model="haiku")])
+    first, second = ConversationDay.objects.order_by("-messages")
+    assert (first.provider, first.conversations, first.messages) == ("openai", 3, 8)
+    assert (second.provider, second.conversations, second.messages) == ("claude", 0, 2)
+    before, after = as_counted_anew()
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "day"),
+    [
+        ("UTC", "2026-03-10T23:59:59", "2026-03-10"),
+        ("Europe/Berlin", "2026-03-10T23:00:00", "2026-03-11"),
+        ("Europe/Berlin", "2026-03-29T21:59:59", "2026-03-29"),  # the day when summer time begins has 23 hours
+        ("Europe/Berlin", "2026-03-29T22:00:00", "2026-03-30"),
+        ("America/Los_Angeles", "2026-03-10T06:59:00", "2026-03-09"),
+        ("Pacific/Kiritimati", "2026-03-10T10:00:00", "2026-03-11"),
+    ],
+)
+def test_a_day_is_one_of_the_sites_time_zone(settings, bot, zone, moment, day):
+    settings.TIME_ZONE = zone
+    timezone.get_default_timezone.cache_clear()
+    try:
+        at = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+        usage.write([call(created_at=at)])
+        assert str(UsageDay.objects.get().day) == day
+        write_turns([turn("Hi", bot)])
+        Message.objects.update(created_at=at)
+        Conversation.objects.update(created_at=at)
+        with timezone.override("Asia/Tokyo"):  # that of whoever looks at it changes nothing
+            rebuild()
+        assert str(UsageDay.objects.get().day) == day
+        assert str(ConversationDay.objects.get().day) == day
+    finally:
+        timezone.get_default_timezone.cache_clear()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_happened_stays_when_it_is_deleted(bot):
+    usage.write([call(chatbot_id=bot.pk), call()])
+    write_turns([turn("Hi", bot)])
+    bot_id = bot.pk
+    bot.delete()
+    usage.write([call(chatbot_id=bot_id), call()])  # a call that was under way
+    place = (today(), None, None, "openai", "gpt-4o", "completion")
+    assert sums_of(UsageDay).keys() == {place}
+    assert sums_of(UsageDay)[place][0] == 4
+    before, after = as_counted_anew()
+    assert before == after
+    Conversation.objects.all().delete()
+    UsageEvent.objects.all().delete()
+    assert sums_of(UsageDay) == after[0]
+    assert [row.messages for row in ConversationDay.objects.all()] == [2]
+
+
+def test_days_are_counted_anew(bot):
+    yesterday = timezone.now() - timedelta(days=1)
+    usage.write([call(created_at=yesterday), call(status=429), call(created_at=yesterday - timedelta(days=1))])
+    write_turns([turn("Hi", bot)])
+    right = sums_of(UsageDay), sums_of(ConversationDay)
+    UsageDay.objects.update(calls=F("calls") + 7)
+    ConversationDay.objects.all().delete()
+    out = StringIO()
+    call_command("rebuild_usage_days", stdout=out)
+    assert "Days counted anew: 3." in out.getvalue()
+    assert (sums_of(UsageDay), sums_of(ConversationDay)) == right
+
+
+def test_older_days_can_be_left_as_they_are():
+    long_ago = timezone.now() - timedelta(days=40)
+    usage.write([call(created_at=long_ago), call(created_at=long_ago + timedelta(days=5)), call()])
+    UsageEvent.objects.filter(created_at__lte=long_ago).delete()
+    UsageDay.objects.update(calls=5)
+    call_command("rebuild_usage_days", "--since", str(today() - timedelta(days=35)))
+    assert list(UsageDay.objects.order_by("day").values_list("calls", flat=True)) == [5, 1, 1]
+    call_command("rebuild_usage_days", "--since", str(today() + timedelta(days=1)))
+    assert UsageDay.objects.count() == 3
+
+
+def test_without_any_row_there_is_nothing_to_count():
+    assert rebuild() == 1
+    assert not UsageDay.objects.exists()
+
+
+def test_a_day_that_is_none():
+    with pytest.raises(CommandError, match="a day, such as"):
+        call_command("rebuild_usage_days", "--since", "yesterday")
+
+
+# Many at once, in a process of their own
+
+CROWD = """
+import json
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connections
+from chatbots.models import Chatbot
+from logs import usage
+from logs.conversations import Turn, write_turns
+from logs.days import rebuild
+from logs.models import Conversation, ConversationDay, Message, UsageDay, UsageEvent
+
+call_command("migrate", verbosity=0)
+bots = [Chatbot.objects.create(name=name).pk for name in ("Shop", "Other")]
+models = ["gpt-4o", "gpt-4o-mini", "unknown"]
+
+
+def write(number):
+    for turn in range(10):
+        ordered = bots if number % 2 else bots[::-1]
+        usage.write([
+            dict(
+                operation="completion", provider="openai", model=models[(number + turn) % 3], chatbot_id=bot,
+                input_tokens=number, output_tokens=turn, milliseconds=100 * number * turn,
+                status=200 if turn % 5 else 502,
+            )
+            for bot in ordered
+        ])
+        write_turns([Turn("Hi", bot, reply="Hello", conversation_uuid=f"{number % 3}") for bot in ordered])
+    connections.close_all()
+
+
+def count():
+    for _ in range(5):
+        rebuild()
+    connections.close_all()
+
+
+with ThreadPoolExecutor(9) as pool:
+    for done in [*(pool.submit(write, number) for number in range(8)), pool.submit(count)]:
+        done.result()
+
+expected = {}
+for event in UsageEvent.objects.all():
+    row = expected.setdefault(f"{event.chatbot_id} {event.model}", [0, 0, 0, Decimal(0)])
+    for index, value in enumerate([1, event.status == 502, event.input_tokens, event.cost or 0]):
+        row[index] += value
+stored = {
+    f"{row.chatbot_id} {row.model}": [row.calls, row.errors, row.input_tokens, row.cost]
+    for row in UsageDay.objects.all()
+}
+print(json.dumps({
+    "expected": expected,
+    "stored": stored,
+    "calls": UsageEvent.objects.count(),
+    "turns": [(row.conversations, row.messages) for row in ConversationDay.objects.all()],
+    "messages": sum(Conversation.objects.values_list("message_count", flat=True)),
+}, default=float))
+"""
+
+
+@pytest.mark.slow
+def test_sums_are_right_after_concurrent_writes(database_url):
+    """Eight writers, and one who counts anew in the middle of it."""
+    environment = os.environ | {"DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    run = subprocess.run(
+        [sys.executable, "-c", CROWD], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found["stored"] == found["expected"]
+    assert (found["calls"], found["messages"], found["turns"]) == (160, 320, [[3, 160], [3, 160]])
