@@ -126,5 +126,6 @@ class ProviderConfigAdmin(CredentialsAdmin):
             return self.page_of(config)
         config.known_models_at = timezone.now()
         config.save(update_fields=["known_models", "known_models_at"])
+        self.log_change(request, config, "List of models refreshed.")
         messages.success(request, f"{provider_of(config).label} has {len(config.known_models)} models.")
         return self.page_of(config)

@@ -129,7 +129,7 @@ def own_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> HttpRespons
         device, _ = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
         context |= {"qr_code": qr_code(device), "key": key_of(device)}
     context |= {**model_admin.admin_site.each_context(request), "title": "Second factor"}
-    return TemplateResponse(request, "admin/puffer/second_factor.html", context, headers={"Cache-Control": "no-store"})
+    return TemplateResponse(request, "admin/puffer/second_factor.html", context)
 
 
 def qr_code(device: TOTPDevice) -> SafeString:

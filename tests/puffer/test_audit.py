@@ -1,0 +1,133 @@
+"""Who changed what: each deed of the admin leaves a line that owners can find, and none holds a secret."""
+
+import pytest
+from axes.models import AccessFailureLog, AccessLog
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from chatbots.models import Chatbot
+from logs.models import Conversation
+from providers.models import ProviderConfig
+from puffer.models import ApiKey
+from tests.puffer.test_admin import NASTY, ROWS, make_bot, url_of
+from vectorstores.models import Collection, Document
+
+pytestmark = pytest.mark.django_db
+
+CHANGES = reverse("admin:admin_logentry_changelist")
+# Actions on chosen rows, and what the line says.
+ACTIONS = [
+    (Chatbot, "duplicate", "Copied from"),
+    (Chatbot, "publish", "Now published."),
+    (Chatbot, "make_draft", "Now draft."),
+    (Chatbot, "move_to_trash", "in the trash"),
+    (Chatbot, "delete_selected", ""),
+    (Conversation, "delete_selected", ""),
+    (Document, "delete_selected", ""),
+    (Collection, "delete_selected", ""),
+    (ApiKey, "revoke", "Revoked."),
+]
+
+
+@pytest.mark.parametrize(("model", "action", "words"), ACTIONS)
+def test_actions_leave_a_line(admin_client, admin_user, model, action, words):
+    row = ROWS[model](0)
+    if action == "publish":
+        model.objects.update(status="draft")
+    if action == "make_draft":
+        model.objects.update(status="published")
+    chosen = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
+    admin_client.post(url_of(model, "changelist"), chosen)
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.content_type.model_class()) == (admin_user, model)
+    assert words.lower() in entry.get_change_message().lower()
+
+
+def test_a_new_identity_secret_leaves_a_line_without_it(admin_client):
+    bot = make_bot(0)
+    old = bot.identity_secret
+    admin_client.post(url_of(Chatbot, "renew_identity_secret", bot.pk), {"_form_submitted": "True"})
+    bot.refresh_from_db()
+    entry = LogEntry.objects.get()
+    assert entry.get_change_message() == "New identity secret."
+    assert old != bot.identity_secret
+    assert not {old, bot.identity_secret} & set(str(vars(entry)).split())
+
+
+def test_a_saved_key_leaves_a_line_without_it(admin_client):
+    config = ProviderConfig.objects.get(slug="openai")
+    admin_client.post(url_of(ProviderConfig, "change", config.pk), {"api_key": "sk-typed-now"})
+    entry = LogEntry.objects.get()
+    assert "API key" in entry.get_change_message()
+    assert "sk-typed-now" not in str(vars(entry))
+
+
+def test_a_refreshed_list_of_models_leaves_a_line(admin_client, upstream):
+    upstream.serves("/v1/models", {"object": "list", "data": [{"id": "gpt-new", "object": "model"}]})
+    config = ProviderConfig.objects.get(slug="openai")
+    admin_client.post(url_of(ProviderConfig, "refresh_models", config.pk), {"_form_submitted": "True"})
+    assert LogEntry.objects.get().get_change_message() == "List of models refreshed."
+
+
+@pytest.fixture
+def history(admin_client, admin_user) -> dict[str, str]:
+    """Two users have changed two things. The queries that find one line of the three, and what stands in it."""
+    colleague = User.objects.create_superuser("colleague")
+    other = Client()
+    other.force_login(colleague)
+    bot, key = Chatbot.objects.create(name="Shop", status="draft"), ApiKey(name="Website", scopes=["chat"])
+    key.issue()
+    for client, row, action in (
+        (admin_client, bot, "publish"),
+        (admin_client, key, "revoke"),
+        (other, bot, "make_draft"),
+    ):
+        chosen = {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
+        client.post(url_of(type(row), "changelist"), chosen)
+    kind = LogEntry.objects.get(object_repr="Website").content_type_id
+    return {
+        f"user__id__exact={colleague.pk}": "Now draft.",
+        f"content_type__id__exact={kind}": "Revoked.",
+        "q=website": "Revoked.",
+        "q=colleague": "Now draft.",
+        "q=published": "Now published.",
+    }
+
+
+def test_changes_are_found(admin_client, history):
+    page = admin_client.get(CHANGES)
+    assert all(words in page.text for words in history.values())
+    for query, words in history.items():
+        entries = admin_client.get(f"{CHANGES}?{query}").context["cl"].queryset
+        assert [entry.get_change_message() for entry in entries] == [words], query
+    for query, count in (
+        ("action_flag__exact=2", 3),
+        ("action_flag__exact=3", 0),
+        ("action_time__gte=2000-01-01+00:00:00%2B00:00", 3),
+    ):
+        assert admin_client.get(f"{CHANGES}?{query}").context["cl"].queryset.count() == count, query
+
+
+def test_a_line_leads_to_its_row_while_there_is_one(admin_client):
+    bot = make_bot(0)
+    chosen = {"_selected_action": [bot.pk], "post": "yes"}
+    admin_client.post(url_of(Chatbot, "changelist"), {**chosen, "action": "move_to_trash"})
+    link = f'href="{url_of(Chatbot, "change", bot.pk)}"'
+    assert link in admin_client.get(CHANGES).text
+    admin_client.post(url_of(Chatbot, "changelist"), {**chosen, "action": "delete_selected"})
+    page = admin_client.get(f"{CHANGES}?action_flag__exact=3").text
+    assert link not in page
+    assert NASTY not in page
+
+
+def test_sign_ins_are_seen_also_failed_ones(admin_client):
+    for password in ("wrong", "correct horse"):
+        User.objects.filter(username="viewer").delete()
+        User.objects.create_superuser("viewer", password="correct horse")
+        Client().post("/admin/login/", {"username": "viewer", "password": password}, REMOTE_ADDR="192.0.2.55")
+    for model in (AccessLog, AccessFailureLog):
+        page = admin_client.get(url_of(model, "changelist") + "?q=viewer").text
+        assert "192.0.2.55" in page
+        assert "wrong" not in page

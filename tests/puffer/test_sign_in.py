@@ -1,0 +1,177 @@
+"""Signing in: who guesses is locked out, by name and address; sessions end; what is recorded of it."""
+
+from datetime import timedelta
+
+import pytest
+import requests
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.puffer.test_serve import start, stop
+
+PASSWORD = "correct horse"
+LIMIT = 5
+LOGIN = "/admin/login/"
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    return User.objects.create_superuser("owner", password=PASSWORD)
+
+
+def sign_in(password: str, username: str = "owner", client: Client | None = None, **request):
+    form = {"username": username, "password": password}
+    return (client or Client()).post(LOGIN, form, **{"REMOTE_ADDR": "192.0.2.7", **request})
+
+
+def fail(times: int = LIMIT, **request) -> list[int]:
+    return [sign_in("wrong", **request).status_code for _ in range(times)]
+
+
+def test_too_many_wrong_passwords_lock_out_even_the_right_one(owner):
+    assert fail(LIMIT - 1) == [200] * (LIMIT - 1)
+    assert fail(2) == [429, 429]
+    refused = sign_in(PASSWORD)
+    assert refused.status_code == 429
+    assert "Try again in 15 minutes" in refused.text
+    assert refused["Retry-After"] == "900"
+    assert "sessionid" not in refused.cookies
+
+
+def test_a_right_password_in_time_forgets_the_wrong_ones(owner):
+    for _ in range(3):
+        assert fail(LIMIT - 1)[-1] == 200
+        assert sign_in(PASSWORD).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("other", "status"),
+    [
+        ({"REMOTE_ADDR": "192.0.2.8"}, 302),
+        ({"REMOTE_ADDR": "2001:db8::7"}, 302),
+        ({"username": "colleague"}, 302),
+        ({"HTTP_USER_AGENT": "another browser"}, 429),
+        ({"HTTP_X_FORWARDED_FOR": "192.0.2.8"}, 429),  # anybody may write that
+        ({"HTTP_X_REAL_IP": "192.0.2.8", "HTTP_FORWARDED": "for=192.0.2.8"}, 429),
+    ],
+)
+def test_who_else_is_locked_out(owner, other, status):
+    User.objects.create_superuser("colleague", password=PASSWORD)
+    fail()
+    assert sign_in(PASSWORD, **other).status_code == status
+
+
+def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_has_seen(owner, settings):
+    settings.TRUSTED_PROXY_COUNT = 1
+    for number in range(LIMIT):  # forged anew each time, to the left of what the proxy adds
+        last = sign_in("wrong", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=f"198.51.100.{number}, 192.0.2.7")
+    assert last.status_code == 429
+    elsewhere = sign_in(PASSWORD, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="192.0.2.7, 192.0.2.9")
+    assert elsewhere.status_code == 302
+
+
+def test_without_any_address_it_is_counted_too(owner):
+    assert fail(REMOTE_ADDR="")[-1] == 429
+
+
+def test_a_name_that_nobody_has_is_locked_out_alike(owner):
+    pages = [[sign_in("wrong", username=name) for _ in range(LIMIT)][-1] for name in ("owner", "nobody")]
+    assert pages[0].status_code == pages[1].status_code == 429
+    assert pages[0].text == pages[1].text
+
+
+def test_the_lock_ends_by_itself_and_going_on_does_not_prolong_it(owner):
+    fail()
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=14))
+    assert fail(3) == [429] * 3
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
+    assert sign_in(PASSWORD).status_code == 302
+
+
+def test_an_owner_unlocks(owner, admin_client):
+    fail()
+    attempt = AccessAttempt.objects.get(username="owner")
+    chosen = {"action": "unlock", "_selected_action": [attempt.pk]}
+    page = admin_client.post(reverse("admin:axes_accessattempt_changelist"), chosen, follow=True)
+    assert "Unlocked: owner." in page.text
+    assert sign_in(PASSWORD).status_code == 302
+
+
+def test_the_command_of_the_readme_unlocks(owner):
+    fail()
+    call_command("axes_reset_username", "owner")
+    assert sign_in(PASSWORD).status_code == 302
+
+
+def test_what_is_recorded(owner):
+    fail(1, QUERY_STRING="next=/admin/")
+    sign_in(PASSWORD)
+    failure, success = AccessFailureLog.objects.get(), AccessLog.objects.get()
+    assert (failure.username, failure.ip_address) == (success.username, success.ip_address) == ("owner", "192.0.2.7")
+    fail(1)
+    assert "wrong" not in str(AccessAttempt.objects.values())
+
+
+def test_a_session_ends(owner, settings):
+    signed_in = sign_in(PASSWORD)
+    cookie = signed_in.cookies["sessionid"]
+    assert int(cookie["max-age"]) == 12 * 3600
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+
+
+def test_a_new_password_ends_the_other_sessions(owner):
+    here, elsewhere = Client(), Client()
+    for client in (here, elsewhere):
+        sign_in(PASSWORD, client=client)
+    new = "staple battery 9"
+    changed = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert here.post(reverse("admin:password_change"), changed).status_code == 302
+    assert here.get("/admin/").status_code == 200
+    assert elsewhere.get("/admin/").status_code == 302
+    assert sign_in(PASSWORD).status_code == 200
+    assert sign_in(new).status_code == 302
+
+
+@pytest.mark.parametrize("weak", ["password", "owner1234", "short1"])
+def test_weak_passwords_are_refused(owner, weak):
+    client = Client()
+    client.force_login(owner)
+    changed = {"old_password": PASSWORD, "new_password1": weak, "new_password2": weak}
+    owner.username = "owner1234"
+    owner.save()
+    assert client.post(reverse("admin:password_change"), changed).status_code == 200
+    owner.refresh_from_db()
+    assert owner.check_password(PASSWORD)
+
+
+@pytest.mark.slow
+def test_on_a_real_server(tmp_path, upstream):
+    """With both workers, whichever answers."""
+    server = start(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3", upstream)
+    server.python(
+        "from django.contrib.auth import get_user_model;"
+        f"get_user_model().objects.create_superuser('owner', password='{PASSWORD}')"
+    )
+
+    def post(password: str, number: int = 0) -> int:
+        session = requests.Session()
+        session.get(server.url + LOGIN, timeout=10)
+        form = {"username": "owner", "password": password, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
+        forged = {"X-Forwarded-For": f"198.51.100.{number}", "Referer": server.url + LOGIN}
+        return session.post(
+            server.url + LOGIN, data=form, headers=forged, timeout=10, allow_redirects=False
+        ).status_code
+
+    try:
+        assert post(PASSWORD) == 302
+        assert [post("wrong", number) for number in range(LIMIT)] == [200] * (LIMIT - 1) + [429]
+        assert post(PASSWORD) == 429
+        server.manage("axes_reset_username", "owner")
+        assert post(PASSWORD) == 302
+    finally:
+        stop(server)
