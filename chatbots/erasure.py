@@ -1,0 +1,162 @@
+"""Erasing a person: all that is kept of them, found by whatever they are known by.
+
+Person -> their conversations, there the names that limits and consents know them by -> what is theirs -> gone
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import AbstractUser
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from django.db.models import Model, Q, QuerySet
+
+from chatbots.limits import network_of
+from chatbots.models import Consent, MessageCount, TokenAllowance
+from chatbots.visitor import Identity, Visitor
+from logs.models import Conversation, ConversationQuerySet, Message
+from logs.redaction import KINDS
+
+AT_ONCE = 500  # values in one condition
+LETTER_OF_ADDRESS = r"[\w.%+'-]"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What is known of somebody; any of it is enough. Users of the embedding sites are theirs alone: `chatbot_ids`
+    says whose, None means all chatbots.
+    """
+
+    accounts: tuple[AbstractUser, ...] = ()
+    email: str = ""
+    external_user_id: str = ""
+    session_id: str = ""
+    chatbot_ids: frozenset[int] | None = None
+
+
+class Erasure:
+    """What is theirs. `report` counts it, erase() deletes it."""
+
+    def __init__(self, person: Person, *, with_accounts: bool) -> None:
+        self.person = person
+        self.accounts = person.accounts if with_accounts else ()
+        self.conversations, users, sessions = find_conversations(person)
+        self.in_limits = known_to_limits(person, users, sessions)
+        self.networks = {network_of(conversation.ip_address or "") for conversation in self.conversations} - {""}
+
+    def report(self) -> dict[str, int]:
+        counts = dict.fromkeys(["conversations", "messages", "votes", "consents", "token allowances"], 0)
+        counts["conversations"] = len(self.conversations)
+        for some in chunks(self.conversations):
+            messages = Message.objects.filter(conversation__in=some)
+            counts["messages"] += messages.count()
+            counts["votes"] += messages.exclude(feedback="").count()
+        counts["consents"] = self.owned(Consent, "visitor").count()
+        counts["token allowances"] = self.owned(TokenAllowance, "visitor").count()
+        counts["message counts"] = self.message_counts().count()
+        counts["mentions of the address by others"] = sum(1 for _ in self.mentions())
+        counts["accounts"] = len(self.accounts)
+        return counts
+
+    @transaction.atomic
+    def erase(self) -> None:
+        for message in self.mentions():
+            self.without_address(message).save()
+        for some in chunks(self.conversations):
+            Conversation.objects.filter(pk__in=[conversation.pk for conversation in some]).delete()
+        self.owned(Consent, "visitor").delete()
+        self.owned(TokenAllowance, "visitor").delete()
+        self.message_counts().delete()
+        for account in self.accounts:
+            of_account = ContentType.objects.get_for_model(account)
+            LogEntry.objects.filter(content_type=of_account, object_id=str(account.pk)).delete()
+            for model in (AccessAttempt, AccessLog, AccessFailureLog):
+                model.objects.filter(username__in=[account.get_username(), account.email]).delete()
+            account.delete()
+
+    def owned(self, model: type[Model], visitor: str) -> QuerySet:
+        condition = Q(pk__in=[])
+        for chatbot_ids, key in self.in_limits:
+            condition |= Q(**{visitor: key}) & (Q() if chatbot_ids is None else Q(chatbot__in=chatbot_ids))
+        return model._default_manager.filter(condition)
+
+    def message_counts(self) -> QuerySet[MessageCount]:
+        """Also those of their address, which others may share: they count for a minute only."""
+        return self.owned(MessageCount, "counted") | MessageCount.objects.filter(counted__in=self.networks)
+
+    def mentions(self) -> Iterator[Message]:
+        """Messages of other conversations in which the e-mail address stands."""
+        if not self.person.email:
+            return
+        mine = {conversation.pk for conversation in self.conversations}
+        found = Message.objects.filter(
+            Q(content__icontains=self.person.email) | Q(error__icontains=self.person.email)
+        ).order_by("id")
+        for message in found:
+            if message.conversation_id not in mine and self.address().search(f"{message.content}\n{message.error}"):
+                yield message
+
+    def without_address(self, message: Message) -> Message:
+        message.content, count = self.address().subn(KINDS["email"].marker, message.content)
+        message.error = self.address().sub(KINDS["email"].marker, message.error)
+        redactions = message.redactions or {}
+        message.redactions = {**redactions, "email": redactions.get("email", 0) + count}
+        return message
+
+    def address(self) -> re.Pattern[str]:
+        """Not as a part of another address."""
+        end = r"(?![\w-]|\.\w)"
+        return re.compile(f"(?<!{LETTER_OF_ADDRESS}){re.escape(self.person.email)}{end}", re.IGNORECASE)
+
+
+SiteUser = tuple[int | None, str]  # the chatbot, and how the site that embeds it calls the user
+
+
+def find_conversations(person: Person) -> tuple[list[Conversation], set[SiteUser], set[str]]:
+    """Those that the person is known by; then all of the same users of the same sites; then what these said as
+    guests, in the same browser. And whom that led to: users of sites, and sessions.
+    """
+    among = Conversation.objects.of_bots(person.chatbot_ids)
+    named = Q(user__in=person.accounts)
+    if person.email:
+        named |= Q(external_email__iexact=person.email)
+    if person.external_user_id:
+        named |= Q(external_user_id=person.external_user_id)
+    found = {conversation.pk: conversation for conversation in among.filter(named)}
+    users = {(c.chatbot_id, c.external_user_id) for c in found.values() if c.external_user_id}
+    for some in chunks(users):
+        condition = Q(pk__in=[])
+        for chatbot_id, user_id in some:
+            condition |= Q(chatbot=chatbot_id, external_user_id=user_id)
+        found |= in_bulk(among.filter(condition))
+    sessions = {c.session_id for c in found.values() if c.session_id}
+    for some in chunks(sessions):
+        found |= in_bulk(among.filter(session_id__in=some, external_user_id="", user=None))
+    if person.session_id:
+        sessions.add(person.session_id)
+        found |= in_bulk(among.filter(session_id=person.session_id))
+    return list(found.values()), users, sessions
+
+
+def in_bulk(conversations: ConversationQuerySet) -> dict[int, Conversation]:
+    return {conversation.pk: conversation for conversation in conversations}
+
+
+def known_to_limits(
+    person: Person, users: Iterable[SiteUser], sessions: Iterable[str]
+) -> list[tuple[frozenset[int] | None, str]]:
+    """Their keys, and with which chatbots. A chatbot that is deleted has left nothing there."""
+    keys = [(frozenset({chatbot}), Visitor(identity=Identity(user)).key) for chatbot, user in users if chatbot]
+    named: list[tuple[frozenset[int] | None, str]] = []
+    if person.external_user_id:
+        named = [(person.chatbot_ids, Visitor(identity=Identity(person.external_user_id)).key)]
+    return [*keys, *named, *((person.chatbot_ids, Visitor(session_id=session).key) for session in sessions)]
+
+
+def chunks(values: Iterable) -> Iterator[list]:
+    values = list(values)
+    for start in range(0, len(values), AT_ONCE):
+        yield values[start : start + AT_ONCE]

@@ -1,0 +1,275 @@
+"""Erasing a person: all that is theirs, nothing of others, and no copy left in the database's files."""
+
+import io
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from asgiref.sync import async_to_sync
+from axes.models import AccessFailureLog
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+
+from chatbots.limits import reserve
+from chatbots.models import Chatbot, Consent, MessageCount, TokenAllowance
+from chatbots.visitor import Identity, Visitor
+from logs.conversations import write_turns
+from logs.models import Conversation, Message
+
+ROOT = Path(__file__).parent.parent.parent
+EMAIL = "ada@lovelace.example"
+WIDGET = Conversation.Source.WIDGET
+
+
+def visitor(session_id, identity=None, ip_address="192.0.2.1"):
+    return Visitor(source=WIDGET, session_id=session_id, identity=identity, ip_address=ip_address)
+
+
+def ada(session_id="ada-1", name="Ada", email=EMAIL):
+    return visitor(session_id, Identity("7", name, email))
+
+
+@async_to_sync
+async def count_message(bot, who):
+    async with reserve(bot, who, "Shoes?"):
+        pass
+
+
+def talk(bot, who, uuid, question="Shoes?", reply="Yes"):
+    """A conversation, with all that chatting leaves behind elsewhere."""
+    write_turns([who.turn(bot.pk, uuid, question, reply=reply)])
+    if who.source == WIDGET:
+        count_message(bot, who)
+        Consent.objects.get_or_create(chatbot=bot, visitor=who.key, text_digest="x")
+
+
+@pytest.fixture
+def other(db):
+    return Chatbot.objects.create(name="Other", token_guest_limit=10**6, token_user_limit=10**6)
+
+
+@pytest.fixture
+def log(bot, other):
+    bot.token_guest_limit = bot.token_user_limit = 10**6
+    bot.save()
+    talk(bot, ada(), "ada", f"I am {EMAIL}.")
+    talk(bot, ada("ada-2", email=""), "ada-without-email")
+    talk(bot, visitor("ada-1"), "ada-as-guest")
+    talk(other, ada("ada-3", email=""), "other-7")  # another site: another person, whom it calls 7 too
+    talk(bot, visitor("eva-1", Identity("8", "Eva", f"b{EMAIL}"), "192.0.2.8"), "eva", f"My friend is {EMAIL.upper()}!")
+    talk(bot, visitor("guest-1", ip_address="192.0.2.9"), "guest", f"x{EMAIL}, {EMAIL}.uk and {EMAIL}")
+    Message.objects.filter(conversation__conversation_uuid="ada", role="bot").update(feedback="up")
+
+
+def forget(*arguments, yes=True):
+    out = io.StringIO()
+    call_command("forget_user", *arguments, *(["--yes"] if yes else []), "--no-vacuum", stdout=out)
+    return out.getvalue()
+
+
+def uuids():
+    return set(Conversation.objects.values_list("conversation_uuid", flat=True))
+
+
+EVERYTHING = {"ada", "ada-without-email", "ada-as-guest", "other-7", "eva", "guest"}
+OTHERS = {"other-7", "eva", "guest"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["--email", EMAIL], OTHERS),
+        (["--email", EMAIL.upper()], OTHERS),
+        (["--external-user", "7"], {"eva", "guest"}),
+        (["--external-user", "7", "--bot", "SHOP"], OTHERS),
+        (["--session", "ada-1"], EVERYTHING - {"ada", "ada-as-guest"}),
+        (["--session", "guest-1"], EVERYTHING - {"guest"}),
+        (["--session", "guest-1", "--email", EMAIL], OTHERS - {"guest"}),
+        (["--session", "ada"], EVERYTHING),  # whole ids only
+        (["--email", "lovelace@x.example"], EVERYTHING),
+        (["--external-user", "%"], EVERYTHING),
+    ],
+)
+def test_whose_conversations_go(log, bot, arguments, left):
+    forget(*[str(bot.pk) if argument == "SHOP" else argument for argument in arguments])
+    assert uuids() == left
+    assert Message.objects.count() == 2 * len(left)
+
+
+def test_what_else_goes(log, bot, other):
+    mine = {ada().key, visitor("ada-1").key, visitor("ada-2").key}
+    for model, key in ((Consent, "visitor"), (TokenAllowance, "visitor"), (MessageCount, "counted")):
+        assert set(model.objects.filter(chatbot=bot).values_list(key, flat=True)) > {ada().key, visitor("ada-1").key}
+    said = forget("--email", EMAIL)
+    assert said.splitlines() == [
+        "conversations: 3",
+        "messages: 6",
+        "votes: 1",
+        "consents: 2",
+        "token allowances: 2",
+        "message counts: 4",  # of the user, the guest, and their address at both chatbots
+        "mentions of the address by others: 2",
+        "accounts: 0",
+        "Erased.",
+    ]
+    others = {visitor("eva-1", Identity("8")).key, visitor("guest-1").key}
+    for model, key in ((Consent, "visitor"), (TokenAllowance, "visitor")):
+        assert set(model.objects.filter(chatbot=bot).values_list(key, flat=True)) == others
+        assert set(model.objects.filter(chatbot=other).values_list(key, flat=True)) == {ada().key}
+    counted = set(MessageCount.objects.filter(chatbot=bot).values_list("counted", flat=True))
+    assert others < counted
+    assert not counted & mine
+    assert "address:192.0.2.1" not in counted
+    assert "address:192.0.2.8" in counted
+    assert set(forget("--email", EMAIL).splitlines()[:-1]) == {
+        f"{line.partition(':')[0]}: 0" for line in said.splitlines()[:-1]
+    } - {"accounts: 0"}  # fmt: skip
+
+
+def test_others_who_wrote_the_address_keep_their_conversations(log):
+    forget("--email", EMAIL)
+    assert Message.objects.get(conversation__conversation_uuid="eva", role="user").content == "My friend is [e-mail]!"
+    guests = Message.objects.get(conversation__conversation_uuid="guest", role="user")
+    assert guests.content == f"x{EMAIL}, {EMAIL}.uk and [e-mail]"  # two are of others
+    assert guests.redactions == {"email": 1}
+    assert Conversation.objects.get(conversation_uuid="eva").external_email == f"b{EMAIL}"
+
+
+def test_what_limits_know_goes_also_without_conversations(log, bot):
+    Conversation.objects.all().delete()
+    forget("--external-user", "7", "--bot", str(bot.pk), "--session", "guest-1")
+    left = set(Consent.objects.values_list("visitor", "chatbot__name"))
+    assert left == {(visitor("eva-1", Identity("8")).key, "Shop"), (visitor("ada-1").key, "Shop"), (ada().key, "Other")}
+
+
+def test_a_dry_run_only_counts(log):
+    assert forget("--email", EMAIL, "--dry-run").startswith("conversations: 3\nmessages: 6\n")
+    assert uuids() == EVERYTHING
+    assert Consent.objects.count() == 5
+    assert Message.objects.filter(content__icontains=EMAIL).count() == 3
+
+
+@pytest.mark.parametrize(("answer", "is_erased"), [("yes\n", True), ("no\n", False), ("y\n", False), ("", False)])
+def test_it_asks_first(log, monkeypatch, answer, is_erased):
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    if is_erased:
+        assert "Erased." in forget("--email", EMAIL, yes=False)
+    else:
+        with pytest.raises(CommandError, match="Nothing was erased"):
+            forget("--email", EMAIL, yes=False)
+    assert (uuids() == OTHERS) is is_erased
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Whom?"),
+        (["--email", " "], "Whom?"),
+        (["--bot", "1"], "Whom?"),
+        (["--email", "ada"], "no e-mail address"),
+        (["--user", "nobody"], "There is no user nobody"),
+        (["--user", "999999999999999999999999999"], "There is no user"),
+    ],
+)
+def test_nobody_is_erased_by_mistake(log, arguments, message):
+    with pytest.raises(CommandError, match=message):
+        forget(*arguments)
+    assert uuids() == EVERYTHING
+
+
+# Accounts of this server, who try chatbots in the admin
+
+
+@pytest.fixture
+def account(log, bot):
+    account = get_user_model().objects.create_user("countess", EMAIL, is_staff=True)
+    talk(bot, Visitor(user_id=account.pk, source=Conversation.Source.PREVIEW), "tried")
+    return account
+
+
+@pytest.mark.parametrize("named_by", ["name", "id", "email"])
+def test_an_account_stays_unless_asked_for(account, named_by):
+    name = {"name": ["--user", "countess"], "id": ["--user", str(account.pk)], "email": ["--email", EMAIL]}[named_by]
+    assert "The account stays: countess." in forget(*name)
+    assert uuids() == (OTHERS if named_by == "email" else EVERYTHING)
+    account.refresh_from_db()
+
+
+def test_an_account_goes_with_what_is_recorded_of_it(account, admin_user):
+    LogEntry.objects.log_actions(admin_user.pk, [account], 2, "changed")
+    AccessFailureLog.objects.create(username=EMAIL)
+    AccessFailureLog.objects.create(username="somebody")
+    assert "accounts: 1\nErased." in forget("--email", EMAIL, "--account")
+    assert list(get_user_model().objects.all()) == [admin_user]
+    assert not LogEntry.objects.exists()
+    assert AccessFailureLog.objects.get().username == "somebody"
+
+
+# Files
+
+
+RARE = "zq7xk.jwvq@qxz9.example"  # its trigrams are in no other text
+SEED = """
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+from chatbots.models import Chatbot
+from chatbots.visitor import Identity, Visitor
+from logs.conversations import write_turns
+from logs.models import Conversation
+call_command("migrate", verbosity=0)
+connection.cursor().execute("PRAGMA secure_delete = OFF")  # Debian's SQLite has it on, others do not
+bot = Chatbot.objects.create(name="Shop")
+for turn in range(30):  # each writes the conversation's row anew
+    for person in range(40):
+        identity = Identity(str(person), "Somebody", f"somebody{person}@example.com" if person else "EMAIL")
+        visitor = Visitor(source=Conversation.Source.WIDGET, session_id=f"s{person}", identity=identity)
+        question = "Do you sell shoes? " * (turn * person % 40)
+        if person == 0 or turn == person == 5:
+            question += "I am EMAIL."
+        write_turns([visitor.turn(bot.pk, f"c{person}", question, reply="Yes")])
+for number in range(20):
+    visitor = Visitor(source=Conversation.Source.API)
+    write_turns([visitor.turn(bot.pk, f"d{number}", "EMAIL " * 20, reply="Yes")])
+Conversation.objects.filter(conversation_uuid__startswith="d").delete()
+""".replace("EMAIL", RARE)
+
+
+def test_the_files_of_sqlite_hold_no_copy(tmp_path):
+    """While another connection is open, as of a running server: so the write-ahead log is there all the time."""
+    file = tmp_path / "puffer.sqlite3"
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{file}", "DJANGO_SETTINGS_MODULE": "tests.settings"}
+
+    def run(*arguments):
+        ended = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def files_with_the_address():
+        return [path.name for path in tmp_path.iterdir() if RARE.encode() in path.read_bytes().lower()]
+
+    def indexed():
+        query = "SELECT count(*) FROM logs_messagesearch_terms WHERE term IN ('zq7', 'q7x', 'xz9')"
+        return sqlite3.connect(file).execute(query).fetchone()[0]
+
+    run("-c", SEED)
+    server = sqlite3.connect(file)
+    server.execute("SELECT count(*) FROM logs_message").fetchone()
+    assert indexed() == 3
+    said = run("manage.py", "forget_user", "--email", RARE, "--yes", "--no-vacuum")
+    assert "conversations: 1\nmessages: 60\n" in said
+    assert "mentions of the address by others: 1\n" in said
+    assert "puffer.sqlite3" in files_with_the_address()  # what was deleted before
+    run("manage.py", "forget_user", "--email", RARE, "--yes")
+    assert files_with_the_address() == []
+    assert indexed() == 0
+    assert server.execute("SELECT count(*) FROM logs_message").fetchone() == (39 * 60,)
+    assert server.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    server.close()
