@@ -39,7 +39,8 @@ LOOK = """() => {
         ran,
         strange: inside.filter((one) => /^(script|iframe|object|embed|link|meta|base|form|img|image|video|audio|math)$/i
             .test(one.localName)).map((one) => one.outerHTML),
-        handlers: inside.flatMap((one) => one.getAttributeNames().filter((name) => /^on|^srcdoc/.test(name) || (name === "style" && one.closest(".content, .sources")))),
+        handlers: inside.flatMap((one) => one.getAttributeNames().filter((name) =>
+            /^on|^srcdoc/.test(name) || (name === "style" && one.closest(".content, .sources")))),
         addresses: inside.flatMap((one) => one.href && typeof one.href === "string" ? [one.href] : [])
             .filter((address) => !/^(https?|mailto):/.test(address)),
     };
