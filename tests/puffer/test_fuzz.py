@@ -149,9 +149,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_openapi_document_keeps_its_word(served, tmp_path):
     key = served.manage("create_api_key", "fuzz").splitlines()[-1]
     served.manage("create_demo_bot")
-    served.python(
-        "from chatbots.models import Chatbot; Chatbot.objects.update(embed_allowed_domains=['shop.example'])"
-    )
+    served.python("from chatbots.models import Chatbot; Chatbot.objects.update(embed_allowed_domains=['shop.example'])")
     # The chatbot that there is, so that more than its absence is tested. Stores that nobody has configured are a 503.
     (tmp_path / "schemathesis.toml").write_text(
         '[parameters]\nbot_id = 1\n[[operations]]\ninclude-path = "/wp-json/aipkit/v1/vector-stores/upsert"\n'
