@@ -17,8 +17,10 @@ from django.db.models import Model, Q, QuerySet
 from chatbots.limits import network_of
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.visitor import Identity, Visitor
+from logs.conversations import MAX_LAST_MESSAGE
 from logs.models import Conversation, ConversationQuerySet, Message
 from logs.redaction import KINDS
+from puffer.text import one_line
 
 AT_ONCE = 500  # values in one condition
 LETTER_OF_ADDRESS = r"[\w.%+'-]"
@@ -64,7 +66,7 @@ class Erasure:
     @transaction.atomic
     def erase(self) -> None:
         for message in self.mentions():
-            self.without_address(message).save()
+            self.take_address_out_of(message)
         for some in chunks(self.conversations):
             Conversation.objects.filter(pk__in=[conversation.pk for conversation in some]).delete()
         self.owned(Consent, "visitor").delete()
@@ -99,12 +101,16 @@ class Erasure:
             if message.conversation_id not in mine and self.address().search(f"{message.content}\n{message.error}"):
                 yield message
 
-    def without_address(self, message: Message) -> Message:
+    def take_address_out_of(self, message: Message) -> None:
         message.content, count = self.address().subn(KINDS["email"].marker, message.content)
         message.error = self.address().sub(KINDS["email"].marker, message.error)
         redactions = message.redactions or {}
         message.redactions = {**redactions, "email": redactions.get("email", 0) + count}
-        return message
+        message.save(update_fields=["content", "folded", "error", "redactions"])
+        last = Message.objects.filter(conversation=message.conversation_id).order_by("id").last()
+        if message == last:
+            beginning = one_line(message.content, MAX_LAST_MESSAGE)
+            Conversation.objects.filter(pk=message.conversation_id).update(last_message=beginning)
 
     def address(self) -> re.Pattern[str]:
         """Not as a part of another address."""

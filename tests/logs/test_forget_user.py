@@ -19,6 +19,7 @@ from chatbots.models import Chatbot, Consent, MessageCount, TokenAllowance
 from chatbots.visitor import Identity, Visitor
 from logs.conversations import write_turns
 from logs.models import Conversation, Message
+from logs.search import with_message
 
 ROOT = Path(__file__).parent.parent.parent
 EMAIL = "ada@lovelace.example"
@@ -60,7 +61,13 @@ def log(bot, other):
     talk(bot, ada("ada-2", email=""), "ada-without-email")
     talk(bot, visitor("ada-1"), "ada-as-guest")
     talk(other, ada("ada-3", email=""), "other-7")  # another site: another person, whom it calls 7 too
-    talk(bot, visitor("eva-1", Identity("8", "Eva", f"b{EMAIL}"), "192.0.2.8"), "eva", f"My friend is {EMAIL.upper()}!")
+    talk(
+        bot,
+        visitor("eva-1", Identity("8", "Eva", f"b{EMAIL}"), "192.0.2.8"),
+        "eva",
+        f"My friend is {EMAIL.upper()}!",
+        f"Hi {EMAIL}",
+    )
     talk(bot, visitor("guest-1", ip_address="192.0.2.9"), "guest", f"x{EMAIL}, {EMAIL}.uk and {EMAIL}")
     Message.objects.filter(conversation__conversation_uuid="ada", role="bot").update(feedback="up")
 
@@ -112,7 +119,7 @@ def test_what_else_goes(log, bot, other):
         "consents: 2",
         "token allowances: 2",
         "message counts: 4",  # of the user, the guest, and their address at both chatbots
-        "mentions of the address by others: 2",
+        "mentions of the address by others: 3",
         "accounts: 0",
         "Erased.",
     ]
@@ -133,10 +140,13 @@ def test_what_else_goes(log, bot, other):
 def test_others_who_wrote_the_address_keep_their_conversations(log):
     forget("--email", EMAIL)
     assert Message.objects.get(conversation__conversation_uuid="eva", role="user").content == "My friend is [e-mail]!"
+    assert Message.objects.get(conversation__conversation_uuid="eva", role="bot").content == "Hi [e-mail]"
     guests = Message.objects.get(conversation__conversation_uuid="guest", role="user")
     assert guests.content == f"x{EMAIL}, {EMAIL}.uk and [e-mail]"  # two are of others
     assert guests.redactions == {"email": 1}
-    assert Conversation.objects.get(conversation_uuid="eva").external_email == f"b{EMAIL}"
+    eva = Conversation.objects.get(conversation_uuid="eva")
+    assert (eva.external_email, eva.last_message) == (f"b{EMAIL}", "Hi [e-mail]")
+    assert set(with_message("lovelace").ids()) == {guests.conversation_id}
 
 
 def test_what_limits_know_goes_also_without_conversations(log, bot):
@@ -150,7 +160,7 @@ def test_a_dry_run_only_counts(log):
     assert forget("--email", EMAIL, "--dry-run").startswith("conversations: 3\nmessages: 6\n")
     assert uuids() == EVERYTHING
     assert Consent.objects.count() == 5
-    assert Message.objects.filter(content__icontains=EMAIL).count() == 3
+    assert Message.objects.filter(content__icontains=EMAIL).count() == 4
 
 
 @pytest.mark.parametrize(("answer", "is_erased"), [("yes\n", True), ("no\n", False), ("y\n", False), ("", False)])
