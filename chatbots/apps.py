@@ -1,5 +1,6 @@
 from corsheaders.signals import check_request_enabled
 from django.apps import AppConfig
+from django.contrib import admin
 
 
 class ChatbotsConfig(AppConfig):
@@ -10,3 +11,4 @@ class ChatbotsConfig(AppConfig):
         from chatbots.cors import answer_may_be_read
 
         check_request_enabled.connect(answer_may_be_read)
+        admin.site.index_template = "admin/chatbots/dashboard.html"

@@ -25,6 +25,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from chatbots.protection import Protection
 from chatbots.visitor import Refusal, Visitor
+from logs.days import midnight
 from logs.models import Conversation
 from providers.base import Usage
 from puffer.api.errors import ApiError
@@ -215,10 +216,6 @@ def period_of(period: str, today: date) -> tuple[datetime, datetime | None]:
     else:
         return EPOCH, None
     return midnight(first), midnight(following)
-
-
-def midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=timezone.get_default_timezone())
 
 
 # Messages: a minute of one visitor, a minute of one address, a day of all visitors of the bot

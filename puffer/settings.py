@@ -266,6 +266,7 @@ UNFOLD = {
     "SITE_TITLE": "puffer",
     "SITE_HEADER": "puffer",
     "SITE_SYMBOL": "forum",
+    "DASHBOARD_CALLBACK": "chatbots.dashboard.dashboard",
     "SHOW_VIEW_ON_SITE": False,
     "LOGIN": {"form": "puffer.second_factor.SignInForm"},
     "ACCOUNT": {

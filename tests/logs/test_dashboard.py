@@ -1,0 +1,253 @@
+"""The admin's first page: figures worked out by hand, periods, what needs a look, and who sees what."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from chatbots.budgets import near_budgets
+from chatbots.limits import OF_THE_BOT, period_of
+from chatbots.models import Chatbot, MessageCount, TokenAllowance
+from logs import usage
+from logs.conversations import Turn, write_turns
+from logs.days import midnight, today
+from logs.figures import percentile
+from logs.models import ConversationDay, UsageDay
+from puffer.models import ApiKey
+
+pytestmark = pytest.mark.django_db
+
+HOME = "/admin/"
+NASTY = "<script>alert(1)</script>"
+
+
+def call(**changes):
+    known = {"operation": "completion", "provider": "openai", "model": "gpt-4o", "milliseconds": 400, "status": 200}
+    return known | changes
+
+
+def days_ago(days):
+    return timezone.now() - timedelta(days=days)
+
+
+@pytest.fixture
+def happened(bot):
+    """Two chatbots today, one of them five days ago too, and one call of a month ago."""
+    other = Chatbot.objects.create(name=NASTY)
+    key = ApiKey(name="Website", scopes=["chat"])
+    key.issue()
+    usage.write(
+        [
+            call(chatbot_id=bot.pk, api_key_id=key.pk, input_tokens=1_000_000, output_tokens=100_000, milliseconds=750),
+            call(chatbot_id=bot.pk, status=502, milliseconds=9000),
+            call(chatbot_id=other.pk, provider="claude", model="secret", input_tokens=7, output_tokens=3),
+            call(operation="embedding", model="text-embedding-3-small", input_tokens=1_000_000, milliseconds=1),
+            call(chatbot_id=bot.pk, input_tokens=400_000, output_tokens=0, created_at=days_ago(5), milliseconds=3000),
+            call(input_tokens=2_200_000, output_tokens=0, created_at=days_ago(30)),
+        ]
+    )
+    turn = {"reply": "Fine.", "provider": "openai", "model": "gpt-4o", "begins": False}
+    write_turns([Turn("Hi", bot.pk, conversation_uuid=uuid, **turn) for uuid in ("a", "a", "b")])
+    return {"bot": bot, "other": other, "key": key}
+
+
+def cards(response):
+    return {card["title"]: " ".join(card[part] for part in ("value", "change", "note") if card[part])
+            for card in response.context["cards"]}  # fmt: skip
+
+
+def rows(response, title):
+    [table] = [table for name, table in response.context["tables"] if name == title]
+    return {re.sub("<[^>]*>", "", row[0]): row[1:] for row in table["rows"]}
+
+
+def test_figures_of_a_week(admin_client, happened):
+    response = admin_client.get(HOME)
+    # gpt-4o: 1.4 million at $2.50 and 0.1 million at $10; the embedding model: a million at $0.02
+    assert cards(response) == {
+        "Conversations": "2",
+        "Messages": "6",
+        "Tokens": "2,500,010",
+        "Cost": "$4.52 and 1 calls without a known price",
+        "Errors": "1 of 5 calls",
+        "Answer time, p50": "625 ms",  # of 750, 400 and 3000 ms: half of what lies between 500 and 750
+        "Answer time, p95": "2.9 s",
+    }
+    assert rows(response, "By provider") == {
+        "OpenAI": ["2", "6", "4", "2,500,000", "$4.52", "1", "750 ms", "2.9 s"],
+        "Claude": ["0", "0", "1", "10", "$0.00", "0", "400 ms", "490 ms"],
+    }
+    assert rows(response, "By model")["gpt-4o (OpenAI)"][:5] == ["2", "6", "3", "1,500,000", "$4.50"]
+    assert rows(response, "By API key")["Website"][:5] == ["0", "0", "1", "1,100,000", "$3.50"]
+    assert rows(response, "By chatbot")["Shop"][:5] == ["2", "6", "3", "1,500,000", "$4.50"]
+    assert NASTY not in response.text
+    days = response.context["days"]["rows"]
+    assert [row[3] for row in days] == ["4", "0", "0", "0", "0", "1", "0"]
+    assert days[0][0] == f"{today():%a, %d %b %Y}"
+
+
+def test_against_the_time_before(admin_client, happened):
+    assert cards(admin_client.get(HOME, {"days": 30}))["Tokens"] == "2,500,010 +14 %"  # 2.2 million 30 days ago
+    assert cards(admin_client.get(HOME, {"days": 90}))["Tokens"] == "4,700,010"
+    today_only = admin_client.get(HOME, {"days": 1})
+    assert cards(today_only)["Tokens"] == "2,100,010"
+    assert not today_only.context["charts"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "days", "is_refused"),
+    [
+        ({}, 7, False),
+        ({"days": "30"}, 30, False),
+        ({"days": "5"}, 7, False),
+        ({"days": "²"}, 7, False),
+        ({"first": "2026-02-01", "last": "2026-02-28"}, 28, False),
+        ({"first": "2026-02-28", "last": "2026-02-01"}, 7, True),
+        ({"first": "2024-02-28", "last": "2026-02-01"}, 7, True),
+        ({"first": "yesterday", "last": "2026-02-01"}, 7, True),
+        ({"first": "0001-01-01", "last": "0001-01-02"}, 7, True),
+        ({"first": "2026-02-01"}, 7, True),
+    ],
+)
+def test_periods(admin_client, parameters, days, is_refused):
+    response = admin_client.get(HOME, parameters)
+    assert response.status_code == 200
+    assert len(response.context["days"]["rows"]) == days
+    assert ('role="alert"' in response.text) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "tokens"),
+    [
+        ("UTC", datetime(2026, 3, 10, 23, 30, tzinfo=UTC), "10"),
+        ("Europe/Berlin", datetime(2026, 3, 10, 23, 30, tzinfo=UTC), "0"),
+        ("America/Los_Angeles", datetime(2026, 3, 11, 5, 0, tzinfo=UTC), "10"),
+    ],
+)
+def test_a_day_is_one_of_the_sites_time_zone(admin_client, settings, zone, moment, tokens):
+    settings.TIME_ZONE = zone
+    timezone.get_default_timezone.cache_clear()
+    try:
+        usage.write([call(input_tokens=7, output_tokens=3, created_at=moment)])
+        response = admin_client.get(HOME, {"first": "2026-03-10", "last": "2026-03-10"})
+        assert cards(response)["Tokens"] == tokens
+    finally:
+        timezone.get_default_timezone.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("times", "share", "milliseconds"),
+    [
+        ({}, 0.5, None),
+        ({"up_to_100": 1}, 0.5, 75),  # the middle of 50 to 100
+        ({"up_to_100": 100}, 0.95, 98),
+        ({"up_to_10": 94, "up_to_3000": 6}, 0.5, 5),
+        ({"up_to_10": 94, "up_to_3000": 6}, 0.95, 2167),  # a sixth of the way from 2000 to 3000
+        ({"longer": 3}, 0.95, 60_000),
+    ],
+)
+def test_percentiles(times, share, milliseconds):
+    assert percentile([times.get(name, 0) for name in UsageDay.histogram], share) == milliseconds
+
+
+# What needs a look
+
+
+def test_a_provider_that_fails(admin_client):
+    old = {"created_at": timezone.now() - timedelta(minutes=61), "status": 503}
+    usage.write([call(status=503)] * 2 + [call()] * 3 + [call(provider="claude", status=499)] + [call(**old)])
+    failing = admin_client.get(HOME).context["failing"]
+    assert [(row["label"], row["errors"], row["calls"], row["percent"], row["is_failing"]) for row in failing] == [
+        ("OpenAI", 2, 5, 40, True),
+        ("Claude", 0, 1, 0, False),  # its visitor left
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "count", "expected"),
+    [
+        ({"messages_per_day": 100}, 79, []),
+        ({"messages_per_day": 100}, 80, [("80 of 100 messages today", 80, False)]),
+        ({"messages_per_day": 100}, 100, [("100 of 100 messages today", 100, True)]),
+        ({"messages_per_day": None}, 5000, []),
+    ],
+)
+def test_messages_of_a_day(bot, fields, count, expected):
+    Chatbot.objects.update(**fields)
+    window = int(midnight(today()).timestamp())
+    MessageCount.objects.create(chatbot=bot, counted=OF_THE_BOT, window=window, count=count)
+    MessageCount.objects.create(chatbot=bot, counted=OF_THE_BOT, window=window - 86_400, count=9999)
+    MessageCount.objects.create(chatbot=bot, counted="guest:x", window=window, count=9999)
+    assert [(budget.words, budget.percent, budget.is_over) for budget in near_budgets()] == expected
+
+
+@pytest.mark.parametrize("period", Chatbot.ResetPeriod.values)
+def test_token_quotas(bot, period):
+    Chatbot.objects.update(token_guest_limit=1000, token_user_limit=5000, token_reset_period=period)
+    start, end = period_of(period, today())
+    used = {"guest:a": 799, "guest:b": 800, "guest:c": 1000, "user:d": 1000, "user:e": 6000}
+    for visitor, tokens in used.items():
+        TokenAllowance.objects.create(chatbot=bot, visitor=visitor, period_start=start, used=tokens)
+    if end:
+        TokenAllowance.objects.create(
+            chatbot=bot, visitor="guest:f", period_start=start - timedelta(seconds=1), used=9999
+        )
+    [budget] = near_budgets()
+    assert budget.words == "token quota: 2 visitors have used it up, 1 are near"
+    assert budget.is_over
+
+
+# Who sees what
+
+
+def staff(*permissions):
+    user = get_user_model().objects.create_user("viewer", is_staff=True)
+    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("permissions", "shown"),
+    [
+        (["view_usageevent"], {"Cost", "Providers in the last hour", "By API key"}),
+        (["view_conversation"], {"Messages", "By API key"}),
+        (["view_conversation", "view_chatbot"], {"Messages", "Limits that are reached or near", "By API key"}),
+        (["view_chatbot"], set()),
+        ([], set()),
+    ],
+)
+def test_only_what_the_user_may_see(happened, permissions, shown):
+    response = staff(*permissions).get(HOME)
+    assert response.status_code == 200
+    parts = ["Messages", "Cost", "Providers in the last hour", "Limits that are reached or near", "By API key"]
+    if permissions == ["view_usageevent"]:
+        assert "$4.52" in response.text
+    assert {part for part in parts if f">{part}<" in response.text} == shown
+    if "view_usageevent" not in permissions:
+        assert "$4.5" not in response.text
+
+
+def test_more_days_take_no_more_queries(admin_client, happened):
+    def count():
+        with CaptureQueriesContext(connection) as queries:
+            admin_client.get(HOME, {"days": 90})
+        return len([query for query in queries if re.search('FROM "logs_(usage|conversation)day"', query["sql"])])
+
+    assert count() == 4
+    for number in range(30):
+        usage.write([call(model=f"model-{number}", created_at=days_ago(number))])
+    assert count() == 4
+
+
+def test_nothing_has_happened_yet(admin_client):
+    response = admin_client.get(HOME)
+    assert set(cards(response).values()) == {"0", "$0.00", "0 of 0 calls", "–"}
+    assert not ConversationDay.objects.exists()
