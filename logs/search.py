@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from logs.folding import folded
 from logs.models import Conversation, ConversationQuerySet
-from logs.search_index import MESSAGES, VISITORS, Searched
+from logs.search_index import MESSAGES, SEARCHED, VISITORS, Searched
 
 TRIGRAM = 3  # characters
 # Of a longer text the index knows the beginning, and what it finds is compared as a whole.
@@ -121,11 +121,13 @@ class Search:
     arguments: tuple[Any, ...] = ()
     by_index: tuple[str, tuple[Any, ...]] | None = None
 
-    def whole(self) -> Ids:
+    def whole(self, held: int) -> Ids:
+        """The index of SQLite holds rows up to that id."""
         if self.by_index is None:
             return ids_of(self.rows, self.arguments)
         with by_index_alone():
-            return ids_of(*self.by_index)
+            found = ids_of(*self.by_index)
+        return found if connection.vendor == "postgresql" else np.concatenate([found, self.after(held)])
 
     def after(self, newest: int) -> Ids:
         return ids_of(f"{self.rows} AND id > %s", (*self.arguments, newest))
@@ -215,10 +217,12 @@ def ids_of(sql: str, arguments: Sequence[Any]) -> Ids:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of a table: how often something was deleted or changed, and a row after which all that come are additions."""
+    """Of a table: how often something was deleted or changed, a row after which all that come are additions, and the
+    last one in the index."""
 
     changes: int
     newest: int
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,16 +240,21 @@ _kept: OrderedDict[Search, Kept] = OrderedDict()  # the last used at the end
 _lock = Lock()
 
 
+def forget() -> None:
+    with _lock:
+        _kept.clear()
+
+
 def found_by(search: Search) -> Found:
-    if connection.in_atomic_block:  # what a transaction sees may never come to be
-        return Found.of(search.whole())
     state = state_of(search.table)
+    if connection.in_atomic_block:  # what a transaction sees may never come to be
+        return Found.of(search.whole(state.held))
     with _lock:
         kept = _kept.get(search)
     if kept and kept.state.changes == state.changes and state.newest - kept.state.newest <= MOST_ADDED:
         found = kept.found | Found.of(search.after(kept.state.newest))
     else:
-        found = Found.of(search.whole())
+        found = Found.of(search.whole(state.held))
     keep(search, Kept(state, len(found.marks), np.packbits(found.marks)))
     return found
 
@@ -271,7 +280,8 @@ def state_of(table: str) -> State:
         )
         arguments = [timezone.now() - SETTLED_AFTER]
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT changes, coalesce(({newest}), 0) FROM logs_searchstate", arguments)  # noqa: S608
+        held = next(searched.index for searched in SEARCHED if searched.table == table)
+        cursor.execute(f"SELECT changes, coalesce(({newest}), 0), {held} FROM logs_searchstate", arguments)  # noqa: S608
         return State(*cursor.fetchone())
 
 

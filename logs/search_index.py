@@ -1,8 +1,11 @@
 """What makes logs/search.py fast, beside the tables that Django knows: made in migration 0005.
 
-SQLite: FTS5 tables of trigrams, kept in step by triggers. A table that is rebuilt there, as Django does to change a
-column, loses its triggers, so they are made again after all migrations. Source: https://www.sqlite.org/fts5.html
-PostgreSQL: trigram indexes, where the server has pg_trgm. Source: https://www.postgresql.org/docs/current/pgtrgm.html
+SQLite: FTS5 tables of trigrams. To index a row takes as long as to write it, a thousand at once half of that, so the
+index follows: the worker takes up what was added, and where there is none, triggers do. What it does not hold yet is
+looked through row by row. Changes and deletions count at once, by triggers. A table that is rebuilt, as Django does to
+change a column, loses them, so they are made again after all migrations. Source: https://www.sqlite.org/fts5.html
+PostgreSQL: trigram indexes, where the server has pg_trgm, with a list of what was added, which the worker empties.
+Sources: https://www.postgresql.org/docs/current/pgtrgm.html and .../gin.html
 Both: a count of the changes that are no additions, so that kept results are known to be outdated.
 """
 
@@ -18,7 +21,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from logs.folding import FoldedField
 
-AT_ONCE = 2000  # rows in a transaction of a rebuild: visitors' turns wait for it
+AT_ONCE = 1000  # rows in a transaction: a visitor's turn may have to wait for it
+LEFT_TO_WORKER = 4 * AT_ONCE  # rows that are not indexed yet, before triggers do it
+PENDING_KB = 16 * 1024  # of what was added, before PostgreSQL sorts it in while somebody waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +72,11 @@ SEARCHED = [MESSAGES, VISITORS]
 
 COUNT = "UPDATE logs_searchstate SET changes = changes + 1"
 STATE = [
-    "CREATE TABLE logs_searchstate (changes bigint NOT NULL)",
-    "INSERT INTO logs_searchstate (changes) VALUES (0)",
+    # Of each index the highest id of a row that it holds.
+    "CREATE TABLE logs_searchstate"
+    " (changes bigint NOT NULL, logs_messagesearch bigint NOT NULL, logs_visitorsearch bigint NOT NULL)",
+    "INSERT INTO logs_searchstate VALUES (0, 0, 0)",
 ]
-
-
-def body(searched: Searched, row: str) -> str:
-    """With two more characters, so that at each one of the text a trigram begins."""
-    return f"{searched.text.format(row)} || '\n\n'"
-
-
-def triggers(searched: Searched) -> dict[str, str]:
-    index, key = searched.index, searched.key
-    new, old = [f"{key.format(row)}, {body(searched, row)}" for row in ("new.", "old.")]
-    insert = f"INSERT INTO {index}(rowid, body) VALUES ({new});"  # noqa: S608
-    delete = f"INSERT INTO {index}({index}, rowid, body) VALUES ('delete', {old});"  # noqa: S608
-    events = {
-        "insert": ("INSERT", insert),
-        "delete": ("DELETE", f"{delete} {COUNT};"),
-        "update": (f"UPDATE OF {searched.changes}", f"{delete} {insert} {COUNT};"),
-    }
-    return {
-        f"{index}_{name}": f"CREATE TRIGGER {index}_{name} AFTER {event} ON {searched.table} BEGIN {deed} END"
-        for name, (event, deed) in events.items()
-    }
 
 
 def make(database: BaseDatabaseWrapper) -> None:
@@ -101,8 +87,8 @@ def make(database: BaseDatabaseWrapper) -> None:
         make_tables(database)
         make_triggers(database)
         for searched in SEARCHED:
-            with database.cursor() as cursor:
-                cursor.execute(filling(searched))
+            while advance(database, searched):
+                pass
     elif database.vendor == "postgresql":
         make_counters(database)
         make_trigram_indexes(database)
@@ -128,6 +114,42 @@ def remove(database: BaseDatabaseWrapper) -> None:
 # SQLite
 
 
+def body(searched: Searched, row: str) -> str:
+    """With two more characters, so that at each one of the text a trigram begins."""
+    return f"{searched.text.format(row)} || '\n\n'"
+
+
+def advancing(searched: Searched) -> list[str]:
+    """Statements that index the next AT_ONCE rows."""
+    index, table = searched.index, searched.table
+    following = f"FROM {table} WHERE id > (SELECT {index} FROM logs_searchstate) ORDER BY id LIMIT {AT_ONCE}"  # noqa: S608
+    return [
+        f"INSERT INTO {index}(rowid, body) SELECT {searched.key.format('')}, {body(searched, '')}"  # noqa: S608
+        f" FROM (SELECT * {following}) ORDER BY {searched.conversation}, id",
+        f"UPDATE logs_searchstate SET {index} = coalesce((SELECT max(id) FROM (SELECT id {following})), {index})",  # noqa: S608
+    ]
+
+
+def triggers(searched: Searched) -> dict[str, str]:
+    index, table = searched.index, searched.table
+    held = f"(SELECT {index} FROM logs_searchstate)"  # noqa: S608
+    new, old = [f"{searched.key.format(row)}, {body(searched, row)}" for row in ("new.", "old.")]
+    insert = f"INSERT INTO {index}(rowid, body) VALUES ({new})"  # noqa: S608
+    delete = f"INSERT INTO {index}({index}, rowid, body) SELECT 'delete', {old} WHERE old.id <= {held}"
+    insert_too = f"INSERT INTO {index}(rowid, body) SELECT {new} WHERE new.id <= {held}"
+    left_alone = f"new.id % {AT_ONCE} = 0 AND new.id - {held} >= {LEFT_TO_WORKER}"
+    deeds = {
+        "advance": (f"INSERT ON {table} WHEN {left_alone}", advancing(searched)),
+        "insert": (f"INSERT ON {table} WHEN new.id <= {held}", [insert, COUNT]),  # of a row that brings its id
+        "delete": (f"DELETE ON {table}", [delete, COUNT]),
+        "update": (f"UPDATE OF {searched.changes} ON {table}", [delete, insert_too, COUNT]),
+    }
+    return {
+        f"{index}_{name}": f"CREATE TRIGGER {index}_{name} AFTER {event} BEGIN {'; '.join(statements)}; END"
+        for name, (event, statements) in deeds.items()
+    }
+
+
 def make_tables(database: BaseDatabaseWrapper) -> None:
     with database.cursor() as cursor:
         for searched in SEARCHED:
@@ -144,13 +166,6 @@ def make_triggers(database: BaseDatabaseWrapper) -> None:
             for name, statement in triggers(searched).items():
                 cursor.execute(f"DROP TRIGGER IF EXISTS {name}")
                 cursor.execute(statement)
-
-
-def filling(searched: Searched, rows: str = "") -> str:
-    return (
-        f"INSERT INTO {searched.index}(rowid, body) SELECT {searched.key.format('')}, {body(searched, '')}"  # noqa: S608
-        f" FROM {searched.table} {rows} ORDER BY {searched.conversation}, id"
-    )
 
 
 # PostgreSQL
@@ -185,6 +200,7 @@ def make_trigram_indexes(database: BaseDatabaseWrapper) -> bool:
             cursor.execute(f"DROP INDEX IF EXISTS {searched.index}")
             cursor.execute(
                 f"CREATE INDEX {searched.index} ON {searched.table} USING gin (({searched.lower}) gin_trgm_ops)"
+                f" WITH (gin_pending_list_limit = {PENDING_KB})"
             )
     return True
 
@@ -192,11 +208,33 @@ def make_trigram_indexes(database: BaseDatabaseWrapper) -> bool:
 # For both
 
 
-def rebuild() -> Iterator[tuple[str, int]]:
-    """Fold every text anew and index it; yields (table, how many of its rows are done) after each step.
+def index_added() -> bool:
+    """A job of the worker: whether there was enough to do."""
+    advanced = [advance(connection, searched, at_least=AT_ONCE) for searched in SEARCHED]
+    return any(advanced)
 
-    Until the end a search may miss old rows. New ones are indexed all the time.
-    """
+
+def advance(database: BaseDatabaseWrapper, searched: Searched, at_least: int = 1) -> bool:
+    """Take up the next AT_ONCE rows; whether there were so many. On PostgreSQL, all that were added."""
+    index = searched.index
+    waiting = f"SELECT coalesce((SELECT max(id) FROM {searched.table}), 0), {index} FROM logs_searchstate"  # noqa: S608
+    with database.cursor() as cursor:
+        cursor.execute(waiting)
+        newest, held = cursor.fetchone()
+        if newest - held < at_least:
+            return False
+        if database.vendor == "sqlite":
+            with transaction.atomic(using=database.alias):
+                for statement in advancing(searched):
+                    cursor.execute(statement)
+        elif database.vendor == "postgresql":
+            cursor.execute("SELECT gin_clean_pending_list(to_regclass(%s))", [index])
+            cursor.execute(f"UPDATE logs_searchstate SET {index} = %s", [newest])  # noqa: S608
+    return True
+
+
+def rebuild() -> Iterator[tuple[str, int]]:
+    """Fold every text anew and index it; yields (table, how many of its rows are done) after each step."""
     for searched in SEARCHED:
         yield from fold_anew(searched)
     if connection.vendor == "sqlite":
@@ -223,24 +261,14 @@ def fold_anew(searched: Searched, apps: Apps = apps) -> Iterator[tuple[str, int]
 
 
 def index_anew(searched: Searched) -> Iterator[tuple[str, int]]:
-    """In parts. Rows that come meanwhile are the triggers', and have higher ids than those of the parts."""
+    """Until it has come to its end, what is not in the index is looked through row by row."""
     with transaction.atomic(), connection.cursor() as cursor:
         make_triggers(connection)
         cursor.execute(f"INSERT INTO {searched.index}({searched.index}) VALUES ('delete-all')")  # noqa: S608
-        cursor.execute(f"SELECT coalesce(max(id), 0) FROM {searched.table}")  # noqa: S608
-        highest, last, done = cursor.fetchone()[0], 0, 0
-    while True:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT max(part), count(*) FROM (SELECT id AS part FROM {searched.table}"  # noqa: S608
-                " WHERE id > %s AND id <= %s ORDER BY id LIMIT %s) AS parts",
-                [last, highest, AT_ONCE],
-            )
-            end, count = cursor.fetchone()
-            if not count:
-                return
-            cursor.execute(filling(searched, "WHERE id > %s AND id <= %s"), [last, end])
-        last, done = end, done + count
+        cursor.execute(f"{COUNT}, {searched.index} = 0")
+    done = 0
+    while advance(connection, searched):
+        done += AT_ONCE
         yield searched.index, done
 
 
@@ -282,7 +310,7 @@ def missing_triggers() -> list[str]:
 def missing_indexes() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT name FROM unnest(%s) AS name WHERE to_regclass(name) IS NULL",
+            "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL",
             [[searched.index for searched in SEARCHED]],
         )
         return [name for (name,) in cursor.fetchall()]

@@ -93,7 +93,9 @@ RUN_BESIDE_SERVER = [
     *(["providers.beside_server.bundled_model"] if LOCAL_MODEL else []),  # first: its address is for the worker too
     "puffer.beside_server.worker",  # left out by `serve --no-worker`
 ]
-WORKER_JOBS: list[str] = []  # each in a thread of its own; one that is named twice is done twice at once
+WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once
+    "logs.search_index.index_added",
+]
 AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]
 
 # Django

@@ -270,6 +270,7 @@ def test_the_files_of_sqlite_hold_no_copy(tmp_path):
         return sqlite3.connect(file).execute(query).fetchone()[0]
 
     run("-c", SEED)
+    run("manage.py", "rebuild_search_index")  # as the worker would have done by now
     server = sqlite3.connect(file)
     server.execute("SELECT count(*) FROM logs_message").fetchone()
     assert indexed() == 3

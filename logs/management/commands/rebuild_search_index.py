@@ -11,7 +11,7 @@ from logs.search_index import rebuild
 class Command(BaseCommand):
     help = (
         "Index all conversations anew for text search: after rows were written by other means than puffer's own, or "
-        "once PostgreSQL has the extension pg_trgm. Meanwhile the server may run, but a search may miss old messages."
+        "once PostgreSQL has the extension pg_trgm. The server may run meanwhile; searches are slower."
     )
 
     def handle(self, **options: Any) -> None:

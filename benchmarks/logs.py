@@ -1,0 +1,423 @@
+"""GET /logs with every filter, beside a search in one text per conversation, in one run: python benchmarks/logs.py
+
+made-up conversations, in a database of its own -> each request to the API, and to a table as the original keeps it ->
+table; then what the index costs when a turn is written
+
+Without `--database` it uses SQLite in a temporary folder (under TMPDIR; 2 million messages take 4 GB), with
+`--database postgres://...` that server, on which it makes a database and drops it afterwards.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+WORDS = 40_000  # the n-th of them about 1/n as frequent as the first, as in any language
+MESSAGES = 10  # of a conversation
+AT_ONCE = 500  # conversations in a transaction
+BOTS = 4
+NAMED_EVERY = 4  # every fourth visitor is one of whom the embedding site tells
+ORIGINAL_TRIES = 3  # of a request: it takes seconds, each time the same
+GREETING = "Thank you for asking. "
+FAREWELL = " Let me know if there is anything else!"
+SMILE = " \N{GRINNING FACE}"
+TOKYO = "\u6771\u4eac"
+
+
+def spelled(number):
+    word, number = "", number + 30
+    while number:
+        word += "bcdfghjklmnprstvwz"[number % 18]
+        number //= 18
+        word += "aeiou"[number % 5]
+        number //= 5
+    return word
+
+
+class Texts:
+    """The same in every run."""
+
+    def __init__(self):
+        self.random = np.random.default_rng(1)
+        self.words = np.array([spelled(number) for number in range(WORDS)])
+        frequencies = 1 / np.arange(1, WORDS + 1) ** 1.05
+        self.share = (frequencies / frequencies.sum()).cumsum()
+
+    def conversation(self, number):
+        """Questions of 4 to 16 words, answers of 15 to 80: 150 characters on average."""
+        lengths = np.empty(MESSAGES, int)
+        lengths[::2] = self.random.integers(4, 17, MESSAGES // 2)
+        lengths[1::2] = self.random.integers(15, 81, MESSAGES // 2)
+        at = np.searchsorted(self.share, self.random.random(lengths.sum()))
+        words = iter(self.words[np.minimum(at, WORDS - 1)])
+        texts = [" ".join(next(words) for _ in range(length)) for length in lengths]
+        texts[1] = GREETING + texts[1]
+        texts[-1] += FAREWELL
+        texts[2] += (
+            (" half-way" if number % 2 == 0 else "")
+            + (" D\u00e9j\u00e0 vu" if number % 10 == 3 else "")
+            + (SMILE if number % 100 == 7 else "")
+            + (TOKYO if number % 500 == 9 else "")
+        )
+        return texts
+
+
+def build(count):
+    """Fills the database; gives the seconds without those of the original's table."""
+    from django.db import connection
+
+    from chatbots.models import Chatbot
+    from logs import search_index
+    from logs.models import Conversation, Message
+
+    bots = [Chatbot.objects.create(name=f"Bot {number}") for number in range(BOTS)]
+    texts, now, seconds = Texts(), datetime.now(UTC) - timedelta(days=30), 0.0
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE original_logs (id bigint PRIMARY KEY, bot_id bigint, visitor text, messages text)")
+        cursor.execute("CREATE INDEX original_logs_bot ON original_logs (bot_id)")
+        if connection.vendor == "postgresql":
+            for searched in search_index.SEARCHED:  # made at the end, as an import would
+                cursor.execute(f"DROP INDEX {searched.index}")
+    for start in range(0, count, AT_ONCE):
+        said = [texts.conversation(number) for number in range(start, min(start + AT_ONCE, count))]
+        begin = time.perf_counter()
+        conversations = Conversation.objects.bulk_create(
+            visited_by(number, chatbot=bots[number % BOTS], created_at=now, updated_at=now, message_count=MESSAGES)
+            for number in range(start, start + len(said))
+        )
+        Message.objects.bulk_create(
+            Message(
+                conversation=conversation,
+                role="bot" if at % 2 else "user",
+                content=text,
+                created_at=now,
+                **({"provider": "openai", "model": "gpt-4o-mini", "usage": {"total_tokens": 99}} if at % 2 else {}),
+            )
+            for conversation, parts in zip(conversations, said, strict=True)
+            for at, text in enumerate(parts)
+        )
+        seconds += time.perf_counter() - begin
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO original_logs VALUES (%s, %s, %s, %s)",
+                [
+                    (row.pk, row.chatbot_id, row.session_id or row.external_name, as_original(parts))
+                    for row, parts in zip(conversations, said, strict=True)
+                ],
+            )
+        if start % 20_000 == 0:
+            print(f"{start:,} conversations", file=sys.stderr)
+    begin = time.perf_counter()
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            search_index.make_trigram_indexes(connection)
+            cursor.execute("VACUUM ANALYZE")
+        else:
+            cursor.execute("ANALYZE")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return seconds + time.perf_counter() - begin
+
+
+def visited_by(number, **values):
+    from logs.models import Conversation, new_uuid
+
+    session = f"{number * 2654435761 % 2**32:08x}{number:08x}"
+    if number % NAMED_EVERY == 0:
+        name = f"Visitor {spelled(number)}"
+        values |= {"external_user_id": str(number), "external_name": name, "external_email": f"v{number}@example.com"}
+    return Conversation(identity=new_uuid(), source="widget", session_id=session, **values)
+
+
+def as_original(parts):
+    return json.dumps(
+        {
+            "parent_id": "parent",
+            "messages": [
+                {
+                    "message_id": f"m{at}",
+                    "role": "bot" if at % 2 else "user",
+                    "content": text,
+                    "timestamp": 1_700_000_000,
+                }
+                for at, text in enumerate(parts)
+            ],
+        },
+        ensure_ascii=False,
+    )
+
+
+def cases():
+    """(name, the parameters of some requests)"""
+
+    def words(first, last, step):
+        return [{"message_search": spelled(number)} for number in range(first, last, step)]
+
+    def message(*texts):
+        return [{"message_search": text} for text in texts]
+
+    def visitor(*texts):
+        return [{"user_search": text} for text in texts]
+
+    return [
+        ("no filter", [{}]),
+        ("bot_id", [{"bot_id": number} for number in range(1, BOTS + 1)]),
+        ("message: rare words", words(30_000, 36_000, 300)),
+        ("message: words of a hundredth", words(100, 140, 2)),
+        ("message: the commonest words", words(0, 10, 1)),
+        ("message: absent", [{"message_search": f"nowhere{number}"} for number in range(20)]),
+        ("message: accents, in a tenth", message("deja vu", "D\u00c9J\u00c0 VU", "d\u00e9j\u00e0")),
+        ("message: phrase in all", message("thank you for asking", "let me know if there is anything")),
+        ("message: word in half", message("half-way", "half-", "-way")),
+        ("message: two letters, common", message("ba", "ti", "th", "zu")),
+        ("message: one letter", message("a", "b", "z")),
+        ("message: two letters, CJK", message(TOKYO)),
+        ("message: emoji", message(SMILE)),
+        ("message: % and _", message("%", "_", "100%", "snake_case")),
+        ("visitor: session", visitor(*(f"{number * 2654435761 % 2**32:08x}" for number in range(1, 20)))),
+        ("visitor: e-mail", visitor(*(f"v{number}@example" for number in range(400, 480, 4)))),
+        ("visitor: domain, a quarter", visitor("example.com", "@example")),
+        ("visitor: one or two letters", visitor("a", "7f")),
+        (
+            "all three",
+            [{"bot_id": 1, "user_search": "example.com", **words} for words in words(0, 20, 2)],
+        ),
+    ]
+
+
+class Caller:
+    """Requests to the ASGI application, in this process."""
+
+    def __init__(self):
+        import httpx2
+
+        from puffer.asgi import application
+        from puffer.models import ApiKey
+
+        self.key = ApiKey(name="benchmark", scopes=["logs"]).issue()
+        self.loop = asyncio.new_event_loop()
+        transport = httpx2.ASGITransport(app=application)
+        self.client = httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=600)
+
+    def seconds_of(self, parameters, page):
+        url = f"/wp-json/aipkit/v1/logs?{urlencode(parameters | {'page': page})}"
+        begin = time.perf_counter()
+        response = self.loop.run_until_complete(self.client.get(url, headers={"Authorization": f"Bearer {self.key}"}))
+        taken = time.perf_counter() - begin
+        assert response.status_code == 200, response.text
+        return taken, int(response.headers["x-wp-total"])
+
+
+def original_seconds_of(parameters, page):
+    from django.db import connection
+
+    def contains(text):
+        return "%" + "".join("\\" + c if c in "%_\\" else c for c in text) + "%"
+
+    like = "ILIKE" if connection.vendor == "postgresql" else "LIKE"
+    conditions, arguments = ["1 = 1"], []
+    for name, column in {"user_search": "visitor", "message_search": "messages"}.items():
+        if name in parameters:
+            conditions.append(f"{column} {like} %s ESCAPE '\\'")
+            arguments.append(contains(parameters[name]))
+    if "bot_id" in parameters:
+        conditions.append("bot_id = %s")
+        arguments.append(parameters["bot_id"])
+    where = " AND ".join(conditions)
+    begin = time.perf_counter()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM original_logs WHERE {where}", arguments)
+        total = cursor.fetchone()[0]
+        page_of = f"SELECT * FROM original_logs WHERE {where} ORDER BY id LIMIT 20 OFFSET %s"
+        cursor.execute(page_of, [*arguments, (page - 1) * 20])
+        cursor.fetchall()
+    return time.perf_counter() - begin, total
+
+
+def figures(seconds):
+    ordered = np.sort(seconds) * 1000
+    return [np.quantile(ordered, 0.5), np.quantile(ordered, 0.95, method="higher"), ordered[-1]]
+
+
+def measure(rounds, with_original):
+    from logs import search
+
+    caller = Caller()
+    caller.seconds_of({}, 1)
+    print("| request | found | first time: p50, p95, max ms | page 1 | page 500 | original's way: p50 ms | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    everything = {"first": [], 1: [], 500: []}
+    for name, requests in cases():
+        search.forget()
+        totals = []
+        taken = {"first": [], 1: [], 500: []}
+        for parameters in requests:
+            seconds, total = caller.seconds_of(parameters, 1)
+            taken["first"].append(seconds)
+            totals.append(total)
+        for _ in range(max(rounds, 20 // len(requests))):
+            for parameters in requests:
+                for page in (1, 500):
+                    taken[page].append(caller.seconds_of(parameters, page)[0])
+        for kind, seconds in taken.items():
+            everything[kind] += seconds
+        columns = [", ".join(f"{value:.1f}" for value in figures(seconds)) for seconds in taken.values()]
+        original, ratio = "", ""
+        if with_original:
+            others = [original_seconds_of(parameters, 1)[0] for parameters in requests[:ORIGINAL_TRIES]]
+            original = f"{np.median(others) * 1000:.0f}"
+            ratio = (
+                f"{np.median(others) / np.median(taken['first']):.0f}, {np.median(others) / np.median(taken[1]):.0f}"
+            )
+        print(f"| {name} | {int(np.median(totals)):,} | {' | '.join(columns)} | {original} | {ratio} |", flush=True)
+    columns = [", ".join(f"{value:.1f}" for value in figures(seconds)) for seconds in everything.values()]
+    print(f"| all of them | | {' | '.join(columns)} | | |", flush=True)
+    caller.loop.run_until_complete(caller.client.aclose())
+
+
+def measure_writing(turns):
+    """A turn in a transaction of its own, with and without the index, by turns of 100."""
+    from django.db import connection
+
+    from chatbots.models import Chatbot
+    from logs import search_index
+    from logs.conversations import Turn, write_turns
+    from logs.models import new_uuid
+
+    texts, bot = Texts(), Chatbot.objects.first()
+
+    def write(count):
+        seconds, cpu = [], time.process_time()
+        for _ in range(count // (MESSAGES // 2)):
+            uuid, said = new_uuid(), texts.conversation(1)
+            for question, reply in zip(said[::2], said[1::2], strict=True):
+                turn = Turn(
+                    question, bot.pk, "openai", "gpt-4o-mini", reply, usage={"total_tokens": 9}, conversation_uuid=uuid
+                )
+                begin = time.perf_counter()
+                write_turns([turn])
+                seconds.append(time.perf_counter() - begin)
+        return seconds, (time.process_time() - cpu) / count
+
+    def switch(on):
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                valid = "UPDATE pg_index SET indisready = %s WHERE indexrelid = %s::regclass"
+                for searched in search_index.SEARCHED:  # not maintained, and not made anew each time
+                    cursor.execute(valid, [on, searched.index])
+            elif on:
+                search_index.make_triggers(connection)
+            else:
+                for searched in search_index.SEARCHED:
+                    for name in search_index.triggers(searched):
+                        cursor.execute(f"DROP TRIGGER {name}")
+
+    taken = {True: [], False: []}
+    cpu = {True: [], False: []}
+    following = 0.0  # seconds of the worker's
+    write(100)
+    for _ in range(turns // 100):
+        for on in (False, True):
+            switch(on)
+            seconds, each = write(100)
+            taken[on] += seconds
+            cpu[on].append(each)
+        begin = time.perf_counter()
+        search_index.index_added()
+        following += time.perf_counter() - begin
+    print("\n| writing a turn | p50 ms | p95 ms | mean ms | CPU ms, of this process |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    rows = {}
+    for name, on in {"without index": False, "with it": True}.items():
+        rows[on] = [*figures(taken[on])[:2], np.mean(taken[on]) * 1000, np.median(cpu[on]) * 1000]
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in rows[on])} |")
+    ratios = [with_it / without for with_it, without in zip(rows[True], rows[False], strict=True)]
+    print(f"| ratio | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+    print(f"\nThe worker took {following / (2 * turns) * 1000:.3f} ms per turn to index them.")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--conversations", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=1000, help="written with and without the index")
+    parser.add_argument("--database", help="a PostgreSQL server; default: SQLite in a temporary folder")
+    parser.add_argument("--without-original", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="puffer-logs-") as scratch:
+        if options.database is None:
+            return run(f"sqlite:///{scratch}/benchmark.sqlite3", options)
+        import psycopg
+
+        name = f"puffer_benchmark_{secrets.token_hex(4)}"
+        with psycopg.connect(options.database, autocommit=True) as server:
+            server.execute(f"CREATE DATABASE {name}")
+            try:
+                run(urlsplit(options.database)._replace(path=f"/{name}").geturl(), options)
+            finally:
+                server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return None
+
+
+def run(database, options):
+    os.environ |= {
+        "DATABASE_URL": database,
+        "DJANGO_SETTINGS_MODULE": "puffer.settings",
+        "SECRET_KEY": "x",
+        "LOG_LEVEL": "ERROR",
+        "PUFFER_ENV_FILE": "/nonexistent",
+    }
+    sys.path.insert(0, str(HERE.parent))
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+    from django.db import connection, connections
+
+    begin, cpu = time.perf_counter(), time.process_time()
+    seconds = build(options.conversations)
+    messages = options.conversations * MESSAGES
+    print(f"{connection.vendor}: {options.conversations:,} conversations, {messages:,} messages, {size()}")
+    print(f"built in {seconds:.0f} s, {time.perf_counter() - begin:.0f} s with the original's table\n", flush=True)
+    measure(options.rounds, not options.without_original)
+    measure_writing(options.turns)
+    used = (time.process_time() - cpu) / (time.perf_counter() - begin)
+    print(f"\nload of the machine {os.getloadavg()[0]:.1f}, this process {used:.2f} of a core")
+    connections.close_all()
+
+
+def size():
+    from django.db import connection
+
+    from logs.search_index import SEARCHED
+
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT sum(pg_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name",
+                [[s.index for s in SEARCHED]],
+            )
+            index = int(cursor.fetchone()[0])
+            cursor.execute(
+                "SELECT pg_total_relation_size('logs_message') + pg_total_relation_size('logs_conversation')"
+            )
+            return f"index {index / 1e6:,.0f} MB, tables with all indexes {cursor.fetchone()[0] / 1e6:,.0f} MB"
+        index = 0
+        for searched in SEARCHED:
+            cursor.execute(f"SELECT sum(length(block)) FROM {searched.index}_data")
+            index += cursor.fetchone()[0]
+        return f"index {index / 1e6:,.0f} MB"
+
+
+if __name__ == "__main__":
+    main()
