@@ -20,6 +20,8 @@ RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.chatbot": {EDITOR: EVERYTHING, VIEWER: "view"},
     "chatbots.consent": {},
     "chatbots.messagecount": {},
+    "chatbots.questionembedding": {},
+    "chatbots.settledquestion": {},
     "chatbots.tokenallowance": {},
     "chatbots.usedidentity": {},
     "logs.conversation": {EDITOR: "view", VIEWER: "view"},
@@ -34,6 +36,8 @@ RIGHTS: dict[str, dict[str, str]] = {
     "vectorstores.document": {EDITOR: EVERYTHING},
     "vectorstores.localvector": {},
     "vectorstores.storeconfig": {EDITOR: "view"},
+    "vectorstores.upload": {},  # have no permissions of their own: who may do it with documents, may do it with them
+    "vectorstores.uploadcontent": {},
 }
 
 

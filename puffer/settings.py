@@ -39,6 +39,7 @@ PUFFER_ENCRYPTION_KEYS = env.list("PUFFER_ENCRYPTION_KEYS", default=[])
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", default=10 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=25 * 1024 * 1024)  # of a file for a collection
 
 # Providers: credentials in the environment count where the admin has nothing saved
 
@@ -94,7 +95,7 @@ RUN_BESIDE_SERVER = [
     "puffer.beside_server.worker",  # left out by `serve --no-worker`
 ]
 WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once
-    "logs.search_index.index_added",
+    "vectorstores.uploads.run_due",
 ]
 AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]
 
@@ -308,6 +309,12 @@ UNFOLD = {
                         "permission": lambda request: request.user.has_perm("vectorstores.view_document"),
                     },
                     {
+                        "title": "Uploads",
+                        "icon": "upload_file",
+                        "link": reverse_lazy("admin:vectorstores_upload_changelist"),
+                        "permission": lambda request: request.user.has_perm("vectorstores.view_document"),
+                    },
+                    {
                         "title": "Vector stores",
                         "icon": "database",
                         "link": reverse_lazy("admin:vectorstores_storeconfig_changelist"),
@@ -323,6 +330,14 @@ UNFOLD = {
                         "icon": "chat",
                         "link": reverse_lazy("admin:logs_conversation_changelist"),
                         "permission": lambda request: request.user.has_perm("logs.view_conversation"),
+                    },
+                    {
+                        "title": "Unanswered",
+                        "icon": "help",
+                        "link": reverse_lazy("admin:chatbots_chatbot_unanswered_overview"),
+                        "permission": lambda request: request.user.has_perms(
+                            ["chatbots.view_chatbot", "logs.view_conversation"]
+                        ),
                     },
                     {
                         "title": "Usage",

@@ -22,6 +22,7 @@ from providers.connection import on_event_loop
 from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
 from puffer.credentials import CredentialsAdmin, CredentialsForm
+from vectorstores import admin_uploads as admin_uploads  # registers its pages
 from vectorstores.base import VectorStore
 from vectorstores.connection import describe, list_targets, look_up
 from vectorstores.deletion import delete_vectors
@@ -145,7 +146,7 @@ class QuestionForm(forms.Form):
 
 @admin.register(Collection)
 class CollectionAdmin(ReadOnlyAdmin):
-    """Collections come from imports and upserts."""
+    """Collections come from imports, uploads and upserts."""
 
     list_display = ["name", "shown_store", "dimension", "embedding", "document_count", "created_at"]
     list_filter = [("store", admin.AllValuesFieldListFilter)]
@@ -154,8 +155,9 @@ class CollectionAdmin(ReadOnlyAdmin):
         (None, {"fields": [("name", "shown_store"), ("embedding", "dimension"), ("document_count", "created_at")]}),
     ]
     change_form_before_template = "admin/vectorstores/collection/in_store.html"
-    actions_detail = ["try_question"]
-    actions_row = ["try_question"]
+    actions_list = ["add_content"]
+    actions_detail = ["add_content_here", "try_question"]
+    actions_row = ["add_content_here", "try_question"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
         of_the_collection = Document.objects.filter(collection=OuterRef("pk")).order_by().values("collection")
@@ -202,6 +204,17 @@ class CollectionAdmin(ReadOnlyAdmin):
         counts = {"collections": len(objs), "documents": sum(collection.count for collection in objs)}
         lacking = set() if request.user.has_perm("vectorstores.delete_document") else {"documents"}
         return [fate_of(collection) for collection in objs], counts, lacking, []
+
+    def has_content_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("vectorstores.add_document")
+
+    @action(description="Add content", icon="upload_file", url_path="add-content", permissions=["content"])
+    def add_content(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:vectorstores_upload_add"))
+
+    @action(description="Add content", icon="upload_file", url_path="add-content-here", permissions=["content"])
+    def add_content_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:vectorstores_upload_add", query={"collection": object_id}))
 
     def has_try_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Of those who may change collections: nobody does so here, but a question costs an embedding."""
@@ -251,7 +264,7 @@ def fate_of(collection: Any) -> str:
 
 @admin.register(Document)
 class DocumentAdmin(ReadOnlyAdmin):
-    """Documents come from imports and upserts. They are deleted here, and their vectors with them."""
+    """Documents come from imports, uploads and upserts. They are deleted here, and their vectors with them."""
 
     list_display = ["short_title", "collection", "shown_status", "chunks", "updated_at", "short_source", "short_error"]
     list_select_related = ["collection"]

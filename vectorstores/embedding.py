@@ -37,8 +37,8 @@ class Pace:
             await asyncio.sleep(seconds)
 
     def slow_down(self, error: ApiError) -> bool:
-        """Whether the call shall be tried again, after a wait()."""
-        if error.status not in (429, 503) or self.waited >= self.patience:
+        """Whether the call shall be tried again, after a wait(). Not if nothing but other settings would help."""
+        if error.status not in (429, 503) or is_of_settings(error) or self.waited >= self.patience:
             return False
         seconds = min(retry_after(error) or max(1.0, self.waited), LONGEST_WAIT, self.patience - self.waited)
         now = time.monotonic()
@@ -49,6 +49,11 @@ class Pace:
 
     def went_well(self) -> None:
         self.waited = 0.0
+
+
+def is_of_settings(error: ApiError) -> bool:
+    """That a provider or a store is not set up: nothing was asked, and waiting does not help."""
+    return error.code.startswith(("missing_", "invalid_api_key", "invalid_base_url", "provider_not_"))
 
 
 def retry_after(error: ApiError) -> float:

@@ -1,6 +1,6 @@
 """Which model embeds, where nobody says."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from django.conf import settings
 
@@ -51,16 +51,25 @@ def embedding_at_hand(provider: str | None = None, model: str | None = None) -> 
         config = ProviderConfig.objects.filter(slug=provider).first() or ProviderConfig(slug=provider)
         default = model or default_model(config, Capability.EMBEDDING)
         return (provider, default) if default else None
-    return first_configured(["local", *(adapter.slug for adapter in providers_with(Capability.EMBEDDING))], model)
+    return first_configured(embedding_providers(), model)
 
 
 def first_configured(slugs: Iterable[str], model: str | None = None) -> Embedding | None:
-    """The first of the providers that embeds and is ready to, with its default model unless one is named."""
+    return next(configured(slugs, model), None)
+
+
+def configured(slugs: Iterable[str], model: str | None = None) -> Iterator[Embedding]:
+    """Those of the providers that embed and are ready to, each with its default model unless one is named."""
     configs = {config.slug: config for config in ProviderConfig.objects.all()}
     for slug in slugs:
         config = configs.get(slug) or ProviderConfig(slug=slug)
         chosen = model or default_model(config, Capability.EMBEDDING)
         is_ready = is_configured(config) or (slug == "local" and settings.LOCAL_MODEL and installed())
         if Capability.EMBEDDING in PROVIDERS[slug].capabilities and chosen and is_ready:
-            return slug, chosen
-    return None
+            yield slug, chosen
+
+
+def embedding_providers() -> list[str]:
+    """The bundled model first: it costs nothing and asks nobody."""
+    slugs = [adapter.slug for adapter in providers_with(Capability.EMBEDDING)]
+    return ["local", *(slug for slug in slugs if slug != "local")]

@@ -158,6 +158,10 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         """Those whose documents this upload's take the place of, or the other way round."""
         return self.filter(**{name: getattr(upload, name) for name in Upload.PLACE})
 
+    def with_content_known(self) -> "UploadQuerySet":
+        """`has_content`: whether its bytes are still here. They go when all of it is stored."""
+        return self.annotate(has_content=Exists(UploadContent.objects.filter(upload=OuterRef("pk"))))
+
     def free(self) -> "UploadQuerySet":
         """Those that nobody works on."""
         return self.filter(Q(leased_until=None) | Q(leased_until__lte=timezone.now()))
@@ -207,11 +211,6 @@ class Upload(Leased):
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def has_content(self) -> bool:
-        """Whether its content is still here: it goes when all of it is stored."""
-        return UploadContent.objects.filter(upload=self).exists()
 
     def cancel(self) -> None:
         """What is stored of it stays. A worker that is at it stops within a few seconds."""

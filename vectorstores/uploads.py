@@ -24,6 +24,7 @@ from providers.beside_server import bundled_model
 from providers.connection import on_event_loop
 from puffer.api.errors import ApiError
 from puffer.leases import LeaseLost, claim
+from vectorstores.embedding import is_of_settings
 from vectorstores.extract import Unreadable
 from vectorstores.importing import Import, read
 from vectorstores.ingest import Destination
@@ -83,6 +84,8 @@ def index(upload: Upload) -> None:
     """Store it, or write down why not. Raises LeaseLost."""
     indexing = Indexing(upload)
     try:
+        if upload.is_cancelled:
+            raise Cancelled
         if upload.attempts > MAX_ATTEMPTS:
             raise Unreadable(f"Workers have ended {MAX_ATTEMPTS} times while they were at it.")
         with bundled_model() if upload.embedding_provider == "local" else nullcontext():
@@ -102,7 +105,7 @@ def index(upload: Upload) -> None:
 
 def may_pass(error: ApiError) -> bool:
     """Not what only a change of the settings or of the upload would mend."""
-    return error.status in (408, 429) or (error.status >= 500 and not error.code.startswith("missing_"))
+    return error.status in (408, 429) or (error.status >= 500 and not is_of_settings(error))
 
 
 @dataclass

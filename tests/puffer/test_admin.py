@@ -21,7 +21,7 @@ from chatbots.models import Chatbot
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from providers.models import ProviderConfig
 from puffer.models import ApiKey, Scope, digest
-from vectorstores.models import Collection, Document, StoreConfig
+from vectorstores.models import Collection, Document, StoreConfig, Upload, UploadContent
 
 pytestmark = pytest.mark.django_db
 
@@ -95,6 +95,16 @@ def make_document(number: int) -> Document:
     return Document.objects.create(collection=collection, parent_vector_id=NASTY, title=NASTY, source=NASTY)
 
 
+def make_upload(number: int) -> Upload:
+    user = User.objects.create(username=f"{NASTY} editor {number}")
+    place = {"name": f"{NASTY}{number}", "store": "local", "target": NASTY, "namespace": NASTY}
+    upload = Upload.objects.create(
+        kind="file", size=1, added_by=user, refused=1, refusals=[{"place": NASTY, "reason": NASTY}], **place
+    )
+    UploadContent.objects.create(upload=upload, data=b"x")
+    return upload
+
+
 def make_change(number: int) -> LogEntry:
     user = User.objects.create(username=f"{NASTY}{number}", is_staff=True)
     kind = ContentType.objects.get_for_model(list(ROWS)[number % len(ROWS)])
@@ -125,6 +135,7 @@ ROWS: dict[type, Callable[[int], Any]] = {
     StoreConfig: a_store,
     Collection: make_collection,
     Document: make_document,
+    Upload: make_upload,
     LogEntry: make_change,
     **{model: make_sign_in(model) for model in (AccessAttempt, AccessFailureLog, AccessLog)},
 }

@@ -40,6 +40,7 @@ ROWS_OF = {
     "vectorstores.Collection": ("vd", "vd", ""),
     "vectorstores.Document": ("vd", "vd", ""),
     "vectorstores.StoreConfig": ("vc", "v", ""),
+    "vectorstores.Upload": ("vad", "vad", ""),
 }
 # Pages that Django's admin does not have by itself: status of GET, and of a POST without content.
 FOR_ALL = ((200, 200, 200), (200, 200, 200))
@@ -55,8 +56,13 @@ OWN_PAGES = {
     "chatbots_chatbot_try_it": FOR_EDITORS,
     "providers_providerconfig_refresh_models": FOR_OWNERS,
     "providers_providerconfig_test_connection": FOR_OWNERS,
+    "vectorstores_collection_add_content": ((302, 302, 403), (302, 302, 403)),
+    "vectorstores_collection_add_content_here": ((302, 302, 403), (302, 302, 403)),
     "vectorstores_collection_try_question": FOR_EDITORS,
     "vectorstores_storeconfig_test_connection": FOR_EDITORS,
+    "vectorstores_upload_cancel": ((405, 405, 403), (200, 200, 403)),
+    "vectorstores_upload_progress": FOR_EDITORS,
+    "vectorstores_upload_retry": ((405, 405, 403), (200, 200, 403)),
 }
 SITE_PAGES = {
     "index": FOR_ALL,
@@ -89,6 +95,11 @@ ACTIONS: dict[str, dict[str, list[str]]] = {
     "puffer.ApiKey": {"revoke": [OWNER]},
     "vectorstores.Collection": {"delete_selected": [OWNER, EDITOR]},
     "vectorstores.Document": {"delete_selected": [OWNER, EDITOR]},
+    "vectorstores.Upload": {
+        "delete_selected": [OWNER, EDITOR],
+        "retry_selected": [OWNER, EDITOR],
+        "cancel_selected": [OWNER, EDITOR],
+    },
 }
 # Fields that look rows up as one types: field -> who may ask, which is who sees the rows anyway.
 LOOK_UPS = {
