@@ -20,8 +20,6 @@ RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.chatbot": {EDITOR: EVERYTHING, VIEWER: "view"},
     "chatbots.consent": {},
     "chatbots.messagecount": {},
-    "chatbots.questionembedding": {},
-    "chatbots.settledquestion": {},
     "chatbots.tokenallowance": {},
     "chatbots.usedidentity": {},
     "logs.conversation": {EDITOR: "view", VIEWER: "view"},

@@ -96,6 +96,7 @@ RUN_BESIDE_SERVER = [
 ]
 WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once
     "vectorstores.uploads.run_due",
+    "logs.search_index.index_added",
 ]
 AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]
 
@@ -330,14 +331,6 @@ UNFOLD = {
                         "icon": "chat",
                         "link": reverse_lazy("admin:logs_conversation_changelist"),
                         "permission": lambda request: request.user.has_perm("logs.view_conversation"),
-                    },
-                    {
-                        "title": "Unanswered",
-                        "icon": "help",
-                        "link": reverse_lazy("admin:chatbots_chatbot_unanswered_overview"),
-                        "permission": lambda request: request.user.has_perms(
-                            ["chatbots.view_chatbot", "logs.view_conversation"]
-                        ),
                     },
                     {
                         "title": "Usage",
