@@ -1,43 +1,38 @@
-"""Chatbots: settings, import and export, and a page to try one out."""
+"""Chatbots: the list, what can be done with several, import and export."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import action, display
 
-from chatbots.admin_forms import ImportForm, TurnForm
-from chatbots.admin_widget import WidgetAdmin
+from chatbots.admin_forms import ImportForm
+from chatbots.admin_golden import CHECKED, GoldenQuestionsAdmin
+from chatbots.admin_history import HistoryAdmin
+from chatbots.admin_playground import PlaygroundAdmin
 from chatbots.exchange import ImportRefused, export_chatbots, import_chatbots
+from chatbots.golden import copy_golden_questions
 from chatbots.models import Chatbot
 from chatbots.protection import new_identity_secret
-from chatbots.turn import logged, take_turn
-from chatbots.visitor import Visitor
-from logs.models import Conversation, new_uuid
-from providers.connection import on_event_loop
-from puffer.api.errors import ApiError
-from puffer.client_ip import client_ip
+from logs.models import Conversation
 from puffer.fresh import announce_change
 
 MAX_PROBLEMS = 50  # shown of a file that is refused
 
 
 @admin.register(Chatbot)
-class ChatbotAdmin(WidgetAdmin):
+class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin):
     list_display = ["name", "shown_status", "provider", "shown_model", "conversation_count"]
     list_filter = ["status", "provider"]
     search_fields = ["name", "model"]
     actions = ["duplicate", "publish", "make_draft", "move_to_trash", "export_as_json"]
     actions_list = ["import_from_json"]
-    actions_detail = ["try_it", "renew_identity_secret"]
+    actions_detail = ["try_it", "golden_questions", "renew_identity_secret"]
     actions_row = ["try_it"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:
@@ -73,13 +68,21 @@ class ChatbotAdmin(WidgetAdmin):
             bot.pk, bot._state.adding = None, True
             bot.name, bot.status = f"{bot.name[:190]} (copy)", Chatbot.Status.DRAFT
             bot.identity_secret = new_identity_secret()
+            bot._change_reason = f"Copied from {origin}."
             bot.save()
+            copy_golden_questions(origin, bot)
             self.log_addition(request, bot, f"Copied from {origin}.")
         messages.success(request, f"Chatbots copied: {len(bots)}. The copies are drafts.")
 
     @action(description="Publish", permissions=["change"])
-    def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
+    def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse | None:
+        if CHECKED not in request.POST:
+            runs = self.run_before_publishing(request, list(bots.exclude(status=Chatbot.Status.PUBLISHED)))
+            if runs:
+                names = ", ".join(bot.name for bot in bots)
+                return self.golden_gate(request, runs, back=request.get_full_path(), published=names)
         self.set_status(request, bots, Chatbot.Status.PUBLISHED)
+        return None
 
     @action(description="Make draft", permissions=["change"])
     def make_draft(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
@@ -135,60 +138,3 @@ class ChatbotAdmin(WidgetAdmin):
             "more_problems": max(len(problems) - MAX_PROBLEMS, 0),
         }
         return self.page(request, "import", "Import chatbots", context)
-
-    @action(description="Try it", icon="chat", url_path="try", permissions=["change"])
-    def try_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        bot = self.get_object(request, object_id)
-        if bot is None:
-            raise Http404
-        form = (
-            TurnForm(request.POST) if request.method == "POST" else TurnForm(initial={"conversation_uuid": new_uuid()})
-        )
-        transcript: list[dict[str, Any]] = []
-        error = ""
-        if bot.status == Chatbot.Status.TRASH:
-            error = "This chatbot is in the trash, where it answers nobody."
-        elif form.is_valid():
-            asked = form.cleaned_data
-            transcript = [*asked["history"], {"role": "user", "content": asked["question"]}]
-            try:
-                answer = self.ask(request, bot, **asked)
-            except ApiError as failure:
-                transcript, error = asked["history"], failure.message
-            else:
-                said = {"role": "assistant", "content": answer["content"]}
-                form = TurnForm(
-                    initial={"history": [*transcript, said], "conversation_uuid": asked["conversation_uuid"]}
-                )
-                transcript.append(answer)
-        elif form.is_bound:
-            transcript = form.cleaned_data.get("history", [])
-        context = {"form": form, "object": bot, "transcript": transcript, "error": error}
-        return self.page(request, "try_it", f"Try {bot}", context)
-
-    def ask(
-        self, request: HttpRequest, bot: Chatbot, question: str, history: list[dict[str, str]], conversation_uuid: UUID
-    ) -> dict[str, Any]:
-        """The answer as the transcript shows it. Raises ApiError."""
-        visitor = Visitor(
-            user_id=request.user.pk,
-            username=request.user.get_username(),
-            ip_address=client_ip(request),
-            source=Conversation.Source.PREVIEW,
-        )
-        started = time.perf_counter()
-        reply = on_event_loop(
-            lambda: take_turn(bot, question, history=history, visitor=visitor, conversation_uuid=str(conversation_uuid))
-        )
-        return {
-            "role": "assistant",
-            "content": reply.text,
-            "model": reply.model,
-            "usage": reply.usage,
-            "milliseconds": round((time.perf_counter() - started) * 1000),
-            "passages": [logged(passage, bot) for passage in reply.passages],
-        }
-
-    def page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, **context}
-        return TemplateResponse(request, f"admin/chatbots/chatbot/{template}.html", context)

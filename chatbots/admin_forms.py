@@ -156,6 +156,12 @@ EMPTY_CHOICES = {
     "theme_preset_key": "none: the colors below",
 }
 COLORS = ["primary_color", "secondary_color", "accent_color"]
+# What a field offers depends on what is chosen in another: choices.js.
+OFFERS = {
+    "model": {"data-models-of": "provider"},
+    "vector_embedding_model": {"data-models-of": "vector_embedding_provider"},
+    "collections": {"data-collections-of": "vector_store_provider"},
+}
 
 
 class NamesField(forms.CharField):
@@ -181,7 +187,7 @@ class ColorField(forms.CharField):
 
 
 class ChatbotForm(forms.ModelForm):
-    collections = NamesField(required=False, help_text="Their names, one on each line.")
+    collections = NamesField(required=False, help_text="Their names, one on each line, or a tick.")
     conversation_starters = NamesField(
         label="Starters",
         required=False,
@@ -251,13 +257,15 @@ class ChatbotForm(forms.ModelForm):
 
     class Media:
         css = {"all": ["chatbots/admin.css"]}
-        js = [Script("chatbots/admin.js", type="module")]
+        js = [Script("chatbots/admin.js", type="module"), Script("chatbots/choices.js", type="module")]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         for condition, names in SHOWN_WHILE.items():
             for name in self.fields.keys() & names:
                 self.fields[name].widget.attrs["data-shown-while"] = condition
+        for name in self.fields.keys() & OFFERS.keys():
+            self.fields[name].widget.attrs |= OFFERS[name]
         for name in self.fields.keys() & EMPTY_CHOICES.keys():
             field: Any = self.fields[name]
             field.choices = [(value, label if value else EMPTY_CHOICES[name]) for value, label in field.choices]
@@ -287,9 +295,14 @@ class ImportForm(forms.Form):
 class TurnForm(forms.Form):
     """A question, and the conversation that it continues: nothing of it is kept on the server but the log."""
 
-    question = forms.CharField(max_length=50_000, widget=UnfoldAdminTextareaWidget({"rows": 3, "autofocus": True}))
+    question = forms.CharField(
+        max_length=50_000,
+        widget=UnfoldAdminTextareaWidget(
+            {"rows": 3, "autofocus": True, "placeholder": "Enter sends, Shift+Enter breaks the line"}
+        ),
+    )
     history = forms.JSONField(required=False, widget=forms.HiddenInput)
-    conversation_uuid = forms.UUIDField(widget=forms.HiddenInput)
+    conversation_uuid = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
     def clean_history(self) -> list[dict[str, str]]:
         history = self.cleaned_data["history"] or []

@@ -12,15 +12,15 @@ from django.db.models import QuerySet, Value
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin
 from unfold.decorators import action
 
+from chatbots.admin_choices import ChoicesAdmin
 from chatbots.admin_forms import LAYOUT, ChatbotForm
 from chatbots.embed import snippet, widget_config
 from chatbots.models import Chatbot
@@ -32,7 +32,7 @@ from puffer.site_url import site_url
 MAX_LINE = 300  # characters shown of a line of the list
 
 
-class WidgetAdmin(ModelAdmin):
+class WidgetAdmin(ChoicesAdmin):
     form = ChatbotForm
     fieldsets = LAYOUT
     readonly_fields = ["allowed_sites", "snippet", "chat_page", "identity"]
@@ -40,15 +40,11 @@ class WidgetAdmin(ModelAdmin):
     change_form_outer_after_template = "admin/chatbots/chatbot/preview_pane.html"
 
     def get_urls(self) -> list[URLPattern]:
-        pages: list[tuple[str, Any, str]] = [
+        ours = self.page_urls(
             ("preview/", self.preview, "preview"),
             ("<path:object_id>/preview/", self.preview, "preview"),
             ("allowed-sites/", self.explain_domains, "allowed_sites"),
-        ]
-        ours = [
-            path(route, self.admin_site.admin_view(view), name=f"chatbots_chatbot_{name}")
-            for route, view, name in pages
-        ]
+        )
         return ours + super().get_urls()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:
@@ -125,6 +121,7 @@ class WidgetAdmin(ModelAdmin):
         if bot is None:
             raise Http404
         bot.identity_secret = new_identity_secret()
+        bot._change_reason = "New identity secret."
         bot.save(update_fields=["identity_secret", "updated_at"])
         self.log_change(request, bot, "New identity secret.")
         messages.success(request, "The chatbot has a new identity secret. Give it to your server.")

@@ -12,8 +12,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
 
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, GoldenQuestion
 
+GOLDEN = "golden_questions"  # the key of a chatbot's list of them
 MAX_BYTES = 5 * 1024 * 1024
 MAX_ID = 2**53 - 1  # beyond it JavaScript, hence a widget, can't tell a whole number from the next
 
@@ -31,6 +32,7 @@ class Import:
     """The chatbots in the order of the file, and what whoever imports them should know."""
 
     bots: list[Chatbot] = field(default_factory=list)
+    golden_questions: list[GoldenQuestion] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
 
@@ -40,16 +42,26 @@ def settings() -> dict[str, Any]:
     return {setting.name: setting for setting in fields if setting.editable and not setting.primary_key}
 
 
+def settings_of_questions() -> dict[str, Any]:
+    fields = {setting.name: setting for setting in GoldenQuestion._meta.concrete_fields}
+    return {name: fields[name] for name in ("question", "expected_facts", "expected_source", "is_enabled")}
+
+
 def export_chatbots(bots: Iterable[Chatbot]) -> str:
     """A JSON list that can be imported again: in the order of the ids, the same bytes for the same chatbots."""
+    bots = sorted(bots, key=lambda bot: bot.pk)
     known = settings()
+    golden: dict[int, list[dict[str, Any]]] = {}
+    for question in GoldenQuestion.objects.filter(chatbot__in=bots).values("chatbot_id", *settings_of_questions()):
+        golden.setdefault(question.pop("chatbot_id"), []).append(question)
     rows = [
         {
             "id": bot.pk,
             "name": bot.name,
             **{name: setting.value_from_object(bot) for name, setting in known.items()},
+            **({GOLDEN: golden[bot.pk]} if bot.pk in golden else {}),
         }
-        for bot in sorted(bots, key=lambda bot: bot.pk)
+        for bot in bots
     ]
     return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
 
@@ -65,6 +77,7 @@ def import_chatbots(data: bytes, *, dry_run: bool = False) -> Import:
         title = f"Chatbot {position}{quoted_name(entry)}"
         try:
             bot = read_chatbot(entry)
+            done.golden_questions += read_golden_questions(bot, entry.get(GOLDEN))
         except ValidationError as error:
             for name, messages in error.message_dict.items():
                 problems.append(f"{title}, {name}: {' '.join(messages)}")
@@ -74,12 +87,15 @@ def import_chatbots(data: bytes, *, dry_run: bool = False) -> Import:
             bot.pk = None
         elif bot.pk:
             ids.add(bot.pk)
-        unknown |= entry.keys() - settings().keys() - {"id"}
+        unknown |= entry.keys() - settings().keys() - {"id", GOLDEN}
         done.bots.append(bot)
     if problems:
         raise ImportRefused(*problems)
     if not dry_run:
         save(done.bots)
+        for question in done.golden_questions:
+            question.chatbot_id = question.chatbot.pk  # which it has only now
+        GoldenQuestion.objects.bulk_create(done.golden_questions)
     for title, wanted, bot in displaced:
         done.notices.append(f"{title}: the id {wanted} is taken, so it gets {bot.pk or 'another one'}.")
     if unknown:
@@ -142,12 +158,7 @@ def read_chatbot(entry: Mapping[str, Any]) -> Chatbot:
     problems: dict[str, Any] = {}
     if not given.keys() & known.keys():
         raise ValidationError({"settings": "There are none that puffer knows."})
-    for name, setting in known.items():
-        if name in given:
-            try:
-                setattr(bot, name, read_setting(setting, given[name]))
-            except ValidationError as error:
-                problems[name] = error
+    problems |= read_settings(bot, known, given)
     try:
         bot.pk = read_id(given["id"]) if "id" in given else None
     except ValidationError as error:
@@ -159,6 +170,40 @@ def read_chatbot(entry: Mapping[str, Any]) -> Chatbot:
     if problems:
         raise ValidationError(problems)
     return bot
+
+
+def read_golden_questions(bot: Chatbot, entries: Any) -> list[GoldenQuestion]:
+    """Of a chatbot that is not saved yet. Raises ValidationError with the first question that is wrong."""
+    if entries is None:
+        return []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValidationError({GOLDEN: "It must be a list of objects."})
+    questions = []
+    for number, entry in enumerate(entries, 1):
+        question = GoldenQuestion(chatbot=bot)
+        problems = read_settings(question, settings_of_questions(), entry)
+        try:
+            question.clean_fields(exclude=[*problems, "id", "chatbot"])
+            question.clean()
+        except ValidationError as error:
+            problems["question"] = error
+        if problems:
+            words = [sentence for problem in problems.values() for sentence in problem.messages]
+            raise ValidationError({GOLDEN: f"Question {number}: {' '.join(words)}"})
+        questions.append(question)
+    return questions
+
+
+def read_settings(row: models.Model, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, ValidationError]:
+    """Set those that are given; what is wrong with which."""
+    problems = {}
+    for name, setting in known.items():
+        if name in given:
+            try:
+                setattr(row, name, read_setting(setting, given[name]))
+            except ValidationError as error:
+                problems[name] = error
+    return problems
 
 
 def read_setting(setting: Any, value: Any) -> Any:

@@ -7,7 +7,7 @@ from chatbots.models import Chatbot
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
 from vectorstores.models import Collection
-from vectorstores.retrieve import Knowledge, Passage, retrieve
+from vectorstores.retrieve import Knowledge, Search, retrieve
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +18,8 @@ class KnowledgeUnavailable(Exception):
     """Nobody knows whether there is a passage."""
 
 
-async def look_up(bot: Chatbot, question: str, caller: Caller | None) -> list[Passage]:
-    """The passages for a question. Whatever goes wrong is in the log, and leaves as KnowledgeUnavailable."""
+async def look_up(bot: Chatbot, question: str, caller: Caller | None) -> Search:
+    """What is found for a question. Whatever goes wrong is in the log, and leaves as KnowledgeUnavailable."""
     try:
         async with asyncio.timeout(SECONDS):
             return await retrieve(question, await knowledge_of(bot), caller=caller, chatbot_id=bot.pk)

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from simple_history.models import HistoricalRecords
 
 from chatbots.appearance import Appearance
 from chatbots.protection import Protection
@@ -154,6 +156,9 @@ class Chatbot(Appearance, Protection, models.Model):
     updated_at = models.DateTimeField(auto_now=True)
 
     objects = ChatbotQuerySet.as_manager()
+    # A version for every save, without the secret: who may read what changed need not know it.
+    history = HistoricalRecords(excluded_fields=["identity_secret", "created_at", "updated_at"])
+    _change_reason: str  # why it is being saved, for its version; django-simple-history looks for it
 
     class Meta:
         ordering = ["name", "id"]
@@ -173,6 +178,71 @@ class Chatbot(Appearance, Protection, models.Model):
     @property
     def uses_knowledge(self) -> bool:
         return self.enable_vector_store and bool(self.collections)
+
+
+class GoldenQuestion(models.Model):
+    """A question whose answer is known: what the chatbot says to it shows whether it is fit to be published."""
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.CASCADE, related_name="golden_questions")
+    question = models.TextField(max_length=10_000)
+    expected_facts = models.TextField(
+        "expected fact",
+        max_length=5000,
+        blank=True,
+        help_text="What the answer must hold, upper and lower case alike. Of several lines one is enough.",
+    )
+    expected_source = models.CharField(
+        max_length=2000,
+        blank=True,
+        help_text="Title, address or id of a document that the model must get to see.",
+    )
+    is_enabled = models.BooleanField("ask it", default=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.question[:60]
+
+    def clean(self) -> None:
+        if not (self.expected_facts.strip() or self.expected_source.strip()):
+            raise ValidationError("Say what is expected: a fact, a source, or both.")
+
+
+class GoldenRun(models.Model):
+    """What came of a chatbot's golden questions; only the last run is kept."""
+
+    chatbot = models.OneToOneField(Chatbot, on_delete=models.CASCADE, related_name="golden_run")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    ended_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.chatbot_id}, {self.ended_at}"
+
+
+class GoldenResult(models.Model):
+    """As it was then: neither question nor chatbot need be the same since."""
+
+    run = models.ForeignKey(GoldenRun, on_delete=models.CASCADE, related_name="results")
+    question = models.TextField()
+    missing = models.TextField(blank=True, help_text="What was expected and did not come. Empty: it passed.")
+    answer = models.TextField(blank=True)
+    error = models.TextField(blank=True)
+    sources = models.JSONField(default=list, help_text="Title and score of each passage that the model got to see.")
+    model = models.CharField(max_length=200, blank=True)
+    usage = models.JSONField(null=True)
+    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, help_text="US dollars; null: unknown.")
+    milliseconds = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.question[:60]
+
+    @property
+    def has_passed(self) -> bool:
+        return not (self.missing or self.error)
 
 
 class TokenAllowance(models.Model):

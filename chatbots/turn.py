@@ -23,7 +23,7 @@ from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
 from providers.token_estimate import estimate_usage
 from puffer.api.errors import ApiError
-from vectorstores.retrieve import Passage
+from vectorstores.retrieve import Passage, Search
 
 VISITOR_LEFT = "The visitor left before the answer was complete."
 
@@ -44,7 +44,18 @@ class Searching:
 
 @dataclass(frozen=True, slots=True)
 class Found:
+    """`passages` are what the model gets to see of what the search has found; None: nothing could be searched."""
+
     passages: Sequence[Passage]
+    search: Search | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The model is being asked; where there is no such event, the chatbot answers without it."""
+
+    provider: str
+    prompt: CompletionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ class Reply:
     passages: Sequence[Passage] = ()  # what the model got to see
 
 
-Event = Started | Searching | Found | Piece | Reply
+Event = Started | Searching | Found | Asking | Piece | Reply
 
 
 async def take_turn(
@@ -122,12 +133,14 @@ async def follow_turn(
         try:
             if bot.uses_knowledge:
                 yield Searching()
-                passages, answer.text = await look_up_or_refuse(bot, question, visitor, slug)
+                search, answer.text = await look_up_or_refuse(bot, question, visitor)
+                passages = fitting(search.passages, slug) if search else []
                 turn = replace(turn, passages=[logged(passage, bot) for passage in passages])
-                yield Found(passages)
+                yield Found(passages, search)
             if not answer.text:
                 prompt = build_prompt(bot, model, history, question, visitor.username, passages)
                 provider = await get_provider(slug, Capability.COMPLETION)
+                yield Asking(slug, prompt)
                 async with aclosing(pieces(provider, prompt, answer, visitor, bot, streamed=streamed)) as texts:
                     async for text in texts:
                         yield Piece(text)
@@ -189,13 +202,13 @@ async def pieces(
         answer.spent = call.usage or (estimate_usage(prompt, answer.text) if answer.text else None)
 
 
-async def look_up_or_refuse(bot: Chatbot, question: str, visitor: Visitor, slug: str) -> tuple[list[Passage], str]:
-    """The passages, and what is said instead of asking the model; "" where it is to be asked."""
+async def look_up_or_refuse(bot: Chatbot, question: str, visitor: Visitor) -> tuple[Search | None, str]:
+    """What is found, and what is said instead of asking the model; "" where it is to be asked."""
     try:
-        passages = fitting(await look_up(bot, question, visitor.caller), slug)
+        search = await look_up(bot, question, visitor.caller)
     except KnowledgeUnavailable:
-        return [], bot.knowledge_unavailable_message if bot.only_from_sources else ""
-    return passages, bot.refusal_message if bot.only_from_sources and not passages else ""
+        return None, bot.knowledge_unavailable_message if bot.only_from_sources else ""
+    return search, bot.refusal_message if bot.only_from_sources and not search.passages else ""
 
 
 def logged(passage: Passage, bot: Chatbot) -> dict[str, Any]:

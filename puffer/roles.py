@@ -19,6 +19,10 @@ EVERYTHING = "view add change delete"
 RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.chatbot": {EDITOR: EVERYTHING, VIEWER: "view"},
     "chatbots.consent": {},
+    "chatbots.goldenquestion": {},  # belong to their chatbot: who may change it, may change them
+    "chatbots.goldenresult": {},
+    "chatbots.goldenrun": {},
+    "chatbots.historicalchatbot": {},
     "chatbots.messagecount": {},
     "chatbots.tokenallowance": {},
     "chatbots.usedidentity": {},

@@ -242,7 +242,7 @@ class CollectionAdmin(ReadOnlyAdmin):
             )
             started = time.perf_counter()
             try:
-                context["passages"] = on_event_loop(lambda: look_up(asked["question"], knowledge))
+                context["passages"] = on_event_loop(lambda: look_up(asked["question"], knowledge)).passages
             except ApiError as error:
                 context["error"] = error.message
             context["milliseconds"] = round((time.perf_counter() - started) * 1000)

@@ -9,7 +9,7 @@ from vectorstores import store_threads
 from vectorstores.base import CollectionInfo
 from vectorstores.models import Collection, StoreConfig
 from vectorstores.registry import STORES, get_store, settings_of, store_for
-from vectorstores.retrieve import Knowledge, Passage, retrieve
+from vectorstores.retrieve import Knowledge, Search, retrieve
 
 TRIAL_SECONDS = 10.0
 PAGE_SECONDS = 4.0  # for what a page can do without
@@ -40,7 +40,7 @@ async def describe(collection: Collection) -> CollectionInfo:
         return await store_threads.run(store, store.describe, collection.name)
 
 
-async def look_up(question: str, knowledge: Knowledge) -> list[Passage]:
-    """What a chatbot with this knowledge would be shown. Raises ApiError."""
+async def look_up(question: str, knowledge: Knowledge) -> Search:
+    """What a chatbot with this knowledge would find. Raises ApiError."""
     async with in_time(f"The embedding model or {STORES[knowledge.store].label}", QUESTION_SECONDS):
         return await retrieve(question, knowledge)

@@ -83,6 +83,15 @@ class Passage:
         return line if len(line) <= EXCERPT else line[:EXCERPT].rpartition(" ")[0] + " …"
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found: `passages` count, `too_far` are below the threshold, which asks for a cosine of `least`."""
+
+    passages: Sequence[Passage]
+    too_far: Sequence[Passage]
+    least: float
+
+
 def is_web_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -100,8 +109,8 @@ def least_cosine(model: str, threshold: int) -> float:
 
 async def retrieve(
     question: str, knowledge: Knowledge, *, caller: Caller | None = None, chatbot_id: int | None = None
-) -> list[Passage]:
-    """The passages at or above the threshold, the best first: up to `top_k` of each collection, none twice.
+) -> Search:
+    """The best first, none twice: of each collection up to `top_k`, those that are too far included.
 
     A collection that fails is logged and left out. Raises ApiError if all fail, or the embedding.
     """
@@ -115,11 +124,15 @@ async def retrieve(
         raise failures[0]
     least = least_cosine(knowledge.embedding_model, knowledge.threshold)
     rankings = [
-        [Passage(name, match) for match in matches if match.score >= least and match.text.strip()]
+        [Passage(name, match) for match in matches if match.text.strip()]
         for name, matches in zip(knowledge.collections, found, strict=True)
         if not isinstance(matches, ApiError)
     ]
-    return merged(rankings)
+    return Search(
+        passages=merged([[passage for passage in ranking if passage.score >= least] for ranking in rankings]),
+        too_far=merged([[passage for passage in ranking if passage.score < least] for ranking in rankings]),
+        least=least,
+    )
 
 
 async def matches_in(store: VectorStore, target: str, query: Query, knowledge: Knowledge) -> list[Match] | ApiError:

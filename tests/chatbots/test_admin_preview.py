@@ -9,7 +9,6 @@ import time
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from chatbots.admin_widget import sites_of
@@ -36,19 +35,6 @@ def renewal_of(bot: Chatbot) -> str:
 
 def saved_config(page) -> dict:
     return json.loads(html.unescape(re.search(r'data-config="([^"]*)"', page.text)[1]))
-
-
-@pytest.fixture
-def staff(client, django_user_model):
-    """A client of somebody with these permissions on chatbots."""
-
-    def with_permissions(*names: str):
-        user = django_user_model.objects.create_user("staff", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=[f"{name}_chatbot" for name in names]))
-        client.force_login(user)
-        return client
-
-    return with_permissions
 
 
 # Preview

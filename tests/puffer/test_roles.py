@@ -50,9 +50,11 @@ OWN_PAGES = {
     "auth_user_password_change": FOR_OWNERS,
     "auth_user_second_factor": FOR_ALL,  # of one's own account
     "chatbots_chatbot_allowed_sites": ((405, 405, 405), (200, 200, 403)),
+    "chatbots_chatbot_golden_questions": ((200, 200, 200), (200, 200, 403)),
     "chatbots_chatbot_import_from_json": FOR_EDITORS,
     "chatbots_chatbot_preview": ((200, 200, 200), (200, 200, 403)),
     "chatbots_chatbot_renew_identity_secret": FOR_EDITORS,
+    "chatbots_chatbot_restore": ((404, 404, 403), (404, 404, 403)),  # without a version
     "chatbots_chatbot_try_it": FOR_EDITORS,
     "providers_providerconfig_refresh_models": FOR_OWNERS,
     "providers_providerconfig_test_connection": FOR_OWNERS,

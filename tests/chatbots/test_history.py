@@ -1,0 +1,222 @@
+"""Versions of a chatbot: who changed what, in words, and the way back."""
+
+import json
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.urls import reverse
+
+from chatbots.admin_history import VERSIONS_ON_A_PAGE, difference
+from chatbots.exchange import export_chatbots
+from chatbots.models import Chatbot
+from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
+
+pytestmark = pytest.mark.django_db
+
+
+def history_page(bot: Chatbot) -> str:
+    return reverse("admin:chatbots_chatbot_history", args=[bot.pk])
+
+
+def restore_page(bot: Chatbot, record) -> str:
+    return reverse("admin:chatbots_chatbot_restore", args=[bot.pk], query={"version": record.history_id})
+
+
+def change(client, bot: Chatbot, **fields) -> None:
+    data = filled(client.get(change_page(bot))) | fields
+    assert client.post(change_page(bot), data).status_code == 302
+
+
+def reasons(bot: Chatbot) -> list[tuple]:
+    names = ("history_type", "history_user__username", "history_change_reason")
+    return list(bot.history.order_by("history_id").values_list(*names))
+
+
+def told(page) -> list[tuple[str, str]]:
+    """Of the newest version: each label, with what went and what came."""
+    changes = page.context["versions"][0].changes
+    return [
+        (change.label, *("".join(part.text for part in change.parts if part.kind == kind) for kind in ("gone", "new")))
+        for change in changes
+    ]
+
+
+# What is told
+
+
+def test_who_changed_what_from_what_to_what(admin_client, bot):
+    change(
+        admin_client, bot, instructions="Sell boots and shoes.", temperature="0.2", reasoning_effort="xhigh",
+        show_copy_button="", collections="shop\r\nfaq", banned_words=NASTY,
+    )  # fmt: skip
+    page = admin_client.get(history_page(bot))
+    assert told(page) == [
+        ("Instructions", "", "boots and "),
+        ("Temperature", "1.0", "0.2"),
+        ("Reasoning effort", "none", "extra high"),
+        ("Collections", "empty", "shop\nfaq"),
+        ("Banned words", "empty", NASTY),
+    ]
+    assert "Changed by admin" in text_of(page)
+    assert "Created by a command" in text_of(page)
+    assert NASTY not in page.text
+
+
+def test_every_way_to_change_a_chatbot_leaves_a_version(admin_client, bot):
+    change(admin_client, bot, name="Store")
+    for action in ("make_draft", "publish", "publish"):
+        act(admin_client, action, bot)
+    admin_client.post(
+        reverse("admin:chatbots_chatbot_renew_identity_secret", args=[bot.pk]), {"_form_submitted": "True"}
+    )
+    assert reasons(bot) == [
+        ("+", None, None),
+        ("~", "admin", None),
+        ("~", "admin", None),
+        ("~", "admin", None),
+        ("~", "admin", "New identity secret."),
+    ]
+    page = admin_client.get(history_page(bot))
+    assert told(page) == []
+    assert "New identity secret." in page.text
+    act(admin_client, "duplicate", bot)
+    copy = Chatbot.objects.get(name="Store (copy)")
+    assert reasons(copy) == [("+", "admin", f"Copied from {bot.pk}.")]
+    upload(admin_client, json.loads(export_chatbots([bot])))
+    imported = Chatbot.objects.exclude(pk__in=[bot.pk, copy.pk]).get()
+    assert reasons(imported) == [("+", "admin", None)]
+    pk = bot.pk
+    act(admin_client, "delete_selected", bot)
+    admin_client.post(LIST, {"action": "delete_selected", "_selected_action": [pk], "post": "yes"})
+    assert not Chatbot.objects.filter(pk=pk).exists()
+    last = Chatbot.history.filter(id=pk).first()
+    assert (last.history_type, last.history_user.username) == ("-", "admin")
+
+
+def test_no_version_holds_the_secret(admin_client, bot):
+    change(admin_client, bot, name="Store")
+    for record in bot.history.all():
+        assert not hasattr(record, "identity_secret")
+    table = Chatbot.history.model._meta.db_table
+    with connection.cursor() as cursor:
+        columns = {column.name for column in connection.introspection.get_table_description(cursor, table)}
+    assert "identity_secret" not in columns
+    assert bot.identity_secret not in admin_client.get(history_page(bot)).text
+
+
+def test_calls_of_the_api_leave_none(api, openai, bot):
+    said = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert api.post(f"/chat/{bot.pk}/message", json=said).status_code == 200
+    assert bot.history.count() == 1
+
+
+def test_many_versions_are_told_in_pages(admin_client, bot):
+    for number in range(VERSIONS_ON_A_PAGE + 5):
+        bot.name = f"name {number}"
+        bot.save()
+    first, second = (admin_client.get(history_page(bot), {"p": number}).context["versions"] for number in (1, 2))
+    assert (len(first), len(second)) == (VERSIONS_ON_A_PAGE, 6)
+    assert first[-1].changes[0].label == "Name"  # though the one before it is on the next page
+    assert [version.changes for version in second[-1:]] == [[]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("", "something new", "[-empty][+something new]"),
+        ("one", "two", "[-one][+two]"),
+        ("be kind and short", "be kind and very short", "be kind and [+very ]short"),
+        ("a b c", "a c", "a [-b ]c"),
+        ("x " * 50 + "old end here", "x " * 50 + "new end here", "… " + "x " * 12 + "[-old ][+new ]end here"),
+        (
+            "old " + "x " * 50 + "old",
+            "new " + "x " * 50 + "new",
+            "[-old ][+new ]" + "x " * 12 + "… " + "x " * 12 + "[-old][+new]",
+        ),
+        ("a " * 3000 + "b", "a " * 3000 + "c", None),  # too long to be compared word by word
+    ],
+)
+def test_the_difference_in_words(old, new, told):
+    marks = {"gone": "[-{}]", "new": "[+{}]", "same": "{}"}
+    parts = "".join(marks[part.kind].format(part.text) for part in difference(old, new))
+    assert parts == (f"[-{old}][+{new}]" if told is None else told)
+
+
+# The way back
+
+
+def test_a_version_is_restored_as_a_new_one(admin_client, bot):
+    first = bot.history.get()
+    secret = bot.identity_secret
+    change(admin_client, bot, instructions="Sell hats.", temperature="0.1", status="draft", footer_text="New")
+    url = restore_page(bot, first)
+    assert url in admin_client.get(history_page(bot)).text
+    asked = admin_client.get(url)
+    assert [change.label for change in asked.context["changes"]] == ["Instructions", "Temperature", "Footer text"]
+    bot.refresh_from_db()
+    assert bot.instructions == "Sell hats."  # nothing was done yet
+
+    page = admin_client.post(url, follow=True)
+    assert page.redirect_chain == [(history_page(bot), 302)]
+    bot.refresh_from_db()
+    assert (bot.instructions, bot.temperature, bot.footer_text) == ("Sell shoes.", 1.0, "")
+    assert bot.status == "draft"  # to publish is a decision of its own
+    assert bot.identity_secret == secret
+    assert bot.history.count() == 3
+    assert reasons(bot)[-1][2].startswith("Restored as of ")
+    assert LogEntry.objects.first().change_message.startswith("Restored as of ")
+    assert url not in page.text  # it is as it was then
+
+
+def test_a_version_that_is_no_longer_possible(admin_client, bot):
+    first = bot.history.get()
+    bot.history.update(temperature=7, provider="gone")
+    page = admin_client.post(restore_page(bot, first))
+    assert page.status_code == 200
+    assert [problem.partition(":")[0] for problem in page.context["problems"]] == ["Provider", "Temperature"]
+    bot.refresh_from_db()
+    assert (bot.temperature, bot.provider) == (1.0, "openai")
+
+
+def test_versions_that_are_none(admin_client, bot):
+    other = Chatbot.objects.create(name="Other")
+    assert admin_client.get(restore_page(bot, other.history.get())).status_code == 404
+    for version in ("", "x", "99999", "²"):
+        url = reverse("admin:chatbots_chatbot_restore", args=[bot.pk], query={"version": version})
+        assert admin_client.post(url).status_code == 404
+
+
+def test_who_may(staff, client, bot):
+    url = restore_page(bot, bot.history.get())
+    bot.name = "Store"
+    bot.save()
+    viewer = staff("view")
+    page = viewer.get(history_page(bot))
+    assert page.status_code == 200
+    assert "Restore" not in page.text
+    assert [viewer.get(url).status_code, viewer.post(url).status_code] == [403, 403]
+    client.logout()
+    assert client.get(history_page(bot)).status_code == 302
+    bot.refresh_from_db()
+    assert bot.name == "Store"
+
+
+def test_somebody_without_permission(staff, bot):
+    assert staff().get(history_page(bot)).status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_chatbots_from_before_have_a_first_version(admin_client):
+    executor = MigrationExecutor(connection)
+    executor.migrate([("chatbots", "0004_history_and_golden_questions")])
+    try:
+        bot = Chatbot.objects.create(name="Old", temperature=0.3)
+        bot.history.all().delete()
+    finally:
+        call_command("migrate", verbosity=0)
+    change(admin_client, bot, temperature="0.5")
+    assert told(admin_client.get(history_page(bot))) == [("Temperature", "0.3", "0.5")]
+    assert "As it was when versions began to be kept." in reasons(bot)[0]
