@@ -1,23 +1,29 @@
 """Conversations, usage and prices."""
 
 from collections.abc import AsyncIterator, Iterator
+from copy import copy
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import PAGE_VAR
+from django.core.exceptions import SuspiciousOperation
 from django.db.models import Count, Q, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict, StreamingHttpResponse
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from logs.export import export
-from logs.models import Conversation, ConversationQuerySet, Message, ModelPrice, UsageEvent
+from logs.models import Conversation, ConversationDay, ConversationQuerySet, Message, ModelPrice, UsageEvent
 from logs.search import matching
 
-MAX_SHOWN = 500  # messages on one page
+MAX_SHOWN = 200  # messages on one page
 MAX_NAMED = 100  # conversations on the page that asks whether to delete them
 
 
@@ -34,22 +40,62 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+class VisitorFilter(admin.SimpleListFilter):
+    title = "visitor"
+    parameter_name = "who"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("identified", "identified"), ("guest", "guest")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> QuerySet[Conversation]:
+        guest = Q(user=None, external_user_id="")
+        if self.value() == "guest":
+            return queryset.filter(guest)
+        return queryset.exclude(guest) if self.value() == "identified" else queryset
+
+
+class ProviderFilter(admin.SimpleListFilter):
+    """Those that the sums of the days know: to look for them among the conversations would take long."""
+
+    title = "provider"
+    parameter_name = "provider"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        slugs = ConversationDay.objects.exclude(provider="").order_by("provider").values_list("provider", flat=True)
+        return [(slug, slug) for slug in slugs.distinct()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> QuerySet[Conversation]:
+        return queryset.filter(provider=self.value()) if self.value() else queryset
+
+
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnlyAdmin):
     """A log is read, searched, exported and deleted, but never written by hand."""
 
-    list_display = ["visitor", "chatbot", "message_count", "source", "updated_at"]
+    list_display = ["visitor", "last", "chatbot", "updated_at", "message_count", "shown_tokens", "marks"]
     list_select_related = ["chatbot", "user", "api_key"]
-    list_filter = [("chatbot", admin.RelatedOnlyFieldListFilter), "source", "updated_at"]
+    list_filter = [
+        ("chatbot", admin.RelatedFieldListFilter),
+        "updated_at",
+        "rating",
+        "has_error",
+        "has_unanswered",
+        ProviderFilter,
+        VisitorFilter,
+        "source",
+    ]
     list_per_page = 50
+    list_fullwidth = True
     ordering = ["-updated_at", "-id"]
+    sortable_by = ["updated_at", "message_count", "shown_tokens"]  # by which `beside` finds a conversation's neighbours
     search_fields = ["messages__content"]
     search_help_text = "In the visitor's name, e-mail or session, and in what was said."
     show_full_result_count = False
     actions = ["export_as_csv", "export_as_json"]
-    fieldsets = [
-        (None, {"fields": [("visitor", "chatbot"), ("source", "address"), ("created_at", "updated_at")]}),
-    ]
+    fields = ["visitor"]  # for the page's title; the page itself is made by its template
+
+    class Media:
+        css = {"all": ["logs/conversations.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         return super().get_queryset(request).select_related("chatbot", "user", "api_key")
@@ -62,9 +108,17 @@ class ConversationAdmin(ReadOnlyAdmin):
             return f"{conversation.visitor_name} {conversation.session_id[:8]}"
         return conversation.visitor_name
 
-    @admin.display(description="IP address")
-    def address(self, conversation: Conversation) -> str | None:
-        return conversation.ip_address
+    @admin.display(description="last message")
+    def last(self, conversation: Conversation) -> str:
+        return format_html('<span class="last-message">{}</span>', conversation.last_message)
+
+    @admin.display(description="tokens", ordering="tokens")
+    def shown_tokens(self, conversation: Conversation) -> str:
+        return f"{conversation.tokens:,}"
+
+    @admin.display(description="marks")
+    def marks(self, conversation: Conversation) -> str:
+        return render_to_string("admin/logs/conversation/marks.html", {"conversation": conversation})
 
     def get_search_results(
         self, request: HttpRequest, queryset: ConversationQuerySet, search_term: str
@@ -75,12 +129,51 @@ class ConversationAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """With the conversation itself below what is known about it."""
+        """The conversation as a chat, between its neighbours in the list."""
+        context = dict(extra_context or {})
         conversation = self.get_object(request, object_id)
-        newest_first = Message.objects.filter(conversation=conversation).order_by("-id")
-        transcript = list(newest_first[:MAX_SHOWN])[::-1] if conversation else []
-        context = {"title": "Conversation", "transcript": transcript, **(extra_context or {})}
+        if conversation is not None and self.has_view_permission(request, conversation):
+            context |= self.page_of(request, conversation)
         return super().change_view(request, object_id, form_url, context)
+
+    def page_of(self, request: HttpRequest, conversation: Conversation) -> dict[str, Any]:
+        messages = Message.objects.filter(conversation=conversation)
+        shown, before = messages.order_by("-id"), request.GET.get("before", "")
+        if before.isdecimal():
+            shown = shown.filter(pk__lt=int(before[:18]))
+        transcript = list(shown[: MAX_SHOWN + 1])[::-1]
+        has_earlier, transcript = len(transcript) > MAX_SHOWN, transcript[-MAX_SHOWN:]
+        return {
+            "title": f"Conversation with {self.visitor(conversation)}",
+            "visitor": self.visitor(conversation),
+            "transcript": transcript,
+            "earlier": self.link_to(request, conversation, before=str(transcript[0].pk)) if has_earlier else "",
+            "is_latest": not before,
+            "cost": messages.aggregate(cost=Sum("cost"))["cost"],
+            **self.neighbours(request, conversation),
+        }
+
+    def neighbours(self, request: HttpRequest, conversation: Conversation) -> dict[str, str]:
+        """Where the arrows lead: along the list from which the user has come, with its filters, search and order."""
+        of_the_list = copy(request)
+        parameters = QueryDict(request.GET.get("_changelist_filters", "")).copy()
+        parameters.pop(PAGE_VAR, None)
+        of_the_list.GET = parameters  # type: ignore[assignment]
+        try:
+            found = self.get_changelist_instance(of_the_list)
+        except (IncorrectLookupParameters, SuspiciousOperation):  # a query that somebody has written by hand
+            return {}
+        conversations, order = found.queryset, [str(column) for column in found.queryset.query.order_by]
+        beside = {
+            name: conversations.beside(conversation, order, forward=forward)
+            for name, forward in (("previous", False), ("next", True))
+        }
+        return {name: self.link_to(request, other) for name, other in beside.items() if other}
+
+    def link_to(self, request: HttpRequest, conversation: Conversation, **query: str) -> str:
+        if filters := request.GET.get("_changelist_filters"):
+            query["_changelist_filters"] = filters
+        return reverse("admin:logs_conversation_change", args=[conversation.pk], query=query)
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

@@ -1,6 +1,7 @@
 """What was said and what it cost."""
 
 import uuid
+from collections.abc import Sequence
 
 from django.conf import settings
 from django.db import models
@@ -37,6 +38,20 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def of_bots(self, bot_ids: frozenset[int] | None) -> "ConversationQuerySet":
         """Those with one of the chatbots; None means any."""
         return self if bot_ids is None else self.filter(chatbot_id__in=bot_ids)
+
+    def beside(self, conversation: "Conversation", order: Sequence[str], *, forward: bool) -> "Conversation | None":
+        """The next one, or else the one before, where they are ordered by these columns."""
+        beyond, alike = Q(), Q()
+        for number, column in enumerate(order):
+            name = column.removeprefix("-")
+            side = "lt" if column.startswith("-") == forward else "gt"
+            value = getattr(conversation, name)
+            beyond |= alike & Q(**{f"{name}__{side}": value})
+            alike &= Q(**{name: value})
+            if number == 0:
+                near = Q(**{f"{name}__{side}e": value})  # says no more than the rest, but an index understands it
+        found = self.filter(near, beyond).order_by(*order)
+        return (found if forward else found.reverse()).first()
 
 
 class Conversation(models.Model):

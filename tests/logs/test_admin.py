@@ -2,16 +2,20 @@
 
 import html
 import re
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from logs import admin as logs_admin
+from logs.conversations import VISITOR_LEFT, Turn, write_turns
+from logs.history import store_feedback
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from logs.prices import PriceBook
 from puffer.models import ApiKey
@@ -52,23 +56,63 @@ def found(client, **parameters) -> list[Conversation]:
     return list(client.get(CONVERSATIONS, parameters).context["cl"].result_list)
 
 
-def test_a_conversation_reads_like_a_chat(admin_client, conversation):
-    page = admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/").text
-    _, _, chat = page.partition('role="log"')
-    words = html.unescape(chat)
-    for text in ("Do you sell 50% & more?", f"Yes.\n{NASTY}", "11 + 22 tokens", "1234 ms", "Error: Quota exceeded"):
-        assert text in words
-    assert re.findall("max-w-2xl (m[lr]-auto)", chat) == ["ml-auto", "mr-auto", "ml-auto", "mr-auto"]
-    assert chat.count("bg-red-100") == 1
+def chat_of(client, conversation, **parameters):
+    """What the page shows of it, without tags."""
+    page = client.get(f"{CONVERSATIONS}{conversation.pk}/change/", parameters).text
     assert NASTY not in page
+    _, _, chat = page.partition('role="log"')
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", chat)).split())
 
 
-def test_of_a_very_long_conversation_the_end_is_shown(admin_client, conversation, monkeypatch):
-    monkeypatch.setattr(logs_admin, "MAX_SHOWN", 2)
+def test_a_conversation_reads_like_a_chat(admin_client, conversation):
+    Message.objects.filter(role="bot", error="").update(
+        content=f"**Yes.**\n{NASTY}\n\n- one\n- [two](javascript:alert(1))",
+        cost=Decimal("0.0012"),
+        feedback="down",
+        redactions={"email": 2},
+        passages=[
+            {"score": 0.8123, "title": NASTY, "url": "", "collection_name": "shop", "content_preview": "We sell it all"}
+        ],
+    )
     page = admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/").text
-    assert "The last 2 of 4 messages." in page
-    assert "Do you sell" not in page
-    assert page.index("Why?") < page.index("Error: Quota exceeded")
+    assert NASTY not in page
+    for part in ("<strong>Yes.</strong>", "<li>one</li>", 'title="Voted down">thumb_down'):
+        assert part in page
+    assert 'href="javascript' not in page
+    assert re.findall('said (question|answer[a-z ]*)"', page) == ["question", "answer", "question", "answer failed"]
+    words = chat_of(admin_client, conversation)
+    for text in (
+        *("Do you sell 50% & more?", "11 + 22 tokens", "1234 ms", "$0.001200", "taken out: email 2"),
+        *("Passages from the knowledge: 1", f"0.81 {NASTY} shop We sell it all", "Error: Quota exceeded"),
+    ):
+        assert text in words
+    assert "Nothing in the knowledge" not in words
+
+
+def test_nothing_in_the_knowledge_was_near_enough(admin_client, conversation):
+    Message.objects.filter(role="bot", error="").update(passages=[])
+    assert chat_of(admin_client, conversation).count("Nothing in the knowledge was near enough") == 1
+
+
+def test_a_broken_off_answer_is_shown_with_its_error(admin_client, conversation):
+    Message.objects.filter(role="bot", error="").update(content="It begins", error="Then it broke.")
+    assert "It begins Then it broke." in chat_of(admin_client, conversation)
+
+
+def test_of_a_very_long_conversation_the_end_is_shown(admin_client, conversation):
+    Message.objects.bulk_create(
+        Message(conversation=conversation, role="user", content=f"number {number}.") for number in range(300)
+    )
+    end = admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/", {"_changelist_filters": "source=api"})
+    assert ("number 299." in end.text, "number 100." in end.text, "number 99." in end.text) == (True, True, False)
+    earlier = admin_client.get(end.context["earlier"])
+    assert ("number 100." in earlier.text, "number 99." in earlier.text, "Do you sell" in earlier.text) == (
+        False, True, True
+    )  # fmt: skip
+    assert not earlier.context["earlier"]
+    assert "The latest messages" in earlier.text
+    assert "source%3Dapi" in end.context["earlier"]
+    assert admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/", {"before": "x²"}).status_code == 200
 
 
 def test_a_long_conversation_takes_no_more_queries(admin_client, conversation):
@@ -133,6 +177,92 @@ def test_filters(admin_client, conversation):
     recently = timezone.now() - timedelta(days=7)
     assert found(admin_client, updated_at__gte=recently.isoformat()) == [conversation]
     assert found(admin_client) == [conversation, old]
+
+
+def test_marks_are_written_with_the_turns(admin_client, bot):
+    def say(uuid, **answer):
+        write_turns([Turn("Hi", bot.pk, conversation_uuid=uuid, provider=answer.pop("provider", "openai"), **answer)])
+
+    say("good", reply="All\n\n is  well. " + "Really. " * 50, passages=[{"score": 0.5}], usage={"total_tokens": 30})
+    say("good", reply="As I said.", usage={"total_tokens": 12})
+    say("bad", error="It broke.", provider="claude")
+    say("bad", reply="Now it works.")
+    say("left", reply="Well", error=VISITOR_LEFT)
+    say("unknown", reply="Hm.", passages=[])
+    say("refused", reply="I have no information about that.", is_refusal=True)
+    rows = {row.conversation_uuid: row for row in Conversation.objects.all()}
+    assert (rows["good"].message_count, rows["good"].tokens, rows["good"].last_message) == (4, 42, "As I said.")
+    assert rows["bad"].provider == "openai"
+    assert rows["left"].last_message == "Well"
+
+    def uuids(**parameters):
+        return sorted(row.conversation_uuid for row in found(admin_client, **parameters))
+
+    assert uuids(has_error__exact=1) == ["bad"]
+    assert uuids(has_unanswered__exact=1) == ["refused", "unknown"]
+    assert uuids(provider="claude") == []
+    assert uuids(provider="openai", has_error__exact=0, has_unanswered__exact=0) == ["good", "left"]
+    say("line", reply="All\n\n is  well. " + "Really. " * 50)
+    line = Conversation.objects.get(conversation_uuid="line").last_message
+    assert (line[:12], len(line), line[-1]) == ("All is well.", 200, "…")
+    page = admin_client.get(CONVERSATIONS).text
+    assert (page.count(">error<"), page.count(">unanswered<")) == (1, 2)
+
+
+def test_the_price_of_an_answer_is_kept_with_it(bot):
+    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1600}  # it thought for 500 tokens
+    write_turns([Turn("Hi", bot.pk, reply="Hello", provider="openai", model="gpt-4o", usage=usage)])
+    assert Message.objects.get(role="bot").cost == Decimal("0.0085")
+    ModelPrice.objects.create(provider="openai", model="gpt-4o", input_price=0, output_price=0)
+    write_turns([Turn("Hi", bot.pk, reply="Hello", provider="openai", model="gpt-4o", usage=usage)])
+    assert [message.cost for message in Message.objects.filter(role="bot")] == [Decimal("0.0085"), 0]
+
+
+def test_votes_make_a_rating(admin_client, bot):
+    turn = Turn("Hi", bot.pk, reply="Hello", conversation_uuid="a")
+    write_turns([turn, replace(turn, question_id="q2", reply_id="r2")])
+
+    def vote(message_id, feedback):
+        assert async_to_sync(store_feedback)(turn, message_id, feedback)
+        return Conversation.objects.get().rating
+
+    assert vote(turn.reply_id, "up") == "up"
+    assert vote("r2", "down") == "down"
+    assert len(found(admin_client, rating__exact="down")) == 1
+    assert vote("r2", "") == "up"
+    assert vote(turn.reply_id, "") == ""
+    assert not found(admin_client, rating__exact="up")
+    assert not async_to_sync(store_feedback)(turn, turn.question_id, "up")
+    assert not async_to_sync(store_feedback)(replace(turn, conversation_uuid="b"), turn.reply_id, "up")
+
+
+def test_identified_visitors_and_guests(admin_client, admin_user):
+    user, external, guest = (
+        make_conversation(user=admin_user), make_conversation(external_user_id="42"), make_conversation(session_id="s")
+    )  # fmt: skip
+    assert found(admin_client, who="identified") == [external, user]
+    assert found(admin_client, who="guest") == [guest]
+
+
+def test_the_arrows_lead_along_the_list(admin_client, bot):
+    now = timezone.now()
+    rows = [
+        make_conversation(chatbot=chatbot, updated_at=now - timedelta(hours=number // 2), tokens=number % 3)
+        for number, chatbot in enumerate([bot, None, bot, bot, bot])
+    ]
+    for filters in ("", f"chatbot__id__exact={bot.pk}", "o=6", "o=4.-6", "p=2"):
+        listed = [row.pk for row in found(admin_client, **dict(parse_qsl(filters.replace("p=2", ""))))]
+        path, way = f"{CONVERSATIONS}{listed[0]}/change/?{urlencode({'_changelist_filters': filters})}", []
+        while path:
+            response = admin_client.get(path)
+            before = f"/{way[-1]}/change/" if way else ""
+            assert before in response.context.get("previous", "")
+            way.append(response.context["original"].pk)
+            path = response.context.get("next")
+        assert way == listed, filters
+    for nonsense in ("nothing=1", "updated_at__gte=x", "o=99", "chatbot__secret=1"):
+        page = admin_client.get(f"{CONVERSATIONS}{rows[0].pk}/change/", {"_changelist_filters": nonsense})
+        assert page.status_code == 200
 
 
 def test_the_visitor_is_named(admin_client, admin_user):
