@@ -11,7 +11,7 @@ PAGES_AT_ONCE = 1000  # of an index for text, written in one go: between two of 
 def overwrite_remains() -> bool:
     """Write the database anew, without them. False: a reader kept the old write-ahead log in use, so try again.
 
-    Not within a transaction. Others can't write meanwhile: some seconds for each gigabyte.
+    Not within a transaction. Others can't write meanwhile, which may take half a minute for each gigabyte.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%%using fts5(%%'")

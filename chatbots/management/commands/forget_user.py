@@ -31,8 +31,8 @@ class Command(BaseCommand):
         parser.add_argument("--yes", action="store_true", help="do not ask")
         parser.add_argument(
             "--no-vacuum", action="store_true",
-            help="SQLite: do not write the whole file anew, which takes seconds for each gigabyte in which nobody else "
-            "can write; until that is done, what was erased can be read from the file",
+            help="SQLite: do not write the whole file anew, for nobody else can write meanwhile (half a minute for a "
+            "gigabyte); until a later run does, what was erased can be read from the file",
         )  # fmt: skip
 
     def handle(self, *, account: bool, dry_run: bool, yes: bool, no_vacuum: bool, **options: Any) -> None:
