@@ -14,11 +14,11 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 
-from chatbots.limits import network_of
+from chatbots.counting import network_of
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.visitor import Identity, Visitor
 from logs.conversations import MAX_LAST_MESSAGE
-from logs.models import Conversation, ConversationQuerySet, Message
+from logs.models import Conversation, ConversationQuerySet, Message, WebhookDelivery
 from logs.redaction import KINDS
 from puffer.text import one_line
 
@@ -58,6 +58,7 @@ class Erasure:
             counts["votes"] += messages.exclude(feedback="").count()
         counts["consents"] = self.owned(Consent, "visitor").count()
         counts["token allowances"] = self.owned(TokenAllowance, "visitor").count()
+        counts["webhook deliveries"] = self.deliveries().count()
         counts["message counts"] = self.message_counts().count()
         counts["mentions of the address by others"] = sum(1 for _ in self.mentions())
         counts["accounts"] = len(self.accounts)
@@ -67,6 +68,7 @@ class Erasure:
     def erase(self) -> None:
         for message in self.mentions():
             self.take_address_out_of(message)
+        self.deliveries().delete()
         for some in chunks(self.conversations):
             Conversation.objects.filter(pk__in=[conversation.pk for conversation in some]).delete()
         self.owned(Consent, "visitor").delete()
@@ -89,6 +91,10 @@ class Erasure:
         """Also those of their address, which others may share: they count for a minute only."""
         return self.owned(MessageCount, "counted") | MessageCount.objects.filter(counted__in=self.networks)
 
+    def deliveries(self) -> QuerySet[WebhookDelivery]:
+        """What webhooks are told of sessions and limits; what was said goes with a conversation."""
+        return self.owned(WebhookDelivery, "visitor")
+
     def mentions(self) -> Iterator[Message]:
         """Messages of other conversations in which the e-mail address stands."""
         if not self.person.email:
@@ -107,6 +113,7 @@ class Erasure:
         redactions = message.redactions or {}
         message.redactions = {**redactions, "email": redactions.get("email", 0) + count}
         message.save(update_fields=["content", "folded", "error", "redactions"])
+        WebhookDelivery.objects.filter(conversation=message.conversation_id).delete()  # which may hold the text
         last = Message.objects.filter(conversation=message.conversation_id).order_by("id").last()
         if message == last:
             beginning = one_line(message.content, MAX_LAST_MESSAGE)

@@ -22,32 +22,25 @@ from django.db.models import F, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
+from chatbots.announcements import announce
+from chatbots.counting import MINUTE, has_room, network_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from chatbots.protection import Protection
 from chatbots.visitor import Refusal, Visitor
 from logs.days import midnight
 from logs.models import Conversation
+from logs.outbox import EventName
 from providers.base import Usage
 from puffer.api.errors import ApiError
-from puffer.client_ip import read_ip
 
 logger = logging.getLogger(__name__)
 
-MINUTE = 60  # seconds
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CHARACTERS_PER_TOKEN = 4
 EXPECTED_ANSWER = 512  # tokens at most: what an answer may be long at most says little of how long it will be
 OF_THE_BOT = "bot"  # in MessageCount.counted, where visitors and addresses have a prefix
 SWEEP_EVERY = 60  # seconds
 
-# The windows are fixed: a minute is the clock's. Around its end a visitor can send twice as many within 60 seconds,
-# never more; a window that slides would need a row for each message.
-COUNT_MESSAGE = """
-    INSERT INTO chatbots_messagecount (chatbot_id, counted, "window", count) VALUES (%s, %s, %s, 1)
-    ON CONFLICT (chatbot_id, counted, "window") DO UPDATE SET count = chatbots_messagecount.count + 1
-    WHERE chatbots_messagecount.count < %s
-    RETURNING count
-"""
 # A row of an earlier period starts anew, at once for all that try. A row of a later one is no mistake: the owner has
 # chosen a longer period since, and what was used still counts.
 RESERVE_TOKENS = """
@@ -67,14 +60,25 @@ class ChatbotPaused(Refusal):
 
 
 class LimitReached(Refusal):
-    """`quota_notice` is what the widget shows instead of an answer; None where waiting a moment helps."""
+    """`quota_notice` is what the widget shows instead of an answer; None where waiting a moment helps.
+
+    `limit` is the field of the chatbot that says how much, `counted` whose use has come to that.
+    """
 
     status = 429
     code = "rate_limit_exceeded"
 
     def __init__(
-        self, message: str, *, code: str | None = None, until: datetime | None = None, is_quota: bool = False
+        self,
+        message: str,
+        limit: str,
+        counted: str,
+        *,
+        code: str | None = None,
+        until: datetime | None = None,
+        is_quota: bool = False,
     ) -> None:
+        self.limit, self.counted, self.until = limit, counted, until
         headers = {}
         if until:
             headers["Retry-After"] = str(max(math.ceil((until - timezone.now()).total_seconds()), 1))
@@ -126,10 +130,26 @@ async def reserve(bot: Chatbot, visitor: Visitor, question: str) -> AsyncIterato
     # A transaction goes on in its thread when its task is cancelled, and what it reserves must be given back too.
     taking = asyncio.ensure_future(sync_to_async(take)(bot, visitor, estimate(bot, question)))
     try:
-        await asyncio.shield(taking)
+        try:
+            await asyncio.shield(taking)
+        except LimitReached as refusal:
+            await undisturbed(announce_limit(bot, visitor, refusal))
+            raise
         yield reservation
     finally:
         await undisturbed(settle(taking, reservation))
+
+
+async def announce_limit(bot: Chatbot, visitor: Visitor, refusal: LimitReached) -> None:
+    """Once in the time for which it holds, or in a day; not in the transaction of the turn, which was undone."""
+    until = refusal.until or midnight(timezone.localdate(timezone=timezone.get_default_timezone()) + timedelta(days=1))
+    data = {
+        "limit": refusal.limit,
+        "code": refusal.code,
+        "resets_at": refusal.until.isoformat() if refusal.until else None,
+    }
+    once = f"{refusal.limit} {refusal.counted}"
+    await announce(bot, visitor, EventName.LIMIT_REACHED, data, once=once, until=int(until.timestamp()))
 
 
 def estimate(bot: Chatbot, question: str) -> int:
@@ -186,20 +206,20 @@ def take(bot: Chatbot, visitor: Visitor, tokens: int) -> HeldTokens | None:
 
 
 def reserve_tokens(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> HeldTokens | None:
-    limit = bot.token_user_limit if visitor.identity else bot.token_guest_limit
+    name = "token_user_limit" if visitor.identity else "token_guest_limit"
+    limit = getattr(bot, name)
     if limit is None:
         return None
-    if limit == 0 and visitor.identity:
-        raise LimitReached(
-            "Access disabled for your account/role.", code="token_limit_exceeded_user_logic", is_quota=True
-        )
     if limit == 0:
-        raise LimitReached("Access disabled for guests.", code="token_limit_exceeded_guest_logic", is_quota=True)
+        message = "Access disabled for your account/role." if visitor.identity else "Access disabled for guests."
+        code = "token_limit_exceeded_user_logic" if visitor.identity else "token_limit_exceeded_guest_logic"
+        raise LimitReached(message, name, visitor.key, code=code, is_quota=True)
     start, end = period_of(bot.token_reset_period, timezone.localdate(now, timezone.get_default_timezone()))
     begins = connection.ops.adapt_datetimefield_value(start)
     allowances = list(TokenAllowance.objects.raw(RESERVE_TOKENS, [bot.pk, visitor.key, begins, tokens, limit]))
     if not allowances:
-        raise LimitReached(bot.token_limit_message, code="token_limit_exceeded_final_logic", until=end, is_quota=True)
+        code = "token_limit_exceeded_final_logic"
+        raise LimitReached(bot.token_limit_message, name, visitor.key, code=code, until=end, is_quota=True)
     return HeldTokens(allowances[0], tokens)
 
 
@@ -227,28 +247,14 @@ def count_message(bot: Chatbot, visitor: Visitor, now: datetime) -> None:
     today = timezone.localdate(now, timezone.get_default_timezone())
     day = int(midnight(today).timestamp())
     limits = [
-        (bot.messages_per_minute, visitor.key, minute, minute_end),
-        (bot.messages_per_minute_per_address, network_of(visitor.ip_address), minute, minute_end),
-        (bot.messages_per_day, OF_THE_BOT, day, midnight(today + timedelta(days=1))),
+        ("messages_per_minute", visitor.key, minute, minute_end),
+        ("messages_per_minute_per_address", network_of(visitor.ip_address), minute, minute_end),
+        ("messages_per_day", OF_THE_BOT, day, midnight(today + timedelta(days=1))),
     ]
-    for limit, counted, window, end in limits:
-        if limit is None or not counted:
-            continue
-        with connection.cursor() as cursor:
-            cursor.execute(COUNT_MESSAGE, [bot.pk, counted, window, limit])
-            if cursor.fetchone() is None:
-                raise LimitReached(bot.rate_limit_message, until=end)
-
-
-def network_of(address: str) -> str:
-    """What one caller can't choose freely: an IPv4 address, or the 64 bits of an IPv6 network; "" if unknown.
-
-    What has no address is not counted by it: otherwise all of a server behind a Unix socket were one.
-    """
-    ip = read_ip(address)
-    if ip is None:
-        return ""
-    return f"address:{int(ip) >> 64:016x}/64" if ip.version == 6 else f"address:{ip}"
+    for name, counted, window, end in limits:
+        limit = getattr(bot, name)
+        if limit is not None and counted and not has_room(bot.pk, counted, window, limit):
+            raise LimitReached(bot.rate_limit_message, name, counted, until=end)
 
 
 # Counts of windows that are over

@@ -1,10 +1,9 @@
 """Who talks to a chatbot, and how they are refused."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from logs.conversations import Turn
+from logs.conversations import Turn, visitor_key
 from logs.models import Conversation
 from puffer.api.authentication import Caller
 from puffer.api.errors import ApiError
@@ -42,9 +41,8 @@ class Visitor:
 
     @property
     def key(self) -> str:
-        """What the widget's limits know a visitor by: at most 70 characters, and the same for the same person alone."""
-        kind, name = ("user", self.identity.user_id) if self.identity else ("guest", self.session_id)
-        return f"{kind}:{hashlib.sha256(name.encode()).hexdigest()}"
+        """What the widget's limits know a visitor by."""
+        return visitor_key(self.session_id, self.identity.user_id if self.identity else "")
 
     def turn(self, chatbot_id: int, conversation_uuid: str = "", question: str = "", **known: Any) -> Turn:
         """A turn of theirs for the log, or whose conversation is meant, where there is no question."""

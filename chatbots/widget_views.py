@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from chatbots.announcements import announce
 from chatbots.cors import allowed_origin, published_bots
 from chatbots.embed import MAX_MESSAGE_LENGTH, widget_config, widget_html
 from chatbots.models import Consent
@@ -40,6 +41,7 @@ from logs.history import (
     store_feedback,
 )
 from logs.models import Conversation, Feedback, Message
+from logs.outbox import EventName
 from providers.views import usage_json
 from puffer.api.errors import ApiError
 from puffer.api.event_stream import Event, EventStream
@@ -206,6 +208,9 @@ class SessionView(WidgetView):
         if identity:
             verified = await sync_to_async(verify_identity)(self.bot, identity)
             session = session.as_user(verified)
+        if not token:
+            self.session = session
+            await announce(self.bot, self.visitor(), EventName.SESSION_STARTED, {"origin": self.origin})
         return Response(self.session_json(session))
 
 

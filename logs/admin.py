@@ -19,6 +19,7 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from logs import admin_webhooks as admin_webhooks  # registers its pages
 from logs.export import export
 from logs.models import Conversation, ConversationDay, ConversationQuerySet, Message, ModelPrice, UsageEvent
 from logs.search import matching

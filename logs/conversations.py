@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from django.utils import timezone
 from logs.days import add, day_of
 from logs.group_commit import GroupCommit
 from logs.models import Conversation, ConversationDay, Message, failure_text, new_message_id, new_uuid
+from logs.outbox import Event, EventName, Listener, listeners, tell
 from logs.prices import PriceBook
 from logs.redaction import redact
 from puffer.client_ip import anonymized
@@ -54,6 +55,7 @@ class Turn:
     reply_id: str = field(default_factory=new_message_id)
     question_redactions: dict[str, int] | None = None
     reply_redactions: dict[str, int] | None = None
+    listeners: Sequence[Listener] = ()  # the webhooks that may want to hear of it
 
     @property
     def total_tokens(self) -> int:
@@ -93,6 +95,8 @@ async def log_turn(turn: Turn) -> str:
     """Write it down; the conversation's uuid, once it is stored."""
     if not turn.conversation_uuid:
         turn = replace(turn, conversation_uuid=new_uuid(), begins=True)
+    if hearing := await listeners():
+        turn = replace(turn, listeners=hearing)
     await _writer.put(turn)
     return turn.conversation_uuid
 
@@ -173,6 +177,7 @@ def _write_turns(turns: Sequence[Turn]) -> None:
         message for turn in in_order for message in messages_of(turn, ids[turn.identity()], now, prices)
     )
     add_turns(turns, new, now)
+    tell((turn.listeners, event) for turn in in_order for event in events_of(turn, ids[turn.identity()]))
 
 
 def add_to(conversation: Conversation, turns: Sequence[Turn]) -> None:
@@ -243,3 +248,44 @@ def messages_of(turn: Turn, conversation_id: int, now: datetime, prices: PriceBo
             passages=turn.passages,
         ),
     ]
+
+
+def visitor_key(session_id: str, external_user_id: str) -> str:
+    """What a visitor of the widget is found by: at most 70 characters, and the same for the same person alone."""
+    kind, name = ("user", external_user_id) if external_user_id else ("guest", session_id)
+    return f"{kind}:{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def event_about(turn: Turn, name: EventName, data: dict[str, Any], conversation_id: int | None = None) -> Event:
+    """Of the turn's visitor, conversation and chatbot."""
+    return Event(
+        name=name,
+        chatbot_id=turn.chatbot_id,
+        data=data,
+        source=turn.source,
+        session_id=turn.session_id,
+        external_user_id=turn.external_user_id,
+        visitor_key=visitor_key(turn.session_id, turn.external_user_id) if turn.session_id else "",
+        conversation_id=conversation_id,
+        conversation_uuid=turn.conversation_uuid,
+    )
+
+
+def events_of(turn: Turn, conversation_id: int) -> Iterator[Event]:
+    """The question, and the answer if there was any: a failure of the provider is none."""
+    if not turn.listeners:
+        return
+    question = {"message_id": turn.question_id, "text": turn.question}
+    yield event_about(turn, EventName.USER_MESSAGE, question, conversation_id)
+    if turn.reply:
+        reply = {
+            "message_id": turn.reply_id,
+            "question_id": turn.question_id,
+            "text": turn.reply,
+            "is_complete": not turn.error,
+            "provider": turn.provider,
+            "model": turn.model,
+            "usage": turn.usage,
+            "milliseconds": turn.milliseconds,
+        }
+        yield event_about(turn, EventName.RESPONSE, reply, conversation_id)

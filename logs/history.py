@@ -7,8 +7,9 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
-from logs.conversations import Turn
+from logs.conversations import Turn, event_about
 from logs.models import Conversation, Feedback, Message
+from logs.outbox import EventName, Listener, listeners, tell
 
 MAX_CONVERSATIONS = 50
 MAX_MESSAGES = 200
@@ -55,11 +56,11 @@ def as_prompt(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 async def store_feedback(owner: Turn, message_id: str, feedback: str) -> bool:
     """Whether there is such an answer in the owner's conversation. "" takes a vote back."""
-    return await sync_to_async(_store_feedback)(owner, message_id, feedback)
+    return await sync_to_async(_store_feedback)(owner, message_id, feedback, await listeners())
 
 
 @transaction.atomic
-def _store_feedback(owner: Turn, message_id: str, feedback: str) -> bool:
+def _store_feedback(owner: Turn, message_id: str, feedback: str, hearing: Sequence[Listener]) -> bool:
     # Locked: of two votes at once the second must see the first.
     conversation = Conversation.objects.select_for_update().filter(identity=owner.identity()).first()
     answers = Message.objects.filter(conversation=conversation, role=Message.Role.BOT)
@@ -68,4 +69,6 @@ def _store_feedback(owner: Turn, message_id: str, feedback: str) -> bool:
     votes = set(answers.exclude(feedback="").values_list("feedback", flat=True))
     conversation.rating = Feedback.DOWN if Feedback.DOWN in votes else "".join(votes)
     conversation.save(update_fields=["rating"])
+    vote = {"message_id": message_id, "feedback": feedback or "none"}
+    tell([(hearing, event_about(owner, EventName.FEEDBACK, vote, conversation.pk))])
     return True

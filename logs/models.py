@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from logs.folding import FoldedField
+from logs.outbox import Webhook, WebhookDelivery  # noqa: F401 - models of this app too
 from puffer.models import ApiKey
 
 

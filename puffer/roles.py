@@ -32,6 +32,8 @@ RIGHTS: dict[str, dict[str, str]] = {
     "logs.modelprice": {EDITOR: "view", VIEWER: "view"},
     "logs.usageday": {},
     "logs.usageevent": {EDITOR: "view", VIEWER: "view"},
+    "logs.webhook": {},  # what visitors say goes to where it points
+    "logs.webhookdelivery": {},
     "providers.providerconfig": {EDITOR: "view"},
     "puffer.apikey": {},
     "vectorstores.collection": {EDITOR: EVERYTHING},

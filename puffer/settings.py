@@ -95,6 +95,7 @@ RUN_BESIDE_SERVER = [
     "puffer.beside_server.worker",  # left out by `serve --no-worker`
 ]
 WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once
+    *4 * ["logs.webhooks.run_due"],
     "vectorstores.uploads.run_due",
     "logs.search_index.index_added",
 ]
@@ -338,6 +339,18 @@ UNFOLD = {
                         "icon": "bar_chart",
                         "link": reverse_lazy("admin:logs_usageevent_changelist"),
                         "permission": lambda request: request.user.has_perm("logs.view_usageevent"),
+                    },
+                    {
+                        "title": "Webhooks",
+                        "icon": "webhook",
+                        "link": reverse_lazy("admin:logs_webhook_changelist"),
+                        "permission": lambda request: request.user.has_perm("logs.view_webhook"),
+                    },
+                    {
+                        "title": "Webhook deliveries",
+                        "icon": "outbox",
+                        "link": reverse_lazy("admin:logs_webhookdelivery_changelist"),
+                        "permission": lambda request: request.user.has_perm("logs.view_webhookdelivery"),
                     },
                     {
                         "title": "Model prices",

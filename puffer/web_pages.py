@@ -1,7 +1,10 @@
 """Pages of the web, which a stranger may have named: read without being led into our own network."""
 
+import contextlib
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -33,10 +36,11 @@ def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> 
     Every redirect is looked at like the first address. Raises NoAnswer.
     """
     deadline = time.monotonic() + TOTAL_SECONDS
-    with Session() as session:
+    adapter = GuardedAdapter(trusted_host)
+    with Session() as session, adapter.cut_off_after(TOTAL_SECONDS + SILENT_SECONDS):
         session.trust_env = False
         for scheme in ("http://", "https://"):
-            session.mount(scheme, GuardedAdapter(trusted_host))
+            session.mount(scheme, adapter)
         for _ in range(MAX_REDIRECTS + 1):
             check_address(url)
             with (
@@ -82,6 +86,8 @@ class GuardedAdapter(HTTPAdapter):
 
     def __init__(self, trusted_host: str) -> None:
         super().__init__()
+        self.reached: list[socket.socket] = []
+        reached = self.reached
 
         class Guard(HTTPConnection):
             def _new_conn(self) -> socket.socket:
@@ -89,6 +95,7 @@ class GuardedAdapter(HTTPAdapter):
                 if self.host != trusted_host and not may_connect(self.host, connection.getpeername()[0]):
                     connection.close()
                     raise NoAnswer("has no public address.")
+                reached.append(connection.dup())
                 return connection
 
         class TlsGuard(Guard, HTTPSConnection):
@@ -101,3 +108,22 @@ class GuardedAdapter(HTTPAdapter):
             ConnectionCls = TlsGuard
 
         self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}
+
+    @contextlib.contextmanager
+    def cut_off_after(self, seconds: float) -> Iterator[None]:
+        """Around requests: a server that sends its headers a byte at a time keeps every other time limit."""
+        timer = threading.Timer(seconds, self.cut_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for connection in self.reached:
+                connection.close()
+            self.reached.clear()
+
+    def cut_off(self) -> None:
+        for connection in list(self.reached):
+            with contextlib.suppress(OSError):  # it is over already
+                connection.shutdown(socket.SHUT_RDWR)

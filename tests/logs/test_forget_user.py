@@ -118,6 +118,7 @@ def test_what_else_goes(log, bot, other):
         "votes: 1",
         "consents: 2",
         "token allowances: 2",
+        "webhook deliveries: 0",
         "message counts: 4",  # of the user, the guest, and their address at both chatbots
         "mentions of the address by others: 3",
         "accounts: 0",

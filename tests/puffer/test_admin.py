@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
+from logs.models import Conversation, Message, ModelPrice, UsageEvent, Webhook, WebhookDelivery, new_uuid
 from providers.models import ProviderConfig
 from puffer.models import ApiKey, Scope, digest
 from vectorstores.models import Collection, Document, StoreConfig, Upload, UploadContent
@@ -66,6 +66,17 @@ def make_event(number: int) -> UsageEvent:
         milliseconds=5,
         status=200,
     )
+
+
+def make_webhook(number: int) -> Webhook:
+    return Webhook.objects.create(name=f"{NASTY}{number}", url=f"https://www.example.com/?{NASTY}", events=[NASTY])
+
+
+def make_delivery(number: int) -> WebhookDelivery:
+    return WebhookDelivery.objects.create(
+        webhook=make_webhook(number), event=NASTY, event_id=new_uuid(), payload=f'["{NASTY}"]',
+        response_excerpt=NASTY, last_error=NASTY,
+    )  # fmt: skip
 
 
 def make_price(number: int) -> ModelPrice:
@@ -129,6 +140,8 @@ ROWS: dict[type, Callable[[int], Any]] = {
     Conversation: make_conversation,
     UsageEvent: make_event,
     ModelPrice: make_price,
+    Webhook: make_webhook,
+    WebhookDelivery: make_delivery,
     ProviderConfig: a_provider,
     User: lambda number: User.objects.create(username=f"user {number}", first_name=NASTY),
     Group: lambda number: Group.objects.create(name=f"{NASTY}{number}"),
@@ -185,7 +198,7 @@ def test_pages_open_and_what_people_typed_is_escaped(admin_client, model):
         assert SAVED_SECRET not in page.text, url
 
 
-@pytest.mark.parametrize("model", [Chatbot, Conversation, ModelPrice, User, Group])
+@pytest.mark.parametrize("model", [Chatbot, Conversation, ModelPrice, Webhook, User, Group])
 def test_what_may_be_deleted(admin_client, model):
     row = ROWS[model](0)
     page = admin_client.get(url_of(model, "delete", row.pk))

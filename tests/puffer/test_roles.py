@@ -35,6 +35,8 @@ ROWS_OF = {
     "logs.Conversation": ("vd", "v", "v"),
     "logs.ModelPrice": ("vacd", "v", "v"),
     "logs.UsageEvent": ("v", "v", "v"),
+    "logs.Webhook": ("vacd", "", ""),
+    "logs.WebhookDelivery": ("v", "", ""),
     "providers.ProviderConfig": ("vc", "v", ""),
     "puffer.ApiKey": ("vac", "", ""),
     "vectorstores.Collection": ("vd", "vd", ""),
@@ -56,6 +58,10 @@ OWN_PAGES = {
     "chatbots_chatbot_renew_identity_secret": FOR_EDITORS,
     "chatbots_chatbot_restore": ((404, 404, 403), (404, 404, 403)),  # without a version
     "chatbots_chatbot_try_it": FOR_EDITORS,
+    "logs_webhook_renew_secret": FOR_OWNERS,
+    "logs_webhook_send_a_test": FOR_OWNERS,
+    "logs_webhook_show_deliveries": ((302, 403, 403), (302, 403, 403)),
+    "logs_webhookdelivery_send_this_again": FOR_OWNERS,
     "providers_providerconfig_refresh_models": FOR_OWNERS,
     "providers_providerconfig_test_connection": FOR_OWNERS,
     "vectorstores_collection_add_content": ((302, 302, 403), (302, 302, 403)),
@@ -98,6 +104,8 @@ ACTIONS: dict[str, dict[str, list[str]]] = {
         "export_as_json": [OWNER, EDITOR, VIEWER],
     },
     "logs.ModelPrice": {"delete_selected": [OWNER]},
+    "logs.Webhook": {"delete_selected": [OWNER]},
+    "logs.WebhookDelivery": {"send_again": [OWNER]},
     "puffer.ApiKey": {"revoke": [OWNER]},
     "vectorstores.Collection": {"delete_selected": [OWNER, EDITOR]},
     "vectorstores.Document": {"delete_selected": [OWNER, EDITOR]},
@@ -110,6 +118,7 @@ ACTIONS: dict[str, dict[str, list[str]]] = {
 # Fields that look rows up as one types: field -> who may ask, which is who sees the rows anyway.
 LOOK_UPS = {
     ("auth.User", "groups"): [OWNER],
+    ("logs.Webhook", "chatbots"): [OWNER, EDITOR, VIEWER],
     ("puffer.ApiKey", "chatbots"): [OWNER, EDITOR, VIEWER],
 }
 

@@ -1,0 +1,50 @@
+"""Telling webhooks of what leaves no other row behind: a visitor comes, a limit is reached.
+
+Strangers can cause both at will, so there is a limit for telling, too.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, transaction
+
+from chatbots.counting import MINUTE, has_room, network_of
+from chatbots.models import Chatbot
+from chatbots.visitor import Visitor
+from logs.conversations import event_about
+from logs.outbox import Event, EventName, Listener, listeners, tell
+
+TOLD_PER_MINUTE = 60  # of one chatbot and address
+
+logger = logging.getLogger(__name__)
+
+
+async def announce(
+    bot: Chatbot, visitor: Visitor, name: EventName, data: dict[str, Any], *, once: str = "", until: int = 0
+) -> None:
+    """Write it down for the webhooks that want it; what is to be told `once` is not told again before `until`.
+
+    A failure is for the log: the visitor has nothing to do with it.
+    """
+    event = event_about(visitor.turn(bot.pk), name, data)
+    hearing = [listener for listener in await listeners() if listener.wants(event)]
+    if not hearing:
+        return
+    try:
+        await sync_to_async(write)(bot, visitor, hearing, event, once, until)
+    except DatabaseError:
+        logger.exception("webhooks are not told of %s", name)
+
+
+@transaction.atomic
+def write(bot: Chatbot, visitor: Visitor, hearing: Sequence[Listener], event: Event, once: str, until: int) -> None:
+    # A window that is named by its end stays until then: limits.sweep() removes what is over.
+    if once and not has_room(bot.pk, f"told:{hashlib.sha256(once.encode()).hexdigest()}", until, 1):
+        return
+    minute = int(time.time()) // MINUTE * MINUTE
+    if has_room(bot.pk, f"told {network_of(visitor.ip_address)}", minute, TOLD_PER_MINUTE):
+        tell([(hearing, event)])

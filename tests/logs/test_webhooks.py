@@ -1,0 +1,648 @@
+"""Webhooks: what is told, to whom, how it is signed, and what happens when it does not arrive."""
+
+import json
+import re
+import subprocess
+import threading
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from chatbots import announcements
+from chatbots.models import Chatbot
+from logs import webhooks
+from logs.conversations import Turn, write_turns
+from logs.models import Conversation
+from logs.outbox import EventName, Webhook, WebhookDelivery, listener_of, validate_url
+from puffer.leases import claim
+from tests.chatbots.test_widget_calls import Widget
+from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM, closed_port, running, sending, streaming
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()
+SHOP = "https://shop.example"
+HOST = "127.0.0.1"  # where the tests' own receiver is
+
+
+@pytest.fixture(scope="module")
+def receiving():
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def receiver(receiving, settings):
+    receiving.forget()
+    receiving.serves("/hook", b"thanks")
+    settings.PRIVATE_HOST_ALLOWLIST = [HOST]
+    settings.WORKER_JOBS = ["logs.webhooks.run_due"]
+    return receiving
+
+
+@pytest.fixture
+def webhook(db, receiver):
+    return Webhook.objects.create(name="CRM", url=f"{receiver.url}/hook", events=EventName.values)
+
+
+@pytest.fixture
+def bot(db):
+    return Chatbot.objects.create(
+        name="Shop", provider="openai", model="gpt-4o-mini", embed_allowed_domains=["shop.example"],
+        messages_per_minute=2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def widget(api, bot, upstream):
+    upstream.pages["/v1/chat/completions"] = streaming(CHAT_STREAM, 0, "end", {})
+    return Widget(api, bot)
+
+
+def work():
+    call_command("worker", once=True)
+
+
+def told(**which):
+    """The payloads in the outbox, in order."""
+    return [json.loads(delivery.payload) for delivery in WebhookDelivery.objects.filter(**which).order_by("id")]
+
+
+def names():
+    return [event["event"] for event in told()]
+
+
+def queue(webhook, count=1, **values):
+    """Deliveries of no particular event."""
+    payload = json.dumps({"text": "Grüße"})
+    usual = {"webhook": webhook, "event": EventName.USER_MESSAGE, "payload": payload}
+    return [WebhookDelivery.objects.create(**usual | {"event_id": uuid.uuid4()} | values) for _ in range(count)]
+
+
+def now_due():
+    """As if the time until the next attempt had passed."""
+    WebhookDelivery.objects.update(due_at=timezone.now())
+    Webhook.objects.update(paused_until=None)
+
+
+# What is told
+
+
+def test_a_visit_from_its_beginning_to_a_limit(webhook, widget, bot):
+    widget.begin()
+    started, _, _, done = (data for name, data in widget.ask() if name in ("start", "done") or name == "delta")
+    first = {"conversation_uuid": started["conversation_uuid"], "message_id": started["message_id"]}
+    assert widget.post("feedback", feedback="up", **first).status_code == 200
+    assert widget.post("feedback", feedback="none", **first).status_code == 200
+    widget.ask()
+    for _ in range(3):
+        assert widget.ask()[0][0] == "error"  # the third message of a minute, and two more
+    assert names() == [
+        "chatbot.session_started",
+        "chatbot.user_message_submitted",
+        "chatbot.response_generated",
+        "chatbot.fb_submitted",
+        "chatbot.fb_submitted",
+        "chatbot.user_message_submitted",
+        "chatbot.response_generated",
+        "chatbot.limit_reached",
+    ]
+    session, question, answer, vote, taken_back, *_, limit = told()
+    visitor = {"session_id": session["visitor"]["session_id"], "user_id": None}
+    assert all(event["visitor"] == visitor for event in told())
+    assert all(event["chatbot_id"] == bot.pk and event["source"] == "widget" for event in told())
+    assert (session["conversation_uuid"], session["data"]) == (None, {"origin": SHOP})
+    assert question["conversation_uuid"] == answer["conversation_uuid"] == vote["conversation_uuid"]
+    assert question["conversation_uuid"] == started["conversation_uuid"]
+    assert question["data"] == {"message_id": started["question_id"], "text": "Do you sell shoes?"}
+    assert answer["data"]["text"] == done["text"]
+    assert answer["data"]["message_id"] == started["message_id"]
+    assert answer["data"]["question_id"] == started["question_id"]
+    assert (answer["data"]["is_complete"], answer["data"]["model"]) == (True, "gpt-4o-mini")
+    assert answer["data"]["usage"]["input_tokens"] > 0
+    assert vote["data"] == {"message_id": started["message_id"], "feedback": "up"}
+    assert taken_back["data"]["feedback"] == "none"
+    assert limit["data"]["limit"] == "messages_per_minute"
+    assert limit["data"]["code"] == "rate_limit_exceeded"
+    assert limit["data"]["resets_at"] > limit["occurred_at"]
+
+
+def test_the_payload_is_as_documented(webhook, widget):
+    (example,) = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
+    example = json.loads(example)
+    widget.begin().ask()
+    (answer,) = told(event=EventName.RESPONSE)
+    assert answer.keys() == example.keys()
+    assert answer["data"].keys() == example["data"].keys()
+    assert answer["visitor"].keys() == example["visitor"].keys()
+    for event in EventName.values:
+        assert f"| `{event}` |" in DOCUMENT
+
+
+def test_turns_of_the_api_are_told_too(webhook, api, bot, upstream):
+    upstream.will_answer(CHAT_COMPLETION)
+    api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
+    question, answer = told()
+    assert (question["source"], question["data"]["text"], answer["data"]["text"]) == ("api", "Hello", "Hi!")
+
+
+def test_a_failure_of_the_provider_is_no_answer(webhook, api, bot, upstream):
+    upstream.will_answer({"error": {"message": "no"}}, 400)
+    api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
+    assert names() == ["chatbot.user_message_submitted"]
+
+
+def test_what_is_redacted_in_the_log_is_not_told_either(webhook, bot, settings):
+    settings.REDACT = ["email"]
+    write_turns([turn_for(webhook, bot, question="I am eve@example.com", reply="Hello eve@example.com")])
+    assert [event["data"]["text"] for event in told()] == ["I am [e-mail]", "Hello [e-mail]"]
+
+
+def turn_for(webhook, bot, **values):
+    return Turn(**{"question": "Q", "chatbot_id": bot.pk, "reply": "A", "listeners": [listener_of(webhook)]} | values)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, 2),
+        ({"is_active": False}, 0),
+        ({"events": ["chatbot.response_generated"]}, 1),
+        ({"events": ["chatbot.fb_submitted"]}, 0),
+        ({"is_bound": True}, 0),  # to a chatbot that was deleted: not to all others
+    ],
+)
+def test_a_webhook_hears_what_it_wants(webhook, api, bot, upstream, change, expected):
+    for name, value in change.items():
+        setattr(webhook, name, value)
+    webhook.save()
+    upstream.will_answer(CHAT_COMPLETION)
+    api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
+    assert WebhookDelivery.objects.count() == expected
+
+
+def test_a_webhook_hears_of_its_chatbots_alone(webhook, api, bot, upstream):
+    webhook.is_bound = True
+    webhook.chatbots.set([bot])
+    webhook.save()
+    other = Chatbot.objects.create(name="Other", provider="openai", model="gpt-4o-mini")
+    for asked in (bot, other):
+        upstream.will_answer(CHAT_COMPLETION)
+        api.post(f"/chat/{asked.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
+    assert {event["chatbot_id"] for event in told()} == {bot.pk}
+
+
+def test_each_webhook_gets_its_own_delivery_of_the_same_event(webhook, bot, receiver):
+    other = Webhook.objects.create(name="Other", url=f"{receiver.url}/hook", events=["chatbot.response_generated"])
+    write_turns([turn_for(webhook, bot, listeners=[listener_of(webhook), listener_of(other)])])
+    deliveries = WebhookDelivery.objects.filter(event=EventName.RESPONSE)
+    assert len({delivery.event_id for delivery in deliveries}) == 1
+    assert len({delivery.delivery_id for delivery in deliveries}) == 2
+
+
+def test_without_a_webhook_a_turn_takes_no_more_queries(receiver, api, bot, upstream):
+    def queries() -> list[str]:
+        upstream.will_answer(CHAT_COMPLETION)
+        with CaptureQueriesContext(connection) as captured:
+            api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
+        return [query["sql"] for query in captured if "webhook" in query["sql"]]
+
+    began = time.monotonic()
+    seen = [query for _ in range(5) for query in queries()]
+    # Whether there are any is asked anew when what was read is 0.8 s old; with a turn nothing is written or read.
+    assert len(seen) <= 1 + (time.monotonic() - began) / 0.8
+    assert all(query.startswith("SELECT") for query in seen)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_told_and_what_tells_of_it_are_stored_together(receiver):
+    """A turn that cannot be stored is not told, and one whose webhook was deleted meanwhile is stored."""
+    webhook = Webhook.objects.create(name="CRM", url=f"{receiver.url}/hook", events=EventName.values)
+    bot = Chatbot.objects.create(name="Shop")
+    write_turns([turn_for(webhook, bot, question="\ud800")])
+    assert not WebhookDelivery.objects.exists()
+    turn = turn_for(webhook, bot)
+    webhook.delete()
+    write_turns([turn])
+    assert Conversation.objects.count() == 1
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_a_deleted_conversation_is_not_told_any_more(webhook, bot, receiver):
+    write_turns([turn_for(webhook, bot)])
+    Conversation.objects.all().delete()
+    work()
+    assert (receiver.sent, WebhookDelivery.objects.count()) == ([], 0)
+
+
+def test_a_person_who_is_forgotten_is_forgotten_here_too(webhook, api, widget, bot):
+    widget.begin().ask()
+    Widget(api, bot).begin()  # somebody else
+    conversation = Conversation.objects.get()
+    assert WebhookDelivery.objects.count() == 4
+    call_command("forget_user", "--session", conversation.session_id, "--yes", "--no-vacuum")
+    (left,) = told()
+    assert left["visitor"]["session_id"] not in (None, conversation.session_id)
+
+
+def test_a_session_is_told_when_it_begins_and_not_when_it_goes_on(webhook, widget):
+    widget.begin()
+    widget.post("session", token=widget.token)
+    assert names() == ["chatbot.session_started"]
+
+
+def test_strangers_cannot_flood_a_webhook(webhook, widget, monkeypatch):
+    monkeypatch.setattr(announcements, "TOLD_PER_MINUTE", 3)
+    assert [widget.post("session").status_code for _ in range(8)] == [200] * 8
+    assert 3 <= len(names()) <= 6  # of two minutes at most
+
+
+LIMITS = {
+    "token_guest_limit": ({"token_guest_limit": 0}, "token_limit_exceeded_guest_logic"),
+    "messages_per_minute_per_address": ({"messages_per_minute_per_address": 1}, "rate_limit_exceeded"),
+    "messages_per_day": ({"messages_per_day": 1}, "rate_limit_exceeded"),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_is_told_once_for_all_whom_it_is_about(webhook, api, widget, bot, limit):
+    values, code = LIMITS[limit]
+    Chatbot.objects.filter(pk=bot.pk).update(**{"messages_per_minute": None} | values)
+    one, other = widget.begin(), Widget(api, bot).begin()
+    for visitor in (one, other, one, other):
+        visitor.ask()
+    events = [event["data"] for event in told(event=EventName.LIMIT_REACHED)]
+    assert [(event["limit"], event["code"]) for event in events] == [(limit, code)] * len(events)
+    # A quota is a visitor's, an address is the same for both, and the day is everybody's.
+    assert len(events) == (2 if limit == "token_guest_limit" else 1)
+
+
+# How it is sent
+
+
+def test_it_is_signed_as_documented(webhook, receiver):
+    (delivery,) = queue(webhook)
+    work()
+    (sent,) = receiver.sent
+    assert (sent.method, sent.path, sent.body.decode()) == ("POST", "/hook", delivery.payload)
+    assert sent.headers["content-type"] == "application/json"
+    assert sent.headers["X-AIPKit-Event"] == "chatbot.user_message_submitted"
+    assert sent.headers["X-AIPKit-Event-Id"] == sent.headers["X-AIPKit-Idempotency-Key"] == str(delivery.event_id)
+    assert sent.headers["X-AIPKit-Delivery-Id"] == str(delivery.delivery_id)
+    assert sent.headers["X-AIPKit-Schema-Version"] == "1"
+    assert abs(int(sent.headers["X-AIPKit-Timestamp"]) - time.time()) < 10
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.response_status, delivery.response_excerpt) == ("done", 200, "thanks")
+    assert (delivery.attempts, delivery.last_error) == (1, "")
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+@pytest.mark.parametrize(
+    ("forged", "accepted"),
+    [
+        (None, True),
+        ("body", False),
+        ("secret", False),
+        ("X-AIPKit-Timestamp", False),
+        ("X-AIPKit-Signature", False),
+        ("too old", False),
+    ],
+)
+def test_the_documented_receivers_take_what_is_ours_and_nothing_else(webhook, receiver, language, forged, accepted):
+    queue(webhook)
+    work()
+    (sent,) = receiver.sent
+    secret, headers, body = webhook.secret, dict(sent.headers), sent.body
+    if forged == "body":
+        body = body.replace(b"text", b"test")
+    elif forged == "secret":
+        secret += "x"
+    elif forged == "too old":
+        headers["X-AIPKit-Timestamp"] = str(int(time.time()) - 400)
+        signature = webhooks.signature(secret, headers["X-AIPKit-Timestamp"], body)
+        headers["X-AIPKit-Signature"] = f"sha256={signature}"
+    elif forged == "X-AIPKit-Timestamp":
+        headers[forged] = str(int(headers[forged]) + 1)
+    elif forged:
+        headers[forged] = headers[forged][:-1] + ("0" if headers[forged][-1] != "0" else "1")
+    (code,) = re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert RUN[language](code, secret, headers, body) is accepted
+
+
+def run_python(code, secret, headers, body):
+    names = {}
+    exec(code, names)
+    return names["is_from_puffer"](secret, headers, body)
+
+
+def run_node(code, secret, headers, body):
+    headers = {name.lower(): value for name, value in headers.items()}
+    call = f"isFromPuffer({json.dumps(secret)}, {json.dumps(headers)}, Buffer.from({json.dumps(body.hex())}, 'hex'))"
+    try:
+        done = subprocess.run(
+            ["node", "-e", f"{code}\nconsole.log({call})"], capture_output=True, text=True, check=True, timeout=30
+        )
+    except FileNotFoundError:
+        pytest.skip("no node here")
+    return done.stdout.strip() == "true"
+
+
+RUN = {"python": run_python, "js": run_node}
+
+
+def test_in_the_order_of_what_happened(webhook, receiver):
+    deliveries = queue(webhook, 30)
+    work()
+    assert [sent.headers["X-AIPKit-Delivery-Id"] for sent in receiver.sent] == [str(d.delivery_id) for d in deliveries]
+
+
+def test_a_large_text_of_all_letters_arrives_as_it_is(webhook, bot, receiver):
+    text = "Ünï \U0001f600 \u2028 \x07 </script> " * 20_000
+    write_turns([turn_for(webhook, bot, question=text)])
+    work()
+    assert receiver.sent[0].json["data"]["text"] == text
+
+
+# What does not arrive
+
+ANSWERS_THAT_ARE_NONE = {
+    "400": (b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\nno", 400, "status 400"),
+    "500": (b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\n\r\nno", 500, "status 500"),
+    "a redirect": (b"HTTP/1.1 302 Go\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n", 302, "status 302"),
+    "nothing": (b"", None, "closed the connection"),
+    "no HTTP": (b"220 mail.example ESMTP\r\n", None, "closed the connection"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS_THAT_ARE_NONE)
+def test_it_is_tried_again_until_it_arrives(webhook, receiver, answer):
+    raw, status, error = ANSWERS_THAT_ARE_NONE[answer]
+    receiver.pages["/hook"] = sending(raw)
+    (delivery,) = queue(webhook)
+    before = timezone.now()
+    work()
+    work()
+    assert len(receiver.sent) == 1  # not before it is due again
+    delivery.refresh_from_db()
+    webhook.refresh_from_db()
+    assert (delivery.state, delivery.attempts, delivery.response_status) == ("waiting", 1, status)
+    assert error in delivery.last_error
+    assert 9 < (delivery.due_at - before).total_seconds() < 15
+    assert (webhook.failures, webhook.paused_until > before) == (1, True)
+    now_due()
+    receiver.serves("/hook", b"")
+    work()
+    delivery.refresh_from_db()
+    webhook.refresh_from_db()
+    assert (delivery.state, delivery.attempts, webhook.failures, webhook.paused_until) == ("done", 2, 0, None)
+    first, second = receiver.sent
+    for name in ("X-AIPKit-Delivery-Id", "X-AIPKit-Event-Id", "X-AIPKit-Idempotency-Key"):
+        assert first.headers[name] == second.headers[name]
+    assert first.body == second.body
+    assert "/elsewhere" not in [sent.path for sent in receiver.sent]
+
+
+def test_a_receiver_that_is_down(webhook):
+    (delivery,) = queue(webhook)
+    with closed_port() as url:
+        Webhook.objects.update(url=f"{url}/hook")
+        work()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.last_error) == ("waiting", "The server cannot be reached.")
+
+
+def test_the_wait_doubles_up_to_an_hour():
+    assert [webhooks.delay_after(failures) for failures in range(1, 12)] == [
+        10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600,
+    ]  # fmt: skip
+    assert webhooks.delay_after(5000) == 3600
+
+
+def test_after_a_day_it_is_given_up(webhook, receiver):
+    receiver.serves("/hook", b"no", 500)
+    (old,) = queue(webhook, created_at=timezone.now() - timedelta(hours=24, seconds=-5))
+    (fresh,) = queue(webhook)
+    for _ in range(3):
+        work()
+        now_due()
+    attempts = list(WebhookDelivery.objects.order_by("id").values_list("pk", "state", "attempts"))
+    assert attempts == [(old.pk, "dead", 1), (fresh.pk, "waiting", 2)]
+
+
+def test_what_waits_behind_a_failing_webhook_is_given_up_after_a_day_too(webhook, receiver):
+    other = Webhook.objects.create(name="Other", url=f"{receiver.url}/hook", events=EventName.values)
+    long_ago = timezone.now() - timedelta(hours=25)
+    (of_failing,), (of_other,) = queue(webhook, created_at=long_ago), queue(other, created_at=long_ago)
+    Webhook.objects.filter(pk=webhook.pk).update(failures=9, paused_until=timezone.now() + timedelta(hours=1))
+    webhooks.sweep()
+    states = dict(WebhookDelivery.objects.values_list("pk", "state"))
+    assert states == {of_failing.pk: "dead", of_other.pk: "waiting"}  # no worker was running: not its fault
+
+
+def test_deliveries_are_kept_for_a_month(webhook):
+    queue(webhook, created_at=timezone.now() - timedelta(days=31))
+    (kept,) = queue(webhook, created_at=timezone.now() - timedelta(days=29), state="done")
+    webhooks.sweep()
+    assert WebhookDelivery.objects.get() == kept
+
+
+def test_a_failing_webhook_is_met_with_one_attempt_and_holds_nobody_up(webhook, receiver):
+    receiver.serves("/broken", b"", 500)
+    broken = Webhook.objects.create(name="Broken", url=f"{receiver.url}/broken", events=EventName.values)
+    queue(broken, 20)
+    queue(webhook, 20)
+    work()
+    paths = [sent.path for sent in receiver.sent]
+    assert (paths.count("/broken"), paths.count("/hook")) == (1, 20)
+    now_due()
+    work()
+    broken.refresh_from_db()
+    assert len(receiver.sent) == 22
+    assert broken.failures == 2
+    assert 15 < (broken.paused_until - timezone.now()).total_seconds() <= 20
+    receiver.serves("/broken", b"")
+    now_due()
+    work()
+    assert set(WebhookDelivery.objects.values_list("state", flat=True)) == {"done"}
+
+
+def test_a_payload_that_is_always_refused_does_not_stop_the_others(webhook, receiver):
+    def choosy(connection):
+        status = 400 if b"poison" in connection.received.body else 200
+        connection.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode())
+
+    receiver.pages["/hook"] = choosy
+    queue(webhook, payload='"poison"')
+    queue(webhook, 5)
+    work()
+    for _ in range(3):
+        Webhook.objects.update(paused_until=None)
+        work()
+    assert WebhookDelivery.objects.filter(state="done").count() == 5
+
+
+def test_an_inactive_webhook_gets_nothing(webhook, receiver):
+    queue(webhook)
+    Webhook.objects.update(is_active=False)
+    work()
+    assert receiver.sent == []
+
+
+# Receivers that are slow, huge, or not to be reached
+
+
+def limit_seconds(monkeypatch, seconds):
+    monkeypatch.setattr(webhooks, "TOTAL_SECONDS", seconds)
+
+
+def drip(connection):
+    connection.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    try:
+        for at in range(100):
+            connection.wfile.write(f"x-{at}: y\r\n".encode())
+            time.sleep(0.05)
+    except OSError:
+        pass
+    connection.close_connection = True
+
+
+def silence(connection):
+    connection.request.recv(1)
+    connection.close_connection = True
+
+
+@pytest.mark.parametrize("behaviour", [drip, silence])
+def test_a_slow_receiver_is_cut_off(webhook, receiver, monkeypatch, behaviour):
+    limit_seconds(monkeypatch, 0.4)
+    receiver.pages["/hook"] = behaviour
+    (delivery,) = queue(webhook)
+    began = time.monotonic()
+    work()
+    assert time.monotonic() - began < 2
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.last_error) == ("waiting", "The server did not answer in time.")
+
+
+def test_of_a_huge_answer_the_beginning_is_read(webhook, receiver):
+    written = []
+
+    def endless(connection):
+        connection.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            for _ in range(500):
+                connection.wfile.write(b"\x00<b>\xff" + b"z" * 1_000_000)
+                written.append(1)
+        except OSError:
+            pass
+        connection.close_connection = True
+
+    receiver.pages["/hook"] = endless
+    (delivery,) = queue(webhook)
+    work()
+    delivery.refresh_from_db()
+    assert delivery.state == "done"
+    assert delivery.response_excerpt.startswith("<b>\ufffdzzz")
+    assert len(delivery.response_excerpt) <= 500
+    assert len(written) < 100
+
+
+def test_an_answer_that_never_ends_has_arrived_all_the_same(webhook, receiver, monkeypatch):
+    limit_seconds(monkeypatch, 0.4)
+
+    def unfinished(connection):
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")
+        connection.request.recv(1)
+        connection.close_connection = True
+
+    receiver.pages["/hook"] = unfinished
+    queue(webhook)
+    work()
+    assert WebhookDelivery.objects.get().state == "done"
+
+
+URLS = {
+    "https://www.example.com/hook?key=1": "",
+    "https://93.184.216.34:8443/": "",
+    "http://127.0.0.1:9999/hook": "",  # allowed by the fixture
+    "http://www.example.com/": "https only",
+    "https://localhost/": "private address",
+    "https://10.0.0.1/": "private address",
+    "https://169.254.169.254/latest/meta-data": "private address",
+    "https://[::1]/": "private address",
+    "https://[fd00::1]/": "private address",
+    "https://user:password@www.example.com/": "must not hold",
+    "https://www.example.com/#part": "must not hold",
+    "ftp://www.example.com/": "whole URL",
+    "https://": "whole URL",
+    "https://www.example.com/a b": "whole URL",
+    "https://www.exämple.com/": "whole URL",
+    "https://www.example.com:99999/": "not a URL",
+    "file:///etc/passwd": "whole URL",
+}
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_where_a_webhook_may_be(settings, url):
+    settings.PRIVATE_HOST_ALLOWLIST = [HOST]
+    if not URLS[url]:
+        validate_url(url)
+        return
+    with pytest.raises(ValidationError, match=URLS[url]):
+        validate_url(url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_nothing_is_sent_to_a_private_address(webhook, receiver, settings, scheme, host):
+    """However it was saved, and whatever a name leads to: what counts is whom we have reached."""
+    settings.PRIVATE_HOST_ALLOWLIST = []
+    Webhook.objects.update(url=f"{scheme}://{host}:{receiver.server_port}/hook")
+    (delivery,) = queue(webhook)
+    connections = receiver.connections
+    work()
+    delivery.refresh_from_db()
+    assert (receiver.sent, delivery.state) == ([], "waiting")
+    assert delivery.last_error
+    if scheme == "http":
+        assert receiver.connections == connections
+
+
+def test_a_secret_that_cannot_be_read_signs_nothing(webhook, receiver, settings):
+    queue(webhook)
+    settings.SECRET_KEY = "another"
+    work()
+    delivery = WebhookDelivery.objects.get()
+    assert (receiver.sent, delivery.state) == ([], "waiting")
+    assert "secret" in delivery.last_error
+
+
+def test_a_delivery_that_is_deleted_while_it_is_sent_is_no_failure(webhook, receiver, caplog):
+    def deleting(connection):
+        deleted.set()
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    deleted = threading.Event()
+    receiver.pages["/hook"] = deleting
+    queue(webhook)
+    delivery = claim(WebhookDelivery.objects.select_related("webhook"), 60)
+    WebhookDelivery.objects.all().delete()
+    webhooks.deliver(delivery)
+    assert deleted.is_set()
+    assert "may be sent twice" in caplog.text
+
+
+def test_a_test_is_tried_once(webhook, receiver):
+    assert webhooks.send_test(webhook).state == "done"
+    receiver.serves("/hook", b"no", 500)
+    delivery = webhooks.send_test(webhook)
+    assert (delivery.state, delivery.response_status, delivery.response_excerpt) == ("dead", 500, "no")
+    webhook.refresh_from_db()
+    assert webhook.failures == 0
+    assert {sent.json["event"] for sent in receiver.sent} == {"chatbot.test"}
