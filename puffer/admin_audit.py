@@ -34,7 +34,7 @@ class RecordAdmin(ModelAdmin):
 
 @admin.register(LogEntry)
 class ChangeAdmin(RecordAdmin):
-    list_display = ["action_time", "user", "deed", "content_type", "row", "message"]
+    list_display = ["action_time", "user", "deed", "kind", "row", "message"]
     list_display_links = ["action_time"]
     list_select_related = ["user", "content_type"]
     list_filter = [
@@ -45,8 +45,8 @@ class ChangeAdmin(RecordAdmin):
     ]
     search_fields = ["object_repr", "change_message", "user__username"]
     search_help_text = "In names, in what was changed, and in users."
-    fieldsets = [(None, {"fields": [("action_time", "user"), ("deed", "content_type"), "row", "message"]})]
-    readonly_fields = ["deed", "row", "message"]
+    fieldsets = [(None, {"fields": [("action_time", "user"), ("deed", "kind"), "row", "message"]})]
+    readonly_fields = ["deed", "kind", "row", "message"]
 
     @display(
         description="what was done",
@@ -55,6 +55,10 @@ class ChangeAdmin(RecordAdmin):
     )
     def deed(self, entry: LogEntry) -> str:
         return DEEDS.get(entry.action_flag, "")
+
+    @admin.display(description="of what", ordering="content_type")
+    def kind(self, entry: LogEntry) -> str:
+        return entry.content_type.name if entry.content_type else ""
 
     @admin.display(description="which", ordering="object_repr")
     def row(self, entry: LogEntry) -> str:
