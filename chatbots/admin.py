@@ -15,6 +15,7 @@ from chatbots.admin_forms import ImportForm
 from chatbots.admin_golden import CHECKED, GoldenQuestionsAdmin
 from chatbots.admin_history import HistoryAdmin
 from chatbots.admin_playground import PlaygroundAdmin
+from chatbots.admin_unanswered import UnansweredAdmin
 from chatbots.exchange import ImportRefused, export_chatbots, import_chatbots
 from chatbots.golden import copy_golden_questions
 from chatbots.models import Chatbot
@@ -26,13 +27,13 @@ MAX_PROBLEMS = 50  # shown of a file that is refused
 
 
 @admin.register(Chatbot)
-class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin):
+class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, UnansweredAdmin):
     list_display = ["name", "shown_status", "provider", "shown_model", "conversation_count"]
     list_filter = ["status", "provider"]
     search_fields = ["name", "model"]
     actions = ["duplicate", "publish", "make_draft", "move_to_trash", "export_as_json"]
     actions_list = ["import_from_json"]
-    actions_detail = ["try_it", "golden_questions", "renew_identity_secret"]
+    actions_detail = ["try_it", "unanswered", "golden_questions", "renew_identity_secret"]
     actions_row = ["try_it"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:

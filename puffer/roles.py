@@ -24,6 +24,8 @@ RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.goldenrun": {},
     "chatbots.historicalchatbot": {},
     "chatbots.messagecount": {},
+    "chatbots.questionembedding": {},
+    "chatbots.settledquestion": {},
     "chatbots.tokenallowance": {},
     "chatbots.usedidentity": {},
     "logs.conversation": {EDITOR: "view", VIEWER: "view"},

@@ -335,6 +335,14 @@ UNFOLD = {
                         "permission": lambda request: request.user.has_perm("logs.view_conversation"),
                     },
                     {
+                        "title": "Unanswered",
+                        "icon": "help",
+                        "link": reverse_lazy("admin:chatbots_chatbot_unanswered_overview"),
+                        "permission": lambda request: request.user.has_perms(
+                            ["chatbots.view_chatbot", "logs.view_conversation"]
+                        ),
+                    },
+                    {
                         "title": "Usage",
                         "icon": "bar_chart",
                         "link": reverse_lazy("admin:logs_usageevent_changelist"),

@@ -51,6 +51,7 @@ FOR_OWNERS = ((200, 403, 403), (200, 403, 403))
 OWN_PAGES = {
     "auth_user_password_change": FOR_OWNERS,
     "auth_user_second_factor": FOR_ALL,  # of one's own account
+    "chatbots_chatbot_answer_question": FOR_EDITORS,
     "chatbots_chatbot_allowed_sites": ((405, 405, 405), (200, 200, 403)),
     "chatbots_chatbot_golden_questions": ((200, 200, 200), (200, 200, 403)),
     "chatbots_chatbot_import_from_json": FOR_EDITORS,
@@ -58,6 +59,8 @@ OWN_PAGES = {
     "chatbots_chatbot_renew_identity_secret": FOR_EDITORS,
     "chatbots_chatbot_restore": ((404, 404, 403), (404, 404, 403)),  # without a version
     "chatbots_chatbot_try_it": FOR_EDITORS,
+    "chatbots_chatbot_unanswered": ((200, 200, 200), (200, 200, 403)),
+    "chatbots_chatbot_unanswered_overview": FOR_ALL,
     "logs_webhook_renew_secret": FOR_OWNERS,
     "logs_webhook_send_a_test": FOR_OWNERS,
     "logs_webhook_show_deliveries": ((302, 403, 403), (302, 403, 403)),
