@@ -56,7 +56,7 @@ def webhook(db, receiver):
 def bot(db):
     return Chatbot.objects.create(
         name="Shop", provider="openai", model="gpt-4o-mini", embed_allowed_domains=["shop.example"],
-        messages_per_minute=2,
+        messages_per_minute=None, messages_per_day=2,
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_a_visit_from_its_beginning_to_a_limit(webhook, widget, bot):
     assert widget.post("feedback", feedback="none", **first).status_code == 200
     widget.ask()
     for _ in range(3):
-        assert widget.ask()[0][0] == "error"  # the third message of a minute, and two more
+        assert widget.ask()[0][0] == "error"  # the third message of the day, and two more
     assert names() == [
         "chatbot.session_started",
         "chatbot.user_message_submitted",
@@ -129,7 +129,7 @@ def test_a_visit_from_its_beginning_to_a_limit(webhook, widget, bot):
     assert answer["data"]["usage"]["input_tokens"] > 0
     assert vote["data"] == {"message_id": started["message_id"], "feedback": "up"}
     assert taken_back["data"]["feedback"] == "none"
-    assert limit["data"]["limit"] == "messages_per_minute"
+    assert limit["data"]["limit"] == "messages_per_day"
     assert limit["data"]["code"] == "rate_limit_exceeded"
     assert limit["data"]["resets_at"] > limit["occurred_at"]
 
@@ -274,14 +274,16 @@ LIMITS = {
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_limit_is_told_once_for_all_whom_it_is_about(webhook, api, widget, bot, limit):
     values, code = LIMITS[limit]
-    Chatbot.objects.filter(pk=bot.pk).update(**{"messages_per_minute": None} | values)
+    Chatbot.objects.filter(pk=bot.pk).update(**{"messages_per_day": None} | values)
     one, other = widget.begin(), Widget(api, bot).begin()
     for visitor in (one, other, one, other):
         visitor.ask()
     events = [event["data"] for event in told(event=EventName.LIMIT_REACHED)]
     assert [(event["limit"], event["code"]) for event in events] == [(limit, code)] * len(events)
-    # A quota is a visitor's, an address is the same for both, and the day is everybody's.
-    assert len(events) == (2 if limit == "token_guest_limit" else 1)
+    if limit == "token_guest_limit":  # which is a visitor's
+        assert len(events) == 2
+    else:  # The address is the same for both, and the day is everybody's; another minute is another limit.
+        assert len(events) == len({event["resets_at"] for event in events})
 
 
 # How it is sent

@@ -152,7 +152,7 @@ ROWS: dict[type, Callable[[int], Any]] = {
     LogEntry: make_change,
     **{model: make_sign_in(model) for model in (AccessAttempt, AccessFailureLog, AccessLog)},
 }
-RECORDS = [LogEntry, AccessAttempt, AccessFailureLog, AccessLog]
+RECORDS = [LogEntry, AccessAttempt, AccessFailureLog, AccessLog, WebhookDelivery]
 CANNOT_BE_ADDED = {Conversation, UsageEvent, ProviderConfig, StoreConfig, Collection, Document, *RECORDS}
 
 

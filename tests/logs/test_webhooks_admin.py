@@ -1,0 +1,155 @@
+"""Webhooks in the admin: made, tried, their deliveries read and sent again."""
+
+import html
+import json
+import uuid
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core.management import call_command
+from django.urls import reverse
+from django.utils import timezone
+
+from logs.outbox import EventName, Webhook, WebhookDelivery
+
+pytestmark = pytest.mark.django_db
+
+HOST = "127.0.0.1"
+FORM = {"name": "CRM", "events": ["chatbot.fb_submitted"], "is_active": "on"}
+
+
+@pytest.fixture
+def receiver(loopback_server, settings):
+    loopback_server.forget()
+    loopback_server.serves("/hook", b"<b>thanks</b>")
+    settings.PRIVATE_HOST_ALLOWLIST = [HOST]
+    settings.WORKER_JOBS = ["logs.webhooks.run_due"]
+    return loopback_server
+
+
+@pytest.fixture
+def webhook(receiver):
+    return Webhook.objects.create(name="CRM", url=f"{receiver.url}/hook", events=EventName.values)
+
+
+@pytest.fixture
+def delivery(webhook):
+    payload = json.dumps({"text": "Grüße <b>"})
+    return WebhookDelivery.objects.create(
+        webhook=webhook, event=EventName.FEEDBACK, event_id=uuid.uuid4(), payload=payload
+    )
+
+
+def page_of(client, row):
+    name = f"admin:logs_{row._meta.model_name}_change"
+    return html.unescape(client.get(reverse(name, args=[row.pk])).text)
+
+
+def press(client, action, row):
+    """What the dialog of an action sends; where it leads to."""
+    url = reverse(f"admin:logs_{row._meta.model_name}_{action}", args=[row.pk])
+    response = client.post(url, {"_form_submitted": "True"})
+    assert response.status_code == 200
+    return html.unescape(client.get(response["HX-Redirect"]).text)
+
+
+def test_a_new_webhook_leads_to_its_page_with_the_secret(admin_client, bot):
+    data = FORM | {"url": "https://crm.example.com/hook?key=1", "chatbots": [bot.pk]}
+    page = admin_client.post(reverse("admin:logs_webhook_add"), data, follow=True)
+    webhook = Webhook.objects.get()
+    assert (webhook.events, webhook.is_bound, list(webhook.chatbots.all())) == (["chatbot.fb_submitted"], True, [bot])
+    assert webhook.secret.startswith("whsec_")
+    assert webhook.secret in page.text
+    assert page.redirect_chain == [(reverse("admin:logs_webhook_change", args=[webhook.pk]), 302)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "http://crm.example.com/"},
+        {"url": "https://10.0.0.1/"},
+        {"events": []},
+        {"events": ["chatbot.everything"]},
+        {"is_bound": "on"},
+        {"name": ""},
+    ],
+)
+def test_no_webhook_is_made_from_a_wrong_form(admin_client, wrong):
+    data = FORM | {"url": "https://crm.example.com/hook"} | wrong
+    assert admin_client.post(reverse("admin:logs_webhook_add"), data).status_code == 200
+    assert not Webhook.objects.exists()
+
+
+def test_a_new_secret_signs_from_then_on(admin_client, webhook, delivery):
+    before = webhook.secret
+    page = press(admin_client, "renew_secret", webhook)
+    webhook.refresh_from_db()
+    assert webhook.secret != before
+    assert webhook.secret in page
+    assert before not in page
+
+
+def test_a_test_says_at_once_how_it_went(admin_client, webhook, receiver):
+    page = press(admin_client, "send_a_test", webhook)
+    assert "It arrived: status 200" in page
+    assert "<b>thanks</b>" in page
+    assert receiver.sent[0].headers["X-AIPKit-Event"] == "chatbot.test"
+    receiver.serves("/hook", b"", 404)
+    assert "It did not arrive. The server answered with status 404." in press(admin_client, "send_a_test", webhook)
+
+
+def test_what_was_sent_and_how_it_went(admin_client, webhook, delivery, receiver):
+    receiver.serves("/hook", b"out of order", 500)
+    call_command("worker", once=True)
+    page = page_of(admin_client, delivery)
+    for text in ('"text": "Grüße <b>"', "out of order", "500", "The server answered with status 500.", "failing"):
+        assert text in page
+    assert "failing, 1 times in a row" in page_of(admin_client, webhook)
+
+
+def test_sent_again_it_is_a_new_delivery_of_the_same_event(admin_client, delivery, receiver):
+    call_command("worker", once=True)
+    press(admin_client, "send_this_again", delivery)
+    chosen = {"action": "send_again", "_selected_action": [delivery.pk]}
+    admin_client.post(reverse("admin:logs_webhookdelivery_changelist"), chosen)
+    call_command("worker", once=True)
+    assert len({sent.headers["X-AIPKit-Delivery-Id"] for sent in receiver.sent}) == 3
+    assert {sent.headers["X-AIPKit-Idempotency-Key"] for sent in receiver.sent} == {str(delivery.event_id)}
+    assert len({sent.body for sent in receiver.sent}) == 1
+    assert set(WebhookDelivery.objects.values_list("state", flat=True)) == {"done"}
+
+
+def test_deliveries_are_filtered_and_found(admin_client, webhook, delivery):
+    other = Webhook.objects.create(name="Other", url="https://other.example/", events=EventName.values)
+    dead = WebhookDelivery.objects.create(
+        webhook=other, event=EventName.RESPONSE, event_id=uuid.uuid4(), payload="{}", state="dead",
+        ended_at=timezone.now(),
+    )  # fmt: skip
+
+    def found(**query):
+        changelist = admin_client.get(reverse("admin:logs_webhookdelivery_changelist"), query)
+        return set(changelist.context["cl"].result_list)
+
+    assert found() == {delivery, dead}
+    assert found(state__exact="dead") == {dead}
+    assert found(event=str(EventName.FEEDBACK)) == {delivery}
+    assert found(webhook__id__exact=other.pk) == {dead}
+    assert found(q=str(delivery.event_id)) == found(q=str(delivery.delivery_id)) == {delivery}
+    assert found(q="feedback") == set()
+    leads_to = admin_client.get(reverse("admin:logs_webhook_show_deliveries", args=[other.pk]))["Location"]
+    assert set(admin_client.get(leads_to).context["cl"].result_list) == {dead}
+
+
+def test_deleting_a_webhook_says_how_many_deliveries_go_with_it(admin_client, webhook, delivery):
+    url = reverse("admin:logs_webhook_delete", args=[webhook.pk])
+    assert "deliveries: 1" in " ".join(admin_client.get(url).text.lower().split())
+    admin_client.post(url, {"post": "yes"})
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_who_may_only_look_sees_no_secret(client, django_user_model, webhook):
+    looker = django_user_model.objects.create(username="looker", is_staff=True)
+    looker.user_permissions.set(Permission.objects.filter(codename__in=["view_webhook", "view_webhookdelivery"]))
+    client.force_login(looker)
+    assert webhook.secret not in page_of(client, webhook)
+    assert "Send a test" not in page_of(client, webhook)
