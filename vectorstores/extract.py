@@ -75,10 +75,12 @@ def from_markdown(text: str, title: str = "") -> Extracted:
         text = text[front.end() :]
     text = text.strip()
     code = [(match.start(), match.end()) for match in CODE_FENCE.finditer(text)]
+    code_starts = [start for start, _ in code]
     path: list[tuple[int, str]] = []
     headings: list[tuple[int, str]] = []
     for match in HEADING.finditer(text):
-        if any(start <= match.start() < end for start, end in code):
+        before = bisect_right(code_starts, match.start())
+        if before and match.start() < code[before - 1][1]:
             continue
         level, name = len(match[1]), match[2].strip()
         title = title or name

@@ -15,13 +15,13 @@ from typing import IO
 from vectorstores.documents import NewDocument
 from vectorstores.extract import Unreadable
 from vectorstores.ingest import Destination
-from vectorstores.reading_process import CPU_SECONDS, send_documents
+from vectorstores.reading_process import Limits, send_documents
 from vectorstores.sources.rows import Refused
 
-SECONDS = 300
-TOO_SLOW = f"It takes longer than {CPU_SECONDS} seconds to read."
+TOO_SLOW = "It takes too long to read."
 TOO_LARGE = "It takes too much memory to read, or breaks what reads it."
 POLL = 0.5  # seconds
+LIMITS = Limits()
 
 # One process has all of this imported and forks for every upload; a fork of the worker itself would copy its threads.
 processes = multiprocessing.get_context("forkserver")
@@ -29,15 +29,22 @@ processes.set_forkserver_preload([send_documents.__module__])
 
 
 def read_apart(
-    spool: IO[bytes], kind: str, name: str, data: bytes, destination: Destination, stop: threading.Event
+    spool: IO[bytes],
+    kind: str,
+    name: str,
+    data: bytes,
+    destination: Destination,
+    stop: threading.Event,
+    limits: Limits = LIMITS,
 ) -> int:
     """Writes the documents, and what is refused, for `spooled()` to read. Gives the number of chunks.
 
     The same document twice is written once. Raises Unreadable, also when it is told to stop.
     """
     receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=send_documents, args=(sender, kind, name, data, destination), daemon=True)
-    deadline = time.monotonic() + SECONDS
+    what = (kind, name, data, destination, limits)
+    process = processes.Process(target=send_documents, args=(sender, *what), daemon=True)
+    deadline = time.monotonic() + limits.seconds
     seen: set[tuple[str, str]] = set()
     chunks = 0
     with receiver:

@@ -3,20 +3,29 @@
 import logging
 import os
 import resource
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 import django
 from django.apps import apps
 
-CPU_SECONDS = 60
-MEMORY = 1024**3  # bytes of address space
-MAX_CHARACTERS = 50_000_000  # of all chunks
-TOO_LONG = f"It holds more than {MAX_CHARACTERS // 1_000_000} million characters of text."
 AT_ONCE = 100  # documents
 
 
-def send_documents(sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, destination: Any) -> None:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one upload: seconds of computing and in all, bytes of address space, characters of all chunks."""
+
+    cpu_seconds: int = 60
+    seconds: int = 300
+    memory: int = 1024**3
+    characters: int = 50_000_000
+
+
+def send_documents(
+    sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, destination: Any, limits: Limits
+) -> None:
     """Lists of documents, and at the end an empty one, or a text that says why there are no more."""
     from vectorstores.documents import NewDocument
     from vectorstores.importing import Chunking, documents_in
@@ -24,8 +33,8 @@ def send_documents(sender: "Connection[Any, Any]", kind: str, name: str, data: b
     from vectorstores.sources.uploaded import uploaded_rows
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     os.nice(5)
     logging.disable()  # pypdf has much to say of a bad file
     batch: list[NewDocument | Refused] = []
@@ -33,8 +42,8 @@ def send_documents(sender: "Connection[Any, Any]", kind: str, name: str, data: b
     for found in documents_in(uploaded_rows(kind, name, data), destination, Chunking()):
         if isinstance(found, NewDocument):
             characters += sum(len(chunk.text) for chunk in found.chunks)
-        if characters > MAX_CHARACTERS:
-            sender.send(TOO_LONG)
+        if characters > limits.characters:
+            sender.send(f"It holds more than {limits.characters} characters of text.")
             return
         batch.append(found)
         if len(batch) == AT_ONCE:

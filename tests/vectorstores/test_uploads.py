@@ -1,7 +1,13 @@
 """Files, texts, and questions with answers, uploaded in the admin and indexed by a worker."""
 
+import html
+import io
 import json
+import threading
+import time
+import zlib
 from datetime import timedelta
+from tempfile import TemporaryFile
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -14,8 +20,13 @@ from django.utils import timezone
 
 from tests.providers_on_loopback import answering, embedding
 from vectorstores import uploads as indexing
+from vectorstores.documents import NewDocument
+from vectorstores.extract import Unreadable
 from vectorstores.ingest import Destination
 from vectorstores.models import Collection, Document, LocalVector, Upload, UploadContent
+from vectorstores.reading_apart import read_apart, spooled
+from vectorstores.reading_process import Limits
+from vectorstores.sources.rows import Refused
 from vectorstores.uploads import queue
 
 pytestmark = pytest.mark.django_db
@@ -403,3 +414,102 @@ def test_an_upload_can_be_deleted_and_its_documents_stay(editor, indexed):
     upload = indexed("a.txt", b"Text.")
     assert editor.post(f"{LIST}{upload.pk}/delete/", {"post": "yes"}).status_code == 302
     assert (Upload.objects.count(), Document.objects.count()) == (0, 1)
+
+
+# What was made to break its reader
+
+
+def pdf(content: bytes, pages: int = 1) -> bytes:
+    """All pages show the same compressed content."""
+    packed = zlib.compress(content, 9)
+    kids = b" ".join(b"%d 0 R" % (5 + page) for page in range(pages))
+    page = b"<</Type/Page/Parent 2 0 R/Contents 3 0 R/MediaBox[0 0 9 9]/Resources<</Font<</F 4 0 R>>>>>>"
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Count %d/Kids[%s]>>" % (pages, kids),
+        b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(packed), packed),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        *[page] * pages,
+    ]
+    out, places = io.BytesIO(b"%PDF-1.4\n"), []
+    out.seek(0, io.SEEK_END)
+    for number, body in enumerate(objects, 1):
+        places.append(out.tell())
+        out.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
+    start = out.tell()
+    out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
+    out.writelines(b"%010d 00000 n \n" % place for place in places)
+    out.write(b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, start))
+    return out.getvalue()
+
+
+def read(name: str, data: bytes, limits: Limits, stop: threading.Event | None = None) -> list[NewDocument | Refused]:
+    with TemporaryFile() as spool:
+        read_apart(spool, "file", name, data, HERE, stop or threading.Event(), limits)
+        return list(spooled(spool))
+
+
+def test_a_pdf_is_read_apart():
+    (document,) = read("a.pdf", pdf(b"BT /F 9 Tf (Shoes may be returned.) Tj ET", pages=3), Limits())
+    assert [chunk.text for chunk in document.chunks] == ["\n\n".join(["Shoes may be returned."] * 3)]
+
+
+ENDLESS_PDF = pdf(b"BT /F 9 Tf " + b"(x) Tj " * 200_000 + b"ET", pages=2000)
+HUNGRY = b'{"content": "' + b"x " * 4_000_000 + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "limits", "reason"),
+    [
+        ("a.pdf", ENDLESS_PDF, Limits(cpu_seconds=2), "It takes too long to read."),
+        ("a.pdf", ENDLESS_PDF, Limits(seconds=1), "It takes too long to read."),
+        ("a.jsonl", HUNGRY, Limits(memory=250 * 1024**2), "It takes too much memory"),
+        ("a.csv", b"content\n" + b"Text number one.\n" * 2, Limits(characters=20), "more than 20 characters"),
+    ],
+)
+def test_it_is_given_up_when_it_wants_too_much(name, data, limits, reason):
+    assert len(data) < 10_000_000
+    started = time.monotonic()
+    with pytest.raises(Unreadable, match=reason):
+        read(name, data, limits)
+    assert time.monotonic() - started < 20
+
+
+def test_reading_stops_when_nobody_waits_for_it_any_more():
+    stop = threading.Event()
+    stop.set()
+    started = time.monotonic()
+    with pytest.raises(Unreadable):
+        read("a.pdf", ENDLESS_PDF, Limits(), stop)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.pdf", b"%PDF-1.4 nonsense"),
+        ("a.pdf", b""),
+        ("a.html", b"<div>" * 300_000),
+        ("a.html", b"<p>" + b"\xff\x00" * 1000),
+        ("a.json", b"[" * 100_000),
+        ("a.jsonl", b"{" * 100_000),
+        ("a.csv", b'"' * 100_000),
+        ("a.xml", b'<!DOCTYPE x [<!ENTITY a "aaaa">]><rss><channel><item>&a;</item></channel></rss>'),
+        ("a.md", b"```\n# x\n" * 20_000),
+    ],
+)
+def test_no_file_breaks_the_worker(indexed, name, data):
+    upload = indexed(name, data)
+    assert upload.state in ("dead", "done")
+    if upload.state == "dead":
+        assert upload.last_error
+    assert indexed("good.txt", b"Text.").state == "done"
+
+
+def test_html_is_shown_as_text(editor, indexed):
+    upload = indexed(
+        "page.html", f"<html><head><title>{html.escape(NASTY)}</title></head><body><p>Hi</p></body>".encode()
+    )
+    assert upload.state == "done"
+    for url in ("/admin/vectorstores/document/", f"/admin/vectorstores/document/{Document.objects.get().pk}/change/"):
+        assert NASTY not in editor.get(url).content.decode()
