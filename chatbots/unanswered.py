@@ -145,6 +145,7 @@ def failed_turns(bot: Chatbot, days: int) -> list[FailedTurn]:
     answers = (
         Message.objects.filter(conversation__in=marked, role=Message.Role.BOT, created_at__gte=since)
         .filter(without_passage | refused | Q(feedback=Feedback.DOWN))
+        .only("conversation", "content", "created_at", "error", "feedback", "passages")
         .annotate(question=Subquery(asked.values("content")[:1]))
         .order_by("-created_at", "-pk")
     )
