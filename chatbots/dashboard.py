@@ -160,12 +160,14 @@ def change(now: float | Decimal | None, before: float | Decimal | None) -> str:
     if not before or now is None:
         return ""
     percent = round(100 * (float(now) / float(before) - 1))
-    return f"{percent:+d} %" if abs(percent) < 1000 else "over tenfold"
+    if percent == 0:
+        return "±0 %"
+    return f"{percent:+d} %" if percent < 1000 else "over tenfold"
 
 
 def with_rate(row: Mapping[str, Any]) -> dict[str, Any]:
     rate = row["errors"] / row["calls"]
-    return {**row, "label": label_of(row["provider"]), "percent": round(100 * rate), "is_failing": rate >= FAILING}
+    return {**row, "label": label_of(row["slug"]), "percent": round(100 * rate), "is_failing": rate >= FAILING}
 
 
 # Cards and charts

@@ -6,7 +6,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum, Value
+from django.db.models.functions import Concat
 from django.utils import timezone
 
 from logs.days import FAILED
@@ -115,5 +116,6 @@ def together(places: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[tup
 def providers_of_the_last_hour() -> list[Mapping[str, Any]]:
     """Calls and errors of each, that with the most errors first."""
     recent = UsageEvent.objects.filter(created_at__gte=timezone.now() - timedelta(hours=1)).order_by()
-    counted = recent.values("provider").annotate(calls=Count("pk"), errors=Count("pk", filter=FAILED))
-    return list(counted.order_by("-errors", "provider"))
+    # Grouped by an expression, for SQLite walks through all of a column's index to group by the column.
+    of_each = recent.annotate(slug=Concat("provider", Value(""))).values("slug")
+    return list(of_each.annotate(calls=Count("pk"), errors=Count("pk", filter=FAILED)).order_by("-errors", "slug"))
