@@ -35,6 +35,7 @@ MOST_INDEXED = 100
 MOST_TRIGRAMS = 100  # that a shorter text may be the beginning of, on SQLite: else row by row
 # What pg_trgm knows: letters and digits, three in a row or at the beginning or end of a word.
 KNOWN_TO_PG_TRGM = re.compile(r"[^\W_]{3}|[^\W_]{2}[\W_]|[\W_][^\W_]")
+OTHER_WAYS = ["enable_seqscan", "enable_indexscan", "enable_indexonlyscan"]  # of PostgreSQL's planner
 MOST_ADDED = 10_000  # rows that are looked through one by one before everything is searched anew
 SETTLED_AFTER = timedelta(seconds=30)  # then whatever has a lower id is committed, on PostgreSQL
 MOST_SEARCHES = 1000
@@ -114,19 +115,21 @@ def matching(conversations: ConversationQuerySet, text: str) -> ConversationQuer
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """`rows` looks through a table row by row, and has a WHERE; `by_index`, where there is one, finds the same."""
+    """`rows` looks through a table row by row, and has a WHERE. The index, if it knows the text, finds the same."""
 
     table: str
     rows: str
     arguments: tuple[Any, ...] = ()
-    by_index: tuple[str, tuple[Any, ...]] | None = None
+    indexed: tuple[Searched, str] | None = None
 
     def whole(self, held: int) -> Ids:
         """The index of SQLite holds rows up to that id."""
-        if self.by_index is None:
+        by_index = on_postgresql if connection.vendor == "postgresql" else on_sqlite
+        query = by_index(*self.indexed) if self.indexed else None
+        if query is None:
             return ids_of(self.rows, self.arguments)
         with by_index_alone():
-            found = ids_of(*self.by_index)
+            found = ids_of(*query)
         return found if connection.vendor == "postgresql" else np.concatenate([found, self.after(held)])
 
     def after(self, newest: int) -> Ids:
@@ -137,10 +140,9 @@ def containing(searched: Searched, text: str) -> Found:
     text = folded(text)
     if text != text.encode(errors="replace").decode():  # halves of surrogate pairs, which are in no text
         return NOTHING
-    by_index = on_postgresql if connection.vendor == "postgresql" else on_sqlite
     condition, argument = row_contains(searched, text)
     rows = f"SELECT {searched.conversation} AS id FROM {searched.table} WHERE {condition}"  # noqa: S608
-    return found_by(Search(searched.table, rows, (argument,), by_index(searched, text)))
+    return found_by(Search(searched.table, rows, (argument,), (searched, text)))
 
 
 def row_contains(searched: Searched, text: str) -> tuple[str, str]:
@@ -156,8 +158,10 @@ def on_sqlite(searched: Searched, text: str) -> tuple[str, tuple[Any, ...]] | No
         if len(text) <= MOST_INDEXED:
             return found, (quoted(text),)
         condition, argument = row_contains(searched, text)
-        rows = f"SELECT id FROM {searched.table} WHERE {condition}"  # noqa: S608
-        return f"{found} AND {searched.to_row} IN ({rows})", (quoted(text[:MOST_INDEXED]), argument)
+        row = f"SELECT 1 FROM {searched.table} WHERE id = {searched.to_row} AND {condition}"  # noqa: S608
+        return f"{found} AND EXISTS ({row})", (quoted(text[:MOST_INDEXED]), argument)
+    if len(text) == 1 and text.isascii() and text.isalnum():
+        return None  # trigrams begin with it by the thousand
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT term FROM {index}_terms WHERE term >= %s AND term < %s LIMIT %s",  # noqa: S608
@@ -188,17 +192,23 @@ def on_postgresql(searched: Searched, text: str) -> tuple[str, tuple[Any, ...]] 
 
 @contextmanager
 def by_index_alone() -> Iterator[None]:
-    """PostgreSQL's planner guesses from a sample how many rows hold a text, and reads all where it guesses high."""
+    """PostgreSQL's planner guesses from a sample how many rows hold a text, and reads all where it guesses high.
+
+    Of the ways through a table only that by a bitmap is left to it, which is the one of the trigram index.
+    """
     if connection.vendor != "postgresql":
         yield
         return
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT set_config('enable_seqscan', CASE WHEN to_regclass('logs_messagesearch') IS NULL"
-            " THEN 'on' ELSE 'off' END, true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true)"
+            "SELECT set_config(name, CASE WHEN to_regclass('logs_messagesearch') IS NULL THEN 'on' ELSE 'off' END,"
+            " true) FROM unnest(%s::text[]) AS name UNION ALL SELECT set_config('work_mem', '64MB', true)"
+            " UNION ALL SELECT set_config('jit', 'off', true)",
+            [OTHER_WAYS],
         )
         yield
-        cursor.execute("SET LOCAL enable_seqscan TO DEFAULT")
+        for way in OTHER_WAYS:
+            cursor.execute(f"SET LOCAL {way} TO DEFAULT")
 
 
 def ids_of(sql: str, arguments: Sequence[Any]) -> Ids:

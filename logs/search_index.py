@@ -54,7 +54,7 @@ MESSAGES = Searched(
     index="logs_messagesearch",
     key="(({0}conversation_id << 32) | {0}id)",
     to_conversation="rowid >> 32",
-    to_row="rowid & 4294967295",
+    to_row="logs_messagesearch.rowid & 4294967295",
 )
 VISITORS = Searched(
     table="logs_conversation",
@@ -66,7 +66,7 @@ VISITORS = Searched(
     index="logs_visitorsearch",
     key="{0}id",
     to_conversation="rowid",
-    to_row="rowid",
+    to_row="logs_visitorsearch.rowid",
 )
 SEARCHED = [MESSAGES, VISITORS]
 
@@ -196,6 +196,8 @@ def make_trigram_indexes(database: BaseDatabaseWrapper) -> bool:
     except DatabaseError:
         return False
     with database.cursor() as cursor:
+        if database.in_atomic_block:  # where no index is made while a check on its table is still to be made
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         for searched in SEARCHED:
             cursor.execute(f"DROP INDEX IF EXISTS {searched.index}")
             cursor.execute(
@@ -255,6 +257,8 @@ def fold_anew(searched: Searched, apps: Apps = apps) -> Iterator[tuple[str, int]
     rows, last, done = model._default_manager.order_by("pk").only(*field.of, field.name), 0, 0
     while page := list(rows.filter(pk__gt=last)[:AT_ONCE]):
         wrong = [row for row in page if getattr(row, field.name) != field.of_row(row)]
+        for row in wrong:
+            setattr(row, field.name, field.of_row(row))
         model._default_manager.bulk_update(wrong, [field.name])
         last, done = page[-1].pk, done + len(page)
         yield searched.table, done

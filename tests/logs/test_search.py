@@ -1,0 +1,512 @@
+"""Text search over messages and visitors: what is found, how it is asked for, and that the index follows."""
+
+import json
+import random
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from logs import search, search_index
+from logs.models import Conversation, Message, new_uuid
+from logs.search import everything, matching, with_bots, with_message, with_visitor
+from logs.search_index import MESSAGES, SEARCHED, VISITORS, advance, check_index, index_added
+
+LONG = "All of this sentence is in there, and the end of it tells one from the other by its last word: "
+CONTENTS = {
+    "shop": "Where is my 100% wool_hat?",
+    "hundred": "100 woolxhats",
+    "french": "Déjà VU à l'École, ÇA VA?",
+    "norse": "Smørrebrød in Łódź, Straße",
+    "greek": "ΟΔΥΣΣΕΥΣ και Ωραία",
+    "russian": "Ёлка и Йод",
+    "cjk": "東京は大きい",
+    "korean": "한국어를 배워요",
+    "japanese": "がくせい",
+    "emoji": "Thanks 😀👍🏽!",
+    "quotes": """She said "no", it's 'fine' ``x``""",
+    "backslash": r"C:\temp\new \% \_",
+    "syntax": "body: x AND y OR NOT z NEAR(a, b) col* ^start -minus {a b}: (c) + d",
+    "lines": "first\nsecond line\n\nlast",
+    "long": LONG + "apples",
+    "longer": LONG + "pears",
+    "combining": "Cafe\u0301",
+    "zq": "zq",
+    "q": "Q",
+    "dots": "... --- !!!",
+}
+
+
+def talk(*contents: str, **values) -> Conversation:
+    conversation = Conversation.objects.create(identity=new_uuid(), **values)
+    Message.objects.bulk_create(Message(conversation=conversation, role="user", content=text) for text in contents)
+    return conversation
+
+
+@pytest.fixture(params=["indexed", "added"])
+def said(request, db):
+    """One conversation of each, which the index of SQLite holds, or does not hold yet."""
+    conversations = {name: talk("Hello.", content, conversation_uuid=name) for name, content in CONTENTS.items()}
+    if request.param == "indexed":
+        for searched in SEARCHED:
+            advance(connection, searched)
+    return conversations
+
+
+def names(found) -> list[str]:
+    known = Conversation.objects.in_bulk(found.ids())
+    return [known[key].conversation_uuid for key in found.ids()]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("wool", ["shop", "hundred"]),
+        ("WOOL", ["shop", "hundred"]),
+        ("100%", ["shop"]),
+        ("wool_hat", ["shop"]),
+        ("%", ["shop", "backslash"]),
+        ("_", ["shop", "backslash"]),
+        ("%%", []),
+        ("l_h", ["shop"]),
+        ("deja vu", ["french"]),
+        ("DÉJÀ", ["french"]),
+        ("dejà", ["french"]),
+        ("ecole, ca", ["french"]),
+        ("école", ["french"]),
+        ("smorrebrod", ["norse"]),
+        ("lodz", ["norse"]),
+        ("ŁÓDŹ", ["norse"]),
+        ("strasse", ["norse"]),
+        ("οδυσσευς", ["greek"]),
+        ("ωραια", ["greek"]),
+        ("елка", ["russian"]),
+        ("ЙОД", ["russian"]),
+        ("東京", ["cjk"]),
+        ("京", ["cjk"]),
+        ("大きい", ["cjk"]),
+        ("京都", []),
+        ("한국", ["korean"]),
+        ("어를 배", ["korean"]),
+        ("か", []),  # が is another letter, not か with an accent
+        ("が", ["japanese"]),
+        ("😀", ["emoji"]),
+        ("😀👍🏽!", ["emoji"]),
+        ("👍", ["emoji"]),
+        ("🎉", []),
+        ('"no"', ["quotes"]),
+        ('"', ["quotes"]),
+        ('""', []),
+        ("it's 'f", ["quotes"]),
+        ("``", ["quotes"]),
+        ("\\temp\\", ["backslash"]),
+        ("\\", ["backslash"]),
+        ("\\%", ["backslash"]),
+        ("\\\\", []),
+        ("AND", ["syntax", "long", "longer"]),
+        ("x AND y", ["syntax"]),
+        ("x OR y", []),
+        ("NEAR(a, b)", ["syntax"]),
+        ("NEAR(b, a)", []),
+        ("col*", ["syntax"]),
+        ("co*", []),
+        ("wool*", []),
+        ("^start", ["syntax"]),
+        ("^Where", []),
+        ("body:", ["syntax"]),
+        ("body: wool", []),
+        ("-minus", ["syntax"]),
+        ("{a b}: (c)", ["syntax"]),
+        ("(c) + d", ["syntax"]),
+        ("second line", ["lines"]),
+        ("first second", []),
+        ("first\nsecond", ["lines"]),
+        ("cafe", ["combining"]),
+        ("café", ["combining"]),
+        ("zq", ["zq"]),
+        ("q", ["zq", "q"]),
+        ("z", ["norse", "syntax", "zq"]),
+        ("zz", []),
+        ("...", ["dots"]),
+        ("!!", ["dots"]),
+        (LONG, ["long", "longer"]),
+        (LONG + "APPLES", ["long"]),
+        (LONG + "plums", []),
+        ("x" * 5000, []),
+        ("hello.", list(CONTENTS)),
+        ("nowhere", []),
+        ("\ud800", []),  # half of a surrogate pair, which no database holds
+        ("a\ud800", []),
+    ],
+)
+def test_what_a_search_finds(said, text, found):
+    assert names(with_message(text)) == found
+
+
+def test_a_text_is_within_one_message(db):
+    talk("one two", "three four")
+    advance(connection, MESSAGES)
+    assert len(with_message("two three")) == len(with_message("twothree")) == 0
+    assert len(with_message("two")) == len(with_message("three")) == 1
+
+
+def test_any_text_is_found_as_python_would(db):
+    """Of few letters, so that there are many matches, at the ends of texts too."""
+    dice = random.Random(1)
+
+    def text(length):
+        return "".join(dice.choices("aáB_%. \"'\\é東", k=length))
+
+    plain = {}
+    for number in range(300):
+        contents = [text(dice.randint(1, 12)) for _ in range(3)]
+        plain[talk(*contents).pk] = contents
+        if number == 200:
+            advance(connection, MESSAGES)
+    fold = search.folded
+    for _ in range(300):
+        wanted = text(dice.randint(1, 5))
+        expected = [
+            key for key, contents in plain.items() if any(fold(wanted) in fold(content) for content in contents)
+        ]
+        assert with_message(wanted).ids() == expected, wanted
+
+
+# Visitors
+
+
+@pytest.fixture
+def visited(db):
+    users = get_user_model().objects
+    ada = users.create_user("countess", "ada@lovelace.example", first_name="Ada", last_name="Kíng")
+    users.create_user("silent", "silent@example.com", first_name="Silent")
+    talk("x", conversation_uuid="user", user=ada, session_id="of-a-user")
+    talk("x", conversation_uuid="guest", session_id="0a1b2c3d4e")
+    talk(
+        "x", conversation_uuid="named", session_id="ffff0000",
+        external_user_id="c-77", external_name="Zoë Müller", external_email="zoe@shop.example",
+    )  # fmt: skip
+    talk("x", conversation_uuid="api")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Ada King", ["user"]),
+        ("king", ["user"]),
+        ("KÍNG", ["user"]),
+        ("countess", ["user"]),
+        ("lovelace.ex", ["user"]),
+        ("silent", []),  # has no conversation
+        ("of-a-user", []),
+        ("0a1b2c", ["guest"]),
+        ("3D4E", ["guest"]),
+        ("zoe mul", ["named"]),
+        ("ZOË", ["named"]),
+        ("zoe@", ["named"]),
+        ("c-77", ["named"]),
+        ("ffff", ["named"]),
+        ("example", ["user", "named"]),
+        ("ë", ["user", "guest", "named"]),
+        ("%", []),
+        ("_", []),
+        ("müllerzoe", []),  # one field, then the other
+        ("Guest", []),
+    ],
+)
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_visitors(visited, is_indexed, text, found):
+    if is_indexed:
+        advance(connection, VISITORS)
+    assert names(with_visitor(text)) == found
+
+
+def test_the_admin_searches_both(said):
+    talk("x", conversation_uuid="by visitor", external_user_id="1", external_name="Déjà Brew")
+    found = matching(Conversation.objects.all(), "deja")
+    assert set(found.values_list("conversation_uuid", flat=True)) == {"french", "by visitor"}
+    assert matching(Conversation.objects.filter(conversation_uuid="french"), "deja").count() == 1
+    assert matching(Conversation.objects.all(), "nowhere").count() == 0
+
+
+# What is asked of the database
+
+
+def payloads() -> list[str]:
+    classic = [
+        "' OR '1'='1", "' OR 1=1 --", '" OR ""="', "'; DROP TABLE logs_message; --", "') UNION SELECT 1,2,3 --",
+        "1; ATTACH DATABASE 'x' AS y", "' || (SELECT password FROM auth_user) || '", "%' OR 1=1 /*", "\\' OR 1=1 #",
+        "$$; SELECT pg_sleep(9); $$", "'; COPY logs_message TO '/tmp/x'; --", "\\x27 OR 1=1", "%s", "%(id)s", "{0}",
+        "?",
+        "$1", ":id", "%%", "__", "%_%_%", "\\%", "\\", "\\\\", '"', '""', "'", "''", "*", "a*", "^a", "a AND b", "a OR",
+        "NOT a", "NEAR(a b, 2)", "NEAR(", "body : a", "{body} : a", "- body : a", "logs_messagesearch", "rowid:1", "(",
+        ")",
+        "a + b", '"a" * "b', "delete-all", "rank", "';--\x1f", "\u0027 OR 1=1", "ʼ OR 1=1", "＇ OR 1＝1", "‘ OR 1=1",
+    ]  # fmt: skip
+    dice = random.Random(2)
+    pieces = [*classic, "%", "_", " ", "x", "SELECT", "é", "東", "😀", "0x31", "\t", "\\"]
+    mixed = ["".join(dice.choices(pieces, k=dice.randint(2, 5))) for _ in range(1000)]
+    return list(dict.fromkeys([*classic, *mixed]))[:500]
+
+
+MARK = "zzqqmark"  # in no statement of ours, so that a payload is recognised wherever it stands
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameter", ["message_search", "user_search", "bot_id", "page", "per_page"])
+def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
+    talk("Nothing of the kind.", chatbot=bot, session_id="one")
+    for searched in SEARCHED:
+        advance(connection, searched)
+    statements = set()
+
+    def look(execute, sql, params, many, context):
+        statements.add(sql)
+        return execute(sql, params, many, context)
+
+    def ask(value):
+        response = api.get("/logs", params={parameter: value})
+        assert response.status_code == 200, (value, response.text)
+        return response.json(), response.headers["x-wp-total"]
+
+    with connection.execute_wrapper(look):
+        for text in ("harmless", "xy", "x", "x" * 200, "é", "...", "5"):  # every way there is to search
+            ask(text)
+        usual = set(statements)
+        found = [payload for payload in payloads() if ask(MARK + payload)[0]]
+        for payload in payloads():
+            ask(payload)
+    if parameter in ("message_search", "user_search"):
+        assert found == []
+    assert len(payloads()) == 500
+    # Django writes one placeholder per id of a page, and none where there is no page.
+    assert {without_placeholders(sql) for sql in statements} <= {without_placeholders(sql) for sql in usual}
+    assert not any(MARK in sql for sql in statements)
+    assert Conversation.objects.count() == Message.objects.count() == 1
+
+
+def without_placeholders(sql: str) -> str:
+    return sql.replace("%s, ", "").replace("%s,", "")
+
+
+def test_a_search_takes_few_queries(api, bot):
+    for _ in range(30):
+        talk("Shoes", chatbot=bot, session_id="one")
+    with CaptureQueriesContext(connection) as queries:
+        rows = api.get(f"/logs?message_search=shoes&user_search=one&bot_id={bot.pk}").json()
+    assert len(rows) == 20
+    assert len(queries) <= 30  # PostgreSQL's settings and savepoints are most of them
+
+
+# The index follows
+
+
+def terms(searched=MESSAGES) -> int:
+    """Trigrams that the index of SQLite holds."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {searched.index}_terms")
+        return cursor.fetchone()[0]
+
+
+on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="of SQLite's index")
+on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="of PostgreSQL's index")
+
+
+def test_what_is_deleted_changed_or_moved_is_no_longer_found(said):
+    said["shop"].delete()
+    Conversation.objects.filter(conversation_uuid="hundred").delete()
+    assert names(with_message("wool")) == []
+    message = Message.objects.get(content=CONTENTS["cjk"])
+    message.content = "Ånother"
+    message.save()
+    assert names(with_message("東京")) == []
+    assert names(with_message("another")) == ["cjk"]
+    Message.objects.filter(pk=message.pk).update(conversation=said["zq"])
+    assert names(with_message("another")) == ["zq"]
+    said["french"].messages.all().delete()
+    assert names(with_message("deja")) == []
+    assert len(everything()) == len(CONTENTS) - 2
+
+
+@on_sqlite
+def test_nothing_of_what_is_deleted_stays_in_the_index(said):
+    Conversation.objects.all().delete()
+    assert terms() == terms(VISITORS) == 0
+
+
+@on_sqlite
+def test_the_worker_takes_up_what_was_added(db, monkeypatch):
+    monkeypatch.setattr(search_index, "AT_ONCE", 10)
+    talk(*["wool"] * 9)
+    assert not index_added()
+    assert terms() == 0
+    talk(*["wool"] * 16)
+    assert index_added()
+    assert index_added()
+    assert not index_added()  # five are left, which is not worth a transaction
+    assert terms() > 0
+    assert len(with_message("wool")) == 2
+
+
+@on_sqlite
+def test_where_no_worker_is_triggers_take_it_up(db):
+    count = search_index.LEFT_TO_WORKER + search_index.AT_ONCE
+    conversation = talk()
+    Message.objects.bulk_create(Message(conversation=conversation, role="user", content="wool") for _ in range(count))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {MESSAGES.index} FROM logs_searchstate")
+        assert cursor.fetchone()[0] >= search_index.AT_ONCE
+    assert terms() > 0
+
+
+def test_rebuilding_finds_what_was_written_past_it(said):
+    """By SQL, which folds nothing, and into a broken index."""
+    Message.objects.filter(content=CONTENTS["cjk"]).update(content="Ünseen")
+    Conversation.objects.filter(conversation_uuid="cjk").update(external_name="Ünknown", external_user_id="1")
+    assert names(with_message("unseen")) == names(with_visitor("unknown")) == []
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            for searched in SEARCHED:
+                cursor.execute(f"INSERT INTO {searched.index}({searched.index}) VALUES ('delete-all')")
+                for name in search_index.triggers(searched):
+                    cursor.execute(f"DROP TRIGGER {name}")
+            assert any(warning.id == "logs.W001" for warning in check_index(["default"]))
+    call_command("rebuild_search_index")
+    assert check_index(["default"]) == []
+    assert names(with_message("unseen")) == names(with_visitor("unknown")) == ["cjk"]
+    assert names(with_message("wool")) == ["shop", "hundred"]
+    talk("more wool", conversation_uuid="new")
+    assert names(with_message("wool")) == ["shop", "hundred", "new"]
+
+
+def test_the_index_is_there_after_all_migrations(db):
+    assert run_checks(databases=["default"]) == []
+
+
+@on_sqlite
+def test_triggers_survive_a_table_made_anew(db):
+    """As a migration makes it: Django copies the rows, drops the table, and so its triggers."""
+    with connection.cursor() as cursor:
+        for name in search_index.triggers(MESSAGES):
+            cursor.execute(f"DROP TRIGGER {name}")
+    assert check_index(["default"])
+    search_index.keep_in_step("default")
+    assert check_index(["default"]) == []
+
+
+@on_postgresql
+def test_without_the_extension_a_search_is_slower_but_right(said):
+    with connection.cursor() as cursor:
+        cursor.execute("DROP EXTENSION pg_trgm CASCADE")
+    assert [warning.id for warning in check_index(["default"])] == ["logs.W001"]
+    assert names(with_message("wool")) == ["shop", "hundred"]
+    assert names(with_message("l_h")) == ["shop"]
+    assert index_added() in (True, False)
+
+
+@on_postgresql
+@pytest.mark.parametrize("text", ["wool", "hello", "nowhere", "100%", LONG + "apples", "é-a"])
+def test_the_plan_that_runs_is_the_indexs_however_common_the_text(said, text):
+    plans = []
+
+    def explain(execute, sql, params, many, context):
+        if "string_agg" in sql and "logs_message" in sql:
+            execute("EXPLAIN " + sql, params, many, context)
+            plans.append("\n".join(line for (line,) in context["cursor"].fetchall()))
+        return execute(sql, params, many, context)
+
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE logs_message")
+    with connection.execute_wrapper(explain):
+        with_message(text)
+    assert len(plans) == 1
+    assert "Bitmap Index Scan on logs_messagesearch" in plans[0]
+
+
+# What is kept
+
+
+@pytest.fixture
+def kept(transactional_db):
+    search.forget()
+    yield
+    search.forget()
+
+
+def queries_of(call) -> list[str]:
+    with CaptureQueriesContext(connection) as queries:
+        call()
+    return [query["sql"] for query in queries]
+
+
+def test_what_was_found_is_kept_and_what_is_added_is_looked_through(kept):
+    talk("wool", conversation_uuid="one")
+    advance(connection, MESSAGES)
+    assert names(with_message("wool")) == ["one"]
+    again = queries_of(lambda: with_message("Wool"))
+    assert not any(" MATCH " in sql or " LIKE " in sql for sql in again)
+    talk("WOOL", conversation_uuid="two")
+    talk("cotton", conversation_uuid="three")
+    assert names(with_message("wool")) == ["one", "two"]
+    assert len(everything()) == 3
+
+
+def test_what_is_kept_ends_with_a_deletion_or_a_change(kept, bot):
+    one, two = talk("wool", chatbot=bot, session_id="s1"), talk("wool", chatbot=bot, session_id="s2")
+
+    def found():
+        return [item.ids() for item in (everything(), with_message("wool"), with_visitor("s1"), with_bots([bot.pk]))]
+
+    assert found() == [[one.pk, two.pk], [one.pk, two.pk], [one.pk], [one.pk, two.pk]]
+    Message.objects.filter(conversation=two).update(content="cotton")
+    Conversation.objects.filter(pk=two.pk).update(session_id="s11")
+    assert found() == [[one.pk, two.pk], [one.pk], [one.pk, two.pk], [one.pk, two.pk]]
+    one.delete()
+    assert found() == [[two.pk], [], [two.pk], [two.pk]]
+    bot.delete()
+    assert found() == [[two.pk], [], [two.pk], []]
+
+
+def test_what_a_transaction_took_back_is_not_kept(kept):
+    talk("wool", conversation_uuid="one")
+    assert names(with_message("wool")) == ["one"]
+    with transaction.atomic():
+        talk("wool", conversation_uuid="two")
+        assert names(with_message("wool")) == ["one", "two"]
+        transaction.set_rollback(True)
+    assert names(with_message("wool")) == ["one"]
+    talk("cotton", conversation_uuid="three")  # where ids are used again, with the id of the second
+    assert names(with_message("wool")) == ["one"]
+
+
+def test_what_is_kept_has_a_bound(kept, monkeypatch):
+    monkeypatch.setattr(search, "MOST_SEARCHES", 5)
+    talk("wool")
+    for number in range(20):
+        with_message(f"wool {number}")
+    assert len(search._kept) == 5
+    monkeypatch.setattr(search, "MOST_KEPT", 0)
+    assert len(with_message("wool")) == 1
+    assert len(search._kept) == 0
+
+
+def test_pages_and_totals_of_the_api_follow(kept, api_key):
+    from tests.conftest import Api
+
+    api = Api(api_key.issue())
+    for number in range(25):
+        talk(f"wool {number}", conversation_uuid=str(number))
+
+    def page(number):
+        response = api.get(f"/logs?message_search=wool&per_page=10&page={number}")
+        return [row["conversation_uuid"] for row in response.json()], response.headers["x-wp-total"]
+
+    assert page(3) == ([str(number) for number in range(20, 25)], "25")
+    Conversation.objects.filter(conversation_uuid="0").delete()
+    talk("wool", conversation_uuid="new")
+    assert page(3) == (["21", "22", "23", "24", "new"], "25")
+    assert page(4) == ([], "25")
+    assert json.loads(api.get("/logs?message_search=wool+7").json()[0]["messages"])[0]["content"] == "wool 7"
