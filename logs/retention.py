@@ -1,15 +1,19 @@
 """Deleting what was kept long enough: in small transactions, between which everybody else gets their turn."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from logs.models import Conversation, UsageEvent
 
+LOOK_EVERY = 3600.0  # seconds
 BATCH = 200  # conversations; of usage records ten times as many, for nothing hangs on them
+_next_look = 0.0  # by this process' clock
 Tell = Callable[[int], object]
 
 
@@ -33,6 +37,17 @@ def prune(days: int, tell: Tell = lambda count: None) -> int:
 
 def prune_usage(days: int, tell: Tell = lambda count: None) -> int:
     return _delete_in_batches(outdated_usage(days), 10 * BATCH, tell)
+
+
+def run_due() -> bool:
+    """The worker's job: a batch of what LOG_RETENTION_DAYS makes outdated, looked for once an hour."""
+    global _next_look
+    if not settings.LOG_RETENTION_DAYS or time.monotonic() < _next_look:
+        return False
+    deleted = _delete_batch(outdated_conversations(settings.LOG_RETENTION_DAYS), BATCH)
+    if not deleted:
+        _next_look = time.monotonic() + LOOK_EVERY
+    return bool(deleted)
 
 
 def _delete_in_batches(outdated: QuerySet, size: int, tell: Tell) -> int:

@@ -98,6 +98,7 @@ WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done 
     *4 * ["logs.webhooks.run_due"],
     "vectorstores.uploads.run_due",
     "logs.search_index.index_added",
+    "logs.retention.run_due",
 ]
 AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from logs.conversations import Turn, write_turns
 from logs.models import Conversation, Message, UsageEvent, new_uuid
-from logs.retention import BATCH, prune
+from logs.retention import BATCH, prune, run_due
 
 
 def make_conversation(days_old: float, messages: int = 2) -> Conversation:
@@ -132,3 +132,13 @@ def test_one_that_goes_on_meanwhile_is_kept():
     assert list(Conversation.objects.all()) == [going_on]
     assert Conversation.objects.filter(pk=old.pk).count() == 0
     assert prune(30) == 0
+
+
+def test_the_worker_does_it_by_itself_where_days_are_set(log, settings):
+    settings.LOG_RETENTION_DAYS = 0
+    assert run_due() is False
+    assert left(log) == [100, 31, 29, 0]
+    settings.LOG_RETENTION_DAYS = 30
+    assert run_due() is True
+    assert left(log) == [29, 0]
+    assert run_due() is False
