@@ -19,6 +19,7 @@ from logs.conversations import event_about
 from logs.outbox import Event, EventName, Listener, listeners, tell
 
 TOLD_PER_MINUTE = 60  # of one chatbot and address
+TOLD = "told "  # before whom it is about, in MessageCount.counted
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ async def announce(
 @transaction.atomic
 def write(bot: Chatbot, visitor: Visitor, hearing: Sequence[Listener], event: Event, once: str, until: int) -> None:
     # A window that is named by its end stays until then: limits.sweep() removes what is over.
-    if once and not has_room(bot.pk, f"told:{hashlib.sha256(once.encode()).hexdigest()}", until, 1):
+    if once and not has_room(bot.pk, TOLD + hashlib.sha256(once.encode()).hexdigest(), until, 1):
         return
     minute = int(time.time()) // MINUTE * MINUTE
-    if has_room(bot.pk, f"told {network_of(visitor.ip_address)}", minute, TOLD_PER_MINUTE):
+    if has_room(bot.pk, TOLD + network_of(visitor.ip_address), minute, TOLD_PER_MINUTE):
         tell([(hearing, event)])

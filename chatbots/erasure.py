@@ -14,6 +14,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 
+from chatbots.announcements import TOLD
 from chatbots.counting import network_of
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.visitor import Identity, Visitor
@@ -89,7 +90,8 @@ class Erasure:
 
     def message_counts(self) -> QuerySet[MessageCount]:
         """Also those of their address, which others may share: they count for a minute only."""
-        return self.owned(MessageCount, "counted") | MessageCount.objects.filter(counted__in=self.networks)
+        of_address = self.networks | {TOLD + network for network in self.networks}
+        return self.owned(MessageCount, "counted") | MessageCount.objects.filter(counted__in=of_address)
 
     def deliveries(self) -> QuerySet[WebhookDelivery]:
         """What webhooks are told of sessions and limits; what was said goes with a conversation."""

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots import announcements
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, MessageCount
 from logs import webhooks
 from logs.conversations import Turn, write_turns
 from logs.models import Conversation
@@ -250,6 +250,7 @@ def test_a_person_who_is_forgotten_is_forgotten_here_too(webhook, api, widget, b
     call_command("forget_user", "--session", conversation.session_id, "--yes", "--no-vacuum")
     (left,) = told()
     assert left["visitor"]["session_id"] not in (None, conversation.session_id)
+    assert not MessageCount.objects.filter(counted__contains="address").exists()
 
 
 def test_a_session_is_told_when_it_begins_and_not_when_it_goes_on(webhook, widget):
