@@ -161,7 +161,7 @@ def _write_turns(turns: Sequence[Turn]) -> None:
         # Those that exist are continued, also if another worker makes them at this moment.
         Conversation.objects.bulk_create(continued, ignore_conflicts=True)
         known = Conversation.objects.select_for_update().filter(identity__in=[row.identity for row in continued])
-        for conversation in known.order_by("pk"):
+        for conversation in known.only("identity", "created_at", *ADDED).order_by("pk"):
             ids[conversation.identity] = conversation.pk
             if conversation.created_at == now:
                 new.add(conversation.identity)

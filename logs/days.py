@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from django.db import connection, transaction
@@ -70,12 +71,14 @@ def column_of(milliseconds: int) -> str:
 
 def add(kind: type[Day], sums: Sums) -> None:
     """In one order for all, so that no two writers wait for each other."""
-    fields: list[Any] = [kind._meta.get_field(name) for name in [*kind.dimensions, *kind.measures]]
-    rows = [(identity_of(place), *place, *measures.values()) for place, measures in sums.items()]
+    adapt_day, adapt_cost = connection.ops.adapt_datefield_value, connection.ops.adapt_decimalfield_value
+    rows = []
+    for (day, *place), measures in sums.items():
+        numbers = [adapt_cost(Decimal(n)) if name == "cost" else n for name, n in measures.items()]
+        rows.append((identity_of([day, *place]), adapt_day(day), *place, *numbers))
     with connection.cursor() as cursor:
-        for identity, *values in sorted(rows, key=lambda row: row[0]):
-            adapted = [field.get_db_prep_save(value, connection) for field, value in zip(fields, values, strict=True)]
-            cursor.execute(upsert(kind), [identity, *adapted])
+        for row in sorted(rows, key=itemgetter(0)):
+            cursor.execute(upsert(kind), row)
 
 
 def identity_of(place: Sequence[Any]) -> str:
