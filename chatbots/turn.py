@@ -15,7 +15,7 @@ from chatbots.models import Chatbot
 from chatbots.moderation import moderate
 from chatbots.prompt import build_prompt, fitting
 from chatbots.visitor import Visitor
-from logs.conversations import Turn, log_turn
+from logs.conversations import VISITOR_LEFT, Turn, log_turn
 from logs.models import new_uuid
 from providers.base import Capability, CompletionRequest, Provider, Usage
 from providers.calls import ProviderCall, provider_call, streamed_call
@@ -24,8 +24,6 @@ from providers.registry import PROVIDERS, default_model, get_config, get_provide
 from providers.token_estimate import estimate_usage
 from puffer.api.errors import ApiError
 from vectorstores.retrieve import Passage, Search
-
-VISITOR_LEFT = "The visitor left before the answer was complete."
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,8 @@ async def follow_turn(
             raise
         finally:
             reservation.settle(answer.spent)
-        await log_turn(answer.as_turn(turn))
+        refused = bot.only_from_sources and answer.text.strip() == bot.refusal_message.strip()
+        await log_turn(replace(answer.as_turn(turn), is_refusal=refused))
     yield Reply(answer.text, answer.usage, model, turn.conversation_uuid, turn.reply_id, answer.finish_reason, passages)
 
 

@@ -19,6 +19,7 @@ from logs.history import store_feedback
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from logs.prices import PriceBook
 from puffer.models import ApiKey
+from tests.providers_on_loopback import CHAT_COMPLETION
 
 pytestmark = pytest.mark.django_db
 
@@ -207,6 +208,23 @@ def test_marks_are_written_with_the_turns(admin_client, bot):
     assert (line[:12], len(line), line[-1]) == ("All is well.", 200, "…")
     page = admin_client.get(CONVERSATIONS).text
     assert (page.count(">error<"), page.count(">unanswered<")) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("says", "only_from_sources", "is_marked"),
+    [
+        ("I have no information about that.", True, True),
+        ("I have some.", True, False),
+        ("I have no information about that.", False, False),  # where it is no agreed text
+    ],
+)
+def test_a_model_that_refuses_leaves_a_mark(api, upstream, bot, says, only_from_sources, is_marked):
+    bot.only_from_sources = only_from_sources
+    bot.save()
+    choice = {"message": {"content": f" {says}\n"}, "finish_reason": "stop"}
+    upstream.will_answer({**CHAT_COMPLETION, "choices": [choice]})
+    api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hi"}]})
+    assert Conversation.objects.get().has_unanswered is is_marked
 
 
 def test_the_price_of_an_answer_is_kept_with_it(bot):
