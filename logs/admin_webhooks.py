@@ -59,14 +59,14 @@ class WebhookAdmin(ModelAdmin):
     list_filter = ["is_active"]
     search_fields = ["name", "url"]
     autocomplete_fields = ["chatbots"]
-    readonly_fields = ["state", "signing"]
+    readonly_fields = ["state_in_words", "signing"]
     actions_detail = ["send_a_test", "show_deliveries", "renew_secret"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Webhook | None = None) -> list[Any]:
         fields = ["name", "url", "events", "is_bound", "chatbots", "is_active"]
         if obj is None:
             return [(None, {"fields": fields})]
-        fieldsets: list[Any] = [(None, {"fields": [*fields, "state"]})]
+        fieldsets: list[Any] = [(None, {"fields": [*fields, "state_in_words"]})]
         if self.has_change_permission(request, obj):
             fieldsets.append(("Secret", {"fields": ["signing"]}))
         return fieldsets
@@ -76,13 +76,17 @@ class WebhookAdmin(ModelAdmin):
         return ["everything"] if set(webhook.events) == set(EventName.values) else webhook.events
 
     @display(description="state", label={"active": "success", "failing": "danger", "switched off": "warning"})
-    def state(self, webhook: Webhook) -> tuple[str, str]:
+    def state(self, webhook: Webhook) -> str:
         if not webhook.is_active:
-            return "switched off", "switched off"
-        if webhook.failures and webhook.paused_until:
-            next_try = timezone.localtime(webhook.paused_until)
-            return "failing", f"failing, {webhook.failures} times in a row; next try {next_try:%Y-%m-%d %H:%M:%S}"
-        return "active", "active"
+            return "switched off"
+        return "failing" if webhook.failures else "active"
+
+    @admin.display(description="state")
+    def state_in_words(self, webhook: Webhook) -> str:
+        if not (webhook.is_active and webhook.failures and webhook.paused_until):
+            return self.state(webhook)
+        next_try = f"{timezone.localtime(webhook.paused_until):%Y-%m-%d %H:%M:%S}"
+        return f"failing, {webhook.failures} in a row; next attempt {next_try}"
 
     @admin.display(description="signed with")
     def signing(self, webhook: Webhook) -> SafeString:

@@ -104,7 +104,8 @@ def test_what_was_sent_and_how_it_went(admin_client, webhook, delivery, receiver
     page = page_of(admin_client, delivery)
     for text in ('"text": "Grüße <b>"', "out of order", "500", "The server answered with status 500.", "failing"):
         assert text in page
-    assert "failing, 1 times in a row" in page_of(admin_client, webhook)
+    assert "failing, 1 in a row; next attempt" in page_of(admin_client, webhook)
+    assert "failing" in admin_client.get(reverse("admin:logs_webhook_changelist")).text
 
 
 def test_sent_again_it_is_a_new_delivery_of_the_same_event(admin_client, delivery, receiver):
