@@ -46,7 +46,7 @@ class UploadAdmin(ReadOnlyAdmin):
     fieldsets = [
         (None, {"fields": ["progress", ("name", "kind"), ("collection_name", "namespace"), "embedding"]}),
         ("What became of it", {"fields": ["documents_link", "chunks", "refused_rows"]}),
-        ("Who and when", {"fields": [("added_by", "created_at"), ("attempts", "ended_at")]}),
+        ("Who and when", {"fields": [("added_by", "created_at"), "ended_at"]}),
     ]
     actions = ["retry_selected", "cancel_selected"]
 
@@ -75,7 +75,7 @@ class UploadAdmin(ReadOnlyAdmin):
         return Upload.objects.with_content_known().select_related("added_by")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        plain = ["name", "kind", "namespace", "chunks", "added_by", "created_at", "attempts", "ended_at"]
+        plain = ["name", "kind", "namespace", "chunks", "added_by", "created_at", "ended_at"]
         return [*plain, "progress", "collection_name", "embedding", "documents_link", "refused_rows"]
 
     @admin.display(description="name", ordering="name")
@@ -248,8 +248,9 @@ def progress_of(upload: Any, may_act: bool = False) -> dict[str, Any]:
 
 
 def words_for(upload: Upload) -> tuple[str, str, str]:
-    stored = f"{upload.documents} documents, {upload.chunks_done} chunks"
-    refused = f"{upload.refused} refused: {upload.refusals[0]['reason']}" if upload.refusals else ""
+    stored = f"{counted(upload.documents, 'document')}, {counted(upload.chunks_done, 'chunk')}"
+    first = upload.refusals[0] if upload.refusals else {}
+    refused = f"{upload.refused} refused. {first['place']}: {first['reason']}" if first else ""
     if upload.state == Upload.State.DONE:
         return "stored in part" if upload.refused else "stored", stored, refused
     if upload.state == Upload.State.DEAD:
@@ -262,3 +263,7 @@ def words_for(upload: Upload) -> tuple[str, str, str]:
     if seconds > 0:
         return "waiting", f"The next try is in {seconds:.0f} seconds.", upload.last_error
     return "waiting", "It waits for a worker.", upload.last_error
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

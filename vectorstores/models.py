@@ -177,14 +177,14 @@ class Upload(Leased):
     """What somebody has put into a collection in the admin, and how far a worker has come with it."""
 
     class Kind(models.TextChoices):
-        FILE = "file", "files"
-        TEXT = "text", "a text"
+        FILE = "file", "file"
+        TEXT = "text", "text"
         QUESTIONS = "questions", "questions and answers"
 
     PLACE = ["kind", "name", "store", "target", "namespace"]
 
     kind = models.CharField(max_length=10, choices=Kind.choices)
-    name = models.CharField(max_length=255, help_text="Of the file; a text's title.")
+    name = models.CharField(max_length=255)  # of the file; a text's title
     store = models.CharField(max_length=20, help_text="The store's slug.")
     target = models.CharField("collection", max_length=200)
     namespace = models.CharField(max_length=200, blank=True)
@@ -196,9 +196,7 @@ class Upload(Leased):
     is_cancelled = models.BooleanField(default=False, editable=False)
     # What a worker finds in it:
     documents = models.PositiveIntegerField(default=0, editable=False, help_text="Stored, now or before.")
-    chunks = models.PositiveIntegerField(
-        null=True, editable=False, help_text="Of all documents; null until it is read."
-    )
+    chunks = models.PositiveIntegerField(null=True, editable=False)  # of all documents; null until it is read
     chunks_done = models.PositiveIntegerField(default=0, editable=False)
     refused = models.PositiveIntegerField(default=0, editable=False)
     refusals = models.JSONField(default=list, editable=False, help_text="Place and reason of the first of them.")

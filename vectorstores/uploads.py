@@ -179,7 +179,8 @@ class Indexing:
         """Its content is kept if something of it was refused, for another try."""
         result = self.result()
         if self.refused and not result["documents"]:
-            self.upload.give_up(self.refusals[0]["reason"], **result)
+            first = self.refusals[0]
+            self.upload.give_up(f"{first['place']}: {first['reason']}", **result)
             return
         self.upload.finish(**result)
         if not self.refused:

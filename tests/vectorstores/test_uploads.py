@@ -347,7 +347,7 @@ def test_progress_in_json_and_in_the_list(editor, worker, indexed):
     )
     answer = editor.get(f"{LIST}progress/", {"id": [done.pk, waiting.pk, "x", "9" * 30]}).json()["uploads"]
     assert answer[str(done.pk)] == {
-        "status": "stored", "words": "1 documents, 1 chunks", "error": "", "done": 1, "of": 1, "is_over": True,
+        "status": "stored", "words": "1 document, 1 chunk", "error": "", "done": 1, "of": 1, "is_over": True,
         "can_retry": False, "can_cancel": False,
     }  # fmt: skip
     at_work = answer[str(waiting.pk)]
