@@ -10,7 +10,8 @@ from logs.days import rebuild
 class Command(BaseCommand):
     help = (
         "Count the sums of each day, which the dashboard shows, anew: after TIME_ZONE was changed, or rows were "
-        "written by other means. What prune_logs has deleted can't be counted again: then name a day since which all is there."
+        "written by other means. What prune_logs has deleted can't be counted again: then name a day "
+        "since which all is there."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
