@@ -8,7 +8,7 @@ run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto
 
 lint: .venv/dev
 	$(BIN)/ruff check .
