@@ -33,10 +33,10 @@ function offerModels(input) {
 }
 
 function words({ label, models, page, default: own }, isForAnswers) {
-  const empty = isForAnswers && own ? [`Empty: ${own}. `] : [];
-  if (models.length) return [...empty, `Known models of ${label}: ${models.length}. Click or type to choose.`];
+  const ofEmpty = isForAnswers && own ? [` Default: ${own}.`] : [];
+  if (models.length) return [`Known models of ${label}: ${models.length}.`, ...ofEmpty];
   const refresh = page ? [" ", element("a", { href: page, target: "_blank", textContent: "Refresh the list" }), "."] : [];
-  return [...empty, `Which models ${label} has is not known here yet.`, ...refresh];
+  return [`Which models ${label} has is not known here yet.`, ...refresh, ...ofEmpty];
 }
 
 // ---- Collections ----
