@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -289,7 +290,8 @@ def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
 
 
 def without_placeholders(sql: str) -> str:
-    return sql.replace("%s, ", "").replace("%s,", "")
+    """And without the names of savepoints, which are Django's and never the same."""
+    return re.sub(r'"s\d+_x\d+"', "", sql.replace("%s, ", "").replace("%s,", ""))
 
 
 def test_a_search_takes_few_queries(api, bot):
