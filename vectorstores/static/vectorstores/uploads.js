@@ -79,6 +79,15 @@ if (base && uploads.size) follow();
 
 // ---- The form ----
 
+// Unfold's script looks for its own box beside every file input, and fails where there is none.
+document.addEventListener(
+  "change",
+  (event) => {
+    if (event.target.matches(".add-content input[type=file]")) event.stopPropagation();
+  },
+  true,
+);
+
 const add = document.querySelector(".add-pair");
 
 if (add) {

@@ -1,0 +1,152 @@
+"""Adding content in a real browser: uploaded, watched until it is indexed, and found again in a chatbot's answer."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.providers_on_loopback import CHAT_COMPLETION, embedding, running
+from tests.puffer.test_serve import Server, start, stop
+from tests.test_browser import CHROMIUM, OPTIONS
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe comes with requirements-dev.txt")
+expect = playwright.expect
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
+]
+
+BOT = """
+from django.contrib.auth import get_user_model
+from chatbots.models import Chatbot
+get_user_model().objects.create_superuser("owner", password="correct horse")
+Chatbot.objects.create(
+    name="Shop", provider="openai", model="gpt-4o-mini", status="published", enable_vector_store=True,
+    vector_store_provider="local", collections=["shop"], show_sources=True,
+)
+"""
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+def slow_embedding(connection: Any) -> None:
+    time.sleep(0.7)
+    embedding(1536)(connection)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("uploads")
+    with running() as upstream:
+        upstream.pages["/v1/embeddings"] = slow_embedding
+        upstream.serves("/v1/chat/completions", CHAT_COMPLETION)
+        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
+        server.python(BOT)
+        yield server
+        stop(server)
+
+
+@pytest.fixture
+def page(server: Server) -> Iterator[Any]:
+    """The browser, its owner signed in. Nothing on any page may go wrong."""
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(20_000)
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if "Security Policy" in message.text else None)
+        page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
+        page.goto(f"{server.url}/admin/")
+        page.fill("input[name=username]", "owner")
+        page.fill("input[name=password]", "correct horse")
+        page.click("button[type=submit]")
+        yield page
+        browser.close()
+        assert [text for text in wrong if "favicon" not in text] == []
+
+
+def upload_of(page: Any, name: str) -> Any:
+    return page.locator("#result_list tr", has_text=name).locator("[data-upload]")
+
+
+def test_a_file_is_uploaded_watched_and_answered_from(server, page):
+    page.goto(f"{server.url}/admin/vectorstores/collection/")
+    page.click("text=Add content")
+    page.fill("[name=new_collection]", "shop")
+    rows = "\n".join(["content", *(f"Row number {number} of many." for number in range(400))])
+    page.set_input_files(
+        "[name=uploads]",
+        [
+            {
+                "name": "returns.md",
+                "mimeType": "text/markdown",
+                "buffer": b"# Returns\n\nShoes go back within 45 days.",
+            },
+            {"name": "rows.csv", "mimeType": "text/csv", "buffer": rows.encode()},
+            {"name": f"{NASTY}.jsonl", "mimeType": "text/plain", "buffer": b"no JSON"},
+        ],
+    )
+    page.click("button:has-text('Add'):not(.add-pair)")
+    page.evaluate("window.not_reloaded = true")
+
+    expect.set_options(timeout=60_000)  # a worker takes a while to start on a busy machine
+    at_work = upload_of(page, "rows.csv")
+    expect(at_work).to_contain_text("It waits for a worker.")
+    expect(at_work.locator("progress")).to_have_attribute("max", "400")
+    expect(at_work).to_contain_text("of 400 chunks")
+    expect(at_work).to_contain_text("400 documents, 400 chunks")
+    expect(at_work.locator("progress")).to_be_hidden()
+    expect(upload_of(page, "returns.md")).to_contain_text("1 document, 1 chunk")
+    failed = upload_of(page, NASTY)
+    expect(failed).to_contain_text("The line is not JSON")
+    expect(failed.get_by_text("Cancel")).to_be_hidden()
+    failed.get_by_text("Try again").click()
+    expect(failed.get_by_text("Try again")).to_be_hidden()
+    expect(failed).to_contain_text("The line is not JSON")
+    assert page.evaluate("window.not_reloaded")
+
+    page.goto(f"{server.url}/admin/chatbots/chatbot/")
+    page.click("text=Shop")
+    page.click("text=Try it")
+    page.fill("textarea[name=question]", "Within how many days may shoes go back?")
+    page.click("button:has-text('Ask')")
+    expect(page.locator(".turn .answer")).to_have_text("Hi!")
+    page.click(".turn summary:has-text('Passages')")
+    expect(page.locator(".turn li.used", has_text="Shoes go back within 45 days.")).to_contain_text("Returns")
+
+
+def test_the_form_shows_what_belongs_to_the_choice(server, page):
+    page.goto(f"{server.url}/admin/vectorstores/upload/add/")
+    title, files = page.locator("[name=title]"), page.locator("[name=uploads]")
+    expect(files).to_be_visible()
+    expect(title).to_be_hidden()
+    page.click("text=A text")
+    expect(files).to_be_hidden()
+    expect(title).to_be_visible()
+    page.click("label:has-text('Questions and answers')")
+    expect(title).to_be_hidden()
+    expect(page.locator(".pair")).to_have_count(4)
+    page.click("text=Another question")
+    expect(page.locator("[name=pairs-4-question]")).to_be_focused()
+    page.fill("[name=pairs-4-question]", "Where are you?")
+    page.fill("[name=pairs-4-answer]", "In Bremen.")
+    page.fill("[name=new_collection]", "questions")
+    page.click("button:has-text('Add'):not(.add-pair)")
+    expect(page.locator("[name=pairs-0-question]")).to_be_visible()  # the first was needed
+    page.fill("[name=pairs-0-question]", "Are you there?")
+    page.fill("[name=pairs-0-answer]", "Yes.")
+    page.click("button:has-text('Add'):not(.add-pair)")
+    expect(upload_of(page, "Questions: 2")).to_contain_text("2 documents, 2 chunks")
+
+
+@pytest.mark.parametrize("path", ["upload/add/", "upload/"])
+def test_axe_finds_nothing_of_ours(server, page, path):
+    page.goto(f"{server.url}/admin/vectorstores/{path}")
+    part = ".add-content" if "add" in path else "[data-upload]"
+    page.wait_for_selector(part)
+    found = axe.Axe().run(page, context=json.loads(json.dumps({"include": [[part]]})))
+    assert [violation["id"] for violation in found.response["violations"]] == []
