@@ -179,7 +179,7 @@ def test_on_a_terminal_there_is_a_bar(installation):
 def peak_megabytes(installation, rows):
     """Of the memory of an import of so many rows.
 
-    As the kernel says of it while it runs: what wait4() tells afterwards counts the process that it was forked from too.
+    As the kernel says of it while it runs: what wait4() tells afterwards counts the process it was forked from too.
     """
     process = installation.start_import(installation.rows(rows, words=20), f"--namespace=rows-{rows}")
     status, peak = Path(f"/proc/{process.pid}/status"), 0
