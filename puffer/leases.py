@@ -1,21 +1,29 @@
 """Work that must happen in the end: each piece is a row, and whoever does it holds a lease on the row.
 
     due -> claim() -> the work, with extend() while it goes on -> finish(), put_off() or give_up()
+    work that takes long and is asynchronous: showing_life() extends the lease beside it
 
 A process that is killed leaves its row behind; when the lease has ended, another takes the row up. One that was only
 slow finds out by LeaseLost, and must leave the rest alone. The clocks of the machines that share a database may differ
 by no more than a lease is long.
 """
 
+import asyncio
+import logging
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.db import connections, models, router, transaction
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, connections, models, router, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 MAX_ERROR = 2000  # characters kept of what went wrong
+BEAT_SECONDS = 1.0  # between two signs of life; a lease should outlast many
+
+logger = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
@@ -101,3 +109,26 @@ def claim(rows: "models.QuerySet[Row]", seconds: float) -> Row | None:
         columns = {"lease": row.lease, "leased_until": row.leased_until, "attempts": row.attempts}
         rows.model._base_manager.using(database).filter(pk=row.pk).update(**columns)
     return row
+
+
+async def showing_life(work: Awaitable[None], show_life: Callable[[], None]) -> None:
+    """Do the work and, every second beside it, what shows life. Raises what either of them raises, and ends both."""
+    working, beating = asyncio.ensure_future(work), asyncio.ensure_future(beat(show_life))
+    try:
+        await asyncio.wait([working, beating], return_when=asyncio.FIRST_COMPLETED)
+        if beating.done():
+            beating.result()
+        working.result()
+    finally:
+        working.cancel()
+        beating.cancel()
+        await asyncio.gather(working, beating, return_exceptions=True)
+
+
+async def beat(show_life: Callable[[], None]) -> None:
+    while True:
+        try:
+            await sync_to_async(show_life)()
+        except DatabaseError as error:  # the lease outlasts many of these
+            logger.warning("no sign of life could be written: %s", error)
+        await asyncio.sleep(BEAT_SECONDS)

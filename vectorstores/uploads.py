@@ -17,13 +17,13 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from providers.beside_server import bundled_model
 from providers.connection import on_event_loop
 from puffer.api.errors import ApiError
-from puffer.leases import LeaseLost, claim
+from puffer.leases import LeaseLost, claim, showing_life
 from vectorstores.embedding import is_of_settings
 from vectorstores.extract import Unreadable
 from vectorstores.importing import Import, read
@@ -34,7 +34,6 @@ from vectorstores.sources.rows import Refused
 from vectorstores.sources.uploaded import origin_of
 
 LEASE_SECONDS = 30.0
-BEAT_SECONDS = 1.0  # between two signs of life, each with how far it has come
 MAX_TRIES = 6  # after failures that may pass
 FIRST_DELAY, LAST_DELAY = 10.0, 600.0  # seconds before the next try, three times as many after each
 MAX_ATTEMPTS = 25  # also those of workers that were killed: perhaps by this very upload
@@ -126,14 +125,7 @@ class Indexing:
 
     async def run(self) -> None:
         """Store it while its lease is held. Raises whatever ended that."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                beating = tasks.create_task(beat(self))
-                await self.store()
-                beating.cancel()
-        except ExceptionGroup as failed:
-            ends = [error for error in failed.exceptions if isinstance(error, LeaseLost | Cancelled)]
-            raise [*ends, *failed.exceptions][0] from None
+        await showing_life(self.store(), self.show_life)
         await sync_to_async(self.finish)()
 
     async def store(self) -> None:
@@ -161,6 +153,12 @@ class Indexing:
         self.refused += 1
         if len(self.refusals) < SHOWN_REFUSALS:
             self.refusals.append({"place": refused.place[:MAX_WORDS], "reason": refused.reason[:MAX_WORDS]})
+
+    def show_life(self) -> None:
+        """Hold the lease, and tell how far it has come. Raises LeaseLost, and Cancelled once somebody wants that."""
+        self.upload.write(leased_until=timezone.now() + timedelta(seconds=LEASE_SECONDS), **self.progress())
+        if Upload.objects.filter(pk=self.upload.pk, is_cancelled=True).exists():
+            raise Cancelled
 
     def progress(self) -> dict[str, Any]:
         report = self.work.report
@@ -192,20 +190,3 @@ class Indexing:
             self.upload.put_off(min(FIRST_DELAY * 3 ** (tries - 1), LAST_DELAY), words, **self.result())
         else:
             self.upload.give_up(words, **self.result())
-
-
-async def beat(indexing: Indexing) -> None:
-    """Holds the lease, and shows how far it has come. Raises LeaseLost, and Cancelled once somebody wants that."""
-    while True:
-        try:
-            await sync_to_async(show_life)(indexing)
-        except DatabaseError as error:  # the lease outlasts many of these
-            logger.warning("upload %s shows no life: %s", indexing.upload.pk, error)
-        await asyncio.sleep(BEAT_SECONDS)
-
-
-def show_life(indexing: Indexing) -> None:
-    upload = indexing.upload
-    upload.write(leased_until=timezone.now() + timedelta(seconds=LEASE_SECONDS), **indexing.progress())
-    if Upload.objects.filter(pk=upload.pk, is_cancelled=True).exists():
-        raise Cancelled
