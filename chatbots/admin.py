@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from unfold.decorators import action, display
 
 from chatbots.admin_forms import ImportForm
-from chatbots.admin_golden import CHECKED, GoldenQuestionsAdmin
+from chatbots.admin_golden import GoldenQuestionsAdmin
 from chatbots.admin_history import HistoryAdmin
 from chatbots.admin_playground import PlaygroundAdmin
 from chatbots.admin_unanswered import UnansweredAdmin
@@ -77,13 +77,10 @@ class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, Unanswer
 
     @action(description="Publish", permissions=["change"])
     def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse | None:
-        if CHECKED not in request.POST:
-            runs = self.run_before_publishing(request, list(bots.exclude(status=Chatbot.Status.PUBLISHED)))
-            if runs:
-                names = ", ".join(bot.name for bot in bots)
-                return self.golden_gate(request, runs, back=request.get_full_path(), published=names)
-        self.set_status(request, bots, Chatbot.Status.PUBLISHED)
-        return None
+        decision = self.ask_before_publishing(request, bots.exclude(status=Chatbot.Status.PUBLISHED))
+        if decision is None:
+            self.set_status(request, bots, Chatbot.Status.PUBLISHED)
+        return decision
 
     @action(description="Make draft", permissions=["change"])
     def make_draft(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:

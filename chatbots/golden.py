@@ -1,71 +1,168 @@
-"""Golden questions: questions with known answers -> one turn each -> passed, or what is missing."""
+"""Golden questions: questions with known answers, which a worker asks, each -> passed, or what is missing.
+
+    queue(): a run, with a row for each question -> claimed by a worker -> one turn for each row, kept as it comes
+
+A worker that is killed leaves its lease behind, and another goes on with the questions that have no result yet.
+"""
 
 import asyncio
+import logging
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
 
+from chatbots.exchange import settings
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from chatbots.turn import Reply
 from chatbots.visitor import Visitor
 from chatbots.watch import WatchedTurn, watch_turn
+from logs.models import Conversation
 from logs.prices import PriceBook
+from providers.beside_server import bundled_model
 from providers.connection import on_event_loop
+from puffer.leases import LeaseLost, claim, showing_life
 from vectorstores.retrieve import Passage
 
-MAX_QUESTIONS = 50  # of a chatbot; whoever has a run made waits for it
+MAX_QUESTIONS = 50  # of a chatbot
 CONCURRENCY = 2
+LEASE_SECONDS = 30.0
+MAX_ATTEMPTS = 10  # of workers that were killed, or could not write: perhaps because of this very run
+OUR_FAULT = "Something went wrong here; the log of the worker has it."
+
+logger = logging.getLogger(__name__)
 
 
-def run_golden_questions(bot: Chatbot, visitor: Visitor) -> GoldenRun | None:
-    """Ask those that are enabled and keep what came of it, in place of the run before; None where there are none.
+# In
 
-    `bot` may hold settings that are not saved.
-    """
-    questions = list(GoldenQuestion.objects.filter(chatbot=bot.pk, is_enabled=True)[:MAX_QUESTIONS])
-    if not questions:
-        return None
-    turns = on_event_loop(lambda: ask_all(bot, questions, visitor))
-    prices = PriceBook()
-    with transaction.atomic():
-        GoldenRun.objects.filter(chatbot=bot.pk).delete()
-        run = GoldenRun.objects.create(chatbot_id=bot.pk, user_id=visitor.user_id)
-        GoldenResult.objects.bulk_create(
-            result_of(run, question, turn, prices) for question, turn in zip(questions, turns, strict=True)
+
+@transaction.atomic
+def queue(bot: Chatbot, user: User, *, before_publishing: bool = False) -> GoldenRun:
+    """The questions that are enabled, to be asked with the chatbot's settings, saved or not. The run before goes."""
+    Chatbot.objects.select_for_update().get(pk=bot.pk)  # two who ask for a run at once do so one after another
+    GoldenRun.objects.filter(chatbot=bot.pk).delete()
+    run = GoldenRun.objects.create(
+        chatbot_id=bot.pk, user=user, settings=settings_of(bot), is_before_publishing=before_publishing
+    )
+    GoldenResult.objects.bulk_create(
+        GoldenResult(
+            run=run,
+            question=question.question,
+            expected_facts=question.expected_facts,
+            expected_source=question.expected_source,
         )
+        for question in enabled_questions(bot)[:MAX_QUESTIONS]
+    )
     return run
 
 
-async def ask_all(bot: Chatbot, questions: Iterable[GoldenQuestion], visitor: Visitor) -> list[WatchedTurn]:
-    """In order. Each begins a conversation of its own."""
-    free = asyncio.Semaphore(CONCURRENCY)
-
-    async def ask(question: GoldenQuestion) -> WatchedTurn:
-        async with free:
-            return await watch_turn(bot, question.question, history=[], visitor=visitor)
-
-    return await asyncio.gather(*(ask(question) for question in questions))
+def enabled_questions(bot: Chatbot) -> QuerySet[GoldenQuestion]:
+    return GoldenQuestion.objects.filter(chatbot=bot.pk, is_enabled=True)
 
 
-def result_of(run: GoldenRun, question: GoldenQuestion, turn: WatchedTurn, prices: PriceBook) -> GoldenResult:
-    reply = turn.reply
-    return GoldenResult(
-        run=run,
-        question=question.question,
-        missing="\n".join(missing(question, reply)) if reply else "",
-        answer=reply.text if reply else "",
-        error=turn.error,
-        sources=[source_json(passage) for passage in reply.passages] if reply else [],
-        model=reply.model if reply else "",
-        usage=reply.usage.as_json() if reply and reply.usage else None,
-        cost=turn.cost(prices),
-        milliseconds=turn.milliseconds,
+def settings_of(bot: Chatbot) -> dict[str, Any]:
+    return {name: setting.value_from_object(bot) for name, setting in settings().items()}
+
+
+def bot_of(run: GoldenRun) -> Chatbot:
+    """The chatbot with the settings of the run."""
+    bot = copy(run.chatbot)
+    for name in settings().keys() & run.settings.keys():
+        setattr(bot, name, run.settings[name])
+    return bot
+
+
+# Done by a worker
+
+
+def run_due() -> bool:
+    """One of settings.WORKER_JOBS: ask the questions of one run."""
+    run = claim(GoldenRun.objects.select_related("chatbot", "user"), LEASE_SECONDS)
+    if run is None:
+        return False
+    try:
+        if run.attempts > MAX_ATTEMPTS:
+            run.give_up(f"Workers have ended {MAX_ATTEMPTS} times while they were at it.")
+        else:
+            ask(run)
+            run.finish()
+    except LeaseLost:
+        logger.warning("golden run %s was taken up by another worker, or replaced by another run", run.pk)
+    return True
+
+
+def ask(run: GoldenRun) -> None:
+    """All that has no result yet. Raises LeaseLost."""
+    bot, prices = bot_of(run), PriceBook()
+    visitor = Visitor(
+        user_id=run.user_id,
+        username=run.user.get_username() if run.user else "",
+        source=Conversation.Source.PREVIEW,
     )
+    left = iter(list(run.results.filter(ended_at=None)))
+    with model_for(bot):
+        on_event_loop(lambda: showing_life(ask_all(run, bot, visitor, left, prices), lambda: run.extend(LEASE_SECONDS)))
 
 
-def missing(question: GoldenQuestion, reply: Reply) -> list[str]:
+def model_for(bot: Chatbot) -> AbstractContextManager[None]:
+    """The bundled model, where it may be what answers or embeds, and nobody else runs it."""
+    embeds = bot.uses_knowledge and bot.vector_embedding_provider in ("", "local")
+    return bundled_model() if embeds or bot.provider in ("", "local") else nullcontext()
+
+
+async def ask_all(
+    run: GoldenRun, bot: Chatbot, visitor: Visitor, left: Iterator[GoldenResult], prices: PriceBook
+) -> None:
+    """A few at a time. Each begins a conversation of its own."""
+
+    async def ask_next() -> None:
+        for result in left:
+            turn = await turn_of(bot, result.question, visitor)
+            await sync_to_async(keep)(run, result, turn, prices)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CONCURRENCY):
+                tasks.create_task(ask_next())
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def turn_of(bot: Chatbot, question: str, visitor: Visitor) -> WatchedTurn:
+    """What fails is the question's result, and no end of the run."""
+    try:
+        return await watch_turn(bot, question, history=[], visitor=visitor)
+    except Exception:
+        logger.exception("a golden question of chatbot %s could not be asked", bot.pk)
+        return WatchedTurn(question, error=OUR_FAULT)
+
+
+@transaction.atomic
+def keep(run: GoldenRun, result: GoldenResult, turn: WatchedTurn, prices: PriceBook) -> None:
+    """With the lease, so that a worker that has lost it writes nothing. Raises LeaseLost."""
+    run.extend(LEASE_SECONDS)
+    if reply := turn.reply:
+        result.missing = "\n".join(missing(result, reply))
+        result.answer = reply.text
+        result.sources = [source_json(passage) for passage in reply.passages]
+        result.model = reply.model
+        result.usage = reply.usage.as_json() if reply.usage else None
+    result.error, result.cost, result.milliseconds = turn.error, turn.cost(prices), turn.milliseconds
+    result.ended_at = timezone.now()
+    result.save()
+
+
+# What has passed
+
+
+def missing(question: GoldenResult, reply: Reply) -> list[str]:
     """What was expected and did not come, in sentences."""
     problems = []
     facts = [fact for line in question.expected_facts.splitlines() if (fact := plain(line))]

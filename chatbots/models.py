@@ -13,6 +13,7 @@ from chatbots.protection import Protection
 from providers.base import Capability
 from providers.registry import providers_with
 from puffer.fresh import announce_change
+from puffer.leases import Leased
 from vectorstores.registry import STORES
 
 MAX_COLLECTIONS = 20
@@ -209,23 +210,29 @@ class GoldenQuestion(models.Model):
             raise ValidationError("Say what is expected: a fact, a source, or both.")
 
 
-class GoldenRun(models.Model):
-    """What came of a chatbot's golden questions; only the last run is kept."""
+class GoldenRun(Leased):
+    """A chatbot's golden questions on their way through a worker, and what came of them; only the last run is kept."""
 
     chatbot = models.OneToOneField(Chatbot, on_delete=models.CASCADE, related_name="golden_run")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
-    ended_at = models.DateTimeField(auto_now_add=True)
+    settings = models.JSONField(help_text="The chatbot's, as they answer the questions; they need not be saved there.")
+    is_before_publishing = models.BooleanField(
+        default=False, help_text="Until somebody decides on it: the settings are to be published."
+    )
 
     def __str__(self) -> str:
-        return f"{self.chatbot_id}, {self.ended_at}"
+        return f"Golden questions of {self.chatbot_id}"
 
 
 class GoldenResult(models.Model):
-    """As it was then: neither question nor chatbot need be the same since."""
+    """As the question was when the run was asked for. What came of it is here once `ended_at` is."""
 
     run = models.ForeignKey(GoldenRun, on_delete=models.CASCADE, related_name="results")
     question = models.TextField()
-    missing = models.TextField(blank=True, help_text="What was expected and did not come. Empty: it passed.")
+    expected_facts = models.TextField(blank=True)
+    expected_source = models.TextField(blank=True)
+    ended_at = models.DateTimeField(null=True)
+    missing = models.TextField(blank=True, help_text="What was expected and did not come.")
     answer = models.TextField(blank=True)
     error = models.TextField(blank=True)
     sources = models.JSONField(default=list, help_text="Title and score of each passage that the model got to see.")
@@ -242,7 +249,7 @@ class GoldenResult(models.Model):
 
     @property
     def has_passed(self) -> bool:
-        return not (self.missing or self.error)
+        return self.ended_at is not None and not (self.missing or self.error)
 
 
 class TokenAllowance(models.Model):

@@ -6,12 +6,15 @@ import time
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.core.management import call_command
 from django.urls import reverse
+from django.utils import timezone
 
 from chatbots.exchange import export_chatbots
-from chatbots.golden import MAX_QUESTIONS
+from chatbots.golden import MAX_ATTEMPTS, MAX_QUESTIONS, ask
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from logs.models import Conversation, ModelPrice
+from puffer.leases import LeaseLost, claim
 from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
 from tests.chatbots.test_knowledge import OPENING, RETURNS
 from tests.providers_on_loopback import CHAT_COMPLETION, answering
@@ -40,7 +43,16 @@ def form_of(bot: Chatbot, *rows: dict, known: int = 0) -> dict[str, str]:
     return sent
 
 
-def run(client, bot: Chatbot) -> list[GoldenResult]:
+@pytest.fixture(autouse=True)
+def only_golden_questions(settings):
+    settings.WORKER_JOBS = ["chatbots.golden.run_due"]
+
+
+def work() -> None:
+    call_command("worker", once=True)
+
+
+def ask_for_a_run(client, bot: Chatbot) -> None:
     questions = list(bot.golden_questions.all())
     rows = [
         {
@@ -51,6 +63,11 @@ def run(client, bot: Chatbot) -> list[GoldenResult]:
     ]  # fmt: skip
     page = client.post(golden_page(bot), form_of(bot, *rows, known=len(rows)) | {"run": "1"}, follow=True)
     assert page.redirect_chain == [(golden_page(bot), 302)]
+
+
+def run(client, bot: Chatbot) -> list[GoldenResult]:
+    ask_for_a_run(client, bot)
+    work()
     return list(GoldenResult.objects.filter(run__chatbot=bot))
 
 
@@ -182,6 +199,86 @@ def test_nothing_to_ask(admin_client, openai, bot):
     assert not openai.sent
 
 
+# A worker
+
+
+def fragment(client, run: GoldenRun) -> str:
+    """What the page asks for while the run goes on."""
+    return text_of(client.get(reverse("admin:chatbots_chatbot_golden_runs", query={"run": run.pk})))
+
+
+def test_the_page_shows_how_far_it_has_come(admin_client, openai, bot):
+    golden(bot)
+    golden(bot, "Second?")
+    ask_for_a_run(admin_client, bot)
+    asked_for = GoldenRun.objects.get()
+
+    def shows(words: str, over: str, waiting: int) -> None:
+        shown = fragment(admin_client, asked_for)
+        assert words in shown
+        assert (f'data-over="{over}"' in shown, shown.count(">waits<")) == (True, waiting)
+        assert words in text_of(admin_client.get(golden_page(bot)))
+
+    shows("It waits for a worker, which “serve” runs beside itself unless told not to: 0 of 2", "no", 2)
+    claim(GoldenRun.objects.all(), 60)
+    asked_for.results.filter(question="Open?").update(ended_at=timezone.now(), answer="At nine.")
+    shows("1 of 2 questions are answered.", "no", 1)
+    GoldenRun.objects.update(leased_until=timezone.now())
+    work()
+    shows("Last run: ", "yes", 0)
+
+
+def test_a_run_that_is_taken_up_again_asks_what_is_left(admin_client, openai, bot):
+    for number in range(4):
+        golden(bot, f"number {number}", "hi")
+    ask_for_a_run(admin_client, bot)
+    killed = claim(GoldenRun.objects.all(), 0)  # and nothing more is heard of that worker
+    killed.results.filter(question__in=["number 0", "number 2"]).update(ended_at=timezone.now(), answer="hi there")
+    work()
+    assert sorted(sent.json["messages"][-1]["content"] for sent in openai.sent) == ["number 1", "number 3"]
+    done = GoldenRun.objects.get()
+    assert (done.state, done.attempts) == ("done", 2)
+    assert [result.answer for result in done.results.all()] == ["hi there", "Hi!", "hi there", "Hi!"]
+
+
+def test_a_worker_whose_run_was_taken_up_by_another_writes_nothing(admin_client, openai, bot):
+    golden(bot)
+    ask_for_a_run(admin_client, bot)
+    late = claim(GoldenRun.objects.all(), 0)
+    claim(GoldenRun.objects.all(), 60)
+    with pytest.raises(LeaseLost):
+        ask(late)
+    assert [(result.run.state, result.ended_at) for result in GoldenResult.objects.all()] == [("waiting", None)]
+
+
+def test_another_run_takes_the_place_of_one_that_waits(admin_client, openai, bot):
+    golden(bot)
+    ask_for_a_run(admin_client, bot)
+    ask_for_a_run(admin_client, bot)
+    work()
+    assert (GoldenRun.objects.get().state, len(openai.sent)) == ("done", 1)
+
+
+def test_a_run_that_ends_its_workers_is_given_up(admin_client, openai, bot):
+    golden(bot)
+    ask_for_a_run(admin_client, bot)
+    GoldenRun.objects.update(attempts=MAX_ATTEMPTS)
+    work()
+    given_up = GoldenRun.objects.get()
+    assert (given_up.state, openai.sent) == ("dead", [])
+    assert f"given up, 0 of 1 questions were asked. {given_up.last_error}" in fragment(admin_client, given_up)
+
+
+def test_a_run_asks_what_was_asked_for(admin_client, openai, bot):
+    """Neither questions nor settings that were changed since."""
+    golden(bot)
+    ask_for_a_run(admin_client, bot)
+    GoldenQuestion.objects.update(question="Closed?")
+    Chatbot.objects.update(instructions="Sell hats.")
+    work()
+    assert [message["content"] for message in openai.sent[0].json["messages"]] == ["Sell shoes.", "Open?"]
+
+
 # The page
 
 
@@ -254,33 +351,82 @@ def draft(bot):
     return bot
 
 
+def send(client, bot: Chatbot, **changes):
+    """The page that the form of the chatbot leads to, with these changes."""
+    return client.post(change_page(bot), filled(client.get(change_page(bot))) | changes, follow=True)
+
+
+def address_of(page) -> str:
+    return page.redirect_chain[-1][0]
+
+
 @pytest.mark.parametrize(("answer", "button"), [("At nine.", "Publish"), ("At ten.", "Publish anyway")])
 def test_a_draft_is_asked_before_it_is_published(admin_client, openai, draft, answer, button):
     openai.pages["/v1/chat/completions"] = answering(saying(answer))
-    data = filled(admin_client.get(change_page(draft))) | {
-        "status": "published", "instructions": "Sell\r\nhats.", "footer_text": NASTY, "_continue": "1",
-    }  # fmt: skip
-    page = admin_client.post(change_page(draft), data)
-    assert page.status_code == 200
+    changes = {"instructions": "Sell\r\nhats.", "footer_text": NASTY, "_continue": "1"}
+    page = send(admin_client, draft, status="published", **changes)
+    assert "The golden questions are asked first." in text_of(page)
+    assert "It waits for a worker" in text_of(page)
+    assert not openai.sent
+    work()
+    page = admin_client.get(address_of(page))
     assert f" {button} </button>" in text_of(page)
     assert openai.sent[-1].json["messages"][0]["content"] == "Sell\nhats."  # what would be published
     assert NASTY not in page.text
     draft.refresh_from_db()
     assert (draft.status, draft.instructions) == ("draft", "Sell shoes.")
+    assert address_of_decision(draft) in admin_client.get(golden_page(draft)).text
 
-    again = dict(page.context["sent"])
-    assert admin_client.post(change_page(draft), again | {page.context["checked"]: "1"}).status_code == 302
+    done = admin_client.post(address_of_decision(draft), {"decision": "publish"}, follow=True)
+    assert done.redirect_chain == [(change_page(draft), 302)]
     draft.refresh_from_db()
     assert (draft.status, draft.instructions, draft.footer_text) == ("published", "Sell\r\nhats.", NASTY)
+    assert draft.history.first().history_user.username == "admin"
+    changed = LogEntry.objects.first().get_change_message()
+    assert changed == "Changed Status, Instructions and Footer text."
     assert len(openai.sent) == 1
 
 
+def address_of_decision(*bots: Chatbot) -> str:
+    runs = GoldenRun.objects.filter(chatbot__in=bots).order_by("pk")
+    return reverse("admin:chatbots_chatbot_decide_on_publishing", query={"run": [run.pk for run in runs]})
+
+
 def test_the_settings_can_be_kept_as_a_draft(admin_client, openai, draft):
-    data = filled(admin_client.get(change_page(draft))) | {"status": "published", "temperature": "0.2"}
-    sent = admin_client.post(change_page(draft), data).context["sent"]
-    assert admin_client.post(change_page(draft), dict(sent) | {"status": "draft"}).status_code == 302
+    page = send(admin_client, draft, status="published", temperature="0.2")
+    assert "Save as a draft" in page.text
+    admin_client.post(address_of(page), {"decision": "draft"})
     draft.refresh_from_db()
     assert (draft.status, draft.temperature) == ("draft", 0.2)
+    assert LogEntry.objects.first().get_change_message() == "Changed Temperature."
+
+
+def test_without_a_worker_it_can_be_published_all_the_same(admin_client, openai, draft):
+    page = send(admin_client, draft, status="published")
+    assert "Publish without waiting" in page.text
+    assert "Save as a draft" not in page.text  # nothing else was changed
+    admin_client.post(address_of(page), {"decision": "publish"})
+    draft.refresh_from_db()
+    assert (draft.status, openai.sent) == ("published", [])
+
+
+def test_it_is_decided_once(admin_client, openai, draft):
+    page = send(admin_client, draft, status="published", temperature="0.2")
+    admin_client.post(address_of(page), {"decision": "publish"})
+    Chatbot.objects.filter(pk=draft.pk).update(status="draft", temperature=0.7)
+    for late in (admin_client.post(address_of(page), {"decision": "publish"}), admin_client.get(address_of(page))):
+        assert late["Location"] == LIST
+    draft.refresh_from_db()
+    assert (draft.status, draft.temperature) == ("draft", 0.7)
+
+
+def test_another_run_takes_the_place_of_the_settings(admin_client, openai, draft):
+    page = send(admin_client, draft, status="published")
+    ask_for_a_run(admin_client, draft)
+    assert "have taken the place" in text_of(admin_client.get(address_of(page), follow=True))
+    admin_client.post(address_of(page), {"decision": "publish"})
+    draft.refresh_from_db()
+    assert draft.status == "draft"
 
 
 @pytest.mark.parametrize(
@@ -295,14 +441,14 @@ def test_the_settings_can_be_kept_as_a_draft(admin_client, openai, draft):
 )
 def test_when_the_questions_are_asked(admin_client, openai, draft, status, sent, asked):
     Chatbot.objects.filter(pk=draft.pk).update(status=status)
-    admin_client.post(change_page(draft), filled(admin_client.get(change_page(draft))) | sent)
+    send(admin_client, draft, **sent)
+    work()
     assert bool(openai.sent) == asked
 
 
 def test_without_enabled_questions_nothing_is_asked(admin_client, openai, draft):
     GoldenQuestion.objects.update(is_enabled=False)
-    data = filled(admin_client.get(change_page(draft))) | {"status": "published"}
-    assert admin_client.post(change_page(draft), data).status_code == 302
+    assert address_of(send(admin_client, draft, status="published")) == LIST
     draft.refresh_from_db()
     assert (draft.status, openai.sent) == ("published", [])
 
@@ -311,24 +457,22 @@ def test_several_are_published(admin_client, openai, draft):
     other = Chatbot.objects.create(name="Other", status="draft")
     third = Chatbot.objects.create(name="Third", provider="openai", model="m", status="draft")
     golden(third, facts="hi")
-    page = act(admin_client, "publish", draft, other, third)
-    assert [run.chatbot.name for run in page.context["runs"]] == ["Shop", "Third"]
-    assert "Publish anyway" in page.text  # the first has failed
+    address = address_of(act(admin_client, "publish", draft, other, third))
+    work()
+    page = admin_client.get(address)
+    assert [run.chatbot.name for run in page.context["runs"]] == ["Other", "Shop", "Third"]
+    assert "Publish anyway" in page.text  # one has failed
     assert set(Chatbot.objects.values_list("status", flat=True)) == {"draft"}
-    answer = {"action": "publish", "_selected_action": [draft.pk, other.pk, third.pk], page.context["checked"]: "1"}
-    assert [(name, value) for name, value in page.context["sent"] if name == "_selected_action"] == [
-        ("_selected_action", str(bot.pk)) for bot in (draft, other, third)
-    ]
-    admin_client.post(LIST, answer)
-    assert set(Chatbot.objects.values_list("status", flat=True)) == {"published"}
     assert len(openai.sent) == 2
+    assert admin_client.post(address, {"decision": "publish"})["Location"] == LIST
+    assert set(Chatbot.objects.values_list("status", flat=True)) == {"published"}
 
 
 def test_somebody_who_may_only_look_starts_no_run(staff, openai, draft):
     client = staff("view")
     assert client.post(change_page(draft), {"name": "Shop", "status": "published"}).status_code == 403
     act(client, "publish", draft)
-    assert not openai.sent
+    assert not GoldenRun.objects.exists()
 
 
 # With the chatbot

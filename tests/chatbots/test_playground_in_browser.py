@@ -168,6 +168,6 @@ def test_golden_questions_stand_before_publishing(server, sign_in):  # noqa: F81
     found = axe.Axe().run(page, context=".golden-results")
     assert found.violations_count == 0, found.generate_report()
     page.click("text=Publish anyway")
-    page.wait_for_selector("text=was changed successfully")
+    page.wait_for_selector("text=Chatbots published: Shop.")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert bot["status"] == "published"

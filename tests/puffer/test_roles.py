@@ -53,7 +53,9 @@ OWN_PAGES = {
     "auth_user_second_factor": FOR_ALL,  # of one's own account
     "chatbots_chatbot_answer_question": FOR_EDITORS,
     "chatbots_chatbot_allowed_sites": ((405, 405, 405), (200, 200, 403)),
+    "chatbots_chatbot_decide_on_publishing": ((302, 302, 403), (302, 302, 403)),  # without a run
     "chatbots_chatbot_golden_questions": ((200, 200, 200), (200, 200, 403)),
+    "chatbots_chatbot_golden_runs": FOR_ALL,
     "chatbots_chatbot_import_from_json": FOR_EDITORS,
     "chatbots_chatbot_preview": ((200, 200, 200), (200, 200, 403)),
     "chatbots_chatbot_renew_identity_secret": FOR_EDITORS,
