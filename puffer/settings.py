@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 import environ
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
-from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from puffer.first_start import ENV_FILE
@@ -107,7 +106,6 @@ AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registr
 # Django
 
 INSTALLED_APPS = [
-    "puffer",  # before unfold, some of whose templates it replaces
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -116,7 +114,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
-    "django.contrib.humanize",
     "rest_framework",
     "corsheaders",
     "drf_spectacular",
@@ -127,6 +124,7 @@ INSTALLED_APPS = [
     "django_otp",
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
+    "puffer",
     "logs",
     "providers",
     "vectorstores",
@@ -187,7 +185,6 @@ if REDIS_URL:
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
-FORMAT_MODULE_PATH = "puffer.formats"
 
 STATIC_URL = "/static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # only for a web server in front that serves them itself
@@ -277,7 +274,6 @@ UNFOLD = {
     "SITE_TITLE": "puffer",
     "SITE_HEADER": "puffer",
     "SITE_SYMBOL": "forum",
-    "STYLES": [lambda request: static("puffer/admin.css")],
     "DASHBOARD_CALLBACK": "chatbots.dashboard.dashboard",
     "SHOW_VIEW_ON_SITE": False,
     "LOGIN": {"form": "puffer.second_factor.SignInForm"},
