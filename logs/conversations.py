@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +14,7 @@ from django.utils import timezone
 
 from logs.days import add, day_of
 from logs.group_commit import GroupCommit
+from logs.insertion import insert
 from logs.models import Conversation, ConversationDay, Message, failure_text, new_message_id, new_uuid
 from logs.outbox import Event, EventName, Listener, listeners, tell
 from logs.prices import PriceBook
@@ -23,7 +25,6 @@ from puffer.text import one_line
 logger = logging.getLogger(__name__)
 
 VISITOR_LEFT = "The visitor left before the answer was complete."  # for the log an error, for its reader none
-ADDED = ["message_count", "tokens", "provider", "has_error", "has_unanswered", "last_message"]
 MAX_LAST_MESSAGE = 200  # characters
 
 
@@ -143,68 +144,60 @@ def write_alone(turn: Turn) -> None:
 _writer = GroupCommit(write_turns)
 
 
+# The row that is there goes on, also if another worker makes it at this moment. RETURNING counts those messages too.
+CONTINUE = """
+    ON CONFLICT (identity) DO UPDATE SET
+        updated_at = excluded.updated_at,
+        ip_address = excluded.ip_address,
+        message_count = logs_conversation.message_count + excluded.message_count,
+        tokens = logs_conversation.tokens + excluded.tokens,
+        provider = CASE excluded.provider WHEN '' THEN logs_conversation.provider ELSE excluded.provider END,
+        has_error = logs_conversation.has_error OR excluded.has_error,
+        has_unanswered = logs_conversation.has_unanswered OR excluded.has_unanswered,
+        last_message = excluded.last_message
+    RETURNING identity, id, message_count
+"""
+
+
 @transaction.atomic
 def _write_turns(turns: Sequence[Turn]) -> None:
     now = timezone.now()
     by_identity: dict[str, list[Turn]] = {}
     for turn in turns:
         by_identity.setdefault(turn.identity(), []).append(turn)
-    rows = {identity: conversation_row(identity, parts[-1], now) for identity, parts in by_identity.items()}
+    rows = {identity: conversation_row(identity, parts, now) for identity, parts in by_identity.items()}
     begun = [row for identity, row in rows.items() if by_identity[identity][-1].begins]
     # In one order for all, so that no two writers wait for each other.
-    continued = [rows[identity] for identity in sorted(rows) if not by_identity[identity][-1].begins]
-    for row in begun:
-        add_to(row, by_identity[row.identity])
-    ids = {row.identity: row.pk for row in Conversation.objects.bulk_create(begun)}
-    new = set(ids)
-    if continued:
-        # Those that exist are continued, also if another worker makes them at this moment.
-        Conversation.objects.bulk_create(continued, ignore_conflicts=True)
-        known = Conversation.objects.select_for_update().filter(identity__in=[row.identity for row in continued])
-        for conversation in known.only("identity", "created_at", *ADDED).order_by("pk"):
-            ids[conversation.identity] = conversation.pk
-            if conversation.created_at == now:
-                new.add(conversation.identity)
-            conversation.updated_at, conversation.ip_address = now, rows[conversation.identity].ip_address
-            add_to(conversation, by_identity[conversation.identity])
-            conversation.save(update_fields=["updated_at", "ip_address", *ADDED])
-        if len(ids) < len(rows):
-            raise IntegrityError("a conversation could not be made")  # ignore_conflicts hides a missing bot or key
-    prices = PriceBook()
+    others = [rows[identity] for identity in sorted(rows) if not by_identity[identity][-1].begins]
+    ids, new = {}, set()
+    for identity, pk, message_count in insert([*begun, *others], CONTINUE):
+        ids[identity] = pk
+        if message_count == rows[identity].message_count:
+            new.add(identity)
     # A conversation's messages together and in this order, for then the search index takes them in one go.
-    in_order = sorted(turns, key=lambda turn: ids[turn.identity()])
-    Message.objects.bulk_create(
-        message for turn in in_order for message in messages_of(turn, ids[turn.identity()], now, prices)
-    )
-    add_turns(turns, new, now)
-    tell((turn.listeners, event) for turn in in_order for event in events_of(turn, ids[turn.identity()]))
+    in_order = [(pk, turn) for identity, pk in sorted(ids.items(), key=itemgetter(1)) for turn in by_identity[identity]]
+    prices = PriceBook()
+    insert(message for pk, turn in in_order for message in messages_of(turn, pk, now, prices))
+    add_turns(by_identity, new, now)
+    tell((turn.listeners, event) for pk, turn in in_order for event in events_of(turn, pk))
 
 
-def add_to(conversation: Conversation, turns: Sequence[Turn]) -> None:
-    """What the conversation's own row tells of its messages; its columns are in ADDED."""
-    for turn in turns:
-        conversation.message_count += 2
-        conversation.tokens += turn.total_tokens
-        conversation.provider = turn.provider or conversation.provider
-        conversation.has_error |= turn.has_failed
-        conversation.has_unanswered |= turn.is_unanswered
-        conversation.last_message = one_line(turn.reply or failure_text(turn.error), MAX_LAST_MESSAGE)
-
-
-def add_turns(turns: Sequence[Turn], new: set[str], now: datetime) -> None:
+def add_turns(by_identity: Mapping[str, Sequence[Turn]], new: Container[str], now: datetime) -> None:
     """To the sums of the day."""
+    today = day_of(now)
     sums: dict[tuple[Any, ...], dict[str, int]] = {}
-    counted: set[str] = set()
-    for turn in turns:
-        place = (day_of(now), turn.chatbot_id, turn.api_key_id, turn.provider, turn.model)
-        measures = sums.setdefault(place, dict.fromkeys(ConversationDay.measures, 0))
-        measures["messages"] += 2
-        measures["conversations"] += turn.identity() in new - counted
-        counted.add(turn.identity())
+    for identity, turns in by_identity.items():
+        for number, turn in enumerate(turns):
+            place = (today, turn.chatbot_id, turn.api_key_id, turn.provider, turn.model)
+            measures = sums.setdefault(place, dict.fromkeys(ConversationDay.measures, 0))
+            measures["messages"] += 2
+            measures["conversations"] += number == 0 and identity in new
     add(ConversationDay, sums)
 
 
-def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:
+def conversation_row(identity: str, turns: Sequence[Turn], now: datetime) -> Conversation:
+    """As these turns alone make it."""
+    turn = turns[-1]
     return Conversation(
         identity=identity,
         chatbot_id=turn.chatbot_id,
@@ -217,6 +210,12 @@ def conversation_row(identity: str, turn: Turn, now: datetime) -> Conversation:
         external_name=turn.external_name,
         external_email=turn.external_email,
         ip_address=turn.ip_address or None,
+        message_count=2 * len(turns),
+        tokens=sum(part.total_tokens for part in turns),
+        provider=next((part.provider for part in reversed(turns) if part.provider), ""),
+        has_error=any(part.has_failed for part in turns),
+        has_unanswered=any(part.is_unanswered for part in turns),
+        last_message=one_line(turn.reply or failure_text(turn.error), MAX_LAST_MESSAGE),
         created_at=now,
         updated_at=now,
     )

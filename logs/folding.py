@@ -20,7 +20,7 @@ class FoldedField(models.TextField):
     """What the fields `of` hold, line by line, as it is compared; None where that is no more than ASCII's letter case,
     which every database folds by itself: so most texts are not stored twice.
 
-    save() and bulk_create() fill it, update() and SQL do not: `rebuild_search_index` is for those.
+    save(), bulk_create() and insert() fill it, update() and SQL do not: `rebuild_search_index` is for those.
     """
 
     def __init__(self, *args: Any, of: tuple[str, ...] = (), **options: Any) -> None:

@@ -17,7 +17,7 @@ class GroupCommit(Generic[Item]):
     """
 
     def __init__(self, write: Callable[[list[Item]], None]) -> None:
-        self.write = write
+        self.write = sync_to_async(write)
         self.waiting: list[tuple[Item, asyncio.Future[None]]] = []
         self.writer: asyncio.Task[None] | None = None
 
@@ -32,7 +32,7 @@ class GroupCommit(Generic[Item]):
         while self.waiting:
             batch, self.waiting = self.waiting, []
             try:
-                await sync_to_async(self.write)([item for item, _ in batch])
+                await self.write([item for item, _ in batch])
             except Exception as error:
                 outcome: Exception | None = error
             else:

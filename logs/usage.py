@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, DataError, IntegrityError, transaction
 
 from logs.days import add_events
+from logs.insertion import insert
 from logs.models import UsageEvent
 from logs.prices import PriceBook
 from puffer.request_id import request_id
@@ -74,30 +75,32 @@ async def flush() -> None:
 
 
 def write(batch: list[dict[str, Any]]) -> None:
+    """Takes out of the batch what needs no further attempt: all, or where the database fails, those before that."""
     prices = PriceBook()
     events = [UsageEvent(**call, cost=prices.cost(call)) for call in batch]
     try:
-        with transaction.atomic():
-            UsageEvent.objects.bulk_create(events, batch_size=500)
-            add_events(events)
-    except (IntegrityError, DataError):
+        insert_with_sums(events)
+    except (IntegrityError, DataError, ValueError):
         for event in events:
             write_alone(event)
+            del batch[0]
+    else:
+        batch.clear()
 
 
 def write_alone(event: UsageEvent) -> None:
     """One of a batch that the database refused as a whole: with its references, else without, else not at all."""
     try:
-        insert(event)
-    except IntegrityError:  # a key or a chatbot was deleted while its call was under way
-        event.api_key_id, event.chatbot_id = None, None
-        insert(event)
-    except DataError:
+        try:
+            insert_with_sums([event])
+        except IntegrityError:  # a key or a chatbot was deleted while its call was under way
+            event.api_key_id, event.chatbot_id = None, None
+            insert_with_sums([event])
+    except (IntegrityError, DataError, ValueError):
         logger.exception("a usage record is lost: the database can't hold it")
 
 
 @transaction.atomic
-def insert(event: UsageEvent) -> None:
-    event.pk = None
-    event.save(force_insert=True)
-    add_events([event])
+def insert_with_sums(events: list[UsageEvent]) -> None:
+    insert(events)
+    add_events(events)

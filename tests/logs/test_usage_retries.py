@@ -1,0 +1,81 @@
+"""Usage records while the database refuses some of them, or fails: none is lost, none is written twice."""
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection
+from django.db.models import Sum
+
+from logs import usage
+from logs.models import UsageDay, UsageEvent
+
+CONDITION = "new.model = 'disk full' AND EXISTS (SELECT 1 FROM logs_usageday)"  # not while a whole batch is inserted
+FAIL = {
+    "sqlite": [
+        f"CREATE TRIGGER fails AFTER INSERT ON logs_usageevent WHEN {CONDITION}"
+        " BEGIN SELECT abs(-9223372036854775807 - 1); END"
+    ],
+    "postgresql": [
+        f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF {CONDITION}"
+        " THEN RAISE EXCEPTION USING ERRCODE = '53100'; END IF; RETURN NULL; END$$",
+        "CREATE TRIGGER fails AFTER INSERT ON logs_usageevent FOR EACH ROW EXECUTE FUNCTION fail()",
+    ],
+}
+MEND = {"sqlite": ["DROP TRIGGER fails"], "postgresql": ["DROP FUNCTION fail CASCADE"]}
+
+
+def run(statements):
+    with connection.cursor() as cursor:
+        for statement in statements[connection.vendor]:
+            cursor.execute(statement)
+
+
+def record(model, **more):
+    known = {"operation": "completion", "provider": "openai", "milliseconds": 1, "status": 200}
+    usage.record(**known | {"model": model} | more)
+
+
+def written():
+    return sorted(UsageEvent.objects.values_list("model", "chatbot_id"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_amid_a_refused_batch_writes_none_twice(bot):
+    gone = bot.pk + 1
+
+    @async_to_sync
+    async def calls():
+        record("first", chatbot_id=bot.pk)
+        record("second", chatbot_id=gone)  # for which the whole batch is refused
+        record("disk full", chatbot_id=bot.pk)
+        record("last", chatbot_id=gone)
+        await sync_to_async(run)(FAIL)
+        try:
+            await usage.flush()
+            before = await sync_to_async(written)()
+            record("later")
+        finally:
+            await sync_to_async(run)(MEND)
+        await usage.flush()
+        return before
+
+    assert calls() == [("first", bot.pk), ("second", None)]
+    assert written() == [
+        ("disk full", bot.pk), ("first", bot.pk), ("last", None), ("later", None), ("second", None)
+    ]  # fmt: skip
+    assert UsageDay.objects.aggregate(calls=Sum("calls")) == {"calls": 5}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_record_that_cannot_be_stored_holds_up_no_other(bot):
+    @async_to_sync
+    async def calls():
+        record("first")
+        record("\ud800")
+        record("second", provider=None)
+        record("last")
+        await usage.flush()
+        await usage.flush()
+
+    calls()
+    assert written() == [("first", None), ("last", None)]
+    assert UsageDay.objects.aggregate(calls=Sum("calls")) == {"calls": 2}
