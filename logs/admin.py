@@ -23,6 +23,7 @@ from logs import admin_webhooks as admin_webhooks  # registers its pages
 from logs.export import export
 from logs.models import Conversation, ConversationDay, ConversationQuerySet, Message, ModelPrice, UsageEvent
 from logs.search import matching
+from puffer.audit import record_export
 
 MAX_SHOWN = 200  # messages on one page
 MAX_NAMED = 100  # conversations on the page that asks whether to delete them
@@ -203,10 +204,12 @@ class ConversationAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Export selected conversations as CSV", permissions=["view"])
     def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> StreamingHttpResponse:
+        record_export(request, queryset, "CSV")
         return download(queryset, "csv", "text/csv; charset=utf-8")
 
     @admin.action(description="Export selected conversations as JSON lines", permissions=["view"])
     def export_as_json(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> StreamingHttpResponse:
+        record_export(request, queryset, "JSON lines")
         return download(queryset, "jsonl", "application/jsonl")
 
 

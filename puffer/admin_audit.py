@@ -12,7 +12,9 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
-DEEDS = {ADDITION: "added", CHANGE: "changed", DELETION: "deleted"}
+from puffer.audit import EXPORT
+
+DEEDS = {ADDITION: "added", CHANGE: "changed", DELETION: "deleted", EXPORT: "exported"}
 
 
 class RecordAdmin(ModelAdmin):
@@ -32,8 +34,21 @@ class RecordAdmin(ModelAdmin):
         return False
 
 
+class DeedFilter(admin.SimpleListFilter):
+    title = "what was done"
+    parameter_name = "action_flag__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(flag), deed) for flag, deed in DEEDS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[LogEntry]) -> QuerySet[LogEntry]:
+        known = {flag for flag in DEEDS if str(flag) == self.value()}
+        return queryset.filter(action_flag__in=known) if self.value() else queryset
+
+
 @admin.register(LogEntry)
 class ChangeAdmin(RecordAdmin):
+    heading = "Changes"
     list_display = ["action_time", "user", "deed", "kind", "row", "message"]
     list_display_links = ["action_time"]
     list_select_related = ["user", "content_type"]
@@ -41,7 +56,7 @@ class ChangeAdmin(RecordAdmin):
         "action_time",
         ("user", admin.RelatedOnlyFieldListFilter),
         ("content_type", admin.RelatedOnlyFieldListFilter),
-        "action_flag",
+        DeedFilter,
     ]
     search_fields = ["object_repr", "change_message", "user__username"]
     search_help_text = "In names, in what was changed, and in users."
@@ -51,7 +66,7 @@ class ChangeAdmin(RecordAdmin):
     @display(
         description="what was done",
         ordering="action_flag",
-        label={"added": "success", "changed": "info", "deleted": "danger"},
+        label={"added": "success", "changed": "info", "deleted": "danger", "exported": "warning"},
     )
     def deed(self, entry: LogEntry) -> str:
         return DEEDS.get(entry.action_flag, "")
@@ -77,6 +92,7 @@ class ChangeAdmin(RecordAdmin):
 
 @admin.register(AccessLog)
 class SignInAdmin(RecordAdmin):
+    heading = "Sign-ins"
     list_display = ["attempt_time", "username", "ip_address", "logout_time", "user_agent"]
     list_filter = ["attempt_time"]
     search_fields = ["username", "ip_address", "user_agent"]
@@ -85,6 +101,7 @@ class SignInAdmin(RecordAdmin):
 
 @admin.register(AccessFailureLog)
 class FailedSignInAdmin(RecordAdmin):
+    heading = "Failed sign-ins"
     list_display = ["attempt_time", "username", "ip_address", "locked_out", "user_agent"]
     list_filter = ["attempt_time", "locked_out"]
     search_fields = ["username", "ip_address", "user_agent"]
@@ -95,6 +112,7 @@ class FailedSignInAdmin(RecordAdmin):
 class LockAdmin(RecordAdmin):
     """Failures that count at present. Without them the user is no longer locked out."""
 
+    heading = "Lock-outs"
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time"]
     search_fields = ["username", "ip_address"]
     fieldsets = [(None, {"fields": [("username", "ip_address"), ("failures_since_start", "attempt_time")]})]

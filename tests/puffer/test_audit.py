@@ -11,7 +11,9 @@ from chatbots.models import Chatbot
 from logs.models import Conversation
 from providers.models import ProviderConfig
 from puffer.models import ApiKey
+from puffer.roles import ROLES
 from tests.puffer.test_admin import NASTY, ROWS, make_bot, url_of
+from tests.puffer.test_roles import member
 from vectorstores.models import Collection, Document
 
 pytestmark = pytest.mark.django_db
@@ -43,6 +45,45 @@ def test_actions_leave_a_line(admin_client, admin_user, model, action, words):
     entry = LogEntry.objects.get()
     assert (entry.user, entry.content_type.model_class()) == (admin_user, model)
     assert words.lower() in entry.get_change_message().lower()
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("action", "words"), [("export_as_csv", "As CSV"), ("export_as_json", "As JSON lines")])
+def test_an_export_leaves_a_line(client, role, action, words):
+    """Whoever may read conversations may take them away; owners see that, and which ones it was."""
+    client.force_login(member(role))
+    shown, other = (
+        Conversation.objects.create(identity=name, external_email=f"{name}@example.com") for name in ("ada", "bob")
+    )
+    chosen = {"action": action, "_selected_action": [shown.pk, other.pk], "select_across": "1"}
+    assert client.post(url_of(Conversation, "changelist") + "?q=ada%40example.com&source__exact=api", chosen).status_code == 200
+    entry = LogEntry.objects.get()
+    assert (entry.user.username, entry.object_repr) == (role.lower(), "1 conversations")
+    assert entry.get_change_message() == f"{words}, of the list with q=ada@example.com, source__exact=api"
+
+
+def test_exports_are_shown_and_found(admin_client):
+    row = Conversation.objects.create()
+    admin_client.post(url_of(Conversation, "changelist"), {"action": "export_as_csv", "_selected_action": [row.pk]})
+    admin_client.post(url_of(Chatbot, "changelist"), {"action": "make_draft", "_selected_action": [make_bot(0).pk]})
+    page = admin_client.get(f"{CHANGES}?action_flag__exact=4")
+    (entry,) = page.context["cl"].queryset
+    assert entry.get_change_message() == "As CSV"
+    assert "exported" in page.text
+    assert admin_client.get(f"{CHANGES}?action_flag__exact=x").context["cl"].queryset.count() == 0
+
+
+def test_a_change_of_the_own_password_leaves_a_line(client):
+    user = User.objects.create_user("viewer", password="correct horse", is_staff=True)
+    client.force_login(user)
+    page = reverse("admin:password_change")
+    changed = {"old_password": "wrong", "new_password1": "battery staple", "new_password2": "battery staple"}
+    assert client.post(page, changed).status_code == 200
+    assert not LogEntry.objects.exists()
+    assert client.post(page, changed | {"old_password": "correct horse"}).status_code == 302
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_repr, entry.get_change_message()) == (user, "viewer", "Changed the own password.")
+    assert "battery" not in str(vars(entry))
 
 
 def test_a_new_identity_secret_leaves_a_line_without_it(admin_client):
