@@ -13,13 +13,13 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
-from django.utils import timezone
 from django.utils.text import capfirst
 
 from chatbots.admin_forms import LAYOUT, ChatbotForm
 from chatbots.admin_page import PageAdmin
 from chatbots.exchange import settings
 from chatbots.models import Chatbot
+from puffer.formatting import moment
 
 VERSIONS_ON_A_PAGE = 20
 CONTEXT = 12  # words shown around what changed in a long text
@@ -76,7 +76,7 @@ class HistoryAdmin(PageAdmin):
             "versions": versions(records[first : first + VERSIONS_ON_A_PAGE + 1], bot)[:VERSIONS_ON_A_PAGE],
             "may_restore": self.has_change_permission(request, bot),
         }
-        return self.page(request, "history", f"Versions of {bot}", context | (extra_context or {}))
+        return self.page(request, "history", "Versions", context | (extra_context or {}))
 
     def restore(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Of the `version` in the query: GET asks, POST does it. That is a new version, and the status is not of it."""
@@ -86,7 +86,7 @@ class HistoryAdmin(PageAdmin):
         record = records.exclude(history_type="-").first()
         if record is None:
             raise Http404
-        when = f"{timezone.localtime(record.history_date):%Y-%m-%d %H:%M:%S}"
+        when = moment(record.history_date, seconds=True)
         changes = changes_between(bot, record, restorable())
         problems: list[str] = []
         if request.method == "POST":
@@ -103,7 +103,7 @@ class HistoryAdmin(PageAdmin):
                 messages.success(request, f"The settings are those of {when} again.")
                 return HttpResponseRedirect(reverse("admin:chatbots_chatbot_history", args=[bot.pk]))
         context = {"object": bot, "when": when, "changes": changes, "problems": problems}
-        return self.page(request, "restore", f"Restore {bot} as of {when}", context)
+        return self.page(request, "restore", f"Restore the version of {when}", context)
 
 
 def restorable() -> list[str]:

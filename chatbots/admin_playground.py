@@ -53,7 +53,7 @@ class PlaygroundAdmin(WidgetAdmin):
             "problems": problems_of(form),
             "choices": self.choices(request),
         }
-        return self.page(request, "playground", f"Try {bot}", context)
+        return self.page(request, "playground", "Playground", context)
 
     def turn(self, request: HttpRequest, bot: Chatbot, form: Any, asked: TurnForm, status: str) -> dict[str, Any]:
         """What the page makes of a turn. With `problems` nothing was asked."""

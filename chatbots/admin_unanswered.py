@@ -120,7 +120,7 @@ class UnansweredAdmin(PageAdmin):
             "periods": PERIODS,
             "may_answer": may_answer,
         }
-        return self.page(request, "unanswered", f"Unanswered questions of {bot}", context)
+        return self.page(request, "unanswered", "Unanswered questions", context)
 
     def answer_question(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The form, with the group of the question whose digest is in the address, and what it is sent with."""
@@ -146,7 +146,7 @@ class UnansweredAdmin(PageAdmin):
                 messages.success(request, f"The answer is in {given['collection']}; the next one who asks gets it.")
                 return HttpResponseRedirect(back)
         context = {"object": bot, "form": form, "group": group, "problem": problem, "back": back}
-        return self.page(request, "answer_question", f"Add an answer to what {bot} knows", context)
+        return self.page(request, "answer_question", "Add an answer", context)
 
 
 def days_asked(request: HttpRequest) -> int:

@@ -9,6 +9,7 @@ from django.db.models import Case, Count, F, Q, When
 from chatbots.limits import OF_THE_BOT, period_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.days import midnight, today
+from puffer.formatting import counted
 
 NEAR = 0.8  # of what is allowed
 
@@ -57,5 +58,6 @@ def visitors_at_their_quota() -> Iterator[Budget]:
         .annotate(visitors=Count("pk"), over=Count("pk", filter=Q(used__gte=F("limit"))))
     )
     for row in near:
-        words = f"token quota: {row['over']:,} visitors have used it up, {row['visitors'] - row['over']:,} are near"
+        over, near_it = row["over"], row["visitors"] - row["over"]
+        words = f"token quota: used up by {counted(over, 'visitor')}, nearly by {counted(near_it, 'visitor')}"
         yield Budget(row["chatbot_id"], row["chatbot__name"], words, 1.0 if row["over"] else NEAR)

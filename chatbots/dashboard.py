@@ -11,13 +11,13 @@ from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.formats import number_format
 from django.utils.html import format_html
 
 from chatbots.budgets import near_budgets
 from logs.days import today
 from logs.figures import Figures, Sight, by_day, by_place, providers_of_the_last_hour, together
 from providers.registry import PROVIDERS
+from puffer.formatting import counted, dollars, duration, whole
 
 PERIODS = {1: "Today", 7: "7 days", 30: "30 days", 90: "90 days"}
 DEFAULT_DAYS = 7
@@ -122,10 +122,12 @@ def figures(period: Period, sight: Sight) -> dict[str, Any]:
     for day, figures_of_day in days.items():
         (now if day >= period.first else before).include(figures_of_day)
     shown = {day: figures_of_day for day, figures_of_day in days.items() if day >= period.first}
+    is_empty = not (now.messages or now.calls)
     places = by_place(period.first, period.last, sight)
     return {
+        "is_empty": is_empty,
         "cards": cards(now, before, sight),
-        "charts": charts(shown, sight) if period.days > 1 else [],
+        "charts": charts(shown, sight) if period.days > 1 and not is_empty else [],
         "days": table(
             "day", {(f"{day:%a, %d %b %Y}",): row for day, row in reversed(shown.items())}, sight, limit=None
         ),
@@ -139,21 +141,6 @@ def figures(period: Period, sight: Sight) -> dict[str, Any]:
 
 
 # Words for figures
-
-
-def whole(number: int | Decimal) -> str:
-    return number_format(number, 0, use_l10n=True, force_grouping=True)
-
-
-def dollars(amount: Decimal) -> str:
-    """Cents where there are some, else what there is: a day of a small model costs less."""
-    return f"${amount:,.2f}" if amount >= 1 or not amount else f"${amount:.4f}"
-
-
-def duration(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return "–"
-    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
 def change(now: float | Decimal | None, before: float | Decimal | None) -> str:
@@ -181,11 +168,11 @@ def cards(now: Figures, before: Figures, sight: Sight) -> list[dict[str, str]]:
             card("Messages", whole(now.messages), now.messages, before.messages),
         ]
     if sight.usage:
-        note = f"and {whole(now.without_price)} calls without a known price" if now.without_price else ""
+        note = f"and {counted(now.without_price, 'call')} without a known price" if now.without_price else ""
         found += [
             card("Tokens", whole(now.tokens), now.tokens, before.tokens),
             card("Cost", dollars(now.cost), now.cost, before.cost, note),
-            card("Errors", whole(now.errors), now.errors, before.errors, f"of {whole(now.calls)} calls"),
+            card("Errors", whole(now.errors), now.errors, before.errors, f"of {counted(now.calls, 'call')}"),
             card("Answer time, p50", duration(now.p50), now.p50, before.p50),
             card("Answer time, p95", duration(now.p95), now.p95, before.p95),
         ]
@@ -260,7 +247,7 @@ def table(first: str, rows: Mapping[Any, Figures], sight: Sight, limit: int | No
 def row_of(row: Figures, sight: Sight) -> list[str]:
     cells = [whole(row.conversations), whole(row.messages)] if sight.conversations else []
     if sight.usage:
-        cells += [whole(row.calls), whole(row.tokens), dollars(row.cost), whole(row.errors)]
+        cells += [whole(row.calls), whole(row.tokens), f"${row.cost:,.4f}", whole(row.errors)]
         cells += [duration(row.p50), duration(row.p95)]
     return cells
 

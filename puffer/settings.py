@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import environ
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import reverse_lazy
+from django.templatetags.static import static
+from django.urls import reverse, reverse_lazy
 
 from puffer.first_start import ENV_FILE
 
@@ -156,6 +157,7 @@ APPEND_SLASH = True
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "puffer" / "templates"],  # some are in place of unfold's, whose app comes first
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -185,6 +187,7 @@ if REDIS_URL:
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
+FORMAT_MODULE_PATH = "puffer.formats"
 
 STATIC_URL = "/static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # only for a web server in front that serves them itself
@@ -274,6 +277,7 @@ UNFOLD = {
     "SITE_TITLE": "puffer",
     "SITE_HEADER": "puffer",
     "SITE_SYMBOL": "forum",
+    "STYLES": [lambda request: static("puffer/admin.css")],
     "DASHBOARD_CALLBACK": "chatbots.dashboard.dashboard",
     "SHOW_VIEW_ON_SITE": False,
     "LOGIN": {"form": "puffer.second_factor.SignInForm"},
@@ -288,6 +292,10 @@ UNFOLD = {
                         "title": "Chatbots",
                         "icon": "smart_toy",
                         "link": reverse_lazy("admin:chatbots_chatbot_changelist"),
+                        "active": lambda request: (
+                            request.path.startswith(reverse("admin:chatbots_chatbot_changelist"))
+                            and request.path != reverse("admin:chatbots_chatbot_unanswered_overview")
+                        ),
                         "permission": lambda request: request.user.has_module_perms("chatbots"),
                     },
                     {

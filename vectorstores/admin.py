@@ -247,7 +247,7 @@ class CollectionAdmin(ReadOnlyAdmin):
                 context["error"] = error.message
             context["milliseconds"] = round((time.perf_counter() - started) * 1000)
             context["least"] = least_cosine(knowledge.embedding_model, knowledge.threshold)
-        context |= {**self.admin_site.each_context(request), "opts": self.opts, "title": f"Try {collection}"}
+        context |= {**self.admin_site.each_context(request), "opts": self.opts, "title": "Try a question"}
         return TemplateResponse(request, "admin/vectorstores/collection/try_question.html", context)
 
 

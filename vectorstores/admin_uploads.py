@@ -24,6 +24,7 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import action
 
 from logs.admin import ReadOnlyAdmin
+from puffer.formatting import counted
 from vectorstores.models import CANCELLED, Upload
 from vectorstores.registry import STORES
 from vectorstores.sources.uploaded import answered_questions, origin_of, pasted_text
@@ -263,7 +264,3 @@ def words_for(upload: Upload) -> tuple[str, str, str]:
     if seconds > 0:
         return "waiting", f"The next try is in {seconds:.0f} seconds.", upload.last_error
     return "waiting", "It waits for a worker.", upload.last_error
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

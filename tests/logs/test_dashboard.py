@@ -74,18 +74,18 @@ def test_figures_of_a_week(admin_client, happened):
         "Conversations": "2",
         "Messages": "6",
         "Tokens": "2,500,010",
-        "Cost": "$4.52 and 1 calls without a known price",
+        "Cost": "$4.52 and 1 call without a known price",
         "Errors": "1 of 5 calls",
         "Answer time, p50": "625 ms",  # of 750, 400 and 3000 ms: half of what lies between 500 and 750
         "Answer time, p95": "2.9 s",
     }
     assert rows(response, "By provider") == {
-        "OpenAI": ["2", "6", "4", "2,500,000", "$4.52", "1", "750 ms", "2.9 s"],
-        "Claude": ["0", "0", "1", "10", "$0.00", "0", "400 ms", "490 ms"],
+        "OpenAI": ["2", "6", "4", "2,500,000", "$4.5200", "1", "750 ms", "2.9 s"],
+        "Claude": ["0", "0", "1", "10", "$0.0000", "0", "400 ms", "490 ms"],
     }
-    assert rows(response, "By model")["gpt-4o (OpenAI)"][:5] == ["2", "6", "3", "1,500,000", "$4.50"]
-    assert rows(response, "By API key")["Website"][:5] == ["0", "0", "1", "1,100,000", "$3.50"]
-    assert rows(response, "By chatbot")["Shop"][:5] == ["2", "6", "3", "1,500,000", "$4.50"]
+    assert rows(response, "By model")["gpt-4o (OpenAI)"][:5] == ["2", "6", "3", "1,500,000", "$4.5000"]
+    assert rows(response, "By API key")["Website"][:5] == ["0", "0", "1", "1,100,000", "$3.5000"]
+    assert rows(response, "By chatbot")["Shop"][:5] == ["2", "6", "3", "1,500,000", "$4.5000"]
     assert NASTY not in response.text
     days = response.context["days"]["rows"]
     assert [row[3] for row in days] == ["4", "0", "0", "0", "0", "1", "0"]
@@ -199,7 +199,7 @@ def test_token_quotas(bot, period):
             chatbot=bot, visitor="guest:f", period_start=start - timedelta(seconds=1), used=9999
         )
     [budget] = near_budgets()
-    assert budget.words == "token quota: 2 visitors have used it up, 1 are near"
+    assert budget.words == "token quota: used up by 2 visitors, nearly by 1 visitor"
     assert budget.is_over
 
 

@@ -1,0 +1,32 @@
+"""Figures and moments as people read them."""
+
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+
+
+def moment(when: datetime, *, seconds: bool = False) -> str:
+    """In the site's time zone, with its name."""
+    return date_format(timezone.localtime(when), "Y-m-d H:i:s T" if seconds else "DATETIME_FORMAT")
+
+
+def whole(number: int | Decimal) -> str:
+    return number_format(number, 0, use_l10n=True, force_grouping=True)
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{whole(number)} {thing}" if number == 1 else f"{whole(number)} {thing}s"
+
+
+def dollars(amount: Decimal) -> str:
+    """Cents where there are some, else what there is: a day of a small model costs less, an answer of it far less."""
+    places = 2 if amount >= 1 or not amount else 4 if amount >= Decimal("0.01") else 6
+    return f"${amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP):,f}"
+
+
+def duration(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "–"
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"

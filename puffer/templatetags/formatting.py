@@ -1,0 +1,16 @@
+"""`{{ answer.milliseconds|duration }}`"""
+
+from datetime import datetime
+
+from django import template
+
+from puffer.formatting import dollars, duration, moment, whole
+
+register = template.Library()
+for write in (dollars, duration, moment, whole):
+    register.filter(write.__name__, write)
+
+
+@register.filter
+def to_the_second(when: datetime) -> str:
+    return moment(when, seconds=True)

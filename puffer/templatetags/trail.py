@@ -1,0 +1,49 @@
+"""The heading of an admin page: the list it belongs to, the row, and what is done with it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import template
+from django.contrib import admin
+from django.db.models import Model
+from django.template import Context
+from django.urls import reverse
+from django.utils.text import capfirst
+
+register = template.Library()
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    url: str = ""
+
+
+@register.simple_tag(takes_context=True)
+def trail(context: Context) -> list[Step]:
+    """The last step is the page itself."""
+    row = context.get("original") or context.get("object")
+    row = row if isinstance(row, Model) else None
+    opts = row._meta if row else context.get("opts")
+    title = str(context.get("title") or "")
+    if opts is None:
+        return [Step(title)]
+    pages = f"admin:{opts.app_label}_{opts.model_name}"
+    steps = [Step(heading_of(opts), reverse(f"{pages}_changelist"))]
+    if row:
+        steps.append(Step(name_of(row), reverse(f"{pages}_change", args=[row.pk])))
+    if "cl" not in context and not (row and context.get("change")):
+        # Django's titles name the row again: "Change history: Shop".
+        steps.append(Step(title.removesuffix(f": {row}")))
+    return steps
+
+
+def heading_of(opts: Any) -> str:
+    """Of the list: the model's name, unless its admin says another."""
+    own: str = getattr(admin.site._registry.get(opts.model), "heading", "")
+    return own or capfirst(opts.verbose_name_plural)
+
+
+def name_of(row: Model) -> str:
+    """What str() tells of it, unless its admin knows better."""
+    return getattr(admin.site._registry.get(type(row)), "name_of", str)(row)
