@@ -1,6 +1,7 @@
-"""The admin in a real browser, as its owner sees it."""
+"""The whole product in a real browser: what an owner does in the admin, and what a visitor of another site gets."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,31 @@ from typing import Any
 import pytest
 import requests
 
-from tests.providers_on_loopback import CHAT_COMPLETION, embedding, running
+from tests.installation import wait_until
+from tests.providers_on_loopback import (
+    CHAT_COMPLETION,
+    CHAT_END,
+    Connection,
+    Upstream,
+    answering,
+    chat_chunk,
+    embedding,
+    running,
+    streaming,
+)
 from tests.puffer.test_serve import Server, start, stop
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
+expect = playwright.expect
 
 CHROMIUM = Path("/usr/bin/chromium")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+BOT = "Shop <i>bot</i>"
+QUESTION = "Within how many days may shoes go back?"
+OWNER = """
+from django.contrib.auth import get_user_model
+get_user_model().objects.create_superuser("owner", password="correct horse")
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,57 +41,166 @@ pytestmark = [
 ]
 
 
+def knows_what_it_is_told(connection: Connection) -> None:
+    """A model that answers from the passages in its prompt, and from nothing else."""
+    asked = connection.received.json
+    days = re.search(r"within (\d+) days", json.dumps(asked["messages"]))
+    text = f"You have {days[1]} days." if days else "I do not know."
+    if asked.get("stream"):
+        streaming([chat_chunk({"content": text}), *CHAT_END], 0, "end", {})(connection)
+    else:
+        answering(json.loads(json.dumps(CHAT_COMPLETION).replace("Hi!", text)))(connection)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A new one: nothing is in it but the owner's account."""
     folder = tmp_path_factory.mktemp("browser")
     with running() as upstream:
-        upstream.pages["/v1/embeddings"] = embedding()
-        upstream.serves("/v1/chat/completions", json.loads(json.dumps(CHAT_COMPLETION).replace("Hi!", "<b>Hi!</b>")))
+        upstream.pages["/v1/embeddings"] = embedding(1536)
+        upstream.pages["/v1/chat/completions"] = knows_what_it_is_told
         server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
-        server.python(
-            "from django.contrib.auth import get_user_model; from chatbots.models import Chatbot;"
-            "get_user_model().objects.create_superuser('owner', password='correct horse');"
-            "Chatbot.objects.create(name='Shop <i>bot</i>', provider='openai', model='gpt-4o-mini')"
-        )
+        server.python(OWNER)
         yield server
         stop(server)
 
 
 @pytest.fixture
-def page(server: Server) -> Iterator[Any]:
-    """The browser, its owner signed in. Nothing on any page may go wrong."""
+def site() -> Iterator[Upstream]:
+    """The web site that shows the chatbot."""
+    with running() as site:
+        site.serves("/favicon.ico", b"", 204)
+        yield site
+
+
+@pytest.fixture
+def new_page() -> Iterator[Any]:
+    """Each call is a browser of somebody else. Nothing on any page may go wrong."""
+    wrong: list[str] = []
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        page = browser.new_page()
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
-        page.goto(f"{server.url}/admin/")
-        page.fill("input[name=username]", "owner")
-        page.fill("input[name=password]", "correct horse")
-        page.click("button[type=submit]")
-        yield page
+
+        def new_page() -> Any:
+            page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+            page.set_default_timeout(20_000)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
+            return page
+
+        yield new_page
         browser.close()
-        assert [url for url in wrong if "favicon" not in url] == []
+    assert [url for url in wrong if "favicon" not in url] == []
 
 
-def test_an_owner_tries_a_chatbot_and_reads_the_conversation(server, page):
+@pytest.fixture
+def page(server: Server, new_page: Any) -> Any:
+    """The owner's, signed in."""
+    page = new_page()
+    page.goto(f"{server.url}/admin/")
+    page.fill("input[name=username]", "owner")
+    page.fill("input[name=password]", "correct horse")
+    page.click("button[type=submit]")
+    return page
+
+
+def tab(page: Any, name: str) -> None:
+    page.click(f"#chatbot_form nav >> text={name}")
+
+
+def figures(page: Any, server: Server) -> dict[str, str]:
+    """What the cards of the dashboard say."""
+    page.goto(f"{server.url}/admin/")
+    titles = page.locator(".dashboard-cards dt").all_inner_texts()
+    return dict(zip(titles, page.locator(".dashboard-cards dd.value").all_inner_texts(), strict=True))
+
+
+def test_from_an_empty_admin_to_a_visitor_who_is_answered_from_a_file(server, page, new_page, site):
+    before = figures(page, server)
+    assert (before["Conversations"], before["Messages"], before["Tokens"]) == ("0", "0", "0")
+
+    snippet = create_bot(page, server, site)
+    try_in_playground(page)
+    upload(page, server, "returns.md", b"# Returns\n\nShoes go back within 45 days.")
+    ask_on_the_site(new_page(), site, snippet)
+    read_the_conversation(page, server)
+
+    wait_until(lambda: figures(page, server)["Tokens"] == "46")  # two questions, two answers, the file and a search
+    after = figures(page, server)
+    assert (after["Conversations"], after["Messages"], after["Errors"]) == ("2", "4", "0")
+    assert BOT in page.inner_text(".dashboard")
+
+
+def create_bot(page: Any, server: Server, site: Upstream) -> str:
+    """The snippet for the site."""
     page.goto(f"{server.url}/admin/chatbots/chatbot/")
-    page.click("text=Shop <i>bot</i>")
+    page.click("a[href$='/chatbot/add/']")
+    page.fill("#id_name", BOT)
+    page.select_option("#id_status", "published")
+    tab(page, "Model")
+    page.select_option("#id_provider", "openai")
+    page.fill("#id_model", "gpt-4o-mini")
+    tab(page, "Knowledge")
+    page.click("label[for=id_enable_vector_store]")
+    page.fill("#id_collections", "manual")
+    tab(page, "Where it may be used")
+    page.fill("#id_embed_allowed_domains", site.url)
+    page.click("button[name=_continue]")
+    page.wait_for_selector("text=was added successfully")
+    tab(page, "Where it may be used")
+    return page.inner_text("#snippet")
+
+
+def try_in_playground(page: Any) -> None:
     page.click("text=Try it")
     page.fill("textarea[name=question]", "Do you sell shoes?")
     page.click("button:has-text('Ask')")
-    page.wait_for_selector("text=<b>Hi!</b>")  # what a model says is shown, not obeyed
+    expect(page.locator(".turn .answer")).to_have_text("I do not know.")
 
+
+def upload(page: Any, server: Server, name: str, content: bytes) -> None:
+    """Through the page of the collections, to be watched on the page that follows."""
+    page.goto(f"{server.url}/admin/vectorstores/collection/")
+    page.click("text=Add content")
+    page.fill("[name=new_collection]", "manual")
+    page.set_input_files("[name=uploads]", [{"name": name, "mimeType": "text/markdown", "buffer": content}])
+    page.click("button:has-text('Add'):not(.add-pair)")
+    page.evaluate("window.not_reloaded = true")
+    progress = page.locator("#result_list tr", has_text=name).locator("[data-upload]")
+    expect(progress).to_contain_text("1 document, 1 chunk", timeout=60_000)  # a worker may take a while to start
+    assert page.evaluate("window.not_reloaded")
+
+
+def ask_on_the_site(page: Any, site: Upstream, snippet: str) -> None:
+    html = f'<!doctype html><meta charset="utf-8"><title>Shoes</title><h1>Shoes</h1>{snippet}'
+    site.serves("/", html.encode(), headers={"content-type": "text/html"})
+    page.goto(site.url)
+    page.click(".launcher")
+    page.fill("textarea", QUESTION)
+    page.press("textarea", "Enter")
+    answer = page.locator(".message.bot").last
+    expect(answer).to_contain_text("You have 45 days.")
+    expect(answer.locator(".sources")).to_contain_text("Returns")
+
+
+def read_the_conversation(page: Any, server: Server) -> None:
     page.goto(f"{server.url}/admin/logs/conversation/")
-    assert "owner" in page.inner_text("#result_list")
+    expect(page.locator("#result_list tbody tr")).to_have_count(2)
+    page.fill("#searchbar", "how many DAYS")
+    page.press("#searchbar", "Enter")
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
     page.click("#result_list tbody a")
-    page.wait_for_selector("text=Do you sell shoes?")
+    expect(page.locator(".chat .question .words")).to_have_text(QUESTION)
+    answer = page.locator(".chat .answer")
+    expect(answer.locator(".words")).to_have_text("You have 45 days.")
+    answer.locator("summary").click()
+    passage = answer.locator("details li")
+    expect(passage).to_contain_text("Returns")
+    expect(passage.locator("blockquote")).to_contain_text("Shoes go back within 45 days.")
 
 
 def test_an_owner_tries_a_question_and_deletes_the_document(server, page):
     key = server.manage("create_api_key", "browser").split()[-1]
-    document = {"id": "returns", "content": "Shoes may be returned within 45 days.", "metadata": {"title": "Returns"}}
+    document = {"id": "returns", "content": "Shoes may be returned within 45 days.", "metadata": {"title": "Refunds"}}
     call = {"provider": "local", "target_id": "shop", "embedding_provider": "openai", "embedding_model": "emb-1"}
     stored = requests.post(
         f"{server.url}/wp-json/aipkit/v1/vector-stores/upsert",
@@ -89,11 +217,11 @@ def test_an_owner_tries_a_question_and_deletes_the_document(server, page):
     page.wait_for_selector("text=Shoes may be returned within 45 days.")
 
     page.goto(f"{server.url}/admin/vectorstores/document/")
-    page.click("#result_list >> text=Returns")
+    page.click("#result_list >> text=Refunds")
     page.click("text=Delete document")
     page.click("text=Yes, I’m sure")
     page.wait_for_selector("text=deleted successfully")
-    assert "0 documents" in page.inner_text("body")
+    expect(page.locator("#result_list", has_text="Refunds")).to_have_count(0)
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("#result_list >> text=shop")
     page.wait_for_selector("text=Vectors in Local now: 0")

@@ -1,4 +1,4 @@
-"""Adding content in a real browser: uploaded, watched until it is indexed, and found again in a chatbot's answer."""
+"""Adding content in a real browser: watched until it is indexed. What comes of it is in tests/test_browser.py."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.providers_on_loopback import CHAT_COMPLETION, embedding, running
+from tests.providers_on_loopback import embedding, running
 from tests.puffer.test_serve import Server, start, stop
 from tests.test_browser import CHROMIUM, OPTIONS
 
@@ -20,14 +20,9 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
 ]
 
-BOT = """
+OWNER = """
 from django.contrib.auth import get_user_model
-from chatbots.models import Chatbot
 get_user_model().objects.create_superuser("owner", password="correct horse")
-Chatbot.objects.create(
-    name="Shop", provider="openai", model="gpt-4o-mini", status="published", enable_vector_store=True,
-    vector_store_provider="local", collections=["shop"], show_sources=True,
-)
 """
 NASTY = "<img src=x onerror=alert(1)>"
 
@@ -42,9 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("uploads")
     with running() as upstream:
         upstream.pages["/v1/embeddings"] = slow_embedding
-        upstream.serves("/v1/chat/completions", CHAT_COMPLETION)
         server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
-        server.python(BOT)
+        server.python(OWNER)
         yield server
         stop(server)
 
@@ -73,7 +67,7 @@ def upload_of(page: Any, name: str) -> Any:
     return page.locator("#result_list tr", has_text=name).locator("[data-upload]")
 
 
-def test_a_file_is_uploaded_watched_and_answered_from(server, page):
+def test_files_are_uploaded_and_watched(server, page):
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("text=Add content")
     page.fill("[name=new_collection]", "shop")
@@ -108,15 +102,6 @@ def test_a_file_is_uploaded_watched_and_answered_from(server, page):
     expect(failed.get_by_text("Try again")).to_be_hidden()
     expect(failed).to_contain_text("The line is not JSON")
     assert page.evaluate("window.not_reloaded")
-
-    page.goto(f"{server.url}/admin/chatbots/chatbot/")
-    page.click("text=Shop")
-    page.click("text=Try it")
-    page.fill("textarea[name=question]", "Within how many days may shoes go back?")
-    page.click("button:has-text('Ask')")
-    expect(page.locator(".turn .answer")).to_have_text("Hi!")
-    page.click(".turn summary:has-text('Passages')")
-    expect(page.locator(".turn li.used", has_text="Shoes go back within 45 days.")).to_contain_text("Returns")
 
 
 def test_the_form_shows_what_belongs_to_the_choice(server, page):
