@@ -1,14 +1,11 @@
 """What tests share: an API client on the real ASGI application, one sensible row of each kind, and the providers."""
 
 import asyncio
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import psycopg
 import pytest
 from asgiref.sync import async_to_sync
 from pytest_django import Settings
@@ -20,10 +17,10 @@ from puffer.asgi import application
 from puffer.fresh import forget
 from puffer.models import ApiKey, Scope
 from tests import providers_on_loopback
+from tests.installation import empty_database
 from tests.providers_on_loopback import Upstream
 
 BASE = "/wp-json/aipkit/v1"
-POSTGRES = os.environ.get("PUFFER_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
 
 
 class Api:
@@ -98,17 +95,5 @@ def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database for processes of a test's own."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/puffer.sqlite3"
-        return
-    name = f"puffer_tests_{secrets.token_hex(4)}"
-    try:
-        connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError:
-        pytest.skip("no PostgreSQL server here")
-    with connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield f"{POSTGRES.rpartition('/')[0]}/{name}"
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with empty_database(request.param, tmp_path) as url:
+        yield url

@@ -19,12 +19,11 @@ import psycopg
 import pytest
 import requests
 
+from tests.installation import POSTGRES, ROOT, empty_database
 from tests.providers_on_loopback import CHAT_COMPLETION, Upstream, running
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
-POSTGRES = os.environ.get("PUFFER_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
 QUESTION = {"provider": "openai", "model": "gpt-4o-mini", "messages": [{"role": "user", "content": "confidential"}]}
 
 
@@ -202,19 +201,10 @@ def test_a_running_request_is_finished_when_the_server_stops(tmp_path, upstream)
 
 
 @pytest.fixture
-def postgres() -> Iterator[str]:
+def postgres(tmp_path: Path) -> Iterator[str]:
     """The URL of a database of our own."""
-    name = f"puffer_serve_{secrets.token_hex(4)}"
-    try:
-        connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError:
-        pytest.skip("no PostgreSQL server here")
-    with connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield f"{POSTGRES.rpartition('/')[0]}/{name}"
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with empty_database("postgresql", tmp_path) as url:
+        yield url
 
 
 def test_lost_database_connections_are_replaced(tmp_path, upstream, postgres):

@@ -2,32 +2,21 @@
 
 import os
 import random
-import secrets
 import signal
-import socket
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
-import requests
 from django.core.management import call_command
 from django.utils import timezone
 
 from puffer.leases import LeaseLost, claim
-from tests.puffer.test_serve import POSTGRES
+from tests.installation import ROOT, Installation, answers, empty_database, free_port, wait_until
 from tests.work.models import Piece, Result
-
-ROOT = Path(__file__).parent.parent.parent
-
 
 # Leases
 
@@ -137,45 +126,22 @@ def test_a_look_at_nothing_takes_one_query_and_no_lock(django_assert_num_queries
 # Processes
 
 
-@dataclass
-class Work:
-    """Workers on a database of their own, and what they have done in it."""
+TABLES = """
+from django.db import connection
+from tests.work.models import Piece, Result
+with connection.schema_editor() as editor:
+    editor.create_model(Piece)
+    editor.create_model(Result)
+"""
 
-    folder: Path
-    database_url: str
-    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {"DJANGO_SETTINGS_MODULE": "tests.work.settings", "DATABASE_URL": self.database_url}
+class Work(Installation):
+    """Workers, and what they have done."""
 
-    def manage(self, *arguments: str) -> str:
-        command = [sys.executable, "manage.py", *arguments]
-        return subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        connect = sqlite3.connect if self.database_url.startswith("sqlite") else psycopg.connect
-        with closing(connect(self.database_url.removeprefix("sqlite:///"))) as database, database:
-            return database.execute(query).fetchall()
-
-    def value(self, query: str) -> Any:
-        ((value,),) = self.rows(query)
-        return value
-
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environment, stdout=log, stderr=log
-            )
-        self.processes.append(process)
-        return process
-
-    def queue(self, count: int, **values: object) -> None:
-        code = "from tests.work.models import Piece\n"
-        code += f"Piece.objects.bulk_create(Piece(**{values}) for _ in range({count}))"
-        self.manage("shell", "--no-imports", "-c", code)
+    def queue(self, count: int, step_seconds: float = 0, fails: bool = False) -> None:
+        columns = "state, due_at, lease, attempts, last_error, step_seconds, fails"
+        row = f"('waiting', CURRENT_TIMESTAMP, '', 0, '', {step_seconds}, {fails})"
+        self.rows(f"INSERT INTO work_piece ({columns}) VALUES {', '.join([row] * count)}")
 
     def done(self) -> int:
         return self.value("SELECT count(*) FROM work_piece WHERE state = 'done'")
@@ -184,59 +150,39 @@ class Work:
         """Each piece and the process that did it."""
         return self.rows("SELECT piece_id, process_id FROM work_result ORDER BY 1")
 
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
 
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def work(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Work]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/puffer.sqlite3"
-    else:
-        name = f"puffer_worker_{secrets.token_hex(4)}"
-        url = f"{POSTGRES.rpartition('/')[0]}/{name}"
-        try:
-            server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
-        except psycopg.OperationalError:
-            pytest.skip("no PostgreSQL server here")
-        server.execute(f"CREATE DATABASE {name}")
-    work = Work(tmp_path, url)
-    try:
-        work.manage("migrate", "--run-syncdb", "--verbosity=0")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
+    folder = tmp_path_factory.mktemp("work")
+    with empty_database(request.param, folder) as url:
+        work = Work(folder, url, {"DJANGO_SETTINGS_MODULE": "tests.work.settings"})
+        work.python(TABLES)
         yield work
-    finally:
-        for process in work.processes:
-            process.kill()
-            process.wait()
-        if request.param == "postgres":
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-            server.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.1)
+@pytest.fixture
+def work(with_tables: Work) -> Iterator[Work]:
+    yield with_tables
+    with_tables.kill_all()
+    with_tables.rows("DELETE FROM work_piece")
+    with_tables.rows("DELETE FROM work_result")
+    with_tables.log_file.unlink(missing_ok=True)
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_lose_nothing_and_do_nothing_twice(work):
-    """Two at a time, each doing two pieces at once; one of them is killed every now and then, somewhere."""
-    chance = random.Random(time.time_ns())
-    work.queue(200, step_seconds=0.02)
-    workers = [work.start("worker") for _ in range(2)]
-    for at in range(10):
-        time.sleep(1 + chance.random())
-        victim = workers[at % 2]
-        victim.kill()
-        assert victim.wait(10) == -signal.SIGKILL
-        workers[at % 2] = work.start("worker")
-    wait_until(lambda: work.done() == 200)
+def test_what_a_killed_worker_was_at_is_taken_up_by_another_when_the_lease_ends(work):
+    """Each does two pieces at once. Many kills, and of puffer's own work: tests/test_killed.py."""
+    work.queue(60, step_seconds=0.1)
+    victim, _ = [work.start("worker") for _ in range(2)]
+    wait_until(lambda: victim.pid in {process for _, process in work.results()})
+    time.sleep(random.random() * 0.3)
+    victim.kill()
+    assert victim.wait(10) == -signal.SIGKILL
+    wait_until(lambda: work.done() == 60)
     pieces_done = [piece for piece, _ in work.results()]
     assert pieces_done == sorted(set(pieces_done))
-    assert len(pieces_done) == 200
+    assert len(pieces_done) == 60
+    assert work.value("SELECT count(*) FROM work_piece WHERE attempts > 1") > 0  # else nothing was broken off
 
 
 @pytest.mark.slow
@@ -252,7 +198,7 @@ def test_two_workers_share_the_work(work):
 
 @pytest.mark.slow
 def test_work_that_takes_longer_than_its_lease_stays_with_the_worker(work):
-    work.queue(2, step_seconds=0.6)  # three steps of it, and the lease is of one second
+    work.queue(2, step_seconds=0.6)  # three steps of it, and the lease is of one and a half
     for _ in range(2):
         work.start("worker")
     wait_until(lambda: work.done() == 2)
@@ -269,8 +215,8 @@ def test_a_worker_that_was_stopped_for_too_long_does_not_finish_what_another_did
     other = work.start("worker")
     wait_until(lambda: work.done() == 1)
     sleeper.send_signal(signal.SIGCONT)
-    wait_until(lambda: "is no longer ours" in work.log)
-    assert work.results() == [(1, other.pid)]
+    wait_until(lambda: "is no longer ours" in work.log_file.read_text())
+    assert [process for _, process in work.results()] == [other.pid]
 
 
 @pytest.mark.slow
@@ -290,7 +236,7 @@ def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
     work.queue(3)
     work.start("worker")
     wait_until(lambda: work.done() == 3)
-    assert "this piece cannot be done" in work.log
+    assert "this piece cannot be done" in work.log_file.read_text()
 
 
 @pytest.mark.slow
@@ -308,7 +254,7 @@ def test_a_worker_ends_with_its_parent(work):
     finally:
         parent.kill()
         parent.wait()
-    wait_until(lambda: not Path(f"/proc/{worker}").exists(), 10)
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), 30)
 
 
 def workers_of(parent: int) -> list[int]:
@@ -318,19 +264,13 @@ def workers_of(parent: int) -> list[int]:
 
 @pytest.mark.slow
 def test_serve_keeps_a_worker_beside_it(tmp_path):
-    work = Work(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3")
-    environment = work.environment
-    del environment["DJANGO_SETTINGS_MODULE"]
-    environment |= {"SECRET_KEY": "x", "PUFFER_ENV_FILE": "/nonexistent", "LOCAL_MODEL": "off"}
-    work.manage("migrate", "--run-syncdb", "--verbosity=0")
+    here = Installation(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3")
+    here.manage("migrate", "--verbosity=0")
     port = free_port()
-    serve = [sys.executable, "manage.py", "serve", "--port", str(port)]
 
     def started(*arguments: str) -> "subprocess.Popen[bytes]":
-        with (tmp_path / "log").open("ab") as log:
-            process = subprocess.Popen([*serve, *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log)
-        work.processes.append(process)
-        wait_until(lambda: answers(port))
+        process = here.start("serve", "--port", str(port), *arguments)
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
         return process
 
     try:
@@ -347,18 +287,4 @@ def test_serve_keeps_a_worker_beside_it(tmp_path):
         server.terminate()
         assert server.wait(30) == 0
     finally:
-        for process in work.processes:
-            process.kill()
-            process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def answers(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/health/live", timeout=1).ok
-    except requests.ConnectionError:
-        return False
+        here.kill_all()

@@ -7,7 +7,7 @@ from django.db import models, transaction
 
 from puffer.leases import Leased, claim
 
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 1.5
 STEPS = 3
 
 
