@@ -3,9 +3,9 @@
 Person -> their conversations, there the names that limits and consents know them by -> what is theirs -> gone
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.admin.models import LogEntry
@@ -16,6 +16,7 @@ from django.db.models import Model, Q, QuerySet
 
 from chatbots.announcements import TOLD
 from chatbots.counting import network_of
+from chatbots.mentions import Mentions
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.visitor import Identity, Visitor
 from logs.conversations import MAX_LAST_MESSAGE
@@ -24,7 +25,6 @@ from logs.redaction import KINDS
 from puffer.text import one_line
 
 AT_ONCE = 500  # values in one condition
-LETTER_OF_ADDRESS = r"[\w.%+'-]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,10 @@ class Erasure:
     def __init__(self, person: Person, *, with_accounts: bool) -> None:
         self.person = person
         self.accounts = person.accounts if with_accounts else ()
+        self.staying = () if with_accounts else person.accounts
         self.conversations, users, sessions = find_conversations(person)
         self.in_limits = known_to_limits(person, users, sessions)
+        self.mentioned = Mentions(person.email)
         self.networks = {network_of(conversation.ip_address or "") for conversation in self.conversations} - {""}
 
     def report(self) -> dict[str, int]:
@@ -59,27 +61,37 @@ class Erasure:
             counts["votes"] += messages.exclude(feedback="").count()
         counts["consents"] = self.owned(Consent, "visitor").count()
         counts["token allowances"] = self.owned(TokenAllowance, "visitor").count()
-        counts["webhook deliveries"] = self.deliveries().count()
+        counts["webhook deliveries"] = len(self.deliveries())
         counts["message counts"] = self.message_counts().count()
         counts["mentions of the address by others"] = sum(1 for _ in self.mentions())
+        counts |= {f"mentions in {name}": count for name, count in self.mentioned.counts().items()}
+        counts["sign-ins and attempts"] = sum(rows.count() for rows in self.sign_ins())
         counts["accounts"] = len(self.accounts)
         return counts
 
-    @transaction.atomic
     def erase(self) -> None:
+        """Raises ApiError if a store does not take the address out of a title: then only other titles are changed."""
+        self.mentioned.take_out_of_answers()
+        self.erase_from_database()
+
+    @transaction.atomic
+    def erase_from_database(self) -> None:
+        deliveries = self.deliveries()
         for message in self.mentions():
             self.take_address_out_of(message)
-        self.deliveries().delete()
+        self.mentioned.take_out_of_records()
+        for some in chunks(deliveries):
+            WebhookDelivery.objects.filter(pk__in=some).delete()
         for some in chunks(self.conversations):
             Conversation.objects.filter(pk__in=[conversation.pk for conversation in some]).delete()
         self.owned(Consent, "visitor").delete()
         self.owned(TokenAllowance, "visitor").delete()
         self.message_counts().delete()
+        for rows in self.sign_ins():
+            rows.delete()
         for account in self.accounts:
             of_account = ContentType.objects.get_for_model(account)
             LogEntry.objects.filter(content_type=of_account, object_id=str(account.pk)).delete()
-            for model in (AccessAttempt, AccessLog, AccessFailureLog):
-                model.objects.filter(username__in=[account.get_username(), account.email]).delete()
             account.delete()
 
     def owned(self, model: type[Model], visitor: str) -> QuerySet:
@@ -93,38 +105,40 @@ class Erasure:
         of_address = self.networks | {TOLD + network for network in self.networks}
         return self.owned(MessageCount, "counted") | MessageCount.objects.filter(counted__in=of_address)
 
-    def deliveries(self) -> QuerySet[WebhookDelivery]:
-        """What webhooks are told of sessions and limits; what was said goes with a conversation."""
-        return self.owned(WebhookDelivery, "visitor")
+    def deliveries(self) -> set[int]:
+        """What webhooks are told of sessions and limits, and whatever names them; the rest goes with conversations."""
+        of_theirs = self.owned(WebhookDelivery, "visitor").values_list("pk", flat=True)
+        return {*of_theirs, *(delivery.pk for delivery in self.mentioned.deliveries())}
+
+    def sign_ins(self) -> Iterator[QuerySet[Any]]:
+        """Of the accounts that go, and of a name that is no account's."""
+        names = {name for account in self.accounts for name in (account.get_username(), account.email) if name}
+        stays = any(self.person.email.lower() in (a.email.lower(), a.get_username().lower()) for a in self.staying)
+        email = "" if stays else self.person.email
+        for model in (AccessAttempt, AccessLog, AccessFailureLog):
+            condition = Q(username__in=names)
+            if email:
+                condition |= Q(username__iexact=email) | Q(path_info__icontains=email)
+            if email and model is AccessAttempt:
+                condition |= Q(get_data__icontains=email) | Q(post_data__icontains=email)
+            yield model._default_manager.filter(condition)
 
     def mentions(self) -> Iterator[Message]:
         """Messages of other conversations in which the e-mail address stands."""
-        if not self.person.email:
-            return
         mine = {conversation.pk for conversation in self.conversations}
-        found = Message.objects.filter(
-            Q(content__icontains=self.person.email) | Q(error__icontains=self.person.email)
-        ).order_by("id")
-        for message in found:
-            if message.conversation_id not in mine and self.address().search(f"{message.content}\n{message.error}"):
-                yield message
+        return (message for message in self.mentioned.messages() if message.conversation_id not in mine)
 
     def take_address_out_of(self, message: Message) -> None:
-        message.content, count = self.address().subn(KINDS["email"].marker, message.content)
-        message.error = self.address().sub(KINDS["email"].marker, message.error)
+        message.content, count = self.mentioned.pattern.subn(KINDS["email"].marker, message.content)
+        message.error, message.passages = self.mentioned.out_of(message.error), self.mentioned.out_of(message.passages)
         redactions = message.redactions or {}
         message.redactions = {**redactions, "email": redactions.get("email", 0) + count}
-        message.save(update_fields=["content", "folded", "error", "redactions"])
+        message.save(update_fields=["content", "folded", "error", "passages", "redactions"])
         WebhookDelivery.objects.filter(conversation=message.conversation_id).delete()  # which may hold the text
         last = Message.objects.filter(conversation=message.conversation_id).order_by("id").last()
         if message == last:
             beginning = one_line(message.content, MAX_LAST_MESSAGE)
             Conversation.objects.filter(pk=message.conversation_id).update(last_message=beginning)
-
-    def address(self) -> re.Pattern[str]:
-        """Not as a part of another address."""
-        end = r"(?![\w-]|\.\w)"
-        return re.compile(f"(?<!{LETTER_OF_ADDRESS}){re.escape(self.person.email)}{end}", re.IGNORECASE)
 
 
 SiteUser = tuple[int | None, str]  # the chatbot, and how the site that embeds it calls the user
@@ -137,7 +151,8 @@ def find_conversations(person: Person) -> tuple[list[Conversation], set[SiteUser
     among = Conversation.objects.of_bots(person.chatbot_ids)
     named = Q(user__in=person.accounts)
     if person.email:
-        named |= Q(external_email__iexact=person.email)
+        named |= Q(external_email__iexact=person.email) | Q(external_name__iexact=person.email)
+        named |= Q(external_user_id__iexact=person.email)  # there are sites that call their users so
     if person.external_user_id:
         named |= Q(external_user_id=person.external_user_id)
     found = {conversation.pk: conversation for conversation in among.filter(named)}

@@ -121,6 +121,12 @@ def test_what_else_goes(log, bot, other):
         "webhook deliveries: 0",
         "message counts: 4",  # of the user, the guest, and their address at both chatbots
         "mentions of the address by others: 3",
+        "mentions in golden results: 0",
+        "mentions in golden runs: 0",
+        "mentions in versions of chatbots: 0",
+        "mentions in recorded changes: 0",
+        "mentions in questions with an answer: 0",
+        "sign-ins and attempts: 0",
         "accounts: 0",
         "Erased.",
     ]
@@ -248,6 +254,35 @@ for number in range(20):
     visitor = Visitor(source=Conversation.Source.API)
     write_turns([visitor.turn(bot.pk, f"d{number}", "EMAIL " * 20, reply="Yes")])
 Conversation.objects.filter(conversation_uuid__startswith="d").delete()
+
+# Elsewhere: an answer under her question, a version, a golden run, a line of the audit, a sign-in, webhooks
+import numpy as np
+from axes.models import AccessFailureLog
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from chatbots.models import GoldenResult, GoldenRun
+from logs.models import Webhook, WebhookDelivery
+from vectorstores.base import Vector
+from vectorstores.models import Collection, Document
+from vectorstores.registry import STORES, StoreSettings
+bot.instructions = "Ask EMAIL."
+bot.save()
+bot.instructions = ""
+bot.save()
+run = GoldenRun.objects.create(chatbot=bot, settings={"instructions": "Ask EMAIL."}, state="done")
+GoldenResult.objects.create(run=run, question="Whom?", answer="Ask EMAIL.")
+LogEntry.objects.log_actions(User.objects.create(username="owner").pk, [bot], 2, "As CSV, of the list with q=EMAIL")
+AccessFailureLog.objects.create(username="EMAIL")
+webhook = Webhook.objects.create(name="CRM", url="https://crm.example/x", events=[])
+WebhookDelivery.objects.create(webhook=webhook, event="x", event_id="0" * 32, payload='{"user_id": "EMAIL"}')
+store, key, question = STORES["local"](StoreSettings()), "may-zq7xk-jwvq-qxz9-example-return-0123", "May EMAIL return?"
+names = {"parent_vector_id": key, "vector_id": key, "chunk_index": 0, "total_chunks": 1, "title": question}
+store.create("shop", 3)
+for _ in range(20):
+    store.replace("shop", [Vector(key, np.array([1, 0, 0], "f4"), "Yes.", names)])
+Document.objects.create(
+    collection=Collection.objects.get(), parent_vector_id=key, title=question, source="Question and answer"
+)
 """.replace("EMAIL", RARE)
 
 
@@ -281,6 +316,7 @@ def test_the_files_of_sqlite_hold_no_copy(tmp_path):
     assert "puffer.sqlite3" in files_with_the_address()  # what was deleted before
     run("manage.py", "forget_user", "--email", RARE, "--yes")
     assert files_with_the_address() == []
+    assert b"zq7xk-jwvq" not in file.read_bytes()  # nor the id that was made of the question
     assert indexed() == 0
     assert server.execute("SELECT count(*) FROM logs_message").fetchone() == (39 * 60,)
     assert server.execute("PRAGMA integrity_check").fetchone() == ("ok",)

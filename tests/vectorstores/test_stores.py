@@ -6,10 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from asgiref.sync import async_to_sync
 
 from puffer.api.errors import ApiError
 from tests.vectorstores.conftest import DIMENSION
 from vectorstores.base import CollectionInfo, Metric, Query, Vector
+from vectorstores.models import Collection, Document
+from vectorstores.renaming import rename
 from vectorstores.store_errors import CollectionNotFound
 
 URL = "/vector-stores/upsert"
@@ -435,3 +438,25 @@ def test_a_missing_collection_is_404(api, openai, in_environment):
     response = api.post(URL, json=call_of(in_environment, "missing", {"id": "a", "content": "x"}))
     assert (response.status_code, response.json()["code"]) == (404, "vector_collection_not_found")
     assert not openai.sent
+
+
+def test_a_document_gets_another_name(db, in_environment):
+    """In every chunk, and under the ids that go with it; all others keep theirs."""
+    place = in_environment
+    target = place.new_collection()
+    place.store.replace(target, [*document("long", 3), *document("longer", 1), *document("other", 2)])
+    before = everything(place, target)
+    collection, _ = Collection.objects.get_or_create(store=place.store.slug, name=target)
+    stored = Document.objects.create(collection=collection, parent_vector_id="long", title="Old", content_hash="x")
+    for _ in range(2):  # as after a first try that ended half way
+        Document.objects.filter(pk=stored.pk).update(parent_vector_id="long")
+        async_to_sync(rename)(Document.objects.select_related("collection").get(), "new", "New")
+    after = everything(place, target)
+    assert after.keys() == {f"new_chunk_{index}" for index in range(3)} | {"longer", "other_chunk_0", "other_chunk_1"}
+    for index in range(3):
+        old, new = before[f"long_chunk_{index}"], after[f"new_chunk_{index}"]
+        names = {"vector_id": new.id, "parent_vector_id": "new", "title": "New"}
+        assert (new.text, new.metadata) == (old.text, old.metadata | names)
+        assert np.allclose(new.values, old.values)
+    stored.refresh_from_db()
+    assert (stored.parent_vector_id, stored.title, stored.content_hash) == ("new", "New", "")

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from chatbots.erasure import Erasure, Person
+from puffer.api.errors import ApiError
 from puffer.remains import overwrite_remains
 
 
@@ -14,7 +15,7 @@ class Command(BaseCommand):
     help = (
         "Erase what is kept of a person: conversations with messages, votes and identity, consents, and what they have "
         "used of their allowances. Several names mean all that any of them finds. An address is also taken out of what "
-        "others wrote. Usage records stay, for they hold nothing of visitors. See docs/privacy.md."
+        "others wrote and of records. Usage records stay, for they hold nothing of visitors. See docs/privacy.md."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -44,12 +45,19 @@ class Command(BaseCommand):
         if person.accounts and not account:
             names = ", ".join(found.get_username() for found in person.accounts)
             self.stdout.write(f"The account stays: {names}. With --account it goes too.")
+        if site := ", ".join(f"{name}: {count}" for name, count in erasure.mentioned.left().items() if count):
+            self.stdout.write(f"The address stays in what the site itself wrote, until you change that. {site}.")
         if dry_run:
             return
         if any(counts.values()):
             if not (yes or confirmed()):
                 raise CommandError("Nothing was erased.")
-            erasure.erase()
+            try:
+                erasure.erase()
+            except ApiError as error:
+                raise CommandError(
+                    f"{error.message} Titles of documents come first: nothing else was erased."
+                ) from None
             self.stdout.write("Erased.")
         # Also where nothing is left: an earlier run may have been stopped before this.
         if connection.vendor == "sqlite" and not no_vacuum and not overwrite_remains():
