@@ -76,7 +76,7 @@ class GoldenQuestionsAdmin(PageAdmin):
                 queue(bot, cast(User, request.user))
             return HttpResponseRedirect(request.path)
         context = {"object": bot, "formset": formset, "may_edit": may_edit, "runs": runs_to_show(chatbot=bot)}
-        return self.page(request, "golden_questions", f"Golden questions of {bot}", context)
+        return self.page(request, "golden_questions", "Golden questions", context)
 
     def golden_runs(self, request: HttpRequest) -> HttpResponse:
         """What a page that shows runs asks for while they go on: that part of it."""

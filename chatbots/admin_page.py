@@ -8,7 +8,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, GoldenQuestion
 from chatbots.visitor import Visitor
 from logs.models import Conversation
 from puffer.client_ip import client_ip
@@ -18,6 +18,15 @@ class PageAdmin(ModelAdmin):
     def page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
         context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, **context}
         return TemplateResponse(request, f"admin/chatbots/chatbot/{template}.html", context)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """The chatbots, and of what goes with them what somebody would miss."""
+        bots = list(objs)
+        questions = GoldenQuestion.objects.filter(chatbot__in=bots).count()
+        named = [f"{bot}: its widget and its API calls stop, its conversations stay in the log" for bot in bots]
+        return named, {"chatbots": len(bots), "golden questions": questions}, set(), []
 
     def page_urls(self, *pages: tuple[str, Any, str]) -> list[URLPattern]:
         """Route, view and name of each; only who may sign in to the admin gets to see them."""

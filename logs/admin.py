@@ -5,6 +5,7 @@ from copy import copy
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR
@@ -16,14 +17,19 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from logs import admin_webhooks as admin_webhooks  # registers its pages
 from logs.export import export
 from logs.models import Conversation, ConversationDay, ConversationQuerySet, Message, ModelPrice, UsageEvent
+from logs.provider_names import PROVIDER_NAMES, provider_name
 from logs.search import matching
+from puffer.admin_audit import RecordAdmin
 from puffer.audit import record_export
+from puffer.formatting import dollars, duration, moment, whole
 
 MAX_SHOWN = 200  # messages on one page
 MAX_NAMED = 100  # conversations on the page that asks whether to delete them
@@ -65,7 +71,7 @@ class ProviderFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         slugs = ConversationDay.objects.exclude(provider="").order_by("provider").values_list("provider", flat=True)
-        return [(slug, slug) for slug in slugs.distinct()]
+        return [(slug, provider_name(slug)) for slug in slugs.distinct()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> QuerySet[Conversation]:
         return queryset.filter(provider=self.value()) if self.value() else queryset
@@ -92,7 +98,8 @@ class ConversationAdmin(ReadOnlyAdmin):
     ordering = ["-updated_at", "-id"]
     sortable_by = ["time", "messages", "shown_tokens"]  # by which `beside` finds a conversation's neighbours
     search_fields = ["messages__content"]
-    search_help_text = "In the visitor's name, e-mail or session, and in what was said."
+    search_help_text = "In names, e-mails, sessions and messages"
+    where_from = "They come as soon as somebody talks to a chatbot: in a widget, through the API, or to try it."
     show_full_result_count = False
     actions = ["export_as_csv", "export_as_json"]
     fields = ["visitor"]  # for the page's title; the page itself is made by its template
@@ -102,6 +109,9 @@ class ConversationAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         return super().get_queryset(request).select_related("chatbot", "user", "api_key")
+
+    def name_of(self, conversation: Conversation) -> str:
+        return f"With {self.visitor(conversation)}"
 
     @admin.display(description="visitor")
     def visitor(self, conversation: Conversation) -> str:
@@ -117,16 +127,15 @@ class ConversationAdmin(ReadOnlyAdmin):
 
     @admin.display(description="time", ordering="updated_at")
     def time(self, conversation: Conversation) -> str:
-        shown = f"{timezone.localtime(conversation.updated_at):%Y-%m-%d %H:%M}"
-        return format_html('<span class="whitespace-nowrap">{}</span>', shown)
+        return moment(conversation.updated_at)
 
     @admin.display(description="messages", ordering="message_count")
-    def messages(self, conversation: Conversation) -> int:
-        return conversation.message_count
+    def messages(self, conversation: Conversation) -> str:
+        return whole(conversation.message_count)
 
     @admin.display(description="tokens", ordering="tokens")
     def shown_tokens(self, conversation: Conversation) -> str:
-        return f"{conversation.tokens:,}"
+        return whole(conversation.tokens)
 
     @admin.display(description="marks")
     def marks(self, conversation: Conversation) -> str:
@@ -156,8 +165,8 @@ class ConversationAdmin(ReadOnlyAdmin):
         transcript = list(shown[: MAX_SHOWN + 1])[::-1]
         has_earlier, transcript = len(transcript) > MAX_SHOWN, transcript[-MAX_SHOWN:]
         return {
-            "title": f"Conversation with {self.visitor(conversation)}",
             "visitor": self.visitor(conversation),
+            "show_history": False,  # there is none
             "transcript": transcript,
             "earlier": self.link_to(request, conversation, before=str(transcript[0].pk)) if has_earlier else "",
             "is_latest": not before,
@@ -197,7 +206,10 @@ class ConversationAdmin(ReadOnlyAdmin):
             "messages": messages.count(),
             "votes": messages.exclude(feedback="").count(),
         }
-        named = [str(conversation) for conversation in objs[:MAX_NAMED]]
+        named = [
+            f"{self.visitor(conversation)}, {moment(conversation.created_at)}: {conversation.last_message}"
+            for conversation in objs[:MAX_NAMED]
+        ]
         if more := len(objs) - len(named):
             named.append(f"and {more} more")
         return named, counts, set(), []
@@ -243,7 +255,9 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 
 @admin.register(UsageEvent)
-class UsageEventAdmin(ReadOnlyAdmin):
+class UsageEventAdmin(RecordAdmin):
+    heading = "Usage"
+    where_from = "Each call of a provider leaves a line here."
     list_display = [
         "time",
         "operation",
@@ -265,25 +279,31 @@ class UsageEventAdmin(ReadOnlyAdmin):
         OutcomeFilter,
     ]
     list_fullwidth = True
+    list_per_page = 100
     search_fields = ["model", "caller", "error_code", "request_id"]
-    show_full_result_count = False
+    search_help_text = "In models, callers, error codes and request ids"
+    fieldsets = [
+        (None, {"fields": [("time", "duration"), ("operation", "model_called"), ("caller", "chatbot")]}),
+        ("What it used", {"fields": [("tokens", "images"), "dollars"]}),
+        ("How it ended", {"fields": [("status", "error_code"), "request_id"]}),
+    ]
     list_before_template = "admin/logs/usageevent/totals.html"
 
     @admin.display(description="time", ordering="created_at")
     def time(self, event: UsageEvent) -> str:
-        return f"{timezone.localtime(event.created_at):%Y-%m-%d %H:%M:%S}"
+        return moment(event.created_at, seconds=True)
 
     @admin.display(description="model", ordering="model")
     def model_called(self, event: UsageEvent) -> str:
-        return f"{event.provider}, {event.model}"
+        return f"{provider_name(event.provider)}, {event.model}"
 
     @admin.display(description="tokens in, out")
     def tokens(self, event: UsageEvent) -> str:
-        return "" if event.input_tokens is None else f"{event.input_tokens} + {event.output_tokens or 0}"
+        return "" if event.input_tokens is None else f"{event.input_tokens:,} + {event.output_tokens or 0:,}"
 
     @admin.display(description="took", ordering="milliseconds")
     def duration(self, event: UsageEvent) -> str:
-        return f"{event.milliseconds} ms"
+        return duration(event.milliseconds)
 
     @admin.display(description="cost", ordering="cost")
     def dollars(self, event: UsageEvent) -> str:
@@ -293,8 +313,8 @@ class UsageEventAdmin(ReadOnlyAdmin):
     def outcome(self, event: UsageEvent) -> tuple[str, str]:
         return "ok" if event.status < 400 else "failed", str(event.status)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def name_of(self, event: UsageEvent) -> str:
+        return capfirst(f"{event.get_operation_display()}, {self.model_called(event)}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """With the totals of all rows that the filters leave, not only those of the page."""
@@ -316,6 +336,32 @@ class UsageEventAdmin(ReadOnlyAdmin):
 class ModelPriceAdmin(ModelAdmin):
     """Own prices, which count from the next call on: what was recorded keeps its cost."""
 
-    list_display = ["provider", "model", "input_price", "output_price", "image_price"]
+    where_from = "Models whose price here is not the list price."
+    list_display = ["shown_provider", "model", "input", "output", "image"]
+    list_display_links = ["model"]
     search_fields = ["provider", "model"]
-    list_filter = ["provider"]
+    search_help_text = "In providers and models"
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "provider":
+            return forms.ChoiceField(choices=list(PROVIDER_NAMES.items()), widget=UnfoldAdminSelectWidget)
+        return super().formfield_for_dbfield(db_field, request, **options)
+
+    def name_of(self, price: ModelPrice) -> str:
+        return f"{self.shown_provider(price)}, {price.model}"
+
+    @admin.display(description="provider", ordering="provider")
+    def shown_provider(self, price: ModelPrice) -> str:
+        return provider_name(price.provider)
+
+    @admin.display(description="input, per million tokens", ordering="input_price")
+    def input(self, price: ModelPrice) -> str:
+        return dollars(price.input_price)
+
+    @admin.display(description="output, per million tokens", ordering="output_price")
+    def output(self, price: ModelPrice) -> str:
+        return dollars(price.output_price)
+
+    @admin.display(description="per image", ordering="image_price")
+    def image(self, price: ModelPrice) -> str:
+        return dollars(price.image_price) if price.image_price else ""

@@ -12,14 +12,16 @@ from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from logs.outbox import EventName, Webhook, WebhookDelivery, new_secret
 from logs.webhooks import send_test
+from puffer.admin_audit import RecordAdmin
+from puffer.formatting import duration, moment
 from puffer.leases import Leased
 
 LABELS = {
@@ -30,6 +32,11 @@ LABELS = {
     "given up": "danger",
 }
 DELIVERIES = "admin:logs_webhookdelivery_changelist"
+
+
+def label_of(event: str) -> str:
+    """What has happened, in words."""
+    return EventName(event).label if event in EventName.values else event
 
 
 class WebhookForm(forms.ModelForm):
@@ -73,7 +80,9 @@ class WebhookAdmin(ModelAdmin):
 
     @display(description="hears of", label=True)
     def hears(self, webhook: Webhook) -> list[str]:
-        return ["everything"] if set(webhook.events) == set(EventName.values) else webhook.events
+        if set(webhook.events) == set(EventName.values):
+            return ["everything"]
+        return [label_of(event) for event in webhook.events]
 
     @display(description="state", label={"active": "success", "failing": "danger", "switched off": "warning"})
     def state(self, webhook: Webhook) -> str:
@@ -85,8 +94,8 @@ class WebhookAdmin(ModelAdmin):
     def state_in_words(self, webhook: Webhook) -> str:
         if not (webhook.is_active and webhook.failures and webhook.paused_until):
             return self.state(webhook)
-        next_try = f"{timezone.localtime(webhook.paused_until):%Y-%m-%d %H:%M:%S}"
-        return f"failing, {webhook.failures} in a row; next attempt {next_try}"
+        next_attempt = moment(webhook.paused_until, seconds=True)
+        return f"failing, {webhook.failures} in a row; next attempt {next_attempt}"
 
     @admin.display(description="signed with")
     def signing(self, webhook: Webhook) -> SafeString:
@@ -122,7 +131,9 @@ class WebhookAdmin(ModelAdmin):
     def send_a_test(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         delivery = send_test(self.saved(request, object_id))
         if delivery.state == Leased.State.DONE:
-            messages.success(request, f"It arrived: status {delivery.response_status}, {delivery.milliseconds} ms.")
+            messages.success(
+                request, f"It arrived: status {delivery.response_status}, {duration(delivery.milliseconds)}."
+            )
         else:
             messages.error(request, f"It did not arrive. {delivery.last_error}")
         page = reverse("admin:logs_webhookdelivery_change", args=[delivery.pk])
@@ -161,10 +172,11 @@ class WebhookAdmin(ModelAdmin):
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ModelAdmin):
+class WebhookDeliveryAdmin(RecordAdmin):
     """What was sent is read, and can be sent again. It goes by itself after 30 days."""
 
-    list_display = ["time", "webhook", "event", "outcome", "response_status", "attempts", "duration"]
+    where_from = "What webhooks are told, and whether it arrived. It stays for 30 days."
+    list_display = ["time", "webhook", "what", "outcome", "response_status", "attempts", "duration"]
     list_select_related = ["webhook"]
     list_filter = [
         "state",
@@ -173,13 +185,11 @@ class WebhookDeliveryAdmin(ModelAdmin):
         ("chatbot", admin.RelatedOnlyFieldListFilter),
         "created_at",
     ]
-    list_per_page = 50
     search_fields = ["event_id"]
-    search_help_text = "The id of an event, a delivery or a conversation, as a whole."
-    show_full_result_count = False
+    search_help_text = "The id of an event, a delivery or a conversation"
     fieldsets = [
-        (None, {"fields": [("webhook", "event"), ("outcome", "attempts"), ("time", "next_attempt"), "last_error"]}),
-        ("Sent", {"fields": [("event_id", "delivery_id"), "sent"]}),
+        (None, {"fields": [("webhook", "what"), ("outcome", "attempts"), ("time", "next_attempt"), "last_error"]}),
+        ("Sent", {"fields": ["event", ("event_id", "delivery_id"), "sent"]}),
         ("Answer", {"fields": [("response_status", "duration"), "answer"]}),
     ]
     actions = ["send_again"]
@@ -187,19 +197,16 @@ class WebhookDeliveryAdmin(ModelAdmin):
 
     @admin.display(description="time", ordering="created_at")
     def time(self, delivery: WebhookDelivery) -> str:
-        return f"{timezone.localtime(delivery.created_at):%Y-%m-%d %H:%M:%S}"
+        return moment(delivery.created_at, seconds=True)
 
-    @display(
-        description="state",
-        ordering="state",
-        label={
-            "arrived": "success",
-            "waiting": "info",
-            "is being sent": "info",
-            "failing": "warning",
-            "given up": "danger",
-        },
-    )
+    @admin.display(description="event", ordering="event")
+    def what(self, delivery: WebhookDelivery) -> str:
+        return label_of(delivery.event)
+
+    def name_of(self, delivery: WebhookDelivery) -> str:
+        return capfirst(f"{label_of(delivery.event)}, {self.time(delivery)}")
+
+    @display(description="state", ordering="state", label=LABELS)
     def outcome(self, delivery: WebhookDelivery) -> str:
         if delivery.state == Leased.State.DONE:
             return "arrived"
@@ -214,11 +221,11 @@ class WebhookDeliveryAdmin(ModelAdmin):
         if delivery.state != Leased.State.WAITING:
             return ""
         due_at = max(delivery.due_at, delivery.webhook.paused_until or delivery.due_at)
-        return f"{timezone.localtime(due_at):%Y-%m-%d %H:%M:%S}" if delivery.webhook.is_active else "when it is active"
+        return moment(due_at, seconds=True) if delivery.webhook.is_active else "when it is active"
 
     @admin.display(description="took")
     def duration(self, delivery: WebhookDelivery) -> str:
-        return "" if delivery.milliseconds is None else f"{delivery.milliseconds} ms"
+        return "" if delivery.milliseconds is None else duration(delivery.milliseconds)
 
     @admin.display(description="payload")
     def sent(self, delivery: WebhookDelivery) -> SafeString:
@@ -240,15 +247,6 @@ class WebhookDeliveryAdmin(ModelAdmin):
         with contextlib.suppress(ValueError):
             wanted |= Q(event_id=uuid.UUID(term)) | Q(delivery_id=uuid.UUID(term))
         return queryset.filter(wanted), False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_send_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("logs.change_webhook")

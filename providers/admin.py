@@ -15,6 +15,7 @@ from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, refuse_unconfigured, settings_of
 from puffer.api.errors import ApiError
 from puffer.credentials import CredentialsAdmin, CredentialsForm
+from puffer.formatting import moment
 
 DEFAULT_MODEL_FIELDS = {
     "default_model": Capability.COMPLETION,
@@ -85,7 +86,7 @@ class ProviderConfigAdmin(CredentialsAdmin):
     def known(self, config: ProviderConfig) -> str:
         if config.known_models_at is None:
             return ""
-        return f"{len(config.known_models)}, as of {timezone.localtime(config.known_models_at):%Y-%m-%d %H:%M}"
+        return f"{len(config.known_models)}, as of {moment(config.known_models_at)}"
 
     @action(
         description="Test connection",

@@ -11,6 +11,9 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
@@ -22,6 +25,8 @@ from puffer import admin_audit as admin_audit  # registers its pages
 from puffer import second_factor
 from puffer.models import ApiKey, Scope
 from puffer.roles import ROLES
+
+DEEDS = ["view", "add", "change", "delete"]  # as permissions are named, in the order in which they are shown
 
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 admin.site.login_template = "admin/puffer/sign_in.html"
@@ -68,6 +73,22 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     """The roles are puffer's own: who wants another mixture of permissions adds a group."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [(None, {"fields": ["name", "rights"]})] if is_role(obj) else super().get_fieldsets(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*super().get_readonly_fields(request, obj), "rights"]
+
+    @admin.display(description="what its members may do")
+    def rights(self, group: Group) -> SafeString:
+        """A line for each kind of row: the permissions one by one would fill a page."""
+        deeds: dict[str, list[str]] = {}
+        for permission in group.permissions.select_related("content_type"):
+            deed, _, _ = permission.codename.partition("_")
+            deeds.setdefault(capfirst(permission.content_type.name), []).append(deed)
+        lines = ((kind, ", ".join(sorted(names, key=DEEDS.index))) for kind, names in sorted(deeds.items()))
+        return format_html("<ul>{}</ul>", format_html_join("", "<li><strong>{}</strong>: {}</li>", lines))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return not is_role(obj) and super().has_change_permission(request, obj)

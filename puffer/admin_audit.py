@@ -6,7 +6,7 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
@@ -23,6 +23,12 @@ class RecordAdmin(ModelAdmin):
     actions: Any = None
     show_full_result_count = False
     list_per_page = 50
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Without the way to its history, for it has none."""
+        return super().change_view(request, object_id, form_url, {"show_history": False, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -67,6 +67,12 @@ class CredentialsAdmin(ModelAdmin):
     ordering = ["id"]
     actions = None
 
+    def name_of(self, config: Any) -> str:
+        return self.label(config)
+
+    @abstractmethod
+    def label(self, config: Any) -> str: ...
+
     @abstractmethod
     def needs_api_key(self, config: Any) -> bool: ...
 

@@ -18,8 +18,8 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from logs.admin import ReadOnlyAdmin
+from logs.provider_names import provider_name
 from providers.connection import on_event_loop
-from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
 from puffer.credentials import CredentialsAdmin, CredentialsForm
 from vectorstores import admin_uploads as admin_uploads  # registers its pages
@@ -148,6 +148,8 @@ class QuestionForm(forms.Form):
 class CollectionAdmin(ReadOnlyAdmin):
     """Collections come from imports, uploads and upserts."""
 
+    where_from = "The first one comes with content: added here, imported by a command, or upserted through the API."
+
     list_display = ["name", "shown_store", "dimension", "embedding", "document_count", "created_at"]
     list_filter = [("store", admin.AllValuesFieldListFilter)]
     search_fields = ["name", "embedding_model"]
@@ -167,6 +169,9 @@ class CollectionAdmin(ReadOnlyAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["name", "shown_store", "embedding", "dimension", "document_count", "created_at"]
 
+    def name_of(self, collection: Collection) -> str:
+        return f"{collection.name} ({store_of(collection).label})"
+
     @admin.display(description="store", ordering="store")
     def shown_store(self, collection: Collection) -> str:
         return store_of(collection).label
@@ -175,8 +180,7 @@ class CollectionAdmin(ReadOnlyAdmin):
     def embedding(self, collection: Collection) -> str:
         if not collection.embedding_model:
             return ""
-        provider = PROVIDERS.get(collection.embedding_provider)
-        return f"{provider.label if provider else collection.embedding_provider}, {collection.embedding_model}"
+        return f"{provider_name(collection.embedding_provider)}, {collection.embedding_model}"
 
     @admin.display(description="documents", ordering="count")
     def document_count(self, collection: Any) -> str:
@@ -266,12 +270,16 @@ def fate_of(collection: Any) -> str:
 class DocumentAdmin(ReadOnlyAdmin):
     """Documents come from imports, uploads and upserts. They are deleted here, and their vectors with them."""
 
-    list_display = ["short_title", "collection", "shown_status", "chunks", "updated_at", "short_source", "short_error"]
+    where_from = "They come with content that is added here, imported by a command, or upserted through the API."
+    list_display = [
+        *("short_title", "in_collection", "shown_status", "chunks", "updated_at"),
+        *("short_source", "short_error"),
+    ]
     list_select_related = ["collection"]
     list_filter = [("collection", admin.RelatedOnlyFieldListFilter), "status"]
     list_per_page = 50
     search_fields = ["title", "source", "parent_vector_id"]
-    search_help_text = "In titles, sources and ids."
+    search_help_text = "In titles, sources and ids"
     show_full_result_count = False
     fieldsets = [
         (None, {"fields": ["title", "known_as", ("collection_link", "namespace"), "source_link", "origin"]}),
@@ -288,16 +296,20 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="title", ordering="title")
     def short_title(self, document: Document) -> str:
-        return on_one_line(str(document), 16)
+        return on_one_line(str(document), 14)
 
     @admin.display(description="id", ordering="parent_vector_id")
     def known_as(self, document: Document) -> str:
         return document.parent_vector_id
 
+    @admin.display(description="collection", ordering="collection")
+    def in_collection(self, document: Document) -> str:
+        return f"{document.collection.name} ({store_of(document.collection).label})"
+
     @admin.display(description="collection")
     def collection_link(self, document: Document) -> str:
         url = reverse("admin:vectorstores_collection_change", args=[document.collection_id])
-        return format_html('<a class="text-link" href="{}">{}</a>', url, document.collection)
+        return format_html('<a class="text-link" href="{}">{}</a>', url, self.in_collection(document))
 
     @admin.display(description="source", ordering="source")
     def short_source(self, document: Document) -> str:
@@ -353,7 +365,8 @@ class DocumentAdmin(ReadOnlyAdmin):
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         counts = {"documents": len(objs), "chunks": sum(document.chunks for document in objs)}
-        return [f"{document} in {document.collection}, with its vectors" for document in objs], counts, set(), []
+        named = [f"{document} in {self.in_collection(document)}, with its vectors" for document in objs]
+        return named, counts, set(), []
 
 
 def on_one_line(text: str, width: int) -> str:

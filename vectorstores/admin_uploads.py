@@ -24,6 +24,7 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import action
 
 from logs.admin import ReadOnlyAdmin
+from logs.provider_names import provider_name
 from puffer.formatting import counted
 from vectorstores.models import CANCELLED, Upload
 from vectorstores.registry import STORES
@@ -37,6 +38,8 @@ MAX_ASKED = 200  # uploads whose progress a page asks for at once
 @admin.register(Upload)
 class UploadAdmin(ReadOnlyAdmin):
     """Whoever may see, add or delete documents may do so with uploads."""
+
+    where_from = "Files, texts, and questions with answers that are put into a collection."
 
     list_display = ["short_name", "collection_name", "progress", "added_by", "created_at"]
     list_select_related = ["added_by"]
@@ -89,7 +92,7 @@ class UploadAdmin(ReadOnlyAdmin):
 
     @admin.display(description="embedding model")
     def embedding(self, upload: Upload) -> str:
-        return f"{upload.embedding_provider}, {upload.embedding_model}"
+        return f"{provider_name(upload.embedding_provider)}, {upload.embedding_model}"
 
     @admin.display(description="progress", ordering="state")
     def progress(self, upload: Any) -> str:

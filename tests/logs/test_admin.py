@@ -83,7 +83,7 @@ def test_a_conversation_reads_like_a_chat(admin_client, conversation):
     assert re.findall('said (question|answer[a-z ]*)"', page) == ["question", "answer", "question", "answer failed"]
     words = chat_of(admin_client, conversation)
     for text in (
-        *("Do you sell 50% & more?", "11 + 22 tokens", "1234 ms", "$0.001200", "taken out: email 2"),
+        *("Do you sell 50% & more?", "11 + 22 tokens", "1.2 s", "$0.001200", "taken out: email 2"),
         *("Passages from the knowledge: 1", f"0.81 {NASTY} shop We sell it all", "Error: Quota exceeded"),
     ):
         assert text in words

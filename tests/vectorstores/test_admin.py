@@ -453,7 +453,7 @@ def test_several_are_deleted_once_that_is_confirmed(admin_client, put):
     documents = list(Document.objects.exclude(parent_vector_id="evil"))
     page = choose_deletion(admin_client, *documents)
     assert "Are you sure" in page.text
-    assert "Returns in other (local), with its vectors" in text_of(page)
+    assert "Returns in other (Local), with its vectors" in text_of(page)
     assert len(stored()) == 3
     page = choose_deletion(admin_client, *documents, post="yes")
     assert "Successfully deleted 3 documents" in text_of(page)

@@ -1,0 +1,8 @@
+"""`{{ message.provider|provider_name }}`"""
+
+from django import template
+
+from logs.provider_names import provider_name
+
+register = template.Library()
+register.filter("provider_name", provider_name)
