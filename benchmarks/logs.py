@@ -118,6 +118,9 @@ def build(count):
         if start % 20_000 == 0:
             print(f"{start:,} conversations", file=sys.stderr)
     begin = time.perf_counter()
+    for searched in search_index.SEARCHED:
+        while search_index.take_up(connection, searched):
+            pass
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             search_index.make_trigram_indexes(connection)
@@ -310,21 +313,19 @@ def measure_writing(turns):
 
     def switch(on):
         with connection.cursor() as cursor:
-            if connection.vendor == "postgresql":
-                valid = "UPDATE pg_index SET indisready = %s WHERE indexrelid = %s::regclass"
-                for searched in search_index.SEARCHED:  # not maintained, and not made anew each time
-                    cursor.execute(valid, [on, searched.index])
-            elif on:
-                search_index.make_triggers(connection)
-            else:
-                for searched in search_index.SEARCHED:
+            for searched in search_index.SEARCHED:
+                if connection.vendor == "postgresql":
+                    cursor.execute(f"ALTER TABLE {searched.table} {'ENABLE' if on else 'DISABLE'} TRIGGER USER")
+                elif not on:
                     for name in search_index.triggers(searched):
                         cursor.execute(f"DROP TRIGGER {name}")
+        if on:
+            search_index.make_triggers(connection)
 
     taken = {True: [], False: []}
     cpu = {True: [], False: []}
     following = 0.0  # seconds of the worker's
-    while search_index.index_added():  # else triggers would do it while we measure
+    while search_index.index_added():
         pass
     write(100)
     for _ in range(turns // 100):
@@ -406,8 +407,8 @@ def size():
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
-                "SELECT sum(pg_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name",
-                [[s.index for s in SEARCHED]],
+                "SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name",
+                [[s.texts for s in SEARCHED]],
             )
             index = int(cursor.fetchone()[0])
             cursor.execute(
@@ -416,7 +417,8 @@ def size():
             return f"index {index / 1e6:,.0f} MB, tables with all indexes {cursor.fetchone()[0] / 1e6:,.0f} MB"
         index = 0
         for searched in SEARCHED:
-            cursor.execute(f"SELECT sum(length(block)) FROM {searched.index}_data")
+            texts = f"SELECT sum(length(text)) FROM {searched.texts}"
+            cursor.execute(f"SELECT sum(length(block)) + ({texts}) FROM {searched.index}_data")
             index += cursor.fetchone()[0]
         return f"index {index / 1e6:,.0f} MB"
 

@@ -1,6 +1,6 @@
 """Which conversations hold a text, in their messages or in their visitor's names: one way for the API and the admin.
 
-text -> folded -> index (FTS5, pg_trgm), or row by row where that does not know it -> a set of conversations
+text -> folded -> index (FTS5, pg_trgm), or text by text where that is slower -> a set of conversations
 sets -> their intersection -> how many they are, and the ids of any page
 
 What was found is kept, for the next page and the next caller. It counts only as long as nothing was deleted or changed
@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from threading import Lock
 from typing import Any
 
@@ -22,22 +21,22 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.expressions import RawSQL
-from django.utils import timezone
 from numpy.typing import NDArray
 
 from logs.folding import folded
 from logs.models import Conversation, ConversationQuerySet
-from logs.search_index import MESSAGES, SEARCHED, VISITORS, Searched
+from logs.search_index import AT_ONCE, MESSAGES, SEPARATOR, VISITORS, Searched, take_up_if_free
 
 TRIGRAM = 3  # characters
 # Of a longer text the index knows the beginning, and what it finds is compared as a whole.
 MOST_INDEXED = 100
-MOST_TRIGRAMS = 100  # that a shorter text may be the beginning of, on SQLite: else row by row
+MOST_TRIGRAMS = 100  # that a shorter text may be the beginning of, on SQLite: else text by text
 # What pg_trgm knows: letters and digits, three in a row or at the beginning or end of a word.
 KNOWN_TO_PG_TRGM = re.compile(r"[^\W_]{3}|[^\W_]{2}[\W_]|[\W_][^\W_]")
-OTHER_WAYS = ["enable_seqscan", "enable_indexscan", "enable_indexonlyscan"]  # of PostgreSQL's planner
+SAMPLE = 40  # pages of PostgreSQL's, of 8 KB
+COMMON = 0.05  # of the sample: from there on reading all texts is faster than what the index finds, one by one
 MOST_ADDED = 10_000  # rows that are looked through one by one before everything is searched anew
-SETTLED_AFTER = timedelta(seconds=30)  # then whatever has a lower id is committed, on PostgreSQL
+MOST_LEFT = 4 * AT_ONCE  # rows that no worker has taken up, before a search does
 MOST_SEARCHES = 1000
 MOST_KEPT = 32 * 1024 * 1024  # bytes, in each worker
 
@@ -79,14 +78,13 @@ NOTHING = Found(np.zeros(0, np.bool_))
 
 
 def everything() -> Found:
-    return found_by(Search("logs_conversation", "SELECT id FROM logs_conversation WHERE id > 0"))
+    return found_by(Search(VISITORS, "SELECT id FROM logs_conversation WHERE id > 0"))
 
 
 def with_bots(chatbot_ids: Iterable[int]) -> Found:
     found = NOTHING
     for chatbot_id in chatbot_ids:
-        sql = "SELECT id FROM logs_conversation WHERE chatbot_id = %s"
-        found |= found_by(Search("logs_conversation", sql, (chatbot_id,)))
+        found |= found_by(Search(VISITORS, "SELECT id FROM logs_conversation WHERE chatbot_id = %s", (chatbot_id,)))
     return found
 
 
@@ -115,22 +113,23 @@ def matching(conversations: ConversationQuerySet, text: str) -> ConversationQuer
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """`rows` looks through a table row by row, and has a WHERE. The index, if it knows the text, finds the same."""
+    """`rows` looks through a table row by row, and has a WHERE; `text` is what they hold, if that is what is asked."""
 
-    table: str
+    searched: Searched
     rows: str
     arguments: tuple[Any, ...] = ()
-    indexed: tuple[Searched, str] | None = None
+    text: str | None = None
 
-    def whole(self, held: int) -> Ids:
-        """The index of SQLite holds rows up to that id."""
-        by_index = on_postgresql if connection.vendor == "postgresql" else on_sqlite
-        query = by_index(*self.indexed) if self.indexed else None
-        if query is None:
+    def whole(self, taken_up: int) -> Ids:
+        """`taken_up`: the id of the last row that is.
+
+        First what waits: who takes it up meanwhile has it found by its new texts.
+        """
+        if self.text is None or SEPARATOR in self.text:
             return ids_of(self.rows, self.arguments)
-        with by_index_alone():
-            found = ids_of(*query)
-        return found if connection.vendor == "postgresql" else np.concatenate([found, self.after(held)])
+        waiting = f"{self.searched.conversation} IN (SELECT conversation_id FROM {self.searched.outdated})"  # noqa: S608
+        found = ids_of(f"{self.rows} AND {waiting}", self.arguments), in_texts(self.searched, self.text)
+        return np.concatenate([*found, self.after(taken_up)])
 
     def after(self, newest: int) -> Ids:
         return ids_of(f"{self.rows} AND id > %s", (*self.arguments, newest))
@@ -140,37 +139,50 @@ def containing(searched: Searched, text: str) -> Found:
     text = folded(text)
     if text != text.encode(errors="replace").decode():  # halves of surrogate pairs, which are in no text
         return NOTHING
-    condition, argument = row_contains(searched, text)
+    condition, argument = contains(searched.lower, text)
     rows = f"SELECT {searched.conversation} AS id FROM {searched.table} WHERE {condition}"  # noqa: S608
-    return found_by(Search(searched.table, rows, (argument,), (searched, text)))
+    return found_by(Search(searched, rows, (argument,), text))
 
 
-def row_contains(searched: Searched, text: str) -> tuple[str, str]:
+def contains(column: str, text: str) -> tuple[str, str]:
+    if connection.vendor == "postgresql":  # where LIKE is twice as fast as strpos()
+        escaped = re.sub(r"([\\%_])", r"\\\1", text)
+        return f"{column} LIKE %s", f"%{escaped}%"
+    return f"instr({column}, %s) > 0", text
+
+
+def in_texts(searched: Searched, text: str) -> Ids:
+    """By what is taken up."""
+    condition, argument = contains("text", text)
+    by_text = f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}", [argument]  # noqa: S608
     if connection.vendor == "postgresql":
-        return f"strpos({searched.lower}, %s) > 0", text
-    return f"instr({searched.lower}, %s) > 0", text
-
-
-def on_sqlite(searched: Searched, text: str) -> tuple[str, tuple[Any, ...]] | None:
+        beginning, part = contains("text", text[:MOST_INDEXED])
+        is_rare = KNOWN_TO_PG_TRGM.search(text[:MOST_INDEXED]) and share_of(searched, beginning, part) < COMMON
+        with planned(FOR_INDEX if is_rare else FOR_ALL):
+            return ids_of(f"{by_text[0]} AND {beginning}", [argument, part])
+    trigrams = trigrams_of(searched, text[:MOST_INDEXED])
+    if trigrams is None:
+        return ids_of(*by_text)
     index = searched.index
-    found = f"SELECT DISTINCT {searched.to_conversation} AS id FROM {index} WHERE {index} MATCH %s"  # noqa: S608
+    found = f"SELECT rowid >> 32 AS id FROM {index} WHERE {index} MATCH %s"  # noqa: S608
+    if len(text) > MOST_INDEXED:
+        return ids_of(f"{found} AND {condition}", [trigrams, argument])
+    return ids_of(found, [trigrams])
+
+
+def trigrams_of(searched: Searched, text: str) -> str | None:
+    """What to ask SQLite's index for; None where too many would be the answer."""
     if len(text) >= TRIGRAM:
-        if len(text) <= MOST_INDEXED:
-            return found, (quoted(text),)
-        condition, argument = row_contains(searched, text)
-        row = f"SELECT 1 FROM {searched.table} WHERE id = {searched.to_row} AND {condition}"  # noqa: S608
-        return f"{found} AND EXISTS ({row})", (quoted(text[:MOST_INDEXED]), argument)
+        return quoted(text)
     if len(text) == 1 and text.isascii() and text.isalnum():
         return None  # trigrams begin with it by the thousand
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT term FROM {index}_terms WHERE term >= %s AND term < %s LIMIT %s",  # noqa: S608
+            f"SELECT term FROM {searched.index}_terms WHERE term >= %s AND term < %s LIMIT %s",  # noqa: S608
             [text, text + chr(0x10FFFF), MOST_TRIGRAMS + 1],
         )
         trigrams = [trigram for (trigram,) in cursor.fetchall()]
-    if len(trigrams) > MOST_TRIGRAMS:
-        return None
-    return found, (" OR ".join(map(quoted, trigrams)) or '""',)
+    return None if len(trigrams) > MOST_TRIGRAMS else " OR ".join(map(quoted, trigrams)) or '""'
 
 
 def quoted(text: str) -> str:
@@ -178,37 +190,32 @@ def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def on_postgresql(searched: Searched, text: str) -> tuple[str, tuple[Any, ...]] | None:
-    beginning = text[:MOST_INDEXED]
-    if not KNOWN_TO_PG_TRGM.search(beginning):
-        return None
-    escaped = re.sub(r"([\\%_])", r"\\\1", beginning)
-    found = f"SELECT DISTINCT {searched.conversation} AS id FROM {searched.table} WHERE {searched.lower} LIKE %s"  # noqa: S608
-    if len(text) <= MOST_INDEXED:
-        return found, (f"%{escaped}%",)
-    condition, argument = row_contains(searched, text)
-    return f"{found} AND {condition}", (f"%{escaped}%", argument)
+def share_of(searched: Searched, condition: str, argument: str) -> float:
+    """Of the texts, by a sample of them: PostgreSQL's own guess comes from what it does not keep of long texts."""
+    sample = f"{searched.texts} TABLESAMPLE SYSTEM (%s)"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_relation_size(%s) / 8192", [searched.texts])
+        pages = cursor.fetchone()[0]
+        percent = min(100.0, 100 * SAMPLE / max(pages, 1))
+        cursor.execute(f"SELECT avg(({condition})::int) FROM {sample}", [argument, percent])  # noqa: S608
+        return float(cursor.fetchone()[0] or 0)
+
+
+# The planner of PostgreSQL is left one way.
+FOR_INDEX = {"enable_seqscan": "off", "enable_indexscan": "off", "enable_indexonlyscan": "off", "work_mem": "64MB"}
+FOR_ALL = {"enable_bitmapscan": "off", "parallel_setup_cost": "0", "parallel_tuple_cost": "0"}
 
 
 @contextmanager
-def by_index_alone() -> Iterator[None]:
-    """PostgreSQL's planner guesses from a sample how many rows hold a text, and reads all where it guesses high.
-
-    Of the ways through a table only that by a bitmap is left to it, which is the one of the trigram index.
-    """
-    if connection.vendor != "postgresql":
-        yield
-        return
+def planned(settings: dict[str, str]) -> Iterator[None]:
+    settings = {**settings, "jit": "off"}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT set_config(name, CASE WHEN to_regclass('logs_messagesearch') IS NULL THEN 'on' ELSE 'off' END,"
-            " true) FROM unnest(%s::text[]) AS name UNION ALL SELECT set_config('work_mem', '64MB', true)"
-            " UNION ALL SELECT set_config('jit', 'off', true)",
-            [OTHER_WAYS],
+            "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS settings (name, value)",
+            [list(settings), list(settings.values())],
         )
         yield
-        for way in OTHER_WAYS:
-            cursor.execute(f"SET LOCAL {way} TO DEFAULT")
+        cursor.execute("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in settings))
 
 
 def ids_of(sql: str, arguments: Sequence[Any]) -> Ids:
@@ -227,12 +234,12 @@ def ids_of(sql: str, arguments: Sequence[Any]) -> Ids:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of a table: how often something was deleted or changed, a row after which all that come are additions, and the
-    last one in the index."""
+    """Of a table: how often something was deleted or changed, and the last row that is taken up. All that come after
+    that are additions."""
 
     changes: int
-    newest: int
-    held: int
+    taken_up: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,15 +263,17 @@ def forget() -> None:
 
 
 def found_by(search: Search) -> Found:
-    state = state_of(search.table)
+    state = state_of(search.searched)
     if connection.in_atomic_block:  # what a transaction sees may never come to be
-        return Found.of(search.whole(state.held))
+        return Found.of(search.whole(state.taken_up))
+    if state.left > MOST_LEFT and take_up_if_free(search.searched):
+        state = state_of(search.searched)
     with _lock:
         kept = _kept.get(search)
-    if kept and kept.state.changes == state.changes and state.newest - kept.state.newest <= MOST_ADDED:
-        found = kept.found | Found.of(search.after(kept.state.newest))
+    if kept and kept.state.changes == state.changes and state.taken_up - kept.state.taken_up <= MOST_ADDED:
+        found = kept.found | Found.of(search.after(kept.state.taken_up))
     else:
-        found = Found.of(search.whole(state.held))
+        found = Found.of(search.whole(state.taken_up))
     keep(search, Kept(state, len(found.marks), np.packbits(found.marks)))
     return found
 
@@ -278,20 +287,10 @@ def keep(search: Search, kept: Kept) -> None:
             size -= _kept.popitem(last=False)[1].bits.nbytes
 
 
-def state_of(table: str) -> State:
-    """Writers of SQLite come one after another. On PostgreSQL a lower id may be committed after a higher one."""
-    newest = f"SELECT max(id) FROM {table}"  # noqa: S608
-    arguments: list[Any] = []
-    if connection.vendor == "postgresql":
-        lowest = f"(SELECT max(id) - {MOST_ADDED} FROM {table})"  # noqa: S608
-        newest = (
-            f"SELECT greatest({lowest}, (SELECT id FROM {table} WHERE id > {lowest} AND created_at < %s"  # noqa: S608
-            " ORDER BY id DESC LIMIT 1))"
-        )
-        arguments = [timezone.now() - SETTLED_AFTER]
+def state_of(searched: Searched) -> State:
+    newest = f"coalesce((SELECT max(id) FROM {searched.table}), 0)"  # noqa: S608
     with connection.cursor() as cursor:
-        held = next(searched.index for searched in SEARCHED if searched.table == table)
-        cursor.execute(f"SELECT changes, coalesce(({newest}), 0), {held} FROM logs_searchstate", arguments)  # noqa: S608
+        cursor.execute(f"SELECT changes, {searched.index}, {newest} - {searched.index} FROM logs_searchstate")  # noqa: S608
         return State(*cursor.fetchone())
 
 

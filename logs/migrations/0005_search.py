@@ -1,4 +1,4 @@
-"""Folded texts, and what searches them quickly: logs/search_index.py."""
+"""Folded texts: logs/folding.py."""
 
 from django.db import migrations
 
@@ -6,15 +6,10 @@ from logs import search_index
 from logs.folding import FoldedField
 
 
-def make(apps, schema_editor):
+def fold(apps, schema_editor):
     for searched in search_index.SEARCHED:
         for _ in search_index.fold_anew(searched, apps):
             pass
-    search_index.make(schema_editor.connection)
-
-
-def remove(apps, schema_editor):
-    search_index.remove(schema_editor.connection)
 
 
 class Migration(migrations.Migration):
@@ -26,5 +21,5 @@ class Migration(migrations.Migration):
             "external_folded",
             FoldedField(of=("external_name", "external_email", "external_user_id")),
         ),
-        migrations.RunPython(make, remove),
+        migrations.RunPython(fold, migrations.RunPython.noop),
     ]
