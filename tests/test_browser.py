@@ -25,6 +25,7 @@ from tests.puffer.test_serve import Server, start, stop
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
 expect = playwright.expect
+expect.set_options(timeout=20_000)  # a machine may be busy
 
 CHROMIUM = Path("/usr/bin/chromium")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
