@@ -186,6 +186,14 @@ class ColorField(forms.CharField):
         return super().has_changed(self.to_python(initial), data)
 
 
+class TextWidget(UnfoldAdminTextareaWidget):
+    """Browsers end lines with two characters. Saved with one, a text that nobody touched does not look changed."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        value = super().value_from_datadict(data, files, name)
+        return value and value.replace("\r\n", "\n")
+
+
 class ChatbotForm(forms.ModelForm):
     collections = NamesField(required=False, help_text="Their names, one on each line, or a tick.")
     conversation_starters = NamesField(
@@ -212,12 +220,9 @@ class ChatbotForm(forms.ModelForm):
         field_classes = dict.fromkeys(COLORS, ColorField)
         widgets = {
             **dict.fromkeys(COLORS, UnfoldAdminColorInputWidget),
-            "instructions": UnfoldAdminTextareaWidget({"rows": 12}),
-            **dict.fromkeys(["banned_words", "consent_message"], UnfoldAdminTextareaWidget({"rows": 3})),
-            **dict.fromkeys(
-                ["refusal_message", "knowledge_unavailable_message"],
-                UnfoldAdminTextareaWidget({"rows": 2}),
-            ),
+            "instructions": TextWidget({"rows": 12}),
+            **dict.fromkeys(["banned_words", "consent_message"], TextWidget({"rows": 3})),
+            **dict.fromkeys(["refusal_message", "knowledge_unavailable_message"], TextWidget({"rows": 2})),
         }
         labels = {
             "banned_words_message": "Answer to banned words",

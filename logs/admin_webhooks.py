@@ -171,6 +171,28 @@ class WebhookAdmin(ModelAdmin):
         return webhook
 
 
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("waiting", "waiting or failing"), ("done", "arrived"), ("dead", "given up")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
+        return queryset.filter(state=self.value()) if self.value() else queryset
+
+
+class EventFilter(admin.SimpleListFilter):
+    title = "event"
+    parameter_name = "event"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(event.value, event.label) for event in EventName]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
+        return queryset.filter(event=self.value()) if self.value() else queryset
+
+
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(RecordAdmin):
     """What was sent is read, and can be sent again. It goes by itself after 30 days."""
@@ -179,8 +201,8 @@ class WebhookDeliveryAdmin(RecordAdmin):
     list_display = ["time", "webhook", "what", "outcome", "response_status", "attempts", "duration"]
     list_select_related = ["webhook"]
     list_filter = [
-        "state",
-        ("event", admin.AllValuesFieldListFilter),
+        StateFilter,
+        EventFilter,
         ("webhook", admin.RelatedOnlyFieldListFilter),
         ("chatbot", admin.RelatedOnlyFieldListFilter),
         "created_at",

@@ -277,12 +277,19 @@ UNFOLD = {
     "SITE_TITLE": "puffer",
     "SITE_HEADER": "puffer",
     "SITE_SYMBOL": "forum",
+    "SITE_URL": None,  # there is no other site to return to
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("puffer/favicon.svg")},
+    ],
     "STYLES": [lambda request: static("puffer/admin.css")],
     "DASHBOARD_CALLBACK": "chatbots.dashboard.dashboard",
     "SHOW_VIEW_ON_SITE": False,
     "LOGIN": {"form": "puffer.second_factor.SignInForm"},
     "ACCOUNT": {
-        "navigation": [{"title": "Second factor", "link": reverse_lazy("admin:auth_user_second_factor")}],
+        "navigation": [
+            {"title": "Password", "link": reverse_lazy("admin:password_change")},
+            {"title": "Second factor", "link": reverse_lazy("admin:auth_user_second_factor")},
+        ],
     },
     "SIDEBAR": {
         "navigation": [

@@ -168,6 +168,20 @@ class PairForm(forms.Form):
     answer = forms.CharField(max_length=20_000, widget=UnfoldAdminTextareaWidget({"rows": 3}))
 
 
+class BasePairForms(forms.BaseFormSet):
+    default_error_messages = {
+        **forms.BaseFormSet.default_error_messages,
+        "too_few_forms": "One question with its answer is the least.",
+    }
+
+
 PairForms = forms.formset_factory(
-    PairForm, extra=3, max_num=MAX_PAIRS, validate_max=True, min_num=1, validate_min=True, absolute_max=MAX_PAIRS + 1
+    PairForm,
+    BasePairForms,
+    extra=3,
+    max_num=MAX_PAIRS,
+    validate_max=True,
+    min_num=1,
+    validate_min=True,
+    absolute_max=MAX_PAIRS + 1,
 )

@@ -132,7 +132,7 @@ def test_deliveries_are_filtered_and_found(admin_client, webhook, delivery):
         return set(changelist.context["cl"].result_list)
 
     assert found() == {delivery, dead}
-    assert found(state__exact="dead") == {dead}
+    assert found(state="dead") == {dead}
     assert found(event=str(EventName.FEEDBACK)) == {delivery}
     assert found(webhook__id__exact=other.pk) == {dead}
     assert found(q=str(delivery.event_id)) == found(q=str(delivery.delivery_id)) == {delivery}
