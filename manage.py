@@ -13,13 +13,6 @@ def main() -> None:
         from puffer.first_start import write_env_file
 
         write_env_file()  # before the settings are read: they refuse to load without a SECRET_KEY
-    if sys.argv[1:2] == ["serve"]:
-        from puffer.management.commands.serve import Command
-
-        # Not by way of Django's setup: the process that watches over the workers needs no apps, and takes half a
-        # second and 80 MB less without them.
-        Command().run_from_argv(sys.argv)
-        return
     execute_from_command_line(sys.argv)
 
 

@@ -23,7 +23,6 @@ from servers import COMPLETION_REQUEST, EMBEDDING_REQUEST, SERVERS
 
 HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
-PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 START_TIMEOUT = 120  # seconds
 OPEN_FILES = 8192  # 1,000 callers and as many calls upstream are more than the usual limit of 1,024
 
@@ -69,12 +68,16 @@ class Processes:
 
     def stats(self):
         """The fields after the name in /proc/PID/stat (proc(5)), of every process that lives."""
-        found = []
+        return list(self.members().values())
+
+    def members(self):
+        """stats() by process id."""
+        found = {}
         for file in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 fields = file.read_text().rpartition(")")[2].split()
                 if int(fields[3]) == self.leader.pid:
-                    found.append(fields)
+                    found[int(file.parent.name)] = fields
         return found
 
     def cpu(self):
@@ -82,8 +85,13 @@ class Processes:
         return sum(int(ticks) for fields in self.stats() for ticks in fields[11:15]) / TICK
 
     def memory(self):
-        """Resident megabytes. What processes share counts once for each of them."""
-        return sum(int(fields[21]) for fields in self.stats()) * PAGE_MB
+        """Megabytes, where what processes share is divided among them: the proportional set size of proc(5)."""
+        kilobytes = 0
+        for pid in self.members():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                kilobytes += int(rollup.partition("\nPss:")[2].split()[0])
+        return kilobytes * 1024 / 1e6
 
 
 def machine_cpu():

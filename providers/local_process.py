@@ -3,7 +3,6 @@
 import http.client
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +39,7 @@ class LocalProcess(ChildProcess):
         self.port = listener.getsockname()[1]
         fd = listener.fileno()
         arguments = ["-m", "providers.local_model", f"--fd={fd}", f"--parent={os.getpid()}"]
-        super().__init__("local model", arguments, pass_fds=[fd], output=subprocess.PIPE)
+        super().__init__("local model", arguments, pass_fds=[fd])
 
     def wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_SECONDS

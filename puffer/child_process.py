@@ -15,15 +15,12 @@ log = logging.getLogger(__name__)
 
 
 class ChildProcess:
-    """`arguments` are Python's. What it prints is logged where `output` is PIPE, and otherwise goes where ours goes."""
+    """`arguments` are Python's. What it prints is logged."""
 
-    def __init__(
-        self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = (), output: int | None = None
-    ) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         self.name = name
         self.arguments = arguments
         self.pass_fds = pass_fds
-        self.output = output
         self.stopping = threading.Event()
         self.lock = threading.Lock()  # between a start by keep_alive and stop
         self.process: subprocess.Popen[str]
@@ -38,8 +35,8 @@ class ChildProcess:
                 cwd=Path(__file__).parent.parent,
                 pass_fds=self.pass_fds,
                 stdin=subprocess.DEVNULL,
-                stdout=self.output,
-                stderr=subprocess.STDOUT if self.output else None,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
                 start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then stops us in order

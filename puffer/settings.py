@@ -91,10 +91,9 @@ ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
 REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/redaction.py
 
 LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
-RUN_BESIDE_SERVER = [
-    *(["providers.beside_server.bundled_model"] if LOCAL_MODEL else []),  # first: its address is for the worker too
-    "puffer.beside_server.worker",  # left out by `serve --no-worker`
-]
+RUN_BESIDE_SERVER = ["providers.beside_server.bundled_model"] if LOCAL_MODEL else []
+# What the first call of a provider would load, in every process anew.
+LOADED_BEFORE_SERVING = ["openai.resources.chat", "openai.resources.embeddings", "openai.types.chat"]
 WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once
     *4 * ["logs.webhooks.run_due"],
     "vectorstores.uploads.run_due",

@@ -117,3 +117,9 @@ def answers(url: str) -> bool:
         return requests.get(f"{url}/health/ready", timeout=1).ok
     except requests.RequestException:
         return False
+
+
+def forks_of(process: int, name: str) -> list[int]:
+    """The ids of those that do the work of the name for `serve`."""
+    command = ["pgrep", "-P", str(process), "-x", f"puffer {name}"]
+    return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True).stdout.split()]

@@ -4,6 +4,7 @@ files uploaded in the admin, questions asked -> the server -> uploads and webhoo
 """
 
 import json
+import os
 import random
 import re
 import signal
@@ -21,7 +22,7 @@ from uuid import UUID
 import pytest
 import requests
 
-from tests.installation import Installation, answers, free_port, wait_until
+from tests.installation import Installation, answers, forks_of, free_port, wait_until
 from tests.providers_on_loopback import CHAT_COMPLETION, Connection, Upstream, answering, running
 from tests.vectorstores.test_import_interrupted import fast_embedding
 
@@ -228,6 +229,8 @@ def test_killed_at_any_moment_they_lose_nothing_and_do_nothing_twice(installatio
             wait_until(lambda: calls_of(upstream, EMBEDDINGS) >= calls and answers(clients.url))  # noqa: B023
             time.sleep(chance.random() * 0.1)
             for process in chance.sample(installation.processes, 2):
+                for fork in forks_of(process.pid, "server"):
+                    os.kill(fork, signal.SIGKILL)
                 process.kill()
                 assert process.wait(10) == -signal.SIGKILL
                 time.sleep(chance.random() * 0.1)

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import requests
 
-from tests.installation import POSTGRES, ROOT, empty_database
+from tests.installation import POSTGRES, ROOT, empty_database, forks_of, wait_until
 from tests.providers_on_loopback import CHAT_COMPLETION, Upstream, running
 
 pytestmark = pytest.mark.slow
@@ -167,14 +167,21 @@ def test_the_log_is_json_and_holds_no_key_and_no_prompt(server, key):
 
 
 def test_a_worker_that_is_killed_is_replaced(server, key):
-    children = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True).stdout.split()
-    spawned = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(int(spawned[0]), signal.SIGKILL)
+    os.kill(forks_of(server.process.pid, "server")[0], signal.SIGKILL)
     deadline = time.monotonic() + 30
     while server.log.read_text().count("startup complete") < 3:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert server.statuses(key) == {200}
+
+
+def test_no_process_outlives_a_server_that_is_killed(tmp_path, upstream):
+    server = start(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3", upstream)
+    forks = [*forks_of(server.process.pid, "server"), *forks_of(server.process.pid, "worker")]
+    assert len(forks) == 3
+    server.process.kill()
+    server.process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in forks), 30)
 
 
 def test_a_running_request_is_finished_when_the_server_stops(tmp_path, upstream):

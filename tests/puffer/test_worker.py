@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +14,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from puffer.leases import LeaseLost, claim
-from tests.installation import ROOT, Installation, answers, empty_database, free_port, wait_until
+from tests.installation import Installation, answers, empty_database, forks_of, free_port, wait_until
 from tests.work.models import Piece, Result
 
 # Leases
@@ -240,29 +239,6 @@ def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
 
 
 @pytest.mark.slow
-def test_a_worker_ends_with_its_parent(work):
-    code = (
-        "import os, subprocess, sys, time\n"
-        "subprocess.Popen([sys.executable, 'manage.py', 'worker', f'--parent={os.getpid()}'])\n"
-        "time.sleep(60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=work.environment)
-    try:
-        wait_until(lambda: workers_of(parent.pid) != [])
-        (worker,) = workers_of(parent.pid)
-        time.sleep(2)  # until it is at work
-    finally:
-        parent.kill()
-        parent.wait()
-    wait_until(lambda: not Path(f"/proc/{worker}").exists(), 30)
-
-
-def workers_of(parent: int) -> list[int]:
-    command = ["pgrep", "-f", f"manage.py worker --parent={parent}"]
-    return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True).stdout.split()]
-
-
-@pytest.mark.slow
 def test_serve_keeps_a_worker_beside_it(tmp_path):
     here = Installation(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3")
     here.manage("migrate", "--verbosity=0")
@@ -275,15 +251,15 @@ def test_serve_keeps_a_worker_beside_it(tmp_path):
 
     try:
         server = started()
-        (worker,) = workers_of(server.pid)
+        (worker,) = forks_of(server.pid, "worker")
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: workers_of(server.pid) not in ([], [worker]))
-        (worker,) = workers_of(server.pid)
+        wait_until(lambda: forks_of(server.pid, "worker") not in ([], [worker]))
+        (worker,) = forks_of(server.pid, "worker")
         server.terminate()
         assert server.wait(30) == 0
         assert not Path(f"/proc/{worker}").exists()
         server = started("--no-worker")
-        assert workers_of(server.pid) == []
+        assert forks_of(server.pid, "worker") == []
         server.terminate()
         assert server.wait(30) == 0
     finally:

@@ -1,10 +1,9 @@
 import logging
-import os
 import signal
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -28,31 +27,37 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--once", action="store_true", help="do what is due now, and end")
-        parser.add_argument("--parent", type=int, help="end when the process with this id is no longer the parent")
 
-    def handle(self, *, once: bool, parent: int | None, **options: Any) -> None:
-        """Each of settings.WORKER_JOBS is called, in a thread of its own, until there is nothing to do for it.
-
-        A job claims one piece of work, does it, and says whether there was any: see puffer/leases.py.
-        """
-        jobs: list[Job] = [import_string(path) for path in settings.WORKER_JOBS]
-        if once:
-            while any(job() for job in jobs):  # until none has any left: what one does may be work for another
-                pass
+    def handle(self, *, once: bool, **options: Any) -> None:
+        if not once:
+            work(jobs())
             return
-        stop = threading.Event()
-        threads = [threading.Thread(target=keep_at_it, args=(job, stop), daemon=True) for job in jobs]
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            for thread in threads:
-                thread.start()
-            while parent is None or os.getppid() == parent:
-                time.sleep(0.5)
-        except KeyboardInterrupt:
+        while any(job() for job in jobs()):  # until none has any left: what one does may be work for another
             pass
-        stop.set()
+
+
+def jobs() -> list[Job]:
+    return [import_string(path) for path in settings.WORKER_JOBS]
+
+
+def work(jobs: Sequence[Job]) -> None:
+    """Call each, in a thread of its own, until there is nothing to do for it, and again after a pause; until SIGTERM.
+
+    A job claims one piece of work, does it, and says whether there was any: see puffer/leases.py.
+    """
+    stop = threading.Event()
+    threads = [threading.Thread(target=keep_at_it, args=(job, stop), daemon=True) for job in jobs]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
         for thread in threads:
-            thread.join()
+            thread.start()
+        while True:
+            time.sleep(0.5)  # signal.pause() would miss one that comes just before it
+    except KeyboardInterrupt:
+        pass
+    stop.set()
+    for thread in threads:
+        thread.join()
 
 
 def keep_at_it(job: Job, stop: threading.Event) -> None:
