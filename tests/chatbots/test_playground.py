@@ -68,6 +68,13 @@ def answers(upstream):
 # A turn
 
 
+def test_a_text_that_a_browser_sends_back_is_not_changed(playground, answers, bot):
+    bot.instructions = "Sell shoes.\nBe brief."
+    bot.save()
+    answers("Hi.")
+    assert playground().ask("Hi", instructions="Sell shoes.\r\nBe brief.")["unsaved"] == ""
+
+
 def test_a_turn_is_shown_and_logged(playground, answers, admin_user, bot):
     answers(f"Red ones. {NASTY}")
     turn = playground().ask(f"Which shoes? {NASTY}")
