@@ -212,9 +212,11 @@ def running(upstream: Upstream | None = None) -> Iterator[Upstream]:
     with upstream or Upstream() as upstream:
         thread = threading.Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield upstream
-        upstream.shutdown()
-        thread.join()
+        try:
+            yield upstream
+        finally:  # else a failure would leave the thread, and with it the process, for ever
+            upstream.shutdown()
+            thread.join()
 
 
 @contextmanager
