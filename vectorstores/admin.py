@@ -313,7 +313,7 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="source", ordering="source")
     def short_source(self, document: Document) -> str:
-        return on_one_line(document.source, 10)
+        return on_one_line(document.source, 8)
 
     @admin.display(description="source")
     def source_link(self, document: Document) -> str:
@@ -330,7 +330,7 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="error", ordering="error")
     def short_error(self, document: Document) -> str:
-        return on_one_line(document.error, 10)
+        return on_one_line(document.error, 8)
 
     # Deleting: the vectors first, and outside of any transaction, for a store may take a minute to answer.
 
