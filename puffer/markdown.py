@@ -21,6 +21,7 @@ from markdown_it.token import Token
 from puffer.text import storable
 
 MAX_EFFORT = 30_000  # documentation of 50 KB takes a sixth to a half of it; a unit costs 3 to 6 microseconds
+MAX_EFFORT_OF_A_PAGE = 200_000  # of all its texts together; a hundred ordinary answers take less than half of it
 EFFORT_OF_AN_INLINE_RULE = 3
 EFFORT_OF_A_LINK = 10
 MAX_DEPTH = 16  # a list within a list is two deeper, a quote one
@@ -44,12 +45,22 @@ SANITISER = nh3.Cleaner(
 )
 
 
-def render(text: str) -> str:
+class Budget:
+    """What the texts of one page may take together. Once it is spent, the others are shown as they are written."""
+
+    def __init__(self) -> None:
+        self.left = MAX_EFFORT_OF_A_PAGE
+
+
+def render(text: str, budget: Budget | None = None) -> str:
     text = storable(text)
+    effort = Effort(min(MAX_EFFORT, budget.left) if budget else MAX_EFFORT)
     try:
-        html = MARKDOWN.render(text, {"effort": Effort()})
+        html = MARKDOWN.render(text, {"effort": effort})
     except (TooMuch, RecursionError):
         html = as_written(text)
+    if budget:
+        budget.left = max(0, budget.left - effort.spent)
     return SANITISER.clean(html)
 
 
@@ -65,12 +76,17 @@ class TooMuch(Exception):
 class Effort:
     """Counts what rendering costs: rules tried and tokens made. Time depends on the machine, and this does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.rules = self.block_tokens = 0
+
+    @property
+    def spent(self) -> int:
+        return self.rules + self.block_tokens
 
     def spend(self, effort: int) -> None:
         self.rules += effort
-        if self.rules + self.block_tokens > MAX_EFFORT:
+        if self.spent > self.most:
             raise TooMuch
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from django.urls import reverse
 from lxml import etree, html
 
+from logs.models import Conversation, Message
 from puffer import markdown
-from puffer.markdown import render
+from puffer.markdown import MAX_EFFORT, Budget, render
 
 ROOT = Path(__file__).parent.parent.parent
 ELEMENTS = {
@@ -439,3 +441,31 @@ def test_what_is_ordinary_is_rendered_however_long_it_is():
 def test_nesting_that_people_use_is_rendered():
     assert render("".join("  " * depth + "- a\n" for depth in range(7))).count("<li>") == 7
     assert render("> " * 10 + "a").count("<blockquote>") == 10
+
+
+HEAVY = "- a\n" * 1000  # much work, and not too much for one text
+
+
+def test_many_heavy_texts_share_what_a_page_may_take():
+    """The first are rendered, the rest is shown as it is written, whole; what is left serves small ones no longer."""
+    budget = Budget()
+    rendered = [render(HEAVY, budget) for _ in range(200)]
+    assert "<li>" in rendered[0] == render(HEAVY)
+    as_lists = sum("<li>" in text for text in rendered)
+    assert 0 < as_lists < 60
+    assert html.fromstring(rendered[-1]).text_content().split() == HEAVY.split()
+    assert budget.left < MAX_EFFORT
+
+
+def test_two_hundred_ordinary_answers_are_all_rendered():
+    budget, answer = Budget(), "Some **words**, with [a link](https://a.example).\n\n- one\n- `two`\n\n" * 5
+    assert all(render(answer, budget).count("<li>") == 10 for _ in range(200))
+
+
+@pytest.mark.django_db
+def test_a_conversation_has_one_budget(admin_client):
+    conversation = Conversation.objects.create(message_count=120)
+    Message.objects.bulk_create(Message(conversation=conversation, role="bot", content=HEAVY) for _ in range(120))
+    page = admin_client.get(reverse("admin:logs_conversation_change", args=[conversation.pk]))
+    assert 0 < page.text.count("<li>a</li>") < 60 * 1000
+    assert page.text.count("- a<br>") > 60 * 900
