@@ -4,14 +4,13 @@ files uploaded in the admin, questions asked -> the server -> uploads and webhoo
 """
 
 import json
-import os
 import random
 import re
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,8 +21,15 @@ from uuid import UUID
 import pytest
 import requests
 
-from tests.installation import Installation, answers, forks_of, free_port, wait_until
-from tests.providers_on_loopback import CHAT_COMPLETION, Connection, Upstream, answering, running
+from tests.installation import Installation, answers, free_port, wait_until
+from tests.providers_on_loopback import (
+    CHAT_COMPLETION,
+    Behaviour,
+    Connection,
+    Upstream,
+    answering,
+    running,
+)
 from tests.vectorstores.test_import_interrupted import fast_embedding
 
 pytestmark = pytest.mark.slow
@@ -48,11 +54,15 @@ Webhook.objects.create(name="all", url="{hook}", events=EventName.values)
 """
 
 
-def slowly(connection: Connection) -> None:
-    """A receiver that takes its time, so that kills fall into the middle of deliveries."""
-    time.sleep(0.3)
-    with suppress(OSError):  # whoever sent it was killed
-        answering(b"")(connection)
+def slowly(seconds: float, answer: Behaviour) -> Behaviour:
+    """They take their time, so that kills fall into the middle of what waits for them."""
+
+    def behave(connection: Connection) -> None:
+        time.sleep(seconds)
+        with suppress(OSError):  # whoever called was killed
+            answer(connection)
+
+    return behave
 
 
 @dataclass
@@ -81,19 +91,20 @@ class Clients:
         return self.session.post(f"{self.url}{path}", form, files=files, allow_redirects=False, timeout=30)
 
     def upload(self, *names: str) -> None:
-        """Until the server has said that it has them."""
+        """Again and again, until the server has said that it has them."""
+        wait_until(lambda: self.has_taken(names))
+        self.uploaded += names
+
+    def has_taken(self, names: Iterable[str]) -> bool:
         form = {"kind": "file", "new_collection": "kb", "embedding": "openai/emb-1"}
         form |= {"pairs-TOTAL_FORMS": "3", "pairs-INITIAL_FORMS": "0"}
         files = [("uploads", (name, rows_of(name))) for name in names]
-        while True:
-            try:
-                response = self.post("/admin/vectorstores/upload/add/", files, **form)
-            except requests.RequestException:
-                time.sleep(0.05)
-                continue
-            assert response.status_code == 302, response.text
-            self.uploaded += names
-            return
+        try:
+            response = self.post("/admin/vectorstores/upload/add/", files, **form)
+        except requests.RequestException:
+            return False
+        assert response.status_code == 302, response.text
+        return True
 
     def ask(self) -> None:
         """Once: whether a question whose answer did not come was stored, its caller can't know."""
@@ -143,9 +154,9 @@ def rows_of(name: str) -> str:
 def upstream() -> Iterator[Upstream]:
     """The provider, and the receiver of webhooks."""
     with running() as upstream:
-        upstream.pages[EMBEDDINGS] = fast_embedding
         upstream.serves("/v1/chat/completions", CHAT_COMPLETION)
-        upstream.pages["/hook"] = slowly
+        upstream.pages[EMBEDDINGS] = slowly(0.15, fast_embedding)
+        upstream.pages["/hook"] = slowly(1, answering(b""))
         yield upstream
 
 
@@ -224,13 +235,11 @@ def test_killed_at_any_moment_they_lose_nothing_and_do_nothing_twice(installatio
     moments: list[Moment] = []
     with clients.at_it():
         for _ in range(kills):
-            calls = calls_of(upstream, EMBEDDINGS) + chance.randint(1, 15)
+            calls = calls_of(upstream, EMBEDDINGS) + chance.randint(1, 8)
             installation.start("worker")
             wait_until(lambda: calls_of(upstream, EMBEDDINGS) >= calls and answers(clients.url))  # noqa: B023
-            time.sleep(chance.random() * 0.1)
+            time.sleep(chance.random() * 0.3)
             for process in chance.sample(installation.processes, 2):
-                for fork in forks_of(process.pid, "server"):
-                    os.kill(fork, signal.SIGKILL)
                 process.kill()
                 assert process.wait(10) == -signal.SIGKILL
                 time.sleep(chance.random() * 0.1)
@@ -238,6 +247,7 @@ def test_killed_at_any_moment_they_lose_nothing_and_do_nothing_twice(installatio
             moments.append(look(installation, upstream))
             end_leases(installation)
             installation.start(*serve)
+    upstream.pages |= {EMBEDDINGS: fast_embedding, "/hook": answering(b"")}
     for _ in range(2):
         installation.start("worker")
     wait_until(lambda: waiting(installation) == [0, 0], 600)  # about ten seconds, if nobody else wants the processors
