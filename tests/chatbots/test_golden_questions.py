@@ -380,7 +380,7 @@ def test_a_draft_is_asked_before_it_is_published(admin_client, openai, draft, an
     done = admin_client.post(address_of_decision(draft), {"decision": "publish"}, follow=True)
     assert done.redirect_chain == [(change_page(draft), 302)]
     draft.refresh_from_db()
-    assert (draft.status, draft.instructions, draft.footer_text) == ("published", "Sell\r\nhats.", NASTY)
+    assert (draft.status, draft.instructions, draft.footer_text) == ("published", "Sell\nhats.", NASTY)
     assert draft.history.first().history_user.username == "admin"
     changed = LogEntry.objects.first().get_change_message()
     assert changed == "Changed Status, Instructions and Footer text."
