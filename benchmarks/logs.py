@@ -126,7 +126,6 @@ def build(count):
             search_index.make_trigram_indexes(connection)
             cursor.execute("VACUUM ANALYZE")
         else:
-            cursor.execute("ANALYZE")
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return seconds + time.perf_counter() - begin
 

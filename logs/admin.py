@@ -81,7 +81,7 @@ class ProviderFilter(admin.SimpleListFilter):
 class ConversationAdmin(ReadOnlyAdmin):
     """A log is read, searched, exported and deleted, but never written by hand."""
 
-    list_display = ["visitor", "last", "chatbot", "time", "messages", "shown_tokens", "marks"]
+    list_display = ["visitor", "last", "chatbot", "time", "shown_messages", "shown_tokens", "marks"]
     list_select_related = ["chatbot", "user", "api_key"]
     list_filter = [
         ("chatbot", admin.RelatedFieldListFilter),
@@ -96,7 +96,7 @@ class ConversationAdmin(ReadOnlyAdmin):
     list_per_page = 50
     list_fullwidth = True
     ordering = ["-updated_at", "-id"]
-    sortable_by = ["time", "messages", "shown_tokens"]  # by which `beside` finds a conversation's neighbours
+    sortable_by = ["time", "shown_messages", "shown_tokens"]  # by which `beside` finds a conversation's neighbours
     search_fields = ["messages__content"]
     search_help_text = "In names, e-mails, sessions and messages"
     where_from = "They come as soon as somebody talks to a chatbot: in a widget, through the API, or to try it."
@@ -130,7 +130,7 @@ class ConversationAdmin(ReadOnlyAdmin):
         return moment(conversation.updated_at)
 
     @admin.display(description="messages", ordering="message_count")
-    def messages(self, conversation: Conversation) -> str:
+    def shown_messages(self, conversation: Conversation) -> str:
         return whole(conversation.message_count)
 
     @admin.display(description="tokens", ordering="tokens")

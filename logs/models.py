@@ -104,6 +104,8 @@ class Conversation(models.Model):
             models.Index(fields=["external_user_id"]),
             models.Index(fields=["chatbot", "updated_at"]),
             models.Index(fields=["provider", "updated_at"]),
+            models.Index(fields=["message_count", "updated_at"]),
+            models.Index(fields=["tokens", "updated_at"]),
             # Few have these marks: an index of those alone costs the others nothing.
             models.Index(fields=["updated_at"], condition=Q(has_error=True), name="conversations_with_errors"),
             models.Index(fields=["updated_at"], condition=Q(has_unanswered=True), name="unanswered_conversations"),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import BinaryField, Case, Exists, F, Func, IntegerField, OuterRef, Value, When
 from django.db.models.expressions import RawSQL
 from numpy.typing import NDArray
 
@@ -37,6 +37,7 @@ SAMPLE = 40  # pages of PostgreSQL's, of 8 KB
 COMMON = 0.05  # of the sample: from there on reading all texts is faster than what the index finds, one by one
 MOST_ADDED = 10_000  # rows that are looked through one by one before everything is searched anew
 MOST_LEFT = 4 * AT_ONCE  # rows that no worker has taken up, before a search does
+MANY = 500  # conversations that a list is filled from
 MOST_SEARCHES = 1000
 MOST_KEPT = 32 * 1024 * 1024  # bytes, in each worker
 
@@ -103,12 +104,16 @@ def with_visitor(text: str) -> Found:
 
 def matching(conversations: ConversationQuerySet, text: str) -> ConversationQuerySet:
     """For the admin: those with the text in a message or in what is known of their visitor."""
-    ids = (with_message(text) | with_visitor(text)).ids()
+    found = with_message(text) | with_visitor(text)
+    if len(found) < MANY:
+        return conversations.filter(pk__in=found.ids())
+    # Not by their keys, for then all would have to be sorted: each in the order of the list, until a page is full.
     if connection.vendor == "postgresql":
-        among = RawSQL("SELECT unnest(%s::bigint[])", [ids])
-    else:
-        among = RawSQL("SELECT value FROM json_each(%s)", [json.dumps(ids)])
-    return conversations.filter(pk__in=among)
+        bits = Value(np.packbits(found.marks, bitorder="little").tobytes(), BinaryField())
+        bit = Func(bits, F("pk"), function="get_bit", output_field=IntegerField())
+        return conversations.alias(is_found=Case(When(pk__lt=len(found.marks), then=bit), default=0)).filter(is_found=1)
+    among = RawSQL("SELECT value FROM json_each(%s)", [json.dumps(found.ids())])
+    return conversations.alias(key=F("pk") + 0).filter(key__in=among)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +159,18 @@ def contains(column: str, text: str) -> tuple[str, str]:
 def in_texts(searched: Searched, text: str) -> Ids:
     """By what is taken up."""
     condition, argument = contains("text", text)
-    by_text = f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}", [argument]  # noqa: S608
+    by_text = f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}"  # noqa: S608
+    beginning = text[:MOST_INDEXED]
     if connection.vendor == "postgresql":
-        beginning, part = contains("text", text[:MOST_INDEXED])
-        is_rare = KNOWN_TO_PG_TRGM.search(text[:MOST_INDEXED]) and share_of(searched, beginning, part) < COMMON
+        condition, part = contains("text", beginning)
+        is_rare = KNOWN_TO_PG_TRGM.search(beginning) and share_of(searched, condition, part) < COMMON
         with planned(FOR_INDEX if is_rare else FOR_ALL):
-            return ids_of(f"{by_text[0]} AND {beginning}", [argument, part])
-    trigrams = trigrams_of(searched, text[:MOST_INDEXED])
+            if beginning == text:
+                return ids_of(by_text, [argument])
+            return ids_of(f"{by_text} AND {condition}", [argument, part])
+    trigrams = trigrams_of(searched, beginning)
     if trigrams is None:
-        return ids_of(*by_text)
+        return ids_of(by_text, [argument])
     index = searched.index
     found = f"SELECT rowid >> 32 AS id FROM {index} WHERE {index} MATCH %s"  # noqa: S608
     if len(text) > MOST_INDEXED:

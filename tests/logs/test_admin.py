@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from logs import search
 from logs.conversations import VISITOR_LEFT, Turn, write_turns
 from logs.history import store_feedback
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
@@ -281,6 +282,24 @@ def test_the_arrows_lead_along_the_list(admin_client, bot):
     for nonsense in ("nothing=1", "updated_at__gte=x", "o=99", "chatbot__secret=1"):
         page = admin_client.get(f"{CONVERSATIONS}{rows[0].pk}/change/", {"_changelist_filters": nonsense})
         assert page.status_code == 200
+
+
+def test_the_list_goes_by_the_number_of_messages(admin_client):
+    few, most = make_conversation(message_count=2), make_conversation(message_count=8)
+    Message.objects.bulk_create(Message(conversation=most, role="user", content=text) for text in "abc")
+    assert found(admin_client, o="5") == [few, most]
+    assert found(admin_client, o="-5") == [most, few]
+
+
+@pytest.mark.parametrize("many", [1, 500], ids=["many", "few"])
+def test_a_search_in_the_list_keeps_its_order_and_filters(admin_client, bot, monkeypatch, many):
+    monkeypatch.setattr(search, "MANY", many)
+    rows = [make_conversation(chatbot=chatbot, tokens=tokens) for chatbot, tokens in [(bot, 5), (None, 9), (bot, 7)]]
+    Message.objects.bulk_create(Message(conversation=row, role="user", content="Wool?") for row in rows)
+    make_conversation(tokens=8)
+    assert found(admin_client, q="wool", o="-6") == [rows[1], rows[2], rows[0]]
+    assert found(admin_client, q="wool", chatbot__id__exact=bot.pk, o="6") == [rows[0], rows[2]]
+    assert found(admin_client, q="silk") == []
 
 
 def test_the_visitor_is_named(admin_client, admin_user):
