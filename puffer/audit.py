@@ -10,6 +10,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from puffer.formatting import counted
+
 EXPORT = 4  # a flag beside Django's own three
 MAX_FILTER = 1000  # characters
 
@@ -20,7 +22,7 @@ def record_export(request: HttpRequest, rows: QuerySet[Any], file_format: str) -
     LogEntry.objects.create(
         user=cast(User, request.user),
         content_type=ContentType.objects.get_for_model(rows.model),
-        object_repr=f"{rows.count()} {rows.model._meta.verbose_name_plural}",
+        object_repr=counted(rows.count(), str(rows.model._meta.verbose_name)),
         action_flag=EXPORT,
         change_message=f"As {file_format}, of the list with {filters[:MAX_FILTER]}" if filters else f"As {file_format}",
     )

@@ -56,9 +56,10 @@ def test_an_export_leaves_a_line(client, role, action, words):
         Conversation.objects.create(identity=name, external_email=f"{name}@example.com") for name in ("ada", "bob")
     )
     chosen = {"action": action, "_selected_action": [shown.pk, other.pk], "select_across": "1"}
-    assert client.post(url_of(Conversation, "changelist") + "?q=ada%40example.com&source__exact=api", chosen).status_code == 200
+    found = f"{url_of(Conversation, 'changelist')}?q=ada%40example.com&source__exact=api"
+    assert client.post(found, chosen).status_code == 200
     entry = LogEntry.objects.get()
-    assert (entry.user.username, entry.object_repr) == (role.lower(), "1 conversations")
+    assert (entry.user.username, entry.object_repr) == (role.lower(), "1 conversation")
     assert entry.get_change_message() == f"{words}, of the list with q=ada@example.com, source__exact=api"
 
 
