@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from tests.providers_on_loopback import CHAT_COMPLETION, answering
-from tests.puffer.test_worker import wait_until
-from tests.vectorstores.test_uploads_interrupted import Uploads as Work
-from tests.vectorstores.test_uploads_interrupted import work  # noqa: F401
+from tests.installation import Installation, empty_database, wait_until
+from tests.providers_on_loopback import CHAT_COMPLETION, Upstream, answering, running
 
 pytestmark = pytest.mark.slow
 
@@ -31,25 +31,42 @@ def slowly(connection):
     answering(CHAT_COMPLETION)(connection)
 
 
-def has_answered(running: Work, at_least: int) -> bool:
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with running() as upstream:
+        upstream.pages["/v1/chat/completions"] = slowly
+        yield upstream
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def work(request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path) -> Iterator[Installation]:
+    with empty_database(request.param, tmp_path) as url:
+        work = Installation(tmp_path, url, {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{upstream.url}/v1"})
+        try:
+            work.manage("migrate", "--verbosity=0")
+            yield work
+        finally:
+            work.kill_all()
+
+
+def has_answered(running: Installation, at_least: int) -> bool:
     return len(running.rows(ANSWERED)) >= at_least
 
 
-def test_a_worker_that_is_killed_leaves_what_is_answered(work: Work):  # noqa: F811
-    work.upstream.pages["/v1/chat/completions"] = slowly
-    work.manage("shell", "--no-imports", "-c", QUEUE)
+def test_a_worker_that_is_killed_leaves_what_is_answered(work: Installation, upstream: Upstream):
+    work.python(QUEUE)
     for at_least in (1, 5):
         worker = work.start("worker")
         wait_until(partial(has_answered, work, at_least))
         worker.kill()
         worker.wait(10)
-        work.rows("UPDATE chatbots_goldenrun SET leased_until = due_at RETURNING id")  # it would end by itself
-    before, asked_before = work.rows(ANSWERED), len(work.upstream.sent)
+        work.rows("UPDATE chatbots_goldenrun SET leased_until = due_at")  # it would end by itself
+    before, asked_before = work.rows(ANSWERED), len(upstream.sent)
     assert len(before) < QUESTIONS  # else nothing was interrupted
     work.start("worker")
     wait_until(lambda: work.value("SELECT state FROM chatbots_goldenrun") == "done")
-    asked = Counter(sent.json["messages"][-1]["content"] for sent in work.upstream.sent)
-    again = {sent.json["messages"][-1]["content"] for sent in work.upstream.sent[asked_before:]}
+    asked = Counter(sent.json["messages"][-1]["content"] for sent in upstream.sent)
+    again = {sent.json["messages"][-1]["content"] for sent in upstream.sent[asked_before:]}
     assert len(asked) == len(work.rows(ANSWERED)) == QUESTIONS
     assert not again & {question for (question,) in before}
     assert work.value("SELECT attempts FROM chatbots_goldenrun") == 3
