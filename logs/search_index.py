@@ -293,10 +293,13 @@ def take_up(database: BaseDatabaseWrapper, searched: Searched, at_least: int = 1
 
 
 def keep_writers_out(cursor: CursorWrapper, searched: Searched, patience: str | None) -> None:
-    """Until the transaction ends. A lower id may be committed after a higher one, but not now."""
+    """Until the transaction ends. A lower id may be committed after a higher one, but not now.
+
+    Who deletes has counted that and then wants the next table, which may be ours while we want to note how far we are:
+    the patience ends before PostgreSQL looks for such deadlocks and ends one of the two.
+    """
     cursor.execute("SELECT set_config('lock_timeout', %s, true)", [patience or "0"])
     cursor.execute(f"LOCK TABLE {searched.table} IN SHARE ROW EXCLUSIVE MODE")
-    cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
 
 
 def take_up_outdated(cursor: CursorWrapper, searched: Searched) -> None:

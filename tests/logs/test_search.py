@@ -439,31 +439,49 @@ def test_where_no_worker_is_a_search_takes_it_up(kept):
     assert with_message("wool").ids() == [conversation.pk]
 
 
-@on_postgresql
-def test_the_worker_does_not_wait_long_for_who_writes(kept, monkeypatch):
-    """And nothing that is not committed yet is left out for good, though rows after it are there."""
+@pytest.fixture
+def other(kept, monkeypatch):
+    """Another connection, within a transaction that has just begun."""
     begin_anew()
     monkeypatch.setattr(search_index, "AT_ONCE", 10)
     other = connection.copy()
     other.settings_dict = connection.settings_dict
+    other.set_autocommit(False)
+    yield other
+    other.close()
+
+
+@on_postgresql
+def test_the_worker_does_not_wait_long_for_who_writes(other):
+    """And nothing that is not committed yet is left out for good, though rows after it are there."""
     first, *_ = (talk(conversation_uuid=name) for name in ("first", "second"))
     insert = (
         "INSERT INTO logs_message (conversation_id, message_id, role, content, created_at, provider, model, error,"
         " feedback, milliseconds) VALUES (%s, 'late', 'user', 'late wool', now(), '', '', '', '', 0)"
     )
-    try:
-        other.set_autocommit(False)
-        with other.cursor() as cursor:
-            cursor.execute(insert, [first.pk])
-        talk(*["wool"] * 20, conversation_uuid="third")
-        assert not index_added()
-        assert names(with_message("wool")) == ["third"]
-        other.commit()
-    finally:
-        other.close()
+    with other.cursor() as cursor:
+        cursor.execute(insert, [first.pk])
+    talk(*["wool"] * 20, conversation_uuid="third")
+    assert not index_added()
+    assert names(with_message("wool")) == ["third"]
+    other.commit()
     assert names(with_message("wool")) == ["first", "third"]
     assert index_added()
     assert names(with_message("late")) == ["first"]
+
+
+@on_postgresql
+def test_the_worker_does_not_wait_long_for_who_deletes(other):
+    """Who has counted a deletion of messages, and will want the conversations' table next."""
+    first, *_ = [talk("wool", conversation_uuid=str(number)) for number in range(20)]
+    with other.cursor() as cursor:
+        cursor.execute("DELETE FROM logs_message WHERE conversation_id = %s", [first.pk])
+    assert not index_added()
+    with other.cursor() as cursor:
+        cursor.execute("DELETE FROM logs_conversation WHERE id = %s", [first.pk])
+    other.commit()
+    assert index_added()
+    assert len(with_message("wool")) == len(everything()) == 19
 
 
 def test_rebuilding_finds_what_was_written_past_it(said):
