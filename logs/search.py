@@ -158,24 +158,30 @@ def contains(column: str, text: str) -> tuple[str, str]:
 
 def in_texts(searched: Searched, text: str) -> Ids:
     """By what is taken up."""
+    return (on_postgresql if connection.vendor == "postgresql" else on_sqlite)(searched, text)
+
+
+def on_postgresql(searched: Searched, text: str) -> Ids:
     condition, argument = contains("text", text)
-    by_text = f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}"  # noqa: S608
-    beginning = text[:MOST_INDEXED]
-    if connection.vendor == "postgresql":
-        condition, part = contains("text", beginning)
-        is_rare = KNOWN_TO_PG_TRGM.search(beginning) and share_of(searched, condition, part) < COMMON
-        with planned(FOR_INDEX if is_rare else FOR_ALL):
-            if beginning == text:
-                return ids_of(by_text, [argument])
-            return ids_of(f"{by_text} AND {condition}", [argument, part])
-    trigrams = trigrams_of(searched, beginning)
+    in_beginning, beginning = contains("text", text[:MOST_INDEXED])
+    found = f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}"  # noqa: S608
+    is_known = KNOWN_TO_PG_TRGM.search(text[:MOST_INDEXED])
+    is_rare = is_known and share_of(searched, in_beginning, beginning) < COMMON
+    with planned(FOR_INDEX if is_rare else FOR_ALL):
+        if len(text) <= MOST_INDEXED:
+            return ids_of(found, [argument])
+        return ids_of(f"{found} AND {in_beginning}", [argument, beginning])
+
+
+def on_sqlite(searched: Searched, text: str) -> Ids:
+    condition, argument = contains("text", text)
+    trigrams = trigrams_of(searched, text[:MOST_INDEXED])
     if trigrams is None:
-        return ids_of(by_text, [argument])
-    index = searched.index
-    found = f"SELECT rowid >> 32 AS id FROM {index} WHERE {index} MATCH %s"  # noqa: S608
-    if len(text) > MOST_INDEXED:
-        return ids_of(f"{found} AND {condition}", [trigrams, argument])
-    return ids_of(found, [trigrams])
+        return ids_of(f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}", [argument])  # noqa: S608
+    found = f"SELECT rowid >> 32 AS id FROM {searched.index} WHERE {searched.index} MATCH %s"  # noqa: S608
+    if len(text) <= MOST_INDEXED:
+        return ids_of(found, [trigrams])
+    return ids_of(f"{found} AND {condition}", [trigrams, argument])
 
 
 def trigrams_of(searched: Searched, text: str) -> str | None:
