@@ -134,6 +134,7 @@ INSTALLED_APPS = [
 # For the admin and the other pages. The API has a shorter path of its own: puffer/handler.py.
 MIDDLEWARE = [
     "puffer.request_id.RequestIdMiddleware",
+    "puffer.addresses.RefuseNulMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -20,7 +20,7 @@ from tests.puffer.test_admin import ROWS, url_of
 pytestmark = pytest.mark.django_db
 
 SEARCHED = [model for model in ROWS if admin.site._registry[model].search_fields]
-BEYOND = ["\x00", "9" * 30, "-1", "1e9", "nan", "2026-99-99", "[]", "{}", "a,b", ","]  # for what is no text
+BEYOND = ["9" * 30, "-1", "1e9", "nan", "2026-99-99", "[]", "{}", "a,b", ","]  # for what is no text
 CLASSIC = 51  # of the payloads; the rest is mixed of them
 OF_EVERY_LIST = ["o", "p", "all", "_to_field", "_changelist_filters", "e"]
 
@@ -123,8 +123,17 @@ def test_a_delivery_is_found_by_its_ids(listed):
 
 
 @pytest.mark.parametrize("model", SEARCHED, ids=lambda model: model._meta.label)
-@pytest.mark.parametrize("text", ["' OR '1'='1", "%", "\\", "\x00", '"', "<script>alert(1)</script>"])
+@pytest.mark.parametrize("text", ["' OR '1'='1", "%", "\\", '"', "<script>alert(1)</script>"])
 def test_pages_say_what_was_searched(admin_client, model, text):
     page = admin_client.get(url_of(model, "changelist"), {"q": text})
     assert page.status_code == 200
     assert "<script>alert(1)</script>" not in page.text
+
+
+@pytest.mark.parametrize("model", ROWS, ids=lambda model: model._meta.label)
+def test_a_nul_in_an_address_is_refused(admin_client, admin_user, model):
+    address = url_of(model, "changelist")
+    for parameter in ["q", *filters_of(model, admin_user), *OF_EVERY_LIST]:
+        assert admin_client.get(address, {parameter: "a\x00b"}).status_code == 400
+    assert admin_client.get(f"{address}?q=%%0000").status_code == 400
+    assert "This cannot be read" in admin_client.get(f"{address}a%00b/change/").text
