@@ -1,7 +1,7 @@
 """Adding content in a real browser: watched until it is indexed. What comes of it is in tests/test_browser.py."""
 
 import json
-import time
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,16 +27,28 @@ get_user_model().objects.create_superuser("owner", password="correct horse")
 NASTY = "<img src=x onerror=alert(1)>"
 
 
-def slow_embedding(connection: Any) -> None:
-    time.sleep(0.7)
+may_embed_many = threading.Event()  # texts at once, while a test does not hold that up
+may_embed_many.set()
+
+
+def embedding_when_it_may(connection: Any) -> None:
+    if len(connection.received.json["input"]) > 1:
+        may_embed_many.wait(60)
     embedding(1536)(connection)
+
+
+@pytest.fixture
+def held_up() -> Iterator[threading.Event]:
+    may_embed_many.clear()
+    yield may_embed_many
+    may_embed_many.set()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("uploads")
     with running() as upstream:
-        upstream.pages["/v1/embeddings"] = slow_embedding
+        upstream.pages["/v1/embeddings"] = embedding_when_it_may
         server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
         server.python(OWNER)
         yield server
@@ -67,7 +79,7 @@ def upload_of(page: Any, name: str) -> Any:
     return page.locator("#result_list tr", has_text=name).locator("[data-upload]")
 
 
-def test_files_are_uploaded_and_watched(server, page):
+def test_files_are_uploaded_and_watched(server, page, held_up):
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("text=Add content")
     page.fill("[name=new_collection]", "shop")
@@ -92,6 +104,7 @@ def test_files_are_uploaded_and_watched(server, page):
     expect(at_work).to_contain_text("It waits for a worker.")
     expect(at_work.locator("progress")).to_have_attribute("max", "400")
     expect(at_work).to_contain_text("of 400 chunks")
+    held_up.set()
     expect(at_work).to_contain_text("400 documents, 400 chunks")
     expect(at_work.locator("progress")).to_be_hidden()
     expect(upload_of(page, "returns.md")).to_contain_text("1 document, 1 chunk")
@@ -130,6 +143,13 @@ def test_the_form_shows_what_belongs_to_the_choice(server, page):
 
 @pytest.mark.parametrize("path", ["upload/add/", "upload/"])
 def test_axe_finds_nothing_of_ours(server, page, path):
+    page.goto(f"{server.url}/admin/vectorstores/upload/add/")
+    page.click("text=A text")
+    page.fill("[name=title]", "Hours")
+    page.fill("[name=text]", "Open from nine to five.")
+    page.fill("[name=new_collection]", path.replace("/", ""))
+    page.click("button:has-text('Add'):not(.add-pair)")
+    page.wait_for_selector("[data-upload]")
     page.goto(f"{server.url}/admin/vectorstores/{path}")
     part = ".add-content" if "add" in path else "[data-upload]"
     page.wait_for_selector(part)
