@@ -78,8 +78,8 @@ def build(count):
     from django.db import connection
 
     from chatbots.models import Chatbot
-    from logs import search_index
     from logs.models import Conversation, Message
+    from logs.search import index as search_index
 
     bots = [Chatbot.objects.create(name=f"Bot {number}") for number in range(BOTS)]
     texts, now, seconds = Texts(), datetime.now(UTC) - timedelta(days=30), 0.0
@@ -252,7 +252,7 @@ def figures(seconds):
 
 
 def measure(rounds, with_original):
-    from logs import search
+    from logs.search import query as search
 
     caller = Caller()
     caller.seconds_of({}, 1)
@@ -294,9 +294,9 @@ def measure_writing(turns):
     from django.db import connection
 
     from chatbots.models import Chatbot
-    from logs import search_index
-    from logs.conversations import Turn, write_turns
+    from logs.conversations.writer import Turn, write_turns
     from logs.models import new_uuid
+    from logs.search import index as search_index
 
     texts, bot = Texts(), Chatbot.objects.first()
 
@@ -404,7 +404,7 @@ def run(database, options):
 def size():
     from django.db import connection
 
-    from logs.search_index import SEARCHED
+    from logs.search.index import SEARCHED
 
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

@@ -138,7 +138,7 @@ def main():
 def measure(chunks, questions, chroma_folder):
     from vectorstores.base import Query, StoreSettings
     from vectorstores.models import Collection, LocalVector
-    from vectorstores.stores.local import Local
+    from vectorstores.stores.local.driver import Local
 
     count = len(chunks.values)
     store = Local(StoreSettings())
@@ -214,7 +214,7 @@ def measure(chunks, questions, chroma_folder):
 
 
 def keywords_only(collection, text):
-    from vectorstores import keywords
+    from vectorstores.stores.local import keywords
 
     return keywords.search(collection, "", text, TOP_K)
 

@@ -50,7 +50,7 @@ def main():
         from django.db import connections
 
         django.setup()
-        from providers.beside_server import bundled_model
+        from providers.local.lifecycle import bundled_model
 
         call_command("migrate", verbosity=0)
         python = Path(scratch) / "python"
@@ -127,9 +127,9 @@ def embed_all(questions):
     import numpy as np
 
     from providers.base import EmbeddingRequest
-    from providers.connection import on_event_loop
-    from providers.embeddings import embed
-    from providers.local_model import EMBEDDING_MODEL
+    from providers.check_connection import on_event_loop
+    from providers.local.server import EMBEDDING_MODEL
+    from providers.use_cases.embeddings import embed
 
     request = EmbeddingRequest(model=EMBEDDING_MODEL, texts=questions, task_type="RETRIEVAL_QUERY")
     return np.asarray(on_event_loop(lambda: embed(None, "local", request)).vectors, np.float32)
@@ -142,9 +142,9 @@ def by_embedding(store, embedding, text, top_k=DEPTH):
 
 
 def by_keywords(collection, question):
-    from vectorstores import keywords
     from vectorstores.base import Match
     from vectorstores.models import LocalVector
+    from vectorstores.stores.local import keywords
 
     keys = [key for key, _ in keywords.search(collection, "", question, DEPTH)]
     rows = LocalVector.objects.in_bulk(keys)
@@ -175,7 +175,7 @@ def print_rows(name, scores):
 
 def print_threshold(store, embeddings, labelled, unrelated):
     """What thresholds of a chatbot keep and drop of its first passages."""
-    from providers.local_model import EMBEDDING_MODEL
+    from providers.local.server import EMBEDDING_MODEL
     from vectorstores.retrieve import least_cosine
 
     right, others = [], []  # cosines

@@ -8,7 +8,7 @@ class ChatbotsConfig(AppConfig):
     verbose_name = "Chatbots"
 
     def ready(self) -> None:
-        from chatbots.cors import answer_may_be_read
+        from chatbots.guards.cors import answer_may_be_read
 
         check_request_enabled.connect(answer_may_be_read)
         admin.site.index_template = "admin/chatbots/dashboard.html"

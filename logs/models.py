@@ -8,8 +8,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from logs.folding import FoldedField
-from logs.outbox import Webhook, WebhookDelivery  # noqa: F401 - models of this app too
+from logs.search.normalize import NormalizedField
+from logs.webhooks.models import Webhook as Webhook  # Django looks for models here
+from logs.webhooks.models import WebhookDelivery as WebhookDelivery
 from puffer.models import ApiKey
 
 
@@ -31,7 +32,7 @@ def failure_text(error: str) -> str:
     return f"Error: {error}"
 
 
-# Milliseconds that divide answer times: UsageDay counts in `up_to_100` those above 50 and up to 100, and so on.
+# Milliseconds that divide answer times: UsageDailyTotal counts in `up_to_100` those above 50 and up to 100, and so on.
 DURATIONS = [10, 25, 50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000, 15_000, 30_000, 60_000]
 
 
@@ -76,7 +77,7 @@ class Conversation(models.Model):
     external_user_id = models.CharField(max_length=200, blank=True)
     external_name = models.CharField(max_length=200, blank=True)
     external_email = models.CharField(max_length=254, blank=True)
-    external_folded = FoldedField(of=("external_name", "external_email", "external_user_id"))
+    external_normalized = NormalizedField(of=("external_name", "external_email", "external_user_id"))
     ip_address = models.GenericIPAddressField(null=True)
     # What a list tells of its messages, so that it need not look at them:
     message_count = models.PositiveIntegerField(default=0)
@@ -137,7 +138,7 @@ class Message(models.Model):
     message_id = models.CharField(max_length=64, default=new_message_id, unique=True)
     role = models.CharField(max_length=10, choices=Role.choices)
     content = models.TextField()
-    folded = FoldedField(of=("content",))
+    normalized = NormalizedField(of=("content",))
     redactions = models.JSONField(null=True, help_text="How many of each kind were taken out of the content.")
     created_at = models.DateTimeField(default=timezone.now)
     # Only of a bot's message:
@@ -201,7 +202,7 @@ class UsageEvent(models.Model):
         return f"{self.operation} {self.model}"
 
 
-class Day(models.Model):
+class DailyTotal(models.Model):
     """A sum of what happened on one day of the site's time zone, over all that is alike in the columns here.
 
     Deleting what it was made of does not undo what happened, so the sums stay.
@@ -229,7 +230,7 @@ class Day(models.Model):
         return self.identity
 
 
-class ConversationDay(Day):
+class ConversationDailyTotal(DailyTotal):
     """Of turns. A conversation counts where it began, also for the provider and the model."""
 
     measures = ["conversations", "messages"]
@@ -238,10 +239,10 @@ class ConversationDay(Day):
     messages = models.PositiveIntegerField(default=0)
 
 
-class UsageDay(Day):
+class UsageDailyTotal(DailyTotal):
     """Of usage events."""
 
-    dimensions = [*Day.dimensions, "operation"]
+    dimensions = [*DailyTotal.dimensions, "operation"]
     histogram = [*(f"up_to_{milliseconds}" for milliseconds in DURATIONS), "longer"]
     measures = [
         *("calls", "errors", "input_tokens", "output_tokens", "images", "cost", "without_price"),

@@ -1,4 +1,7 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class ProvidersConfig(AppConfig):
@@ -6,7 +9,20 @@ class ProvidersConfig(AppConfig):
     verbose_name = "Providers"
 
     def ready(self) -> None:
-        from logs.provider_names import PROVIDER_NAMES
+        from logs.usage import PROVIDER_NAMES
         from providers.registry import PROVIDERS
 
         PROVIDER_NAMES.update((slug, provider.label) for slug, provider in PROVIDERS.items())
+        post_migrate.connect(create_rows, sender=self)
+
+
+def create_rows(apps: Any, using: str, **options: Any) -> None:
+    """Create the settings row of each provider that has none yet: the admin has no page to add one."""
+    from providers.registry import PROVIDERS
+
+    try:
+        rows = apps.get_model("providers", "ProviderConfig").objects.using(using)
+    except LookupError:  # only other apps have been migrated
+        return
+    for slug in PROVIDERS:
+        rows.get_or_create(slug=slug)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from logs import usage as usage_log
+from logs.usage import recorder as usage_log
 from providers.base import Capability, CompletionChunk, CompletionRequest, Provider, Usage
 from providers.prompt_text import clean
 from providers.token_estimate import estimate_usage
 from providers.upstream_errors import EmptyAnswer, no_answer_in_time, no_end_in_time
-from puffer.api.authentication import Caller
-from puffer.api.errors import ApiError
+from puffer.api import ApiError, Caller
 
 CLIENT_LEFT = 499
 

@@ -6,9 +6,9 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
-from puffer.encryption import EncryptedTextField
-from puffer.fresh import announce_change
-from puffer.http import validate_base_url
+from puffer.net import validate_base_url
+from puffer.runtime import invalidate
+from puffer.security import EncryptedTextField
 
 
 class ProviderConfig(models.Model):
@@ -40,7 +40,7 @@ class ProviderConfig(models.Model):
 
     def save(self, *args: Any, **options: Any) -> None:
         super().save(*args, **options)
-        announce_change()
+        invalidate()
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -13,9 +13,9 @@ from providers.adapters.google import Google
 from providers.adapters.openai import XAI, Azure, DeepSeek, Local, Ollama, OpenAI, OpenRouter
 from providers.base import Capability, Provider, ProviderSettings
 from providers.models import ProviderConfig
-from puffer.api.errors import ApiError
-from puffer.fresh import Kept
-from puffer.http import validate_base_url
+from puffer.api import ApiError
+from puffer.net import validate_base_url
+from puffer.runtime import LiveCache
 
 # In the order in which they are listed, in enums and in the admin.
 PROVIDERS: dict[str, type[Provider]] = {
@@ -33,7 +33,7 @@ async def _read_config(slug: str) -> ProviderConfig:
     return await ProviderConfig.objects.filter(slug=slug).afirst() or ProviderConfig(slug=slug)
 
 
-configs = Kept(_read_config)
+configs = LiveCache(_read_config)
 
 
 async def get_config(slug: str) -> ProviderConfig:

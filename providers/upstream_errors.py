@@ -17,7 +17,7 @@ import orjson
 
 from providers.base import Capability, Usage, storable
 from providers.http_client import UnusableAnswer
-from puffer.api.errors import ApiError
+from puffer.api import ApiError
 
 if TYPE_CHECKING:
     from providers.base import Provider

@@ -7,6 +7,8 @@ class PufferConfig(AppConfig):
     verbose_name = "Access"
 
     def ready(self) -> None:
-        from puffer.roles import grant
+        from puffer.security.roles import grant
 
-        post_migrate.connect(grant, dispatch_uid="puffer.roles")  # after auth's own, which makes the permissions
+        post_migrate.connect(
+            grant, dispatch_uid="puffer.security.roles"
+        )  # after auth's own, which makes the permissions

@@ -14,9 +14,9 @@ from django.utils.module_loading import import_string
 
 django_application = get_asgi_application()
 
-from puffer.database_threads import health_threads, page_threads  # noqa: E402
-from puffer.event_loop import set_server_loop  # noqa: E402
-from puffer.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
+from puffer.api.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
+from puffer.runtime.database_threads import health_threads, page_threads  # noqa: E402
+from puffer.runtime.event_loop import set_server_loop  # noqa: E402
 
 # WhiteNoise hands files over piece by piece, and Django reads those in a thread: as it should be.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")

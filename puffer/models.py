@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from puffer.fresh import announce_change
+from puffer.runtime.live_cache import invalidate
 
 KEY_PREFIX = "puf_"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -87,11 +87,11 @@ class ApiKey(models.Model):
 
     def save(self, *args: Any, **options: Any) -> None:
         super().save(*args, **options)
-        announce_change()
+        invalidate()
 
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
         deleted = super().delete(*args, **options)
-        announce_change()
+        invalidate()
         return deleted
 
     def issue(self) -> str:

@@ -88,20 +88,20 @@ AI_PARAMETERS = env.json(
 
 LOG_RETENTION_DAYS = env.int("LOG_RETENTION_DAYS", default=0)  # after a conversation's last message; 0: for ever
 ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
-REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/redaction.py
+REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/conversations/redaction.py
 
 LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
-RUN_BESIDE_SERVER = ["providers.beside_server.bundled_model"] if LOCAL_MODEL else []
+RUN_BESIDE_SERVER = ["providers.local.lifecycle.bundled_model"] if LOCAL_MODEL else []
 # What the first call of a provider would load, in every process anew.
 LOADED_BEFORE_SERVING = ["openai.resources.chat", "openai.resources.embeddings", "openai.types.chat"]
 WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once
-    *4 * ["logs.webhooks.run_due"],
-    "vectorstores.uploads.run_due",
-    "chatbots.golden.run_due",
-    "logs.search_index.index_added",
-    "logs.retention.run_due",
+    *4 * ["logs.webhooks.delivery.run_due"],
+    "vectorstores.uploads.queue.run_due",
+    "chatbots.quality.golden.run_due",
+    "logs.search.index.index_added",
+    "logs.conversations.retention.run_due",
 ]
-AT_SHUTDOWN = ["chatbots.limits.finish", "logs.usage.finish", "providers.registry.close_clients"]
+AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
 
 # Django
 
@@ -131,10 +131,10 @@ INSTALLED_APPS = [
     "chatbots",
 ]
 
-# For the admin and the other pages. The API has a shorter path of its own: puffer/handler.py.
+# For the admin and the other pages. The API has a shorter path of its own: puffer/api/handler.py.
 MIDDLEWARE = [
     "puffer.request_id.RequestIdMiddleware",
-    "puffer.addresses.RefuseNulMiddleware",
+    "puffer.security.request_validation.RejectNulMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -149,7 +149,7 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 
-API_MIDDLEWARE = ["chatbots.cors.read_widget_bot", "corsheaders.middleware.CorsMiddleware"]
+API_MIDDLEWARE = ["chatbots.guards.cors.read_widget_bot", "corsheaders.middleware.CorsMiddleware"]
 
 ROOT_URLCONF = "puffer.urls"
 ASGI_APPLICATION = "puffer.asgi.application"
@@ -205,12 +205,12 @@ AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
 AXES_COOLOFF_TIME = timedelta(minutes=env.int("SIGN_IN_LOCK_MINUTES", default=15))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else somebody who goes on trying would lock out for good
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_CLIENT_IP_CALLABLE = "puffer.sign_in.address"
-AXES_LOCKOUT_CALLABLE = "puffer.sign_in.locked_out"
+AXES_CLIENT_IP_CALLABLE = "puffer.security.sign_in.address"
+AXES_LOCKOUT_CALLABLE = "puffer.security.sign_in.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]  # left out of what is recorded
-AXES_ENABLE_ADMIN = False  # its pages: puffer/admin_audit.py
+AXES_ENABLE_ADMIN = False  # its pages: puffer/admin/activity.py
 AXES_VERBOSE = False
 OTP_TOTP_ISSUER = "puffer"
 
@@ -260,7 +260,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/wp-json/aipkit/v1",
 }
 
-# Which sites may read an answer: chatbots/cors.py.
+# Which sites may read an answer: chatbots/guards/cors.py.
 CORS_URLS_REGEX = r"^/wp-json/"
 CORS_EXPOSE_HEADERS = ["X-WP-Total", "X-WP-TotalPages", "Link", "X-Request-ID"]
 CORS_ALLOW_METHODS = ["OPTIONS", "GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -282,9 +282,9 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("puffer/favicon.svg")},
     ],
     "STYLES": [lambda request: static("puffer/admin.css")],
-    "DASHBOARD_CALLBACK": "chatbots.dashboard.dashboard",
+    "DASHBOARD_CALLBACK": "chatbots.admin.dashboard.dashboard",
     "SHOW_VIEW_ON_SITE": False,
-    "LOGIN": {"form": "puffer.second_factor.SignInForm"},
+    "LOGIN": {"form": "puffer.security.second_factor.SignInForm"},
     "ACCOUNT": {
         "navigation": [
             {"title": "Password", "link": reverse_lazy("admin:password_change")},

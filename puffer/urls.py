@@ -5,24 +5,24 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from chatbots.pages import chat_page, loader, widget_file
-from providers.stored_images import stored_image
+from chatbots.widget import chat_page, loader, widget_file
+from providers.use_cases import stored_image
 from puffer.api.routes import NamespaceView
 from puffer.api.views import NoRouteView
-from puffer.health import live, ready
+from puffer.runtime.health import live, ready
 
 api = [
-    path("", include("providers.urls")),
-    path("", include("vectorstores.urls")),
-    path("", include("chatbots.urls")),
-    path("", include("logs.urls")),
+    path("", include("providers.api.urls")),
+    path("", include("vectorstores.api.urls")),
+    path("", include("chatbots.api.urls")),
+    path("", include("logs.api.urls")),
 ]
 
 without_eval = csp_replace({"script-src": [SELF]})
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
-    path("admin/", include("puffer.audit")),
+    path("admin/", include("puffer.admin.audit")),
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", without_eval(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),

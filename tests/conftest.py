@@ -11,11 +11,11 @@ from asgiref.sync import async_to_sync
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from logs import usage
+from logs.usage import recorder as usage
 from providers import registry
 from puffer.asgi import application
-from puffer.fresh import forget
 from puffer.models import ApiKey, Scope
+from puffer.runtime.live_cache import forget
 from tests import providers_on_loopback
 from tests.installation import empty_database
 from tests.providers_on_loopback import Upstream

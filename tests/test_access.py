@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls import reverse as url_of
 from django.utils import timezone
 
-from chatbots import sessions
+from chatbots.guards import sessions
 from chatbots.models import Chatbot
 from puffer.api.routes import api_views
 from puffer.models import ApiKey, Scope

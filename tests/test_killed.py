@@ -293,7 +293,7 @@ def turns_are_told_of(installation: Installation, answered: list[str]) -> None:
     payloads = [json.loads(payload) for (payload,) in installation.rows("SELECT payload FROM logs_webhookdelivery")]
     assert Counter(payload["data"]["message_id"] for payload in payloads) == Counter(stored)
     assert set(answered) <= {payload["conversation_uuid"] for payload in payloads}
-    assert installation.value("SELECT sum(messages) FROM logs_conversationday") == len(stored)
+    assert installation.value("SELECT sum(messages) FROM logs_conversationdailytotal") == len(stored)
 
 
 def deliveries_have_arrived(installation: Installation, upstream: Upstream) -> None:

@@ -1,6 +1,25 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class VectorStoresConfig(AppConfig):
     name = "vectorstores"
     verbose_name = "Knowledge"
+
+    def ready(self) -> None:
+        post_migrate.connect(create_rows, sender=self)
+
+
+def create_rows(apps: Any, using: str, **options: Any) -> None:
+    """Create the settings row of each store that has none yet: the admin has no page to add one."""
+    from vectorstores.registry import STORES
+
+    try:
+        rows = apps.get_model("vectorstores", "StoreConfig").objects.using(using)
+    except LookupError:  # only other apps have been migrated
+        return
+    for slug, store in STORES.items():
+        if not store.in_database:
+            rows.get_or_create(slug=slug)

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from puffer.encryption import EncryptedTextField
-from puffer.fresh import announce_change
-from puffer.http import validate_base_url
-from puffer.leases import Leased
-from vectorstores import pgvector
+from puffer.net import validate_base_url
+from puffer.runtime import Job, invalidate
+from puffer.security import EncryptedTextField
 
 
 class StoreConfig(models.Model):
@@ -41,7 +39,7 @@ class StoreConfig(models.Model):
 
     def save(self, *args: Any, **options: Any) -> None:
         super().save(*args, **options)
-        announce_change()
+        invalidate()
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -54,7 +52,7 @@ class CollectionQuerySet(models.QuerySet["Collection"]):
     def delete(self) -> tuple[int, dict[str, int]]:
         """With the tables of their own that some have in PostgreSQL."""
         for collection in self.filter(index=Collection.Index.PGVECTOR):
-            pgvector.drop(collection)
+            collection.drop_pgvector_table()
         return super().delete()
 
     # No template calls it, as Django says of its own: django.db.models.query.QuerySet.delete
@@ -92,8 +90,19 @@ class Collection(models.Model):
     @transaction.atomic
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
         if self.index == Collection.Index.PGVECTOR:
-            pgvector.drop(self)
+            self.drop_pgvector_table()
         return super().delete(*args, **options)
+
+    @property
+    def pgvector_table(self) -> str:
+        """Return the name of the table that holds this collection's vectors where PostgreSQL has pgvector."""
+        return f"vectorstores_pgvector_{self.pk:d}"
+
+    def drop_pgvector_table(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # PostgreSQL drops no table that has pending checks
+            cursor.execute(f"DROP TABLE IF EXISTS {self.pgvector_table}")
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
 class Document(models.Model):
@@ -169,11 +178,11 @@ class UploadQuerySet(models.QuerySet["Upload"]):
     def to_be_indexed(self) -> "UploadQuerySet":
         """Not while another of the same is worked on: of two versions of a file the later one must be the last."""
         same = Upload.objects.filter(**{name: OuterRef(name) for name in Upload.PLACE})
-        worked_on = same.filter(state=Leased.State.WAITING, leased_until__gt=timezone.now())
+        worked_on = same.filter(state=Job.State.WAITING, leased_until__gt=timezone.now())
         return self.exclude(Exists(worked_on.exclude(pk=OuterRef("pk"))))
 
 
-class Upload(Leased):
+class Upload(Job):
     """What somebody has put into a collection in the admin, and how far a worker has come with it."""
 
     class Kind(models.TextChoices):
@@ -203,7 +212,7 @@ class Upload(Leased):
 
     objects = UploadQuerySet.as_manager()
 
-    class Meta(Leased.Meta):
+    class Meta(Job.Meta):
         ordering = ["-id"]
         default_permissions = ()  # who may do what with documents may do it with uploads
 
@@ -212,14 +221,14 @@ class Upload(Leased):
 
     def cancel(self) -> None:
         """What is stored of it stays. A worker that is at it stops within a few seconds."""
-        waiting = Upload.objects.filter(pk=self.pk, state=Leased.State.WAITING)
+        waiting = Upload.objects.filter(pk=self.pk, state=Job.State.WAITING)
         waiting.update(is_cancelled=True)
-        waiting.free().update(state=Leased.State.DEAD, last_error=CANCELLED, ended_at=timezone.now(), lease="")
+        waiting.free().update(state=Job.State.DEAD, last_error=CANCELLED, ended_at=timezone.now(), lease="")
 
     @transaction.atomic
     def retry(self) -> None:
         Upload.objects.filter(pk=self.pk).update(is_cancelled=False)
-        self.start_anew()
+        self.restart()
 
 
 CANCELLED = "Cancelled."

@@ -1,10 +1,10 @@
 """Every vector store by its slug, and the one place that knows their credentials."""
 
-from puffer.fresh import Kept
+from puffer.runtime import LiveCache
 from vectorstores.base import StoreSettings, VectorStore
 from vectorstores.models import StoreConfig
 from vectorstores.stores.chroma import Chroma
-from vectorstores.stores.local import Local
+from vectorstores.stores.local.driver import Local
 from vectorstores.stores.pinecone import Pinecone
 from vectorstores.stores.qdrant import Qdrant
 
@@ -18,7 +18,7 @@ async def _read_config(slug: str) -> StoreConfig:
     return await StoreConfig.objects.filter(slug=slug).afirst() or StoreConfig(slug=slug)
 
 
-configs = Kept(_read_config)
+configs = LiveCache(_read_config)
 
 
 def settings_of(config: StoreConfig) -> StoreSettings:

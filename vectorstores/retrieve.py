@@ -11,9 +11,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from providers.base import EmbeddingRequest
-from providers.embeddings import embed
-from puffer.api.authentication import Caller
-from puffer.api.errors import ApiError
+from providers.use_cases import embed
+from puffer.api import ApiError, Caller
 from vectorstores import store_threads
 from vectorstores.base import Match, Query, VectorStore
 from vectorstores.registry import get_store

@@ -2,7 +2,7 @@
 
 from django import template
 
-from logs.provider_names import provider_name
+from logs.usage.provider_names import provider_name
 
 register = template.Library()
 register.filter("provider_name", provider_name)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import httpx2
 import orjson
 
-from providers.adapters.server_sent_events import StreamedAnswer, events_of
+from providers.adapters.event_stream import StreamedAnswer, events_of
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,

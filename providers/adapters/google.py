@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
 
-from providers.adapters.server_sent_events import StreamedAnswer, events_of
+from providers.adapters.event_stream import StreamedAnswer, events_of
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
@@ -32,7 +32,7 @@ from providers.base import (
 )
 from providers.http_client import ssl_context
 from providers.upstream_errors import empty_answer, upstream_errors, without_text
-from puffer.api.errors import ApiError
+from puffer.api import ApiError
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
-from providers.adapters.server_sent_events import DONE, StreamedAnswer, events_of
+from providers.adapters.event_stream import DONE, StreamedAnswer, events_of
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
@@ -34,7 +34,7 @@ from providers.base import (
     Usage,
 )
 from providers.upstream_errors import empty_answer, upstream_errors, without_text
-from puffer.api.errors import ApiError
+from puffer.api import ApiError
 
 if TYPE_CHECKING:
     import openai
@@ -363,7 +363,7 @@ class Ollama(OpenAI):
 
 
 class Local(Ollama):
-    """The bundled models, in a process of their own: see providers/local_model.py."""
+    """The bundled models, in a process of their own: see providers/local/server.py."""
 
     slug = "local"
     label = "Local"

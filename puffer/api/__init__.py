@@ -1,0 +1,26 @@
+"""The REST API: dispatch, authentication, parameters, errors and the ASGI handler."""
+
+from puffer.api.authentication import Caller
+from puffer.api.errors import ApiError
+from puffer.api.event_stream import Event, EventStream
+from puffer.api.schema import Array, Boolean, Integer, Lenient, Object, Parameters, String, StringOrArray
+from puffer.api.site_url import site_url
+from puffer.api.views import AsyncAPIView, caller_of
+
+__all__ = [
+    "ApiError",
+    "Array",
+    "AsyncAPIView",
+    "Boolean",
+    "Caller",
+    "Event",
+    "EventStream",
+    "Integer",
+    "Lenient",
+    "Object",
+    "Parameters",
+    "String",
+    "StringOrArray",
+    "caller_of",
+    "site_url",
+]

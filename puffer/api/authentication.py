@@ -12,8 +12,8 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from puffer.api.errors import AccessDisabled, InsufficientScope, InvalidApiKey, NoApiKeyConfigured
-from puffer.fresh import Kept
 from puffer.models import ApiKey, Scope, digest, is_well_formed
+from puffer.runtime.live_cache import LiveCache
 
 PARAMETER = "aipkit_api_key"
 
@@ -55,8 +55,8 @@ async def _read_whether_any_key_is_active(_: str) -> bool | None:
     return await ApiKey.objects.active().aexists() or None
 
 
-callers = Kept(_read_caller)
-any_active_key = Kept(_read_whether_any_key_is_active)
+callers = LiveCache(_read_caller)
+any_active_key = LiveCache(_read_whether_any_key_is_active)
 
 
 async def find_caller(key: str) -> Caller | None:

@@ -8,8 +8,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from puffer.api.site_url import site_url
 from puffer.api.views import BASE, NAMESPACE, AsyncAPIView
-from puffer.site_url import site_url
 
 
 def api_views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, type[AsyncAPIView]]]:

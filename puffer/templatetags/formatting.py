@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django import template
 
-from puffer.formatting import dollars, duration, moment, whole
+from puffer.text.formatting import dollars, duration, moment, whole
 
 register = template.Library()
 for write in (dollars, duration, moment, whole):

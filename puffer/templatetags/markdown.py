@@ -6,7 +6,7 @@ from django import template
 from django.template import Context
 from django.utils.safestring import SafeString, mark_safe
 
-from puffer.markdown import Budget, render
+from puffer.text.markdown import Budget, render
 
 register = template.Library()
 

@@ -9,9 +9,9 @@ from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from chatbots.admin_forms import SHOWN_WHILE
-from chatbots.exchange import MAX_BYTES, export_chatbots
-from chatbots.exchange import settings as settings_of_chatbots
+from chatbots.admin.forms import SHOWN_WHILE
+from chatbots.lifecycle.exchange import MAX_BYTES, export_chatbots
+from chatbots.lifecycle.exchange import settings as settings_of_chatbots
 from chatbots.models import Chatbot
 from logs.models import Conversation, new_uuid
 

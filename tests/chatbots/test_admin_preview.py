@@ -11,10 +11,10 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from chatbots.admin_widget import sites_of
+from chatbots.admin.widget import sites_of
+from chatbots.guards.origins import is_allowed
+from chatbots.guards.sessions import InvalidVisitorToken, issue, new_session, read_token, verify_identity
 from chatbots.models import Chatbot
-from chatbots.origins import is_allowed
-from chatbots.sessions import InvalidVisitorToken, issue, new_session, read_token, verify_identity
 from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of
 from tests.test_docs import README
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from logs.conversations import Turn, write_turns
+from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message, UsageEvent
 from puffer.models import ApiKey
 from tests.conftest import Api
@@ -191,7 +191,7 @@ def test_a_strange_uuid_is_never_an_error(api, bot, upstream, uuid):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_bot_deleted_while_its_model_thinks_loses_no_turn_of_the_group():
-    bot = Chatbot.objects.create(name="Kept")
+    bot = Chatbot.objects.create(name="LiveCache")
     answered = Turn("Q", bot.pk, "openai", "m", reply="A", conversation_uuid="kept")
     orphan = replace(answered, chatbot_id=bot.pk + 1, conversation_uuid="orphan", question_id="q", reply_id="r")
     write_turns([orphan, answered])
@@ -227,7 +227,7 @@ def test_half_a_surrogate_pair_is_no_crash(api, bot, upstream):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_turn_that_cannot_be_stored_takes_no_other_with_it(caplog):
-    bot = Chatbot.objects.create(name="Kept")
+    bot = Chatbot.objects.create(name="LiveCache")
     good = Turn("Q", bot.pk, "openai", "m", reply="A", conversation_uuid="good")
     write_turns([replace(good, question="\ud800", conversation_uuid="bad"), good])
     assert Conversation.objects.get().conversation_uuid == "good"

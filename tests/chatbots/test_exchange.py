@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from chatbots.exchange import MAX_BYTES, export_chatbots
+from chatbots.lifecycle.exchange import MAX_BYTES, export_chatbots
 from chatbots.models import Chatbot
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS

@@ -10,11 +10,11 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from chatbots.exchange import export_chatbots
-from chatbots.golden import MAX_ATTEMPTS, MAX_QUESTIONS, ask
+from chatbots.lifecycle.exchange import export_chatbots
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
+from chatbots.quality.golden import MAX_ATTEMPTS, MAX_QUESTIONS, ask
 from logs.models import Conversation, ModelPrice
-from puffer.leases import LeaseLost, claim
+from puffer.runtime.jobs import LeaseLost, claim
 from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
 from tests.chatbots.test_knowledge import OPENING, RETURNS
 from tests.providers_on_loopback import CHAT_COMPLETION, answering
@@ -45,7 +45,7 @@ def form_of(bot: Chatbot, *rows: dict, known: int = 0) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def only_golden_questions(settings):
-    settings.WORKER_JOBS = ["chatbots.golden.run_due"]
+    settings.WORKER_JOBS = ["chatbots.quality.golden.run_due"]
 
 
 def work() -> None:

@@ -9,8 +9,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.urls import reverse
 
-from chatbots.admin_history import VERSIONS_ON_A_PAGE, difference
-from chatbots.exchange import export_chatbots
+from chatbots.admin.history import VERSIONS_ON_A_PAGE, difference
+from chatbots.lifecycle.exchange import export_chatbots
 from chatbots.models import Chatbot
 from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
 

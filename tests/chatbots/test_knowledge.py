@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from chatbots import knowledge
+from chatbots.conversation import knowledge
 from chatbots.models import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot
 from logs.models import Message, UsageEvent
 from tests.providers_on_loopback import ANTHROPIC_MESSAGE, GENERATED_CONTENT, answering, embedding

@@ -12,10 +12,10 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.utils import timezone
 
-from chatbots import limits
-from chatbots.limits import ChatbotPaused, LimitReached, period_of, reserve
+from chatbots.conversation.visitor import Identity, Visitor
+from chatbots.guards import limits
+from chatbots.guards.limits import ChatbotPaused, LimitReached, period_of, reserve
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
-from chatbots.visitor import Identity, Visitor
 from logs.models import Conversation
 from providers.base import Usage
 from puffer.api.errors import ApiError

@@ -9,9 +9,9 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun, SettledQuestion
-from chatbots.unanswered import add_answer
+from chatbots.quality.unanswered import add_answer
 from logs.models import Message, Webhook, WebhookDelivery
-from logs.outbox import EventName
+from logs.webhooks.models import EventName
 from tests.chatbots.test_knowledge import RETURNS
 from vectorstores.models import Collection, Document, LocalVector
 

@@ -8,9 +8,9 @@ import openai  # noqa: F401  it takes a second to load: here, so that no single 
 import pytest
 from asgiref.sync import async_to_sync
 
-from chatbots import moderation
-from chatbots.moderation import is_banned, moderate, phrases_in
-from chatbots.visitor import Refusal, Visitor
+from chatbots.conversation.visitor import Refusal, Visitor
+from chatbots.guards import moderation
+from chatbots.guards.moderation import is_banned, moderate, phrases_in
 from logs.models import Conversation
 from providers import registry
 from tests.providers_on_loopback import closed_port, environment

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatbots.origins import InvalidOrigin, is_allowed, read_pattern
+from chatbots.guards.origins import InvalidOrigin, is_allowed, read_pattern
 
 ALLOWED = [
     ("example.com", "https://example.com"),

@@ -145,7 +145,7 @@ def test_in_the_chatbot_s_own_words(visit, site, payload):  # noqa: F811
     server.python(
         f"from chatbots.models import Chatbot; Chatbot.objects.filter(pk={site.bots['hinting']}).update(**{fields!r});"
         f"Chatbot.objects.filter(pk={site.bots['hinting']}).update(conversation_starters=[{payload!r}], popup_delay=0);"
-        "from puffer.fresh import announce_change; announce_change()"
+        "from puffer.fresh import invalidate; invalidate()"
     )
     page = visit("hinting", head=WATCH)
     page.locator(".launcher").click()

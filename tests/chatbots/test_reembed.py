@@ -10,7 +10,7 @@ from chatbots.models import Chatbot
 from tests.providers_on_loopback import answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.models import Collection, Document
-from vectorstores.stores.local import Local
+from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from chatbots.models import REFUSAL, Chatbot, QuestionEmbedding, SettledQuestion
-from chatbots.unanswered import KEPT_DAYS, MAX_QUESTIONS, alike, digest_of
+from chatbots.quality.unanswered import KEPT_DAYS, MAX_QUESTIONS, alike, digest_of
 from logs.models import Conversation, Message, new_uuid
 from tests.providers_on_loopback import CHAT_COMPLETION, answering, embedding
 from vectorstores.models import Collection, Document, LocalVector

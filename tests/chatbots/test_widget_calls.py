@@ -13,11 +13,11 @@ import pytest
 from django.core import signing
 from django.db import connection
 
-from chatbots import sessions
-from chatbots.labels import LABELS
+from chatbots.conversation.visitor import Identity
+from chatbots.guards import sessions
 from chatbots.models import Chatbot, Consent, TokenAllowance, UsedIdentity
-from chatbots.protection import new_identity_secret
-from chatbots.visitor import Identity
+from chatbots.models.limits import new_identity_secret
+from chatbots.widget.labels import LABELS
 from logs.models import Conversation, Message, UsageEvent
 from tests.conftest import BASE
 from tests.providers_on_loopback import CHAT_DONE, CHAT_STREAM, answering, embedding, streaming
@@ -236,7 +236,7 @@ def test_a_token_is_of_one_bot_one_site_one_visitor(widget, bot, api):
         "of another bot": Widget(api, other).begin().token,
         "of another site": Widget(api, bot, "https://a.wild.example").begin().token,
         "altered": altered(widget.token),
-        "of another key": signing.dumps({"visitor_id": "x"}, salt="chatbots.sessions"),
+        "of another key": signing.dumps({"visitor_id": "x"}, salt="chatbots.guards.sessions"),
     }
     for token in tokens.values():
         assert Widget(api, bot, token=token).get("conversations").status_code == 401

@@ -14,11 +14,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from logs import search
-from logs.conversations import VISITOR_LEFT, Turn, write_turns
-from logs.history import store_feedback
+from logs.conversations.history import store_feedback
+from logs.conversations.writer import VISITOR_LEFT, Turn, write_turns
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
-from logs.prices import PriceBook
+from logs.search import query as search
+from logs.usage.prices import PriceBook
 from puffer.models import ApiKey
 from tests.providers_on_loopback import CHAT_COMPLETION
 

@@ -11,14 +11,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from chatbots.budgets import near_budgets
-from chatbots.limits import OF_THE_BOT, period_of
+from chatbots.guards.budgets import near_budgets
+from chatbots.guards.limits import OF_THE_BOT, period_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
-from logs import usage
-from logs.conversations import Turn, write_turns
-from logs.days import midnight, today
-from logs.figures import percentile
-from logs.models import ConversationDay, UsageDay
+from logs.conversations.writer import Turn, write_turns
+from logs.models import ConversationDailyTotal, UsageDailyTotal
+from logs.usage import recorder as usage
+from logs.usage.daily_totals import midnight, today
+from logs.usage.report import percentile
 from puffer.models import ApiKey
 
 pytestmark = pytest.mark.django_db
@@ -153,7 +153,7 @@ def test_a_day_is_one_of_the_sites_time_zone(admin_client, settings, zone, momen
     ],
 )
 def test_percentiles(times, share, milliseconds):
-    assert percentile([times.get(name, 0) for name in UsageDay.histogram], share) == milliseconds
+    assert percentile([times.get(name, 0) for name in UsageDailyTotal.histogram], share) == milliseconds
 
 
 # What needs a look
@@ -250,4 +250,4 @@ def test_more_days_take_no_more_queries(admin_client, happened):
 def test_nothing_has_happened_yet(admin_client):
     response = admin_client.get(HOME)
     assert set(cards(response).values()) == {"0", "$0.00", "0 of 0 calls", "–"}
-    assert not ConversationDay.objects.exists()
+    assert not ConversationDailyTotal.objects.exists()

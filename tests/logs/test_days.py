@@ -14,10 +14,10 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.utils import timezone
 
-from logs import usage
-from logs.conversations import Turn, write_turns
-from logs.days import column_of, rebuild, today, usage_days
-from logs.models import Conversation, ConversationDay, Message, UsageDay, UsageEvent
+from logs.conversations.writer import Turn, write_turns
+from logs.models import Conversation, ConversationDailyTotal, Message, UsageDailyTotal, UsageEvent
+from logs.usage import recorder as usage
+from logs.usage.daily_totals import column_of, rebuild, today, usage_days
 from puffer.models import ApiKey
 
 pytestmark = pytest.mark.django_db
@@ -41,9 +41,9 @@ def sums_of(kind):
 
 
 def as_counted_anew():
-    before = sums_of(UsageDay), sums_of(ConversationDay)
+    before = sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)
     rebuild()
-    return before, (sums_of(UsageDay), sums_of(ConversationDay))
+    return before, (sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal))
 
 
 def test_a_batch_is_summed_up(bot):
@@ -59,7 +59,7 @@ def test_a_batch_is_summed_up(bot):
             call(operation="image", model="dall-e-3", images=2),
         ]
     )
-    images, known, unknown = UsageDay.objects.order_by("model")
+    images, known, unknown = UsageDailyTotal.objects.order_by("model")
     assert (known.day, known.chatbot, known.api_key, known.provider) == (today(), bot, key, "openai")
     assert (known.calls, known.errors, known.input_tokens, known.output_tokens) == (4, 1, 4010, 151)
     assert known.cost == Decimal("0.011535")  # 4,010 tokens at $2.50 and 151 at $10 per million
@@ -76,7 +76,7 @@ def test_the_histogram_is_the_same_in_the_database(milliseconds, column):
     assert column_of(milliseconds) == column
     usage.write([call(milliseconds=milliseconds)])
     [counted] = usage_days(today())
-    assert {name: getattr(counted, name) for name in UsageDay.histogram if getattr(counted, name)} == {column: 1}
+    assert {name: getattr(counted, name) for name in UsageDailyTotal.histogram if getattr(counted, name)} == {column: 1}
 
 
 def turn(question, bot, **more):
@@ -88,7 +88,7 @@ def test_turns_are_summed_up(bot):
     write_turns([turn("Hi", bot, conversation_uuid="a"), turn("Hello", bot, conversation_uuid="b")])
     write_turns([turn("Again", bot, conversation_uuid="a"), turn("New", bot, conversation_uuid="c", begins=True)])
     write_turns([turn("Again", bot, conversation_uuid="c", provider="claude", model="haiku")])
-    first, second = ConversationDay.objects.order_by("-messages")
+    first, second = ConversationDailyTotal.objects.order_by("-messages")
     assert (first.provider, first.conversations, first.messages) == ("openai", 3, 8)
     assert (second.provider, second.conversations, second.messages) == ("claude", 0, 2)
     before, after = as_counted_anew()
@@ -112,14 +112,14 @@ def test_a_day_is_one_of_the_sites_time_zone(settings, bot, zone, moment, day):
     try:
         at = datetime.fromisoformat(moment).replace(tzinfo=UTC)
         usage.write([call(created_at=at)])
-        assert str(UsageDay.objects.get().day) == day
+        assert str(UsageDailyTotal.objects.get().day) == day
         write_turns([turn("Hi", bot)])
         Message.objects.update(created_at=at)
         Conversation.objects.update(created_at=at)
         with timezone.override("Asia/Tokyo"):  # that of whoever looks at it changes nothing
             rebuild()
-        assert str(UsageDay.objects.get().day) == day
-        assert str(ConversationDay.objects.get().day) == day
+        assert str(UsageDailyTotal.objects.get().day) == day
+        assert str(ConversationDailyTotal.objects.get().day) == day
     finally:
         timezone.get_default_timezone.cache_clear()
 
@@ -132,48 +132,48 @@ def test_what_happened_stays_when_it_is_deleted(bot):
     bot.delete()
     usage.write([call(chatbot_id=bot_id), call()])  # a call that was under way
     place = (today(), None, None, "openai", "gpt-4o", "completion")
-    assert sums_of(UsageDay).keys() == {place}
-    assert sums_of(UsageDay)[place][0] == 4
+    assert sums_of(UsageDailyTotal).keys() == {place}
+    assert sums_of(UsageDailyTotal)[place][0] == 4
     before, after = as_counted_anew()
     assert before == after
     Conversation.objects.all().delete()
     UsageEvent.objects.all().delete()
-    assert sums_of(UsageDay) == after[0]
-    assert [row.messages for row in ConversationDay.objects.all()] == [2]
+    assert sums_of(UsageDailyTotal) == after[0]
+    assert [row.messages for row in ConversationDailyTotal.objects.all()] == [2]
 
 
 def test_days_are_counted_anew(bot):
     yesterday = timezone.now() - timedelta(days=1)
     usage.write([call(created_at=yesterday), call(status=429), call(created_at=yesterday - timedelta(days=1))])
     write_turns([turn("Hi", bot)])
-    right = sums_of(UsageDay), sums_of(ConversationDay)
-    UsageDay.objects.update(calls=F("calls") + 7)
-    ConversationDay.objects.all().delete()
+    right = sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)
+    UsageDailyTotal.objects.update(calls=F("calls") + 7)
+    ConversationDailyTotal.objects.all().delete()
     out = StringIO()
-    call_command("rebuild_usage_days", stdout=out)
+    call_command("rebuild_daily_totals", stdout=out)
     assert "Days counted anew: 3." in out.getvalue()
-    assert (sums_of(UsageDay), sums_of(ConversationDay)) == right
+    assert (sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)) == right
 
 
 def test_older_days_can_be_left_as_they_are():
     long_ago = timezone.now() - timedelta(days=40)
     usage.write([call(created_at=long_ago), call(created_at=long_ago + timedelta(days=5)), call()])
     UsageEvent.objects.filter(created_at__lte=long_ago).delete()
-    UsageDay.objects.update(calls=5)
-    call_command("rebuild_usage_days", "--since", str(today() - timedelta(days=35)))
-    assert list(UsageDay.objects.order_by("day").values_list("calls", flat=True)) == [5, 1, 1]
-    call_command("rebuild_usage_days", "--since", str(today() + timedelta(days=1)))
-    assert UsageDay.objects.count() == 3
+    UsageDailyTotal.objects.update(calls=5)
+    call_command("rebuild_daily_totals", "--since", str(today() - timedelta(days=35)))
+    assert list(UsageDailyTotal.objects.order_by("day").values_list("calls", flat=True)) == [5, 1, 1]
+    call_command("rebuild_daily_totals", "--since", str(today() + timedelta(days=1)))
+    assert UsageDailyTotal.objects.count() == 3
 
 
 def test_without_any_row_there_is_nothing_to_count():
     assert rebuild() == 1
-    assert not UsageDay.objects.exists()
+    assert not UsageDailyTotal.objects.exists()
 
 
 def test_a_day_that_is_none():
     with pytest.raises(CommandError, match="a day, such as"):
-        call_command("rebuild_usage_days", "--since", "yesterday")
+        call_command("rebuild_daily_totals", "--since", "yesterday")
 
 
 # Many at once, in a process of their own
@@ -190,7 +190,7 @@ from chatbots.models import Chatbot
 from logs import usage
 from logs.conversations import Turn, write_turns
 from logs.days import rebuild
-from logs.models import Conversation, ConversationDay, Message, UsageDay, UsageEvent
+from logs.models import Conversation, ConversationDailyTotal, Message, UsageDailyTotal, UsageEvent
 
 call_command("migrate", verbosity=0)
 bots = [Chatbot.objects.create(name=name).pk for name in ("Shop", "Other")]
@@ -229,13 +229,13 @@ for event in UsageEvent.objects.all():
         row[index] += value
 stored = {
     f"{row.chatbot_id} {row.model}": [row.calls, row.errors, row.input_tokens, row.cost]
-    for row in UsageDay.objects.all()
+    for row in UsageDailyTotal.objects.all()
 }
 print(json.dumps({
     "expected": expected,
     "stored": stored,
     "calls": UsageEvent.objects.count(),
-    "turns": [(row.conversations, row.messages) for row in ConversationDay.objects.all()],
+    "turns": [(row.conversations, row.messages) for row in ConversationDailyTotal.objects.all()],
     "messages": sum(Conversation.objects.values_list("message_count", flat=True)),
 }, default=float))
 """

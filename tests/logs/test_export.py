@@ -17,8 +17,8 @@ from django.core.management import CommandError, call_command
 from django.test import AsyncClient
 
 from chatbots.models import Chatbot
-from logs.conversations import Turn, write_turns
-from logs.export import COLUMNS, CONVERSATIONS_AT_ONCE, MESSAGES_AT_ONCE
+from logs.conversations.export import COLUMNS, CONVERSATIONS_AT_ONCE, MESSAGES_AT_ONCE
+from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,12 +14,12 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
-from chatbots.limits import reserve
+from chatbots.conversation.visitor import Identity, Visitor
+from chatbots.guards.limits import reserve
 from chatbots.models import Chatbot, Consent, MessageCount, TokenAllowance
-from chatbots.visitor import Identity, Visitor
-from logs.conversations import write_turns
+from logs.conversations.writer import write_turns
 from logs.models import Conversation, Message
-from logs.search import with_message
+from logs.search.query import with_message
 
 ROOT = Path(__file__).parent.parent.parent
 EMAIL = "ada@lovelace.example"

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from logs.insertion import insert
+from logs.bulk_insert import insert
 from logs.models import Conversation, Message, UsageEvent
 
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)

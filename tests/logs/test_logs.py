@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from chatbots.models import Chatbot
-from logs.conversations import Turn, write_turns
+from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation
 from puffer.models import ApiKey
 from tests.conftest import Api

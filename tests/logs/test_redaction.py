@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from chatbots.models import MessageCount
+from logs.conversations.redaction import KINDS, redact
 from logs.models import Conversation, Message
-from logs.redaction import KINDS, redact
-from puffer.client_ip import anonymized
+from puffer.net.client_ip import anonymized
 from tests.chatbots.test_widget_calls import Widget
 from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM
 

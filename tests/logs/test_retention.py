@@ -9,9 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
-from logs.conversations import Turn, write_turns
+from logs.conversations.retention import BATCH, prune, run_due
+from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message, UsageEvent, new_uuid
-from logs.retention import BATCH, prune, run_due
 
 
 def make_conversation(days_old: float, messages: int = 2) -> Conversation:

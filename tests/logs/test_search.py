@@ -11,10 +11,11 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from logs import search, search_index
 from logs.models import Conversation, Message, new_uuid
-from logs.search import everything, matching, with_bots, with_message, with_visitor
-from logs.search_index import MESSAGES, SEARCHED, VISITORS, check_index, index_added, take_up
+from logs.search import index as search_index
+from logs.search import query as search
+from logs.search.index import MESSAGES, SEARCHED, VISITORS, check_index, index_added, take_up
+from logs.search.query import everything, matching, with_bots, with_message, with_visitor
 
 LONG = "All of this sentence is in there, and the end of it tells one from the other by its last word: "
 CONTENTS = {
@@ -167,7 +168,7 @@ def test_any_text_is_found_as_python_would(db):
         plain[talk(*contents).pk] = contents
         if number == 200:
             take_up(connection, MESSAGES)
-    fold = search.folded
+    fold = search.normalized
     for _ in range(300):
         wanted = text(dice.randint(1, 5))
         expected = [
@@ -368,7 +369,7 @@ def test_what_is_left_of_a_conversation_is_found_at_once_and_taken_up_anew(said)
     talk("more wool", "and cotton", conversation_uuid="new")
     take_up(connection, MESSAGES)
     Message.objects.get(content="and cotton").delete()
-    Message.objects.filter(content=CONTENTS["shop"]).update(content="silk", folded=None)
+    Message.objects.filter(content=CONTENTS["shop"]).update(content="silk", normalized=None)
     assert outdated() == 2
     assert names(with_message("wool")) == ["hundred", "new"]
     assert names(with_message("cotton")) == []

@@ -5,10 +5,12 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection
 from django.db.models import Sum
 
-from logs import usage
-from logs.models import UsageDay, UsageEvent
+from logs.models import UsageDailyTotal, UsageEvent
+from logs.usage import recorder as usage
 
-CONDITION = "new.model = 'disk full' AND EXISTS (SELECT 1 FROM logs_usageday)"  # not while a whole batch is inserted
+CONDITION = (
+    "new.model = 'disk full' AND EXISTS (SELECT 1 FROM logs_usagedailytotal)"  # not while a whole batch is inserted
+)
 FAIL = {
     "sqlite": [
         f"CREATE TRIGGER fails AFTER INSERT ON logs_usageevent WHEN {CONDITION}"
@@ -62,7 +64,7 @@ def test_a_failure_amid_a_refused_batch_writes_none_twice(bot):
     assert written() == [
         ("disk full", bot.pk), ("first", bot.pk), ("last", None), ("later", None), ("second", None)
     ]  # fmt: skip
-    assert UsageDay.objects.aggregate(calls=Sum("calls")) == {"calls": 5}
+    assert UsageDailyTotal.objects.aggregate(calls=Sum("calls")) == {"calls": 5}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -78,4 +80,4 @@ def test_a_record_that_cannot_be_stored_holds_up_no_other(bot):
 
     calls()
     assert written() == [("first", None), ("last", None)]
-    assert UsageDay.objects.aggregate(calls=Sum("calls")) == {"calls": 2}
+    assert UsageDailyTotal.objects.aggregate(calls=Sum("calls")) == {"calls": 2}

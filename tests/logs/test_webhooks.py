@@ -16,13 +16,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from chatbots import announcements
 from chatbots.models import Chatbot, MessageCount
-from logs import webhooks
-from logs.conversations import Turn, write_turns
+from chatbots.widget import events as announcements
+from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation
-from logs.outbox import EventName, Webhook, WebhookDelivery, listener_of, validate_url
-from puffer.leases import claim
+from logs.webhooks import delivery as webhooks
+from logs.webhooks.events import subscriber_of
+from logs.webhooks.models import EventName, Webhook, WebhookDelivery, validate_url
+from puffer.runtime.jobs import claim
 from tests.chatbots.test_widget_calls import Widget
 from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM, closed_port, running, sending, streaming
 
@@ -43,7 +44,7 @@ def receiver(receiving, settings):
     receiving.forget()
     receiving.serves("/hook", b"thanks")
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
-    settings.WORKER_JOBS = ["logs.webhooks.run_due"]
+    settings.WORKER_JOBS = ["logs.webhooks.delivery.run_due"]
     return receiving
 
 
@@ -166,7 +167,9 @@ def test_what_is_redacted_in_the_log_is_not_told_either(webhook, bot, settings):
 
 
 def turn_for(webhook, bot, **values):
-    return Turn(**{"question": "Q", "chatbot_id": bot.pk, "reply": "A", "listeners": [listener_of(webhook)]} | values)
+    return Turn(
+        **{"question": "Q", "chatbot_id": bot.pk, "reply": "A", "subscribers": [subscriber_of(webhook)]} | values
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_a_webhook_hears_of_its_chatbots_alone(webhook, api, bot, upstream):
 
 def test_each_webhook_gets_its_own_delivery_of_the_same_event(webhook, bot, receiver):
     other = Webhook.objects.create(name="Other", url=f"{receiver.url}/hook", events=["chatbot.response_generated"])
-    write_turns([turn_for(webhook, bot, listeners=[listener_of(webhook), listener_of(other)])])
+    write_turns([turn_for(webhook, bot, subscribers=[subscriber_of(webhook), subscriber_of(other)])])
     deliveries = WebhookDelivery.objects.filter(event=EventName.RESPONSE)
     assert len({delivery.event_id for delivery in deliveries}) == 1
     assert len({delivery.delivery_id for delivery in deliveries}) == 2

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from logs.outbox import EventName, Webhook, WebhookDelivery
+from logs.webhooks.models import EventName, Webhook, WebhookDelivery
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,7 @@ def receiver(loopback_server, settings):
     loopback_server.forget()
     loopback_server.serves("/hook", b"<b>thanks</b>")
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
-    settings.WORKER_JOBS = ["logs.webhooks.run_due"]
+    settings.WORKER_JOBS = ["logs.webhooks.delivery.run_due"]
     return loopback_server
 
 

@@ -12,7 +12,7 @@ import openai  # noqa: F401
 import pytest
 from asgiref.sync import async_to_sync
 
-from logs import usage
+from logs.usage import recorder as usage
 from providers import registry
 from puffer.asgi import application
 from tests.conftest import BASE, Api

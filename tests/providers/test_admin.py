@@ -15,12 +15,12 @@ from django.urls import reverse
 from werkzeug import Request, Response
 
 from logs.models import UsageEvent
-from providers import connection
+from providers import check_connection as connection
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
-from puffer.database_threads import page_threads
-from puffer.event_loop import set_server_loop
+from puffer.runtime.database_threads import page_threads
+from puffer.runtime.event_loop import set_server_loop
 
 pytestmark = pytest.mark.django_db
 

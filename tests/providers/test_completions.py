@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from providers.base import Capability
-from providers.completions import DEFAULT_INSTRUCTIONS
 from providers.registry import PROVIDERS, providers_with
+from providers.use_cases.completions import DEFAULT_INSTRUCTIONS
 from tests.providers_on_loopback import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
 
 USAGE = {"input_tokens": 11, "output_tokens": 5, "total_tokens": 16}

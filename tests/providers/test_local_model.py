@@ -15,11 +15,12 @@ from pathlib import Path
 import openai
 import pytest
 
-from providers import http_client, local_model
+from providers import http_client
 from providers.adapters.openai import Local
 from providers.base import CompletionRequest, Message, ProviderSettings, Sampling
-from providers.local_model import COMPLETION_MODEL, EMBEDDING_MODEL
-from providers.local_process import running
+from providers.local import server as local_model
+from providers.local.process import running
+from providers.local.server import COMPLETION_MODEL, EMBEDDING_MODEL
 
 np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
 
@@ -77,7 +78,7 @@ def process_started_by(pid):
             arguments = entry.read_bytes().split(b"\0")
         except OSError:  # ended meanwhile
             continue
-        if b"providers.local_model" in arguments and f"--parent={pid}".encode() in arguments:
+        if b"providers.local.server" in arguments and f"--parent={pid}".encode() in arguments:
             return int(entry.parent.name)
     return None
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from logs import usage
 from logs.models import UsageEvent
+from logs.usage import recorder as usage
 from providers import registry
 from providers.base import Capability, CompletionChunk, CompletionRequest, Message, Sampling, Usage
 from providers.calls import streamed_call

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from asgiref.sync import async_to_sync
 
-from logs import usage
 from logs.models import Message, ModelPrice, UsageEvent
+from logs.usage import recorder as usage
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey

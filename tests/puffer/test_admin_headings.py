@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from logs.models import Conversation, UsageEvent, new_uuid
 from providers.models import ProviderConfig
-from puffer.formatting import counted, dollars, duration, moment
+from puffer.text.formatting import counted, dollars, duration, moment
 from vectorstores.models import Collection
 
 

@@ -11,7 +11,7 @@ from chatbots.models import Chatbot
 from logs.models import Conversation
 from providers.models import ProviderConfig
 from puffer.models import ApiKey
-from puffer.roles import ROLES
+from puffer.security.roles import ROLES
 from tests.puffer.test_admin import NASTY, ROWS, make_bot, url_of
 from tests.puffer.test_roles import member
 from vectorstores.models import Collection, Document

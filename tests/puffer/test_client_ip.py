@@ -3,7 +3,7 @@
 import pytest
 from django.test import RequestFactory
 
-from puffer.client_ip import client_ip
+from puffer.net.client_ip import client_ip
 
 
 @pytest.mark.parametrize(

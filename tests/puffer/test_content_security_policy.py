@@ -143,7 +143,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         upstream.serves("/v1/chat/completions", CHAT_COMPLETION)
         server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
         server.python(DATA)
-        server.manage("rebuild_usage_days")
+        server.manage("rebuild_daily_totals")
         yield server
         stop(server)
 

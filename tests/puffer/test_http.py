@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from django.core.exceptions import ValidationError
 
-from puffer.http import Interrupted, NoAnswer, RestSession, may_connect, validate_base_url
+from puffer.net.addresses import may_connect, validate_base_url
+from puffer.net.rest_session import Interrupted, NoAnswer, RestSession
 from tests.providers_on_loopback import closed_port, full_backlog
 
 KEY = "sk-very-secret-0123456789"

@@ -12,8 +12,8 @@ from django.urls import reverse
 from lxml import etree, html
 
 from logs.models import Conversation, Message
-from puffer import markdown
-from puffer.markdown import MAX_EFFORT, Budget, render
+from puffer.text import markdown
+from puffer.text.markdown import MAX_EFFORT, Budget, render
 
 ROOT = Path(__file__).parent.parent.parent
 ELEMENTS = {

@@ -232,7 +232,7 @@ def test_a_crash_tells_the_caller_nothing_and_the_log_everything(api, bot, caplo
     def crash(*args, **options):
         raise RuntimeError("the database password is hunter2")
 
-    monkeypatch.setattr("chatbots.views.take_turn", crash)  # there is no honest way to make our own code crash
+    monkeypatch.setattr("chatbots.api.chat.take_turn", crash)  # there is no honest way to make our own code crash
     response = api.post(
         f"/chat/{bot.pk}/message",
         json={"messages": [{"role": "user", "content": "Hi"}]},

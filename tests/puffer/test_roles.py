@@ -15,7 +15,7 @@ from django.test import Client, RequestFactory
 from django.urls import NoReverseMatch, reverse
 
 from chatbots.models import Chatbot
-from puffer.roles import EDITOR, OWNER, RIGHTS, ROLES, VIEWER, may
+from puffer.security.roles import EDITOR, OWNER, RIGHTS, ROLES, VIEWER, may
 from tests.puffer.test_admin import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
 from vectorstores.models import StoreConfig
 
@@ -175,7 +175,7 @@ def test_every_look_up_has_its_row():
 
 
 def test_every_model_of_ours_has_its_rights():
-    """One that is missing here is seen by owners alone: say so in puffer/roles.py, or open it."""
+    """One that is missing here is seen by owners alone: say so in puffer/security/roles.py, or open it."""
     models = {model._meta.label_lower for app in OURS for model in apps.get_app_config(app).get_models()}
     assert models == set(RIGHTS)
 

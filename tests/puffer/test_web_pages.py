@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from puffer import web_pages
-from puffer.http import NoAnswer
-from puffer.web_pages import fetch
+from puffer.net import guarded_fetch as web_pages
+from puffer.net.guarded_fetch import fetch
+from puffer.net.rest_session import NoAnswer
 from tests.providers_on_loopback import closed_port
 
 HOST = "127.0.0.1"  # where the tests' own server is, which is as private as can be

@@ -13,7 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from puffer.leases import LeaseLost, claim
+from puffer.runtime.jobs import LeaseLost, claim
 from tests.installation import Installation, answers, empty_database, forks_of, free_port, wait_until
 from tests.work.models import Piece, Result
 
@@ -38,7 +38,7 @@ def test_what_is_claimed_is_nobody_elses_until_the_lease_ends():
     pieces(1)
     ours = claim(Piece.objects.all(), 0.2)
     assert claim(Piece.objects.all(), 60) is None
-    assert ours.is_worked_on
+    assert ours.is_running
     time.sleep(0.1)
     ours.extend(0.3)
     time.sleep(0.15)
@@ -51,8 +51,8 @@ def test_what_is_claimed_is_nobody_elses_until_the_lease_ends():
 WAYS_TO_WRITE = {
     "extend": lambda piece: piece.extend(60),
     "finish": lambda piece: piece.finish(),
-    "put_off": lambda piece: piece.put_off(60, "no"),
-    "give_up": lambda piece: piece.give_up("no"),
+    "reschedule": lambda piece: piece.reschedule(60, "no"),
+    "fail": lambda piece: piece.fail("no"),
 }
 
 
@@ -67,7 +67,7 @@ def test_who_has_lost_the_lease_changes_nothing(way, loss):
         if loss == "finished":
             theirs.finish()
     elif loss == "started anew":
-        Piece.objects.get().start_anew()
+        Piece.objects.get().restart()
     elif loss == "deleted":
         Piece.objects.all().delete()
     before = list(Piece.objects.values())
@@ -86,20 +86,25 @@ def test_a_lease_that_has_ended_still_counts_while_nobody_took_the_row_up():
 
 @pytest.mark.django_db
 def test_how_work_ends():
-    done, dead, put_off = pieces(3)
+    done, dead, reschedule = pieces(3)
     rows = Piece.objects.all()
     claim(rows, 60).finish(step_seconds=7)
-    claim(rows, 60).give_up("it is hopeless")
-    claim(rows, 60).put_off(60, "x" * 5000)
+    claim(rows, 60).fail("it is hopeless")
+    claim(rows, 60).reschedule(60, "x" * 5000)
     assert claim(rows, 60) is None
-    for piece in (done, dead, put_off):
+    for piece in (done, dead, reschedule):
         piece.refresh_from_db()
     assert (done.state, done.step_seconds, done.lease, done.leased_until) == ("done", 7, "", None)
     assert done.ended_at
     assert (dead.state, dead.last_error, dead.attempts) == ("dead", "it is hopeless", 1)
-    assert (put_off.state, len(put_off.last_error), put_off.lease, put_off.ended_at) == ("waiting", 2000, "", None)
-    assert 50 < (put_off.due_at - timezone.now()).total_seconds() <= 60
-    dead.start_anew()
+    assert (reschedule.state, len(reschedule.last_error), reschedule.lease, reschedule.ended_at) == (
+        "waiting",
+        2000,
+        "",
+        None,
+    )
+    assert 50 < (reschedule.due_at - timezone.now()).total_seconds() <= 60
+    dead.restart()
     again = claim(rows, 60)
     assert (again, again.attempts) == (dead, 1)
 

@@ -17,10 +17,10 @@ from pytest_django import Settings
 
 from tests.providers_on_loopback import Upstream, embedding, running
 from tests.vectorstores.canned_stores import KEY, WIRES
-from vectorstores import pgvector
 from vectorstores.base import Metric, StoreSettings, VectorStore
 from vectorstores.models import Collection
 from vectorstores.registry import STORES
+from vectorstores.stores.local import pgvector
 
 KEYS = {"pinecone": "pcsk_0123456789abcdef", "qdrant": "qd-0123456789abcdef", "chroma": "", "local": ""}
 DIMENSION = 4

@@ -13,7 +13,7 @@ import numpy as np  # noqa: E402
 
 from vectorstores.base import Query, StoreSettings, Vector  # noqa: E402
 from vectorstores.models import Collection  # noqa: E402
-from vectorstores.stores.local import Local  # noqa: E402
+from vectorstores.stores.local.driver import Local  # noqa: E402
 
 DIMENSION = 8
 store = Local(StoreSettings())

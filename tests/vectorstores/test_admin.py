@@ -14,11 +14,13 @@ from django.urls import reverse
 from logs.models import UsageEvent
 from tests.providers_on_loopback import answering
 from tests.vectorstores.conftest import KEYS
-from vectorstores import admin, connection, deletion
+from vectorstores import check_connection as connection
+from vectorstores.admin import collections as admin
 from vectorstores.base import StoreSettings
+from vectorstores.ingestion import delete as deletion
 from vectorstores.models import Collection, Document, LocalVector, StoreConfig
 from vectorstores.registry import settings_of, store_for
-from vectorstores.stores.local import Local
+from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
 

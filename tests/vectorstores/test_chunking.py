@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vectorstores.chunking import chunk_size, cut, cut_by_structure, overlap_of
-from vectorstores.extract import Extracted, from_markdown
+from vectorstores.ingestion.chunking import chunk_size, cut, cut_by_structure, overlap_of
+from vectorstores.ingestion.extract import Extracted, from_markdown
 
 
 @pytest.mark.parametrize(

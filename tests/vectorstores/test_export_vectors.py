@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from tests.providers_on_loopback import embedding
 from vectorstores.base import StoreSettings, Vector
 from vectorstores.models import Collection, Document
-from vectorstores.stores.local import Local
+from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
 

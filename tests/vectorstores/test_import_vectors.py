@@ -15,8 +15,9 @@ from tests.providers_on_loopback import Upstream, answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.management import import_command
 from vectorstores.models import Collection, Document
-from vectorstores.sources import reading, row_files, web
-from vectorstores.stores.local import Local
+from vectorstores.sources import files as reading
+from vectorstores.sources import row_files, web
+from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
 
@@ -746,7 +747,7 @@ def answer_the_rest(model: Upstream) -> None:
 
 
 def test_patience_has_an_end(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("vectorstores.importing.PATIENCE", 0.1)
+    monkeypatch.setattr("vectorstores.ingestion.sync.PATIENCE", 0.1)
     model.pages["/v1/embeddings"] = answering({"error": {"message": "slow down"}}, 429, {"Retry-After": "30"})
     summary = run(write(tmp_path / "rows.jsonl", lines(SHOES)), code=2)
     assert "slow down" in summary["error"]

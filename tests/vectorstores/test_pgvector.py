@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from django.db import connection
 
-from vectorstores import pgvector
 from vectorstores.base import Query, StoreSettings, Vector
 from vectorstores.models import Collection
-from vectorstores.stores.local import Local
+from vectorstores.stores.local import pgvector
+from vectorstores.stores.local.driver import Local
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -53,7 +53,7 @@ def test_by_its_dimension_a_collection_gets_an_index(store, dimension, index, is
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%%hnsw%%'",
-            [pgvector.table_of(collection)],
+            [collection.pgvector_table],
         )
         assert cursor.fetchone() == (int(is_indexed),)
     stored = vectors(5, dimension)
@@ -67,7 +67,7 @@ def test_the_nearest_are_found_by_the_index(store):
     store.upsert("kb", stored)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-        table = pgvector.table_of(Collection.objects.get(name="kb"))
+        table = Collection.objects.get(name="kb").pgvector_table
         cursor.execute(
             f"EXPLAIN SELECT id FROM {table} WHERE namespace = '' ORDER BY embedding <=> %s::vector LIMIT 100",
             [pgvector.as_text(stored[0].values)],
@@ -100,7 +100,7 @@ def test_what_is_deleted_leaves_no_table_and_no_row(store):
     collection = Collection.objects.get(name="kb")
     store.delete_parents("kb", ["doc"])
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {pgvector.table_of(collection)}")
+        cursor.execute(f"SELECT count(*) FROM {collection.pgvector_table}")
         assert cursor.fetchone() == (0,)
     store.upsert("kb", vectors(5, 3))
     collection.delete()

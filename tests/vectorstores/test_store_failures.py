@@ -11,8 +11,8 @@ from tests.providers_on_loopback import Upstream, answering, closed_port, runnin
 from tests.vectorstores.canned_stores import KEY, WIRES
 from tests.vectorstores.conftest import KEYS
 from vectorstores.base import Query, StoreSettings
+from vectorstores.errors import StoreNotConfigured
 from vectorstores.registry import STORES
-from vectorstores.store_errors import StoreNotConfigured
 
 URL = "/vector-stores/upsert"
 

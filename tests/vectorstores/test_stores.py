@@ -11,9 +11,9 @@ from asgiref.sync import async_to_sync
 from puffer.api.errors import ApiError
 from tests.vectorstores.conftest import DIMENSION
 from vectorstores.base import CollectionInfo, Metric, Query, Vector
+from vectorstores.errors import CollectionNotFound
+from vectorstores.ingestion.rename import rename
 from vectorstores.models import Collection, Document
-from vectorstores.renaming import rename
-from vectorstores.store_errors import CollectionNotFound
 
 URL = "/vector-stores/upsert"
 

@@ -19,15 +19,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.providers_on_loopback import answering, embedding
-from vectorstores import uploads as indexing
-from vectorstores.documents import NewDocument
-from vectorstores.extract import Unreadable
-from vectorstores.ingest import Destination
+from vectorstores.ingestion.documents import NewDocument
+from vectorstores.ingestion.extract import Unreadable
+from vectorstores.ingestion.pipeline import Destination
 from vectorstores.models import Collection, Document, LocalVector, Upload, UploadContent
-from vectorstores.reading_apart import read_apart, spooled
-from vectorstores.reading_process import Limits
 from vectorstores.sources.rows import Refused
-from vectorstores.uploads import queue
+from vectorstores.uploads import queue as indexing
+from vectorstores.uploads.queue import queue
+from vectorstores.uploads.sandbox import read_apart, spooled
+from vectorstores.uploads.sandbox_process import Limits
 
 pytestmark = pytest.mark.django_db
 
@@ -42,7 +42,7 @@ LIST = "/admin/vectorstores/upload/"
 def worker(openai, settings):
     """`worker()` does what waits, as `manage.py worker --once` does it."""
     openai.pages["/v1/embeddings"] = embedding(1536)
-    settings.WORKER_JOBS = ["vectorstores.uploads.run_due"]
+    settings.WORKER_JOBS = ["vectorstores.uploads.queue.run_due"]
     settings.VECTOR_STORE_ENVIRONMENT = {}
     return lambda: call_command("worker", once=True)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.providers_on_loopback import answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.models import Collection, Document
-from vectorstores.stores.local import Local
+from vectorstores.stores.local.driver import Local
 
 URL = "/vector-stores/upsert"
 

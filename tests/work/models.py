@@ -5,19 +5,19 @@ import time
 
 from django.db import models, transaction
 
-from puffer.leases import Leased, claim
+from puffer.runtime.jobs import Job, claim
 
 LEASE_SECONDS = 1.5
 STEPS = 3
 
 
-class Piece(Leased):
+class Piece(Job):
     """Done in steps; each lasts as long as `step_seconds` says."""
 
     step_seconds = models.FloatField(default=0)
     fails = models.BooleanField(default=False)
 
-    class Meta(Leased.Meta):
+    class Meta(Job.Meta):
         app_label = "work"
 
 

@@ -18,15 +18,15 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from providers.base import Capability
-from providers.beside_server import bundled_model
-from providers.connection import on_event_loop
+from providers.check_connection import on_event_loop
+from providers.local import bundled_model
 from providers.registry import providers_with
-from puffer.api.errors import ApiError
-from vectorstores.importing import Import, Report
-from vectorstores.ingest import CONCURRENCY, Destination
+from puffer.api import ApiError
+from vectorstores.errors import CollectionNotFound
+from vectorstores.ingestion.pipeline import CONCURRENCY, Destination
+from vectorstores.ingestion.sync import Import, Report
 from vectorstores.registry import STORES
 from vectorstores.sources.rows import Refused
-from vectorstores.store_errors import CollectionNotFound
 
 SHOWN_REFUSALS = 20
 SOME_REFUSED, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes; 130 as shells have it for Ctrl-C

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from providers.base import storable
-from puffer.api.errors import ApiError
+from puffer.api import ApiError
 from vectorstores.base import Vector
-from vectorstores.documents import first_id
-from vectorstores.embedding import as_floats
-from vectorstores.extract import Extracted, Unreadable, extract
+from vectorstores.ingestion.documents import first_id
+from vectorstores.ingestion.embedding import as_floats
+from vectorstores.ingestion.extract import Extracted, Unreadable, extract
 
 NOT_IN_SLUGS = re.compile(r"[^a-z0-9]+")
 

@@ -6,9 +6,9 @@ from pathlib import PurePath
 
 import orjson
 
-from vectorstores.extract import MEDIA_TYPES, media_type_of
+from vectorstores.ingestion.extract import MEDIA_TYPES, media_type_of
 from vectorstores.models import Upload
-from vectorstores.sources.reading import ROW_TYPES, Sources
+from vectorstores.sources.files import ROW_TYPES, Sources
 from vectorstores.sources.row_files import json_lines
 from vectorstores.sources.rows import Refused, Row, document_row, stable_id
 

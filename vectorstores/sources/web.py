@@ -10,9 +10,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
 from protego import Protego
 
-from puffer.http import USER_AGENT, NoAnswer
-from puffer.web_pages import Page, fetch
-from vectorstores.extract import MEDIA_TYPES, Unreadable, decode
+from puffer.net import USER_AGENT, NoAnswer, Page, fetch
+from vectorstores.ingestion.extract import MEDIA_TYPES, Unreadable, decode
 from vectorstores.sources.rows import Refused, Row, document_row, stable_id
 from vectorstores.sources.wordpress import local_name
 

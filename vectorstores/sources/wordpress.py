@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
 
-from vectorstores.extract import Unreadable, from_html
+from vectorstores.ingestion.extract import Unreadable, from_html
 from vectorstores.sources.row_files import BoundedItems
 from vectorstores.sources.rows import Refused, Row, stable_id
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from vectorstores.base import CollectionInfo, Filter, Match, Metadata, Metric, Query, Vector
-from vectorstores.store_errors import CollectionNotFound
+from vectorstores.errors import CollectionNotFound
 from vectorstores.stores.rest import RestStore, by_total_chunks, cosine, in_batches, in_range
 
 METRICS = {"cosine": Metric.COSINE, "ip": Metric.DOT, "l2": Metric.EUCLIDEAN}

@@ -10,10 +10,10 @@ import numpy as np
 import orjson
 from django.core.exceptions import ValidationError
 
-from puffer.api.errors import ApiError
-from puffer.http import RestSession, is_loopback, validate_base_url
+from puffer.api import ApiError
+from puffer.net import RestSession, is_loopback, validate_base_url
 from vectorstores.base import CollectionInfo, Match, Metric, Query, Vector
-from vectorstores.store_errors import CollectionNotFound
+from vectorstores.errors import CollectionNotFound
 from vectorstores.stores.rest import Item, RestStore, by_total_chunks, cosine, in_batches, in_range
 
 API_VERSION = "2025-04"

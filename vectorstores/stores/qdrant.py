@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from puffer.api.errors import ApiError
+from puffer.api import ApiError
 from vectorstores.base import CollectionInfo, Match, Metric, Query, Vector
-from vectorstores.store_errors import CollectionNotFound
+from vectorstores.errors import CollectionNotFound
 from vectorstores.stores.rest import RestStore, cosine, in_batches, in_range
 
 METRICS = {"Cosine": Metric.COSINE, "Dot": Metric.DOT, "Euclid": Metric.EUCLIDEAN}

@@ -10,10 +10,10 @@ import numpy as np
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from puffer.api.errors import ApiError
-from puffer.http import Answer, NoAnswer, RestSession, validate_base_url
+from puffer.api import ApiError
+from puffer.net import Answer, NoAnswer, RestSession, validate_base_url
 from vectorstores.base import Floats, StoreSettings, Vector, VectorStore
-from vectorstores.store_errors import MAX_TEXT, StoreNotConfigured, status_of
+from vectorstores.errors import MAX_TEXT, StoreNotConfigured, status_of
 
 BATCH = 100  # vectors in a request
 TAG = re.compile(r"<[^<>]*>")

@@ -9,22 +9,19 @@ from django.core.management.base import BaseCommand
 
 from chatbots.models import Chatbot
 from providers.base import Capability
-from providers.beside_server import bundled_model
-from providers.connection import on_event_loop
+from providers.check_connection import on_event_loop
+from providers.local import bundled_model
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, default_model, is_configured, settings_of
-from puffer.api.errors import ApiError
-from vectorstores.chunking import CHUNK, cut
-from vectorstores.documents import document_from
-from vectorstores.embedding_choice import first_configured
-from vectorstores.ingest import Destination, ingest
+from puffer.api import ApiError
+from vectorstores.ingestion import CHUNK, Destination, cut, document_from, first_configured, ingest
 
 NAME = "Puffer demo"
 OLLAMA_SECONDS = 1.0  # who has Ollama running has it near
 
 SMALL_MODEL_TOKENS = 40  # the bundled model goes astray in longer answers
 COLLECTION = "puffer"
-KNOWLEDGE = Path(__file__).parents[2] / "demo_knowledge.json"  # items as the API takes them
+KNOWLEDGE = Path(__file__).parents[1] / "demo_knowledge.json"  # items as the API takes them
 
 INSTRUCTIONS = "You are Puffer, a friendly assistant. Answer in one or two short sentences."
 # Two answers to go by, for that is what so small a model can make use of.

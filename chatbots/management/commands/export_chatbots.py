@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chatbots.exchange import export_chatbots
+from chatbots.lifecycle.exchange import export_chatbots
 from chatbots.models import Chatbot
 
 

@@ -6,9 +6,9 @@ from django.contrib.auth.models import AbstractUser
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from chatbots.erasure import Erasure, Person
-from puffer.api.errors import ApiError
-from puffer.remains import overwrite_remains
+from chatbots.lifecycle.erasure import Erasure, Person
+from puffer.api import ApiError
+from puffer.runtime import scrub_deleted_rows
 
 
 class Command(BaseCommand):
@@ -60,7 +60,7 @@ class Command(BaseCommand):
                 ) from None
             self.stdout.write("Erased.")
         # Also where nothing is left: an earlier run may have been stopped before this.
-        if connection.vendor == "sqlite" and not no_vacuum and not overwrite_remains():
+        if connection.vendor == "sqlite" and not no_vacuum and not scrub_deleted_rows():
             raise CommandError("Somebody was reading all the time: copies are left in the file. Run it again.")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chatbots.exchange import MAX_BYTES, ImportRefused, import_chatbots
+from chatbots.lifecycle.exchange import MAX_BYTES, ImportRefused, import_chatbots
 
 MAX_PROBLEMS = 50  # shown; who has more does not read them anyway
 

@@ -4,13 +4,10 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.core.management.base import CommandError
 
-from chatbots.collection_switch import switch_collection
-from puffer.api.errors import ApiError
-from vectorstores.embedding_choice import choose_embedding
-from vectorstores.importing import Import, prepare
-from vectorstores.ingest import Destination
+from chatbots.lifecycle.switch_collection import switch_collection
+from puffer.api import ApiError
+from vectorstores.ingestion import Destination, Import, Reembedding, choose_embedding, prepare
 from vectorstores.management.import_command import NOTHING_DONE, Bar, ImportCommand, refused_command
-from vectorstores.reembedding import Reembedding
 from vectorstores.registry import get_store
 
 

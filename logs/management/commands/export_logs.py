@@ -8,9 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from tqdm import tqdm
 
-from logs.export import FORMATS, export
+from logs.conversations.export import FORMATS, export
 from logs.models import Conversation
-from puffer.output import written
+from puffer.runtime import open_atomic
 
 
 class Command(BaseCommand):
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         total = conversations.count()
         try:
             with (
-                written(output) as file,
+                open_atomic(output) as file,
                 tqdm(total=total, unit=" conversations", disable=None, file=sys.stderr) as bar,  # only on a terminal
             ):
                 for piece in export(conversations, format, bar.update):

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Sum
 from tqdm import tqdm
 
-from logs.retention import outdated_conversations, outdated_usage, prune, prune_usage
+from logs.conversations.retention import outdated_conversations, outdated_usage, prune, prune_usage
 
 
 class Command(BaseCommand):

@@ -5,8 +5,8 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 
-from puffer.encryption import EncryptedTextField, rotated
-from puffer.fresh import announce_change
+from puffer.runtime.live_cache import invalidate
+from puffer.security.encryption import EncryptedTextField, rotated
 
 
 class Command(BaseCommand):
@@ -35,7 +35,7 @@ class Command(BaseCommand):
                             continue
                         cursor.execute(f"UPDATE {table} SET {column} = %s WHERE {key} = %s", [fresh, pk])  # noqa: S608
                         done += 1
-            announce_change()
+            invalidate()
         self.stdout.write(self.style.SUCCESS(f"{done} secrets are encrypted with the newest key."))
         if unreadable:
             raise CommandError(f"{unreadable} secrets could not be opened by any key and were left as they are.")

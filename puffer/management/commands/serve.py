@@ -14,7 +14,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from puffer.management.commands import worker
-from puffer.processes import Forks, Work
+from puffer.runtime.server import Forks, Work
 
 BACKLOG = 2048  # connections that wait to be accepted
 SECONDS_TO_END = 10  # for the worker: what it is doing is done again later

@@ -16,7 +16,7 @@ LAST_PAUSE_AFTER_FAILURE = 30.0  # seconds, such as of the database
 
 logger = logging.getLogger(__name__)
 
-Job = Callable[[], bool]
+JobRunner = Callable[[], bool]
 
 
 class Command(BaseCommand):
@@ -36,14 +36,14 @@ class Command(BaseCommand):
             pass
 
 
-def jobs() -> list[Job]:
+def jobs() -> list[JobRunner]:
     return [import_string(path) for path in settings.WORKER_JOBS]
 
 
-def work(jobs: Sequence[Job]) -> None:
+def work(jobs: Sequence[JobRunner]) -> None:
     """Call each, in a thread of its own, until there is nothing to do for it, and again after a pause; until SIGTERM.
 
-    A job claims one piece of work, does it, and says whether there was any: see puffer/leases.py.
+    A job claims one piece of work, does it, and says whether there was any: see puffer/runtime/jobs.py.
     """
     stop = threading.Event()
     threads = [threading.Thread(target=keep_at_it, args=(job, stop), daemon=True) for job in jobs]
@@ -60,7 +60,7 @@ def work(jobs: Sequence[Job]) -> None:
         thread.join()
 
 
-def keep_at_it(job: Job, stop: threading.Event) -> None:
+def keep_at_it(job: JobRunner, stop: threading.Event) -> None:
     pause = FIRST_PAUSE
     while not stop.is_set():
         close_old_connections()

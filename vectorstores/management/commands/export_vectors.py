@@ -8,10 +8,10 @@ from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from puffer.api.errors import ApiError
-from puffer.output import written
+from puffer.api import ApiError
+from puffer.runtime import open_atomic
 from vectorstores.base import Vector
-from vectorstores.embedding_choice import Embedding, embedding_of
+from vectorstores.ingestion.embedding_choice import Embedding, embedding_of
 from vectorstores.registry import STORES, get_store
 
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             store = async_to_sync(get_store)(provider)
             total = store.describe(target).count
             with (
-                written(output) as file,
+                open_atomic(output) as file,
                 tqdm(total=total, unit=" vectors", unit_scale=True, disable=None, file=sys.stderr) as bar,
             ):
                 for vector in store.scan(target, namespace):

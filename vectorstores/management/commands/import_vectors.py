@@ -3,12 +3,12 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from puffer.api.errors import ApiError
-from vectorstores.embedding_choice import choose_embedding, embedding_of
-from vectorstores.importing import Chunking, Import, Report, documents_in, prepare, read
-from vectorstores.ingest import Destination
+from puffer.api import ApiError
+from vectorstores.ingestion.embedding_choice import choose_embedding, embedding_of
+from vectorstores.ingestion.pipeline import Destination
+from vectorstores.ingestion.sync import Chunking, Import, Report, documents_in, prepare, read
 from vectorstores.management.import_command import Bar, ImportCommand, positive, refused_command
-from vectorstores.sources.reading import Sources
+from vectorstores.sources.files import Sources
 from vectorstores.sources.row_files import Columns
 from vectorstores.sources.rows import Refused, Row
 

@@ -1,0 +1,188 @@
+"""Versions of a chatbot: who changed which settings when, from what to what, and the way back."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.utils import flatten_fieldsets
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from django.utils.text import capfirst
+
+from chatbots.admin.forms import LAYOUT, ChatbotForm
+from chatbots.admin.page import PageAdmin
+from chatbots.lifecycle.exchange import settings
+from chatbots.models import Chatbot
+from puffer.text import moment
+
+VERSIONS_ON_A_PAGE = 20
+CONTEXT = 12  # words shown around what changed in a long text
+MAX_WORDS = 4000  # of both texts together that are compared word by word
+KINDS = {"+": "Created", "~": "Changed", "-": "Deleted"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a text: "same", "gone" or "new" words."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Change:
+    label: str
+    parts: Sequence[Part]
+
+
+@dataclass
+class Version:
+    """What a save has changed. `differs` where what is saved now is something else."""
+
+    record: Any
+    changes: list[Change] = field(default_factory=list)
+    differs: bool = False
+
+    @property
+    def kind(self) -> str:
+        return KINDS[self.record.history_type]
+
+    @property
+    def who(self) -> str:
+        return self.record.history_user.get_username() if self.record.history_user else "a command"
+
+
+class HistoryAdmin(PageAdmin):
+    def get_urls(self) -> list[URLPattern]:
+        return self.page_urls(("<path:object_id>/restore/", self.restore, "restore")) + super().get_urls()
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """In place of Django's page, which knows the fields' names alone."""
+        bot = self.bot_to_view(request, object_id)
+        records = bot.history.select_related("history_user")
+        page = Paginator(records, VERSIONS_ON_A_PAGE).get_page(request.GET.get("p"))
+        first = max(page.start_index() - 1, 0)
+        context = {
+            "object": bot,
+            "page": page,
+            "versions": versions(records[first : first + VERSIONS_ON_A_PAGE + 1], bot)[:VERSIONS_ON_A_PAGE],
+            "may_restore": self.has_change_permission(request, bot),
+        }
+        return self.page(request, "history", "Versions", context | (extra_context or {}))
+
+    def restore(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Of the `version` in the query: GET asks, POST does it. That is a new version, and the status is not of it."""
+        bot = self.bot_to_change(request, object_id)
+        version = request.GET.get("version", "")
+        records = bot.history.filter(history_id=version) if version.isdecimal() else bot.history.none()
+        record = records.exclude(history_type="-").first()
+        if record is None:
+            raise Http404
+        when = moment(record.history_date, seconds=True)
+        changes = changes_between(bot, record, restorable())
+        problems: list[str] = []
+        if request.method == "POST":
+            for name in restorable():
+                setattr(bot, name, getattr(record, name))
+            try:
+                bot.full_clean()
+            except ValidationError as error:
+                problems = [f"{label_of(name)}: {' '.join(errors)}" for name, errors in error.message_dict.items()]
+            else:
+                bot._change_reason = f"Restored as of {when}."
+                bot.save()
+                self.log_change(request, bot, f"Restored as of {when}.")
+                messages.success(request, f"The settings are those of {when} again.")
+                return HttpResponseRedirect(reverse("admin:chatbots_chatbot_history", args=[bot.pk]))
+        context = {"object": bot, "when": when, "changes": changes, "problems": problems}
+        return self.page(request, "restore", f"Restore the version of {when}", context)
+
+
+def restorable() -> list[str]:
+    """Without the status: to publish is a decision of its own."""
+    return [name for name in settings() if name != "status"]
+
+
+def versions(records: Iterable[Any], bot: Chatbot) -> list[Version]:
+    """The newest first, each with what it changed of the one that follows it."""
+    rows = list(records)
+    shown = [Version(row, changes_between(earlier, row, settings())) for row, earlier in pairwise(rows)]
+    shown += [Version(row) for row in rows[-1:]]
+    for version in shown:
+        version.differs = version.record.history_type != "-" and bool(different(bot, version.record, restorable()))
+    return shown
+
+
+def different(one: Any, other: Any, names: Iterable[str]) -> list[str]:
+    """In the order of the form."""
+    form: Any = LAYOUT
+    ordered = [name for name in flatten_fieldsets(form) if name in names]
+    return [name for name in ordered if getattr(one, name) != getattr(other, name)]
+
+
+def changes_between(old: Any, new: Any, names: Iterable[str]) -> list[Change]:
+    return [
+        Change(label_of(name), list(difference(in_words(old, name), in_words(new, name))))
+        for name in different(old, new, names)
+    ]
+
+
+def label_of(name: str) -> str:
+    """As the form names it."""
+    form_field = ChatbotForm.base_fields.get(name)
+    return str((form_field and form_field.label) or capfirst(settings()[name].verbose_name))
+
+
+def in_words(row: Any, name: str) -> str:
+    value = getattr(row, name)
+    choices = dict(settings()[name].flatchoices)
+    if value in (None, "", []):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "\n".join(str(item) for item in value)
+    return str(choices.get(value, value))
+
+
+def difference(old: str, new: str) -> Iterator[Part]:
+    """The words that went and came, in their order, with some of those around them."""
+    before, after = words_of(old), words_of(new)
+    if len(before) + len(after) > MAX_WORDS or len(before) < 2 or len(after) < 2:
+        yield Part("gone", old or "empty")
+        yield Part("new", new or "empty")
+        return
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    blocks = matcher.get_opcodes()
+    for number, (kind, start, end, new_start, new_end) in enumerate(blocks):
+        if kind == "equal":
+            yield Part("same", shortened(before[start:end], is_first=number == 0, is_last=number == len(blocks) - 1))
+            continue
+        if start < end:
+            yield Part("gone", "".join(before[start:end]))
+        if new_start < new_end:
+            yield Part("new", "".join(after[new_start:new_end]))
+
+
+def words_of(text: str) -> list[str]:
+    """With the blanks after each, so that they can be joined again."""
+    return re.findall(r"\S+\s*|^\s+", text)
+
+
+def shortened(words: Sequence[str], *, is_first: bool, is_last: bool) -> str:
+    """Words that stayed: those next to a change."""
+    if is_first and len(words) > CONTEXT:
+        return "… " + "".join(words[-CONTEXT:])
+    if is_last and len(words) > CONTEXT:
+        return "".join(words[:CONTEXT]) + "…"
+    if len(words) > 2 * CONTEXT:
+        return "".join(words[:CONTEXT]) + "… " + "".join(words[-CONTEXT:])
+    return "".join(words)

@@ -1,0 +1,163 @@
+"""Unanswered questions in the admin: of one chatbot, of all, and the form that answers one."""
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.core.validators import RegexValidator
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from unfold.decorators import action
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
+
+from chatbots.admin.page import PageAdmin
+from chatbots.models import Chatbot
+from chatbots.quality.unanswered import Group, add_answer, digest_of, groups_of, open_questions, settle
+from puffer.api import ApiError
+
+PERIODS = [7, 30, 90]  # days
+GROUPS_ON_A_PAGE = 20
+
+
+class DismissForm(forms.Form):
+    questions = forms.CharField(
+        widget=forms.HiddenInput, validators=[RegexValidator(r"\A[0-9a-f]{64}(,[0-9a-f]{64}){0,999}\Z")]
+    )
+
+    def digests(self) -> list[str]:
+        return [digest for digest in self.cleaned_data["questions"].split(",") if digest]
+
+
+class AnswerForm(DismissForm):
+    question = forms.CharField(
+        max_length=500,
+        help_text="The document's title. With the same question again its answer is replaced.",
+        widget=UnfoldAdminTextareaWidget({"rows": 2}),
+    )
+    answer = forms.CharField(
+        max_length=50_000,
+        help_text="What the model gets to read when something like it is asked.",
+        widget=UnfoldAdminTextareaWidget({"rows": 8, "autofocus": True}),
+    )
+    url = forms.URLField(
+        label="Address",
+        required=False,
+        max_length=2000,
+        assume_scheme="https",
+        help_text="Of a page that says more: visitors get it as the source.",
+        widget=UnfoldAdminURLInputWidget,
+    )
+    collection = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, *args: Any, bot: Chatbot, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["questions"].required = False  # an answer to something that nobody has asked yet
+        self.fields["collection"].choices = [(name, name) for name in bot.collections]  # type: ignore[attr-defined]
+
+    def clean_question(self) -> str:
+        return " ".join(self.cleaned_data["question"].split())
+
+
+class UnansweredAdmin(PageAdmin):
+    def get_urls(self) -> list[URLPattern]:
+        ours = self.page_urls(
+            ("unanswered/", self.unanswered_overview, "unanswered_overview"),
+            ("<path:object_id>/unanswered/answer/", self.answer_question, "answer_question"),
+        )
+        return ours + super().get_urls()
+
+    def has_unanswered_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Of those who may read what visitors said."""
+        return self.has_view_permission(request) and request.user.has_perm("logs.view_conversation")
+
+    def may_answer(self, request: HttpRequest) -> bool:
+        return self.has_unanswered_permission(request) and request.user.has_perm("vectorstores.add_document")
+
+    def unanswered_overview(self, request: HttpRequest) -> HttpResponse:
+        """Chatbots, the one with the most questions first."""
+        if not self.has_unanswered_permission(request):
+            raise PermissionDenied
+        days = days_asked(request)
+        rows = [(bot, open_questions(bot, days)) for bot in self.get_queryset(request)]
+        rows.sort(key=lambda row: -sum(len(question.turns) for question in row[1]))
+        bots = [
+            {
+                "bot": bot,
+                "questions": len(questions),
+                "turns": sum(len(question.turns) for question in questions),
+                "asked_at": max((question.asked_at for question in questions), default=None),
+            }
+            for bot, questions in rows
+        ]
+        context = {"bots": bots, "days": days, "periods": PERIODS}
+        return self.page(request, "unanswered_overview", "Unanswered questions", context)
+
+    @action(description="Unanswered", icon="help", url_path="unanswered", permissions=["unanswered"])
+    def unanswered(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """GET: the questions in groups. POST: some of them are dismissed."""
+        bot = self.bot_to_view(request, object_id)
+        days, may_answer = days_asked(request), self.may_answer(request)
+        if request.method == "POST":
+            if not may_answer:
+                raise PermissionDenied
+            form = DismissForm(request.POST)
+            if form.is_valid():
+                settle(bot, form.digests(), cast(User, request.user))
+                self.log_change(request, bot, f"Dismissed unanswered questions: {len(form.digests())}.")
+                messages.success(request, "Dismissed: it will not be listed again.")
+                return HttpResponseRedirect(request.get_full_path())
+        groups, problem = groups_of(bot, open_questions(bot, days))
+        page = Paginator(groups, GROUPS_ON_A_PAGE).get_page(request.GET.get("p"))
+        context = {
+            "object": bot,
+            "page": page,
+            "turns": sum(group.count for group in groups),
+            "problem": problem,
+            "days": days,
+            "periods": PERIODS,
+            "may_answer": may_answer,
+        }
+        return self.page(request, "unanswered", "Unanswered questions", context)
+
+    def answer_question(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The form, with the group of the question whose digest is in the address, and what it is sent with."""
+        bot = self.bot_to_view(request, object_id)
+        if not self.may_answer(request):
+            raise PermissionDenied
+        days = days_asked(request)
+        back = reverse("admin:chatbots_chatbot_unanswered", args=[bot.pk], query={"days": days})
+        posted = request.POST if request.method == "POST" else None
+        group = group_with(bot, days, request.GET.get("question", "")) if posted is None else None
+        initial = {"question": " ".join(group.text.split())[:500], "questions": group.digests} if group else {}
+        form = AnswerForm(posted, initial=initial, bot=bot)
+        problem = ""
+        if form.is_valid():
+            given = form.cleaned_data
+            try:
+                document_id = add_answer(bot, given["collection"], given["question"], given["answer"], given["url"])
+            except ApiError as error:
+                problem = error.message
+            else:
+                settle(bot, [*form.digests(), digest_of(given["question"])], cast(User, request.user), document_id)
+                self.log_change(request, bot, f"Answered a question: {document_id} in {given['collection']}.")
+                messages.success(request, f"The answer is in {given['collection']}; the next one who asks gets it.")
+                return HttpResponseRedirect(back)
+        context = {"object": bot, "form": form, "group": group, "problem": problem, "back": back}
+        return self.page(request, "answer_question", "Add an answer", context)
+
+
+def days_asked(request: HttpRequest) -> int:
+    """How far back to look."""
+    asked = request.GET.get("days", "")
+    return int(asked) if asked in map(str, PERIODS) else PERIODS[-1]
+
+
+def group_with(bot: Chatbot, days: int, digest: str) -> Group | None:
+    if not digest:
+        return None
+    groups, _ = groups_of(bot, open_questions(bot, days))
+    found = (group for group in groups if any(question.digest == digest for question in group.questions))
+    return next(found, None)

@@ -1,0 +1,1 @@
+"""POST /chat/{id}/message, and the calls of the widget."""

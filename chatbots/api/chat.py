@@ -1,0 +1,96 @@
+"""POST /chat/{bot_id}/message."""
+
+import re
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.conversation.sources import SCHEMA, sources_json
+from chatbots.conversation.turn import take_turn
+from chatbots.conversation.visitor import Visitor
+from chatbots.models import Chatbot
+from providers.api import UPSTREAM_STATUSES, USAGE, usage_json
+from puffer.api import ApiError, Array, AsyncAPIView, Lenient, Object, Parameters, String, caller_of
+from puffer.models import Scope
+from puffer.net import client_ip
+from puffer.runtime import LiveCache
+
+NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
+
+
+async def _read_bot(bot_id: str) -> Chatbot | None:
+    return await Chatbot.objects.answering().filter(pk=int(bot_id)).afirst()
+
+
+answering_bots = LiveCache(_read_bot)
+
+
+def clean_uuid(value: Any) -> str:
+    return NOT_IN_UUIDS.sub("", value.lower())[:64] if isinstance(value, str) else ""
+
+
+class ChatMessageView(AsyncAPIView):
+    """POST /chat/{bot_id}/message: the chatbot's reply to the last message."""
+
+    scope = Scope.CHAT
+    error_statuses = UPSTREAM_STATUSES
+    answer = {
+        "type": "object",
+        "properties": {
+            "reply": {"type": "string"},
+            "usage": USAGE,
+            "bot_id": {"type": "integer"},
+            "model": {"type": "string"},
+            "conversation_uuid": {"type": "string"},
+            "sources": SCHEMA,
+        },
+    }
+    parameters = Parameters(
+        messages=Array(
+            Object(
+                {
+                    "role": String(required=True, enum=["user", "assistant"]),
+                    "content": String(required=True),
+                }
+            ),
+            required=True,
+            description="The conversation so far; the last message is the question.",
+        ),
+        conversation_uuid=Lenient(String(description="Which conversation it continues in the log."), clean_uuid),
+    )
+
+    async def post(
+        self, request: Request, *, bot_id: int, messages: list[dict[str, Any]], conversation_uuid: str | None
+    ) -> Response:
+        if not messages:
+            raise ApiError("messages must hold at least one message.", status=400, code="rest_aipkit_invalid_messages")
+        *history, last = messages
+        if last["role"] != "user" or not last["content"].strip():
+            raise ApiError(
+                "The last message must be the user's and must not be empty.",
+                status=400,
+                code="rest_aipkit_invalid_last_message",
+            )
+        caller = caller_of(request)
+        caller.require_bot(bot_id)
+        bot = await answering_bots.get(str(bot_id))
+        if bot is None:
+            raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found")
+        reply = await take_turn(
+            bot,
+            last["content"],
+            history=history,
+            visitor=Visitor(caller=caller, ip_address=client_ip(request._request)),
+            conversation_uuid=conversation_uuid or "",
+        )
+        answer: dict[str, Any] = {
+            "reply": reply.text,
+            "usage": usage_json(reply.usage),
+            "bot_id": bot.pk,
+            "model": reply.model,
+            "conversation_uuid": reply.conversation_uuid,
+        }
+        if bot.uses_knowledge and bot.show_sources:
+            answer["sources"] = sources_json(reply.passages)
+        return Response(answer)

@@ -1,0 +1,378 @@
+"""What the widget calls, from pages of other sites. Public: no API key is in a page. What protects these calls is the
+list of allowed sites, the visitor's token, and the limits of the turn.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, ClassVar
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.conversation.sources import logged_sources, sources_json
+from chatbots.conversation.turn import Found, Piece, Reply, Searching, Started, follow_turn
+from chatbots.conversation.visitor import Refusal, Visitor
+from chatbots.guards.cors import allowed_origin, published_bots
+from chatbots.guards.sessions import (
+    VALID_SECONDS,
+    Session,
+    consent_digest,
+    issue,
+    needs_consent,
+    new_session,
+    read_token,
+    renew,
+    verify_identity,
+)
+from chatbots.models import Consent
+from chatbots.widget.config import MAX_MESSAGE_LENGTH, widget_config, widget_html
+from chatbots.widget.events import announce
+from logs.conversations import (
+    MAX_CONVERSATIONS,
+    Turn,
+    as_prompt,
+    conversations_of,
+    read_messages,
+    short_title,
+    store_feedback,
+)
+from logs.models import Conversation, Feedback, Message
+from logs.webhooks import EventName
+from providers.api import usage_json
+from puffer.api import ApiError, AsyncAPIView, Event, EventStream, Integer, Object, Parameters, String, site_url
+from puffer.net import client_ip
+from puffer.text import Budget, render
+
+logger = logging.getLogger(__name__)
+
+NO_VOTE = "none"
+CONFIG_SECONDS = 60  # that a browser may keep a configuration
+SESSION = {
+    "type": "object",
+    "properties": {
+        "token": {"type": "string"},
+        "expires_in": {"type": "integer", "description": "Seconds."},
+        "visitor_id": {"type": "string"},
+        "identified": {"type": "boolean"},
+        "consent_required": {"type": "boolean", "description": "Whether the visitor has still to agree."},
+    },
+}
+
+
+class OriginRefused(ApiError):
+    status = 403
+    code = "rest_aipkit_cors_denied"
+    message = "This chatbot may not be used on this site."
+
+
+class InvalidBotId(ApiError):
+    """As WordPress says it of a parameter that a check of its own refuses: `details` prints as PHP's empty array."""
+
+    status = 400
+    code = "rest_invalid_param"
+    message = "Invalid parameter(s): bot_id"
+
+    def __init__(self) -> None:
+        super().__init__(data={"params": {"bot_id": "Invalid parameter."}, "details": []})
+
+
+class NoSuchBot(ApiError):
+    status = 404
+    code = "rest_aipkit_bot_not_found"
+    message = "There is no such chatbot, or it is not published."
+
+
+class CannotAnswer(ApiError):
+    status = 502
+    code = "chatbot_unavailable"
+    message = "The chatbot can't answer right now. Please try again in a moment."
+
+
+class NoSuchConversation(ApiError):
+    status = 404
+    code = "conversation_not_found"
+    message = "There is no such conversation of yours."
+
+
+class WidgetView(AsyncAPIView):
+    """A call for a published chatbot, from a page that it allows, with a visitor's token: bot, origin, session."""
+
+    needs_session: ClassVar[bool] = True
+
+    error_statuses: ClassVar[dict[str, str]] = {
+        "401": "The visitor's token is missing, too old, or of another chatbot or site.",
+        "403": "The chatbot may not be used on this site, or the visitor has not agreed yet.",
+    }
+
+    async def respond(self, request: Request, captured: dict[str, Any]) -> Response:
+        self.headers["Vary"] = "origin"
+        if request.method == "OPTIONS":
+            return await super().respond(request, captured)
+        if not captured["bot_id"]:
+            raise InvalidBotId
+        bot = await published_bots.get(str(captured["bot_id"]))
+        if bot is None:
+            raise NoSuchBot
+        self.bot = bot
+        self.origin = self.check_origin(request._request)
+        if self.needs_session:
+            scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
+            self.session = read_token(bot, token.strip() if scheme.lower() == "visitor" else "", self.origin)
+        return await super().respond(request, captured)
+
+    def check_origin(self, request: HttpRequest) -> str:
+        origin = allowed_origin(self.bot, request)
+        if origin is None:
+            raise OriginRefused
+        return origin
+
+    def visitor(self) -> Visitor:
+        identity = self.session.identity
+        return Visitor(
+            username=identity.name if identity else "",
+            ip_address=client_ip(self.request._request),
+            source=Conversation.Source.WIDGET,
+            session_id=self.session.visitor_id,
+            identity=identity,
+        )
+
+    def owner(self, conversation_uuid: str = "") -> Turn:
+        """Whose conversations the visitor may see: their own, with this chatbot."""
+        return self.visitor().turn(self.bot.pk, conversation_uuid)
+
+    def session_json(self, session: Session) -> dict[str, Any]:
+        return {
+            "token": issue(self.bot, session),
+            "expires_in": VALID_SECONDS,
+            "visitor_id": session.visitor_id,
+            "identified": session.identity is not None,
+            "consent_required": needs_consent(self.bot, session),
+        }
+
+
+class EmbedConfigView(WidgetView):
+    """GET /chatbots/{bot_id}/embed-config: all that a page needs to show the widget."""
+
+    needs_session = False
+    answer = {"type": "object", "properties": {"config": {"type": "object"}, "html": {"type": "string"}}}
+    parameters = Parameters(lang=String(description="The page's language, for a chatbot that has none of its own."))
+
+    def check_origin(self, request: HttpRequest) -> str:
+        """Without an Origin nobody knows on which site it is going to be shown."""
+        if "HTTP_ORIGIN" not in request.META and not self.bot.embed_allow_any_domain:
+            raise OriginRefused
+        if self.bot.embed_allow_any_domain:
+            return ""
+        return super().check_origin(request)
+
+    async def get(self, request: Request, *, bot_id: int, lang: str | None) -> Response:
+        self.headers["Cache-Control"] = f"public, max-age={CONFIG_SECONDS}"
+        config = widget_config(self.bot, site_url(request._request), lang or "")
+        return Response({"config": config, "html": widget_html(config)})
+
+
+class SessionView(WidgetView):
+    """POST /chatbots/{bot_id}/session: a token for a visitor, a new one or the same one again."""
+
+    needs_session = False
+    answer = SESSION
+    parameters = Parameters(
+        token=String(description="An earlier token, to remain the same visitor."),
+        identity=Object(
+            {
+                "user_id": String(required=True),
+                "name": String(),
+                "email": String(),
+                "timestamp": Integer(required=True, description="Unix seconds, when it was signed."),
+                "nonce": String(required=True, description="Never the same twice."),
+                "hash": String(
+                    required=True, description="HMAC-SHA256 in hex of user_id, name, email, timestamp, nonce, by line."
+                ),
+            },
+            description="Who the visitor is, signed by the embedding site's server with the chatbot's secret.",
+        ),
+    )
+
+    async def post(
+        self, request: Request, *, bot_id: int, token: str | None, identity: dict[str, Any] | None
+    ) -> Response:
+        session = renew(self.bot, token, self.origin) if token else new_session(self.origin)
+        if identity:
+            verified = await sync_to_async(verify_identity)(self.bot, identity)
+            session = session.as_user(verified)
+        if not token:
+            self.session = session
+            await announce(self.bot, self.visitor(), EventName.SESSION_STARTED, {"origin": self.origin})
+        return Response(self.session_json(session))
+
+
+class ConsentView(WidgetView):
+    """POST /chatbots/{bot_id}/consent: the visitor agrees to what the chatbot asks for."""
+
+    answer = SESSION
+
+    async def post(self, request: Request, *, bot_id: int) -> Response:
+        agreed = self.session.with_consent(consent_digest(self.bot))
+        await Consent.objects.aget_or_create(chatbot=self.bot, visitor=self.visitor().key, text_digest=agreed.consent)
+        return Response(self.session_json(agreed))
+
+
+class StreamView(WidgetView):
+    """POST /chatbots/{bot_id}/stream: a question; the answer comes as server-sent events.
+
+    start, status, sources, delta (many), then done or error.
+    """
+
+    answer = {"type": "string"}
+    answer_media_type = "text/event-stream"
+    parameters = Parameters(
+        message=String(required=True, description=f"At most {MAX_MESSAGE_LENGTH} characters."),
+        conversation_uuid=String(description="Which of the visitor's conversations it continues; without: a new one."),
+    )
+
+    async def post(self, request: Request, *, bot_id: int, message: str, conversation_uuid: str | None) -> Any:
+        if needs_consent(self.bot, self.session):
+            raise ApiError("The visitor has not agreed yet.", status=403, code="consent_required")
+        if not message.strip() or len(message) > MAX_MESSAGE_LENGTH:
+            raise ApiError(
+                f"A message has at least one and at most {MAX_MESSAGE_LENGTH} characters.",
+                status=400,
+                code="rest_aipkit_invalid_last_message",
+            )
+        history: list[dict[str, str]] = []
+        if conversation_uuid:
+            said = await read_messages(self.owner(conversation_uuid), 2 * self.bot.max_messages)
+            if said is None:
+                raise NoSuchConversation
+            history = as_prompt(said)
+        return EventStream(self.events(message, self.visitor(), conversation_uuid or "", history))
+
+    async def events(
+        self, message: str, visitor: Visitor, conversation_uuid: str, history: list[dict[str, str]]
+    ) -> AsyncGenerator[Event, None]:
+        turn = follow_turn(
+            self.bot, message, history=history, visitor=visitor, conversation_uuid=conversation_uuid, streamed=True
+        )
+        try:
+            async with aclosing(turn):
+                async for event in turn:
+                    match event:
+                        case Started(conversation, question_id, reply_id):
+                            ids = {"message_id": reply_id, "question_id": question_id}
+                            yield "start", {"conversation_uuid": conversation, **ids}
+                        case Searching():
+                            yield "status", {"status": "searching"}
+                        case Found(passages) if self.bot.show_sources:
+                            yield "sources", sources_json(passages)
+                        case Piece(text):
+                            yield "delta", {"text": text}
+                        case Reply():
+                            yield "done", await asyncio.to_thread(done_json, event)
+        except ApiError as error:
+            yield "error", error_json(error)
+        except Exception:
+            logger.exception("a turn of chatbot %s failed", self.bot.pk)
+            yield "error", error_json(ApiError())
+
+
+def done_json(reply: Reply) -> dict[str, Any]:
+    return {
+        "message_id": reply.message_id,
+        "text": reply.text,
+        "html": render(reply.text),
+        "usage": usage_json(reply.usage),
+        "finish_reason": reply.finish_reason,
+    }
+
+
+def error_json(error: ApiError) -> dict[str, Any]:
+    """In the documented shape. A refusal is said as it is; what failed elsewhere is for the log."""
+    told = error if isinstance(error, Refusal) else CannotAnswer(status=error.status)
+    notice = told.quota_notice if isinstance(told, Refusal) else None
+    return told.body() | ({"quota_notice": notice} if notice else {})
+
+
+class HistoryView(WidgetView):
+    """GET /chatbots/{bot_id}/history: what was said in one of the visitor's conversations."""
+
+    answer = {
+        "type": "object",
+        "properties": {
+            "conversation_uuid": {"type": "string"},
+            "messages": {"type": "array", "items": {"type": "object"}},
+        },
+    }
+    parameters = Parameters(conversation_uuid=String(required=True))
+
+    async def get(self, request: Request, *, bot_id: int, conversation_uuid: str) -> Response:
+        said = await read_messages(self.owner(conversation_uuid))
+        if said is None:
+            raise NoSuchConversation
+        messages = await asyncio.to_thread(messages_json, said, show_sources=self.bot.show_sources)
+        return Response({"conversation_uuid": conversation_uuid, "messages": messages})
+
+
+def messages_json(messages: Sequence[Message], *, show_sources: bool) -> list[dict[str, Any]]:
+    """In a thread: to render texts that are meant to be slow takes up to a second."""
+    budget = Budget()
+    return [message_json(message, budget, show_sources=show_sources) for message in messages]
+
+
+def message_json(message: Message, budget: Budget, *, show_sources: bool) -> dict[str, Any]:
+    is_reply = message.role == Message.Role.BOT
+    text = CannotAnswer.message if message.is_failure else message.content
+    return {
+        "message_id": message.message_id,
+        "role": message.role,
+        "text": text,
+        "html": render(text, budget) if is_reply else "",
+        "created_at": message.created_at.isoformat(),
+        "sources": logged_sources(message.passages or []) if show_sources else [],
+        "feedback": message.feedback or "none",
+        "failed": message.is_failure,
+    }
+
+
+class ConversationsView(WidgetView):
+    """GET /chatbots/{bot_id}/conversations: the visitor's own, the newest first."""
+
+    answer = {"type": "object", "properties": {"conversations": {"type": "array", "items": {"type": "object"}}}}
+
+    async def get(self, request: Request, *, bot_id: int) -> Response:
+        found = conversations_of(self.owner())[:MAX_CONVERSATIONS]
+        return Response({"conversations": [conversation_json(conversation) async for conversation in found]})
+
+
+def conversation_json(conversation: Any) -> dict[str, Any]:
+    return {
+        "conversation_uuid": conversation.conversation_uuid,
+        "title": short_title(conversation.title),
+        "updated_at": conversation.updated_at.isoformat(),
+        "message_count": conversation.message_count,
+    }
+
+
+class FeedbackView(WidgetView):
+    """POST /chatbots/{bot_id}/feedback: the visitor's vote on an answer."""
+
+    answer = {
+        "type": "object",
+        "properties": {"message_id": {"type": "string"}, "feedback": {"type": "string"}},
+    }
+    parameters = Parameters(
+        conversation_uuid=String(required=True),
+        message_id=String(required=True),
+        feedback=String(required=True, enum=[*Feedback.values, NO_VOTE]),
+    )
+
+    async def post(
+        self, request: Request, *, bot_id: int, conversation_uuid: str, message_id: str, feedback: str
+    ) -> Response:
+        owner = self.owner(conversation_uuid)
+        if not await store_feedback(owner, message_id, "" if feedback == NO_VOTE else feedback):
+            raise ApiError("There is no such answer in a conversation of yours.", status=404, code="message_not_found")
+        return Response({"message_id": message_id, "feedback": feedback})

@@ -1,0 +1,1 @@
+"""What may refuse a turn: origins, sessions, moderation and limits."""

@@ -1,0 +1,1 @@
+"""Chatbots moved in and out, and visitors erased."""

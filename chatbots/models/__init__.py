@@ -1,0 +1,19 @@
+"""Chatbots and what is stored about them."""
+
+from chatbots.models.allowances import Consent, MessageCount, TokenAllowance, UsedIdentity
+from chatbots.models.chatbot import Chatbot
+from chatbots.models.golden import GoldenQuestion, GoldenResult, GoldenRun
+from chatbots.models.questions import QuestionEmbedding, SettledQuestion
+
+__all__ = [
+    "Chatbot",
+    "Consent",
+    "GoldenQuestion",
+    "GoldenResult",
+    "GoldenRun",
+    "MessageCount",
+    "QuestionEmbedding",
+    "SettledQuestion",
+    "TokenAllowance",
+    "UsedIdentity",
+]

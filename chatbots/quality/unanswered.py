@@ -1,0 +1,295 @@
+"""Questions that a chatbot failed at, and answers to them that it looks up from then on.
+
+log -> turns that went wrong -> the same question once -> questions that are alike, together
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+from django.contrib.auth.models import User
+from django.db.models import OuterRef, Q, Subquery
+from django.utils import timezone
+
+from chatbots.conversation.knowledge import knowledge_of
+from chatbots.models import Chatbot, QuestionEmbedding, SettledQuestion
+from logs.models import Conversation, Feedback, Message
+from logs.search import normalized
+from providers.base import EmbeddingRequest
+from providers.check_connection import on_event_loop
+from providers.use_cases import embed
+from puffer.api import ApiError
+from vectorstores.base import Floats
+from vectorstores.ingestion import (
+    BATCH_SIZE,
+    BATCH_SIZES,
+    Chunking,
+    Destination,
+    as_floats,
+    chunk_size,
+    document_of,
+    ingest,
+)
+from vectorstores.retrieve import Knowledge, least_cosine
+from vectorstores.sources import ANSWERED, Row, stable_id
+
+logger = logging.getLogger(__name__)
+
+MAX_TURNS, MAX_QUESTIONS = 5000, 500  # of a chatbot, the newest
+SECONDS = 10  # that a page waits for embeddings; those that came are kept, so the next one begins where it stopped
+KEPT_DAYS = 120  # of an embedding; more than any page looks back
+# In percent, as a chatbot's threshold. Measured with the bundled model on questions in English and German: 50 brings
+# together 8 of 10 pairs that ask for the same, and 1 of 100 that do not.
+ALIKE = 50
+AROUND = " ?!.,;:…¿¡\"'„“”"  # what one says with a question or without
+
+NO_PASSAGE, REFUSAL, VOTED_DOWN = "no passage", "refusal", "voted down"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTurn:
+    question: str
+    answer: str
+    asked_at: datetime
+    conversation_id: int
+    reasons: Sequence[str]
+
+
+@dataclass(slots=True)
+class Question:
+    """What differs in no more than letter case, blanks and punctuation. Its turns are newest first."""
+
+    digest: str
+    turns: list[FailedTurn] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return self.turns[0].question
+
+    @property
+    def asked_at(self) -> datetime:
+        return self.turns[0].asked_at
+
+
+@dataclass(slots=True)
+class Group:
+    """Questions that are alike; the first stands for all."""
+
+    questions: list[Question]
+
+    @property
+    def text(self) -> str:
+        return self.questions[0].text
+
+    @property
+    def turns(self) -> list[FailedTurn]:
+        """The newest first."""
+        turns = [turn for question in self.questions for turn in question.turns]
+        return sorted(turns, key=lambda turn: turn.asked_at, reverse=True)
+
+    @property
+    def count(self) -> int:
+        return sum(len(question.turns) for question in self.questions)
+
+    @property
+    def asked_at(self) -> datetime:
+        return max(question.asked_at for question in self.questions)
+
+    @property
+    def reasons(self) -> list[tuple[str, int]]:
+        return Counter(reason for turn in self.turns for reason in turn.reasons).most_common()
+
+    @property
+    def digests(self) -> str:
+        """Of all its questions, as a form carries them."""
+        return ",".join(question.digest for question in self.questions)
+
+
+def digest_of(question: str) -> str:
+    return hashlib.sha256(" ".join(normalized(question).split()).strip(AROUND).encode(errors="replace")).hexdigest()
+
+
+# What went wrong
+
+
+def open_questions(bot: Chatbot, days: int) -> list[Question]:
+    """Those of the last days that are neither answered nor dismissed, the most asked first, then the newest."""
+    questions: dict[str, Question] = {}
+    settled = {row.digest: row for row in SettledQuestion.objects.filter(chatbot=bot)}
+    for turn in failed_turns(bot, days):
+        digest = digest_of(turn.question)
+        if digest in settled and not fails_again(settled[digest], turn):
+            continue
+        if digest not in questions and len(questions) == MAX_QUESTIONS:
+            continue
+        questions.setdefault(digest, Question(digest)).turns.append(turn)
+    return sorted(questions.values(), key=lambda question: (-len(question.turns), -question.asked_at.timestamp()))
+
+
+def fails_again(settled: SettledQuestion, turn: FailedTurn) -> bool:
+    """Despite its answer, which was there before it was asked."""
+    return bool(settled.document_id) and turn.asked_at > settled.settled_at
+
+
+def failed_turns(bot: Chatbot, days: int) -> list[FailedTurn]:
+    """The newest first. What was tried out in the admin is none, nor what failed while nothing could be searched."""
+    since = timezone.now() - timedelta(days=days)
+    marked = Conversation.objects.filter(
+        Q(has_unanswered=True) | Q(rating=Feedback.DOWN), chatbot=bot, updated_at__gte=since
+    ).exclude(source=Conversation.Source.PREVIEW)
+    without_passage = Q(passages=[], error="") & ~Q(content=bot.knowledge_unavailable_message)
+    refused = Q(content=bot.refusal_message.strip())
+    asked = Message.objects.filter(
+        conversation=OuterRef("conversation"), pk__lt=OuterRef("pk"), role=Message.Role.USER
+    ).order_by("-pk")
+    answers = (
+        Message.objects.filter(conversation__in=marked, role=Message.Role.BOT, created_at__gte=since)
+        .filter(without_passage | refused | Q(feedback=Feedback.DOWN))
+        .only("conversation", "content", "created_at", "error", "feedback", "passages")
+        .annotate(question=Subquery(asked.values("content")[:1]))
+        .order_by("-created_at", "-pk")
+    )
+    return [
+        FailedTurn(answer.question, answer.content, answer.created_at, answer.conversation_id, reasons(answer, bot))
+        for answer in answers[:MAX_TURNS]
+        if answer.question
+    ]
+
+
+def reasons(answer: Message, bot: Chatbot) -> list[str]:
+    found = {
+        NO_PASSAGE: answer.passages == [] and not answer.error,
+        REFUSAL: answer.content == bot.refusal_message.strip(),
+        VOTED_DOWN: answer.feedback == Feedback.DOWN,
+    }
+    return [reason for reason, holds in found.items() if holds]
+
+
+# What is alike
+
+
+def groups_of(bot: Chatbot, questions: Sequence[Question]) -> tuple[list[Group], str]:
+    """The most asked first, then the newest; and why some could not be compared with the others, or ""."""
+    vectors: dict[str, Floats] = {}
+    problem, least = "", 0.0
+    if bot.uses_knowledge and len(questions) > 1:
+        try:
+            knowledge = on_event_loop(lambda: knowledge_of(bot))
+        except ApiError as error:
+            problem = error.message
+        else:
+            least = least_cosine(knowledge.embedding_model, ALIKE)
+            vectors, problem = vectors_of(bot, questions, knowledge)
+    together = alike([vectors.get(question.digest) for question in questions], least)
+    groups = [Group([questions[index] for index in indices]) for indices in together]
+    return sorted(groups, key=lambda group: (-group.count, -group.asked_at.timestamp())), problem
+
+
+def alike(vectors: Sequence[Floats | None], least: float) -> list[list[int]]:
+    """Indices of the vectors in groups: each joins the nearest of those that began one, if the cosine is at least
+    `least`, else it begins one itself. What has no vector stays alone.
+    """
+    groups: list[list[int]] = []
+    leaders: list[int] = []  # groups that others may join
+    units: list[Floats] = []  # their first vectors, of length 1
+    for index, vector in enumerate(vectors):
+        length = 0.0 if vector is None else float(np.linalg.norm(vector))
+        if vector is None or not length:
+            groups.append([index])
+            continue
+        unit = vector / length
+        cosines = [float(unit @ other) if unit.size == other.size else -1.0 for other in units]
+        nearest = int(np.argmax(cosines)) if cosines else 0
+        if cosines and cosines[nearest] >= least:
+            groups[leaders[nearest]].append(index)
+            continue
+        leaders.append(len(groups))
+        units.append(unit)
+        groups.append([index])
+    return groups
+
+
+def vectors_of(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge) -> tuple[dict[str, Floats], str]:
+    """By digest, those that are kept and those that can be had now; and why that is not all of them, or ""."""
+    vectors = kept(questions, knowledge)
+    new = [question for question in questions if question.digest not in vectors]
+    if not new:
+        return vectors, ""
+    QuestionEmbedding.objects.filter(created_at__lt=timezone.now() - timedelta(days=KEPT_DAYS)).delete()
+    problem = ""
+    try:
+        on_event_loop(lambda: embed_questions(bot, new, knowledge))
+    except TimeoutError:
+        problem = "There are many new ones; look again to have more of them compared."
+    except ApiError as error:
+        problem = error.message
+    return vectors | kept(new, knowledge), problem
+
+
+def kept(questions: Iterable[Question], knowledge: Knowledge) -> dict[str, Floats]:
+    rows = QuestionEmbedding.objects.filter(
+        provider=knowledge.embedding_provider,
+        model=knowledge.embedding_model,
+        digest__in=[question.digest for question in questions],
+    )
+    return {digest: np.frombuffer(values, "<f4") for digest, values in rows.values_list("digest", "values")}
+
+
+async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge) -> None:
+    """Each batch is kept as it comes. Raises ApiError, and TimeoutError when the page has waited long enough."""
+    provider, model = knowledge.embedding_provider, knowledge.embedding_model
+    size, longest = BATCH_SIZES.get(provider, BATCH_SIZE), chunk_size(provider, model)
+    async with asyncio.timeout(SECONDS):
+        for start in range(0, len(questions), size):
+            batch = questions[start : start + size]
+            request = EmbeddingRequest(
+                model=model, texts=[question.text[:longest] for question in batch], task_type="RETRIEVAL_QUERY"
+            )
+            embeddings = await embed(None, provider, request, chatbot_id=bot.pk)
+            values = [as_floats(vector).astype("<f4").tobytes() for vector in embeddings.vectors]
+            rows = [
+                QuestionEmbedding(provider=provider, model=model, digest=question.digest, values=own)
+                for question, own in zip(batch, values, strict=True)
+            ]
+            await QuestionEmbedding.objects.abulk_create(rows, ignore_conflicts=True)
+
+
+# What becomes of them
+
+
+def add_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str = "") -> str:
+    """Into one of its collections, in place of an earlier answer to it; gives the document's id. Raises ApiError."""
+    return on_event_loop(lambda: store_answer(bot, collection, question, answer, url))
+
+
+async def store_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str) -> str:
+    """As one that was uploaded: so the same question is the same document."""
+    knowledge = await knowledge_of(bot)
+    destination = Destination(
+        knowledge.store, collection, knowledge.embedding_provider, knowledge.embedding_model, knowledge.namespace
+    )
+    metadata = {"title": question, "url": url} if url else {"title": question}
+    item = {"id": stable_id(f"question/{question}"), "content": answer, "metadata": metadata}
+    document = document_of(Row(item, ANSWERED, ANSWERED, ANSWERED), destination, Chunking())
+    async for _ in ingest([document], destination):
+        pass
+    return document.parent_id
+
+
+def settle(bot: Chatbot, digests: Iterable[str], user: User, document_id: str = "") -> None:
+    """Off the list: answered by a document, or dismissed."""
+    now = timezone.now()
+    SettledQuestion.objects.bulk_create(
+        [
+            SettledQuestion(chatbot=bot, digest=digest, user=user, document_id=document_id, settled_at=now)
+            for digest in dict.fromkeys(digests)
+        ],
+        update_conflicts=True,
+        unique_fields=["chatbot", "digest"],
+        update_fields=["user", "document_id", "settled_at"],
+    )

@@ -1,0 +1,83 @@
+"""The widget's files, with its loader at /embed.js, and a chatbot's page of its own at /chat/{id}/."""
+
+import json
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.clickjacking import xframe_options_exempt
+from django.views.decorators.gzip import gzip_page
+from django.views.decorators.http import etag, require_safe
+
+from chatbots.guards.origins import read_pattern
+from chatbots.models import Chatbot
+from chatbots.widget.config import LOADER, SCRIPT, STYLES, read_asset, version_of, widget_config
+from puffer.api import site_url
+
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+LOADER_SECONDS = 300  # that a browser may keep the loader, whose address has no version
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors "
+)
+
+
+@require_safe
+@gzip_page
+@etag(lambda request: f'"{version_of(LOADER)}"')
+def loader(request: HttpRequest) -> HttpResponse:
+    return file_for_any_site(LOADER, f"public, max-age={LOADER_SECONDS}")
+
+
+@require_safe
+@gzip_page
+def widget_file(request: HttpRequest, version: str, name: str) -> HttpResponse:
+    """The widget's script or styles. One of another version is the present one, and is not to be kept for it."""
+    if name not in (SCRIPT, STYLES):
+        raise Http404("There is no such file.")
+    kept = "public, max-age=31536000, immutable" if version == version_of(name) else "no-cache"
+    return file_for_any_site(name, kept)
+
+
+def file_for_any_site(name: str, cache_control: str) -> HttpResponse:
+    return HttpResponse(
+        read_asset(name),
+        content_type=f"{MEDIA_TYPES[PurePath(name).suffix]}; charset=utf-8",
+        headers={
+            "Cache-Control": cache_control,
+            "Access-Control-Allow-Origin": "*",  # modules and styles are read by the pages of other sites
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        },
+    )
+
+
+@require_safe
+@xframe_options_exempt
+def chat_page(request: HttpRequest, bot_id: int) -> HttpResponse:
+    """For a link, or for a frame on a site of the chatbot's list."""
+    bot = Chatbot.objects.published().filter(pk=bot_id, enable_chat_page=True).first()
+    if bot is None:
+        raise Http404("There is no such page.")
+    language = request.headers.get("Accept-Language", "").partition(",")[0]
+    config = widget_config(bot, site_url(request), language) | {"popupEnabled": False}
+    page = render(
+        request, "chatbots/chat_page.html", {"config": config, "config_json": json.dumps(config, ensure_ascii=False)}
+    )
+    page["Content-Security-Policy"] = PAGE_POLICY + " ".join(frame_ancestors(bot))
+    return page
+
+
+def frame_ancestors(bot: Chatbot) -> Sequence[str]:
+    """Who may frame the page, as a Content-Security-Policy writes it."""
+    if bot.embed_allow_any_domain:
+        return ["*"]
+    sources = [source for domain in bot.embed_allowed_domains for source in frame_sources(domain)]
+    return sources or ["'none'"]
+
+
+def frame_sources(domain: str) -> list[str]:
+    pattern = read_pattern(domain)
+    host = f"[{pattern.host}]" if ":" in pattern.host else pattern.host
+    place = ("*." if pattern.is_wildcard else "") + host + (f":{pattern.port}" if pattern.port else "")
+    return [f"{scheme}://{place}" for scheme in sorted(pattern.schemes)]

@@ -1,0 +1,30 @@
+"""Conversations: written, read back, exported, redacted and deleted when old."""
+
+from logs.conversations.export import export
+from logs.conversations.history import (
+    MAX_CONVERSATIONS,
+    as_prompt,
+    conversations_of,
+    read_messages,
+    short_title,
+    store_feedback,
+)
+from logs.conversations.redaction import KINDS
+from logs.conversations.writer import MAX_LAST_MESSAGE, VISITOR_LEFT, Turn, event_about, log_turn, visitor_key
+
+__all__ = [
+    "KINDS",
+    "MAX_CONVERSATIONS",
+    "MAX_LAST_MESSAGE",
+    "VISITOR_LEFT",
+    "Turn",
+    "as_prompt",
+    "conversations_of",
+    "event_about",
+    "export",
+    "log_turn",
+    "read_messages",
+    "short_title",
+    "store_feedback",
+    "visitor_key",
+]

@@ -1,0 +1,5 @@
+"""Full-text search of conversations."""
+
+from logs.search.normalize import normalized
+
+__all__ = ["normalized"]

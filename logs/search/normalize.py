@@ -1,0 +1,41 @@
+"""How texts are compared in a search: without letter case and accents."""
+
+import unicodedata
+from typing import Any
+
+from django.db import models
+
+ACCENTS = dict.fromkeys(range(0x300, 0x370))  # combining, as decomposition leaves them
+STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe", "ı": "i"})
+
+
+def normalized(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    bare = unicodedata.normalize("NFD", text.casefold()).translate(ACCENTS).translate(STROKES)
+    return unicodedata.normalize("NFC", bare)
+
+
+class NormalizedField(models.TextField):
+    """What the fields `of` hold, line by line, as it is compared; None where that is no more than ASCII's letter case,
+    which every database folds by itself: so most texts are not stored twice.
+
+    save(), bulk_create() and insert() fill it, update() and SQL do not: `rebuild_search_index` is for those.
+    """
+
+    def __init__(self, *args: Any, of: tuple[str, ...] = (), **options: Any) -> None:
+        self.of = of
+        super().__init__(*args, **{"null": True, "editable": False, **options})
+
+    def deconstruct(self) -> Any:
+        name, path, args, options = super().deconstruct()
+        return name, path, args, options | {"of": self.of}
+
+    def of_row(self, row: models.Model) -> str | None:
+        text = "\n".join(getattr(row, name) for name in self.of)
+        return None if text.isascii() else normalized(text)
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str | None:
+        value = self.of_row(model_instance)
+        setattr(model_instance, self.attname, value)
+        return value

@@ -1,0 +1,191 @@
+"""Sending what is in the outbox: signed, to public addresses only, again and again until it arrives or a day is over.
+
+claim a delivery that is due -> sign -> POST -> done, or put off: 10 seconds, doubled each time, at most an hour
+"""
+
+import hashlib
+import hmac
+import logging
+import time
+from datetime import timedelta
+from typing import Any
+
+import requests
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.utils import timezone
+from urllib3.exceptions import HTTPError
+
+from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
+from logs.webhooks.models import TEST, Webhook, WebhookDelivery, validate_url
+from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors
+from puffer.runtime import LeaseLost, claim
+
+TOTAL_SECONDS = 15.0  # for a receiver to take a delivery, from the connection to the end of the answer
+LEASE_SECONDS = 60.0
+FIRST_DELAY, LONGEST_DELAY = 10, 3600  # seconds
+GIVE_UP_AFTER = timedelta(hours=24)
+KEPT = timedelta(days=30)
+SWEEP_EVERY = 60  # seconds
+SWEPT_AT_ONCE = 1000  # rows
+MAX_EXCERPT = 500  # characters of an answer
+
+logger = logging.getLogger(__name__)
+
+
+def run_due() -> bool:
+    """One of settings.WORKER_JOBS: send the delivery that has been due for longest."""
+    ready = WebhookDelivery.objects.filter(webhook__is_active=True).exclude(webhook__paused_until__gt=timezone.now())
+    delivery = claim(ready.select_related("webhook"), LEASE_SECONDS)
+    sweep_now_and_then()
+    if delivery is None:
+        return False
+    deliver(delivery)
+    return True
+
+
+def send_test(webhook: Webhook) -> WebhookDelivery:
+    """A delivery of no consequence, tried once and at once."""
+    (delivery,) = deliveries_of(Event(TEST, None, {"text": "puffer reaches you."}), [webhook.pk])
+    delivery.save()
+    ours = claim(WebhookDelivery.objects.filter(pk=delivery.pk).select_related("webhook"), LEASE_SECONDS)
+    if ours is not None:  # else a worker is at it
+        deliver(ours)
+    return ours or delivery
+
+
+def deliver(delivery: WebhookDelivery) -> None:
+    """Send it and write down how that went. The lease on it is ours."""
+    began = time.monotonic()
+    outcome: dict[str, Any] = {"response_status": None, "response_excerpt": ""}
+    try:
+        outcome["response_status"], outcome["response_excerpt"] = send(delivery)
+        arrived = 200 <= outcome["response_status"] < 300
+        error = "" if arrived else f"The server answered with status {outcome['response_status']}."
+    except NoAnswer as failure:
+        error = f"The server {failure}"
+    except ValidationError as refusal:
+        error = " ".join(refusal.messages)
+    outcome["milliseconds"] = round((time.monotonic() - began) * 1000)
+    try:
+        write_outcome(delivery, error, outcome)
+    except LeaseLost as loss:
+        logger.warning("%s: it may be sent twice, or is not wanted any more", loss)
+
+
+def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]) -> None:
+    webhook = delivery.webhook
+    if not error:
+        delivery.finish(**outcome)
+        if webhook.failures:
+            Webhook.objects.filter(pk=webhook.pk).update(failures=0, paused_until=None)
+        return
+    if delivery.event == TEST:
+        delivery.fail(error, **outcome)
+        return
+    wait = delay_after(delivery.attempts)
+    if timezone.now() + timedelta(seconds=wait) > delivery.created_at + GIVE_UP_AFTER:
+        delivery.fail(error, **outcome)
+    else:
+        delivery.reschedule(wait, error, **outcome)
+    # The others wait too, so that a receiver in trouble is not met with all of them, nor all others held up by it.
+    # Several attempts that fail at the same time are one failure.
+    pause = timedelta(seconds=delay_after(webhook.failures + 1))
+    in_time = Webhook.objects.filter(pk=webhook.pk, failures=webhook.failures)
+    in_time.update(failures=webhook.failures + 1, paused_until=timezone.now() + pause)
+
+
+def delay_after(failures: int) -> int:
+    return min(FIRST_DELAY * 2 ** min(failures - 1, 16), LONGEST_DELAY)
+
+
+def send(delivery: WebhookDelivery) -> tuple[int, str]:
+    """The status and the beginning of the answer. Raises NoAnswer, and ValidationError where nothing may be sent."""
+    webhook = delivery.webhook
+    validate_url(webhook.url)
+    if not webhook.secret:
+        raise ValidationError("The secret can't be read with the server's encryption keys. Make a new one.")
+    body = delivery.payload.encode()
+    adapter = GuardedAdapter(trusted_host="")
+    deadline = time.monotonic() + TOTAL_SECONDS
+    with Session() as session, adapter.cut_off_after(TOTAL_SECONDS):
+        session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, adapter)
+        try:
+            with (
+                no_answer_errors(),
+                session.post(
+                    webhook.url,
+                    data=body,
+                    headers=headers_of(delivery, body),
+                    timeout=(settings.CONNECT_TIMEOUT, TOTAL_SECONDS),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                if time.monotonic() < deadline:
+                    return response.status_code, excerpt_of(response)
+        except NoAnswer:
+            if time.monotonic() < deadline:
+                raise
+    # We have cut it off. If that was in the middle of its headers, what there was of them has passed for all.
+    raise NoAnswer("did not answer in time.", timed_out=True)
+
+
+def headers_of(delivery: WebhookDelivery, body: bytes) -> dict[str, str]:
+    timestamp = str(int(time.time()))
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        "X-AIPKit-Event": delivery.event,
+        "X-AIPKit-Event-Id": str(delivery.event_id),
+        "X-AIPKit-Delivery-Id": str(delivery.delivery_id),
+        "X-AIPKit-Idempotency-Key": str(delivery.event_id),
+        "X-AIPKit-Schema-Version": SCHEMA_VERSION,
+        "X-AIPKit-Timestamp": timestamp,
+        "X-AIPKit-Signature": f"sha256={signature(delivery.webhook.secret, timestamp, body)}",
+    }
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    return hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def excerpt_of(response: requests.Response) -> str:
+    """The status was the answer: what else there is may be endless, slow or broken."""
+    try:
+        beginning = response.raw.read1(4 * MAX_EXCERPT, decode_content=True)
+    except (HTTPError, OSError):
+        return ""
+    return beginning.decode(errors="replace").replace("\x00", "")[:MAX_EXCERPT]
+
+
+# Rows that have been there for long enough
+
+_next_sweep = 0.0  # by this process' clock
+
+
+def sweep_now_and_then() -> None:
+    global _next_sweep
+    if time.monotonic() >= _next_sweep:
+        _next_sweep = time.monotonic() + SWEEP_EVERY
+        sweep()
+
+
+def sweep() -> None:
+    """Give up what could not be sent for a day; delete what is older than a month.
+
+    What waits because no worker was running is not given up: it was never refused.
+    """
+    now = timezone.now()
+    hopeless = Q(webhook__failures__gt=0) | Q(webhook__is_active=False)
+    unclaimed = Q(leased_until=None) | Q(leased_until__lte=now)
+    waiting = WebhookDelivery.objects.filter(hopeless, unclaimed, state=WebhookDelivery.State.WAITING)
+    waiting.filter(created_at__lt=now - GIVE_UP_AFTER).update(
+        state=WebhookDelivery.State.DEAD, ended_at=now, lease="", leased_until=None
+    )
+    old = WebhookDelivery.objects.filter(created_at__lt=now - KEPT).order_by("created_at")
+    while ids := list(old.values_list("pk", flat=True)[:SWEPT_AT_ONCE]):
+        WebhookDelivery.objects.filter(pk__in=ids).delete()

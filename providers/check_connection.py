@@ -1,0 +1,70 @@
+"""Trying a provider out from a page of the admin: one cheap call, or the list of its models."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from asgiref.sync import async_to_sync
+
+from logs.usage import recorder as usage
+from providers import registry
+from providers.base import Capability, CompletionRequest, Message, Sampling, storable
+from providers.calls import provider_call
+from providers.models import ProviderConfig
+from providers.upstream_errors import no_answer_in_time
+from puffer.api import ApiError
+from puffer.runtime import run_on_server_loop, server_runs
+
+TRIAL_SECONDS = 10
+TRIAL_TOKENS = 16
+
+Result = TypeVar("Result")
+
+
+def on_event_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """What `work` gives, for a sync view: on the server's own loop; without a server, on one that ends with it."""
+    return run_on_server_loop(work) if server_runs() else async_to_sync(run_alone)(work)
+
+
+async def run_alone(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    try:
+        return await work()
+    finally:
+        await usage.flush()
+        await registry.close_clients()
+
+
+async def try_out(config: ProviderConfig) -> str:
+    """What came back, in a sentence. Raises ApiError with the provider's words if it does not work."""
+    provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
+    model = registry.default_model(config, Capability.COMPLETION)
+    if not model:
+        models = await read_models(config)
+        return f"{provider.label} answered: it has {len(models)} models. Choose one as the default."
+    request = CompletionRequest(
+        model=model,
+        messages=[Message("user", "Say hello.")],
+        sampling=Sampling(max_tokens=TRIAL_TOKENS, reasoning_effort="none"),
+    )
+    try:
+        async with asyncio.timeout(TRIAL_SECONDS), provider_call(provider, Capability.COMPLETION, model) as call:
+            completion = await provider.complete(request)
+            call.usage = completion.usage
+    except TimeoutError as late:
+        raise no_answer_in_time(provider, Capability.COMPLETION, TRIAL_SECONDS) from late
+    except ApiError as error:
+        if error.status != 502 or error.__cause__:
+            raise
+        # An answer came and could be read. That nothing is in it is no fault: some models think longer than 16 tokens.
+        return f"{provider.label} can be reached and takes the key. {error.message}"
+    return f"{provider.label} answered in {call.milliseconds} ms with {model}: {completion.text[:200]}"
+
+
+async def read_models(config: ProviderConfig) -> list[str]:
+    """The ids of the account's models. Raises ApiError."""
+    provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
+    try:
+        async with asyncio.timeout(TRIAL_SECONDS):
+            return [storable(model) for model in await provider.list_models()]
+    except TimeoutError as late:
+        raise no_answer_in_time(provider, Capability.COMPLETION, TRIAL_SECONDS) from late

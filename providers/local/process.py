@@ -1,0 +1,61 @@
+"""Starts and ends the process of the bundled models: `with running() as base_url: ...`"""
+
+import http.client
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from providers.local.server import MISSING, installed
+from puffer.runtime import ChildProcess
+
+START_SECONDS = 60
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """The base URL of the bundled models, which answer there until the block is left.
+
+    Raises RuntimeError with the process's last words if it can't be started.
+    """
+    if not installed():
+        raise RuntimeError(MISSING)
+    # We keep the listening socket, so a process that died gets its port back, and who connects meanwhile just waits.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        local = LocalProcess(listener)
+        local.start()
+        try:
+            local.wait_until_healthy()
+            local.watcher.start()
+            yield f"http://127.0.0.1:{local.port}"
+        finally:
+            local.stop()
+
+
+class LocalProcess(ChildProcess):
+    def __init__(self, listener: socket.socket):
+        self.port = listener.getsockname()[1]
+        fd = listener.fileno()
+        arguments = ["-m", "providers.local.server", f"--fd={fd}", f"--parent={os.getpid()}"]
+        super().__init__("local model", arguments, pass_fds=[fd])
+
+    def wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_healthy():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
+                output, _ = self.process.communicate()
+                last_lines = "\n".join(output.splitlines()[-20:])
+                raise RuntimeError(f"The local model did not start (exit {self.process.returncode}):\n{last_lines}")
+            time.sleep(0.05)
+
+    def is_healthy(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()

@@ -1,0 +1,115 @@
+"""The use case behind /generate: a caller's messages and wishes -> a completion."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from django.conf import settings
+
+from providers.base import Capability, Completion, CompletionRequest, Message, Sampling
+from providers.calls import provider_call
+from providers.prompt_text import clean, fill_placeholders
+from providers.registry import get_provider
+from puffer.api import ApiError, Caller
+
+DEFAULT_INSTRUCTIONS = "You are a helpful AI Assistant."
+MAX_COMPLETION_TOKENS = 128_000
+EFFORTS = {"none", "minimal", "low", "medium", "high", "xhigh"}
+LEADING_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+Number = TypeVar("Number", int, float)
+
+
+async def generate(
+    caller: Caller,
+    provider_slug: str,
+    model: str,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    system_instruction: str | None = None,
+    ai_params: Mapping[str, Any] | None = None,
+) -> Completion:
+    """The model's answer. Raises ApiError for whatever the provider refuses or fails at."""
+    provider = await get_provider(provider_slug, Capability.COMPLETION)
+    request = CompletionRequest(
+        model=model,
+        messages=conversation(messages),
+        instructions=instructions(system_instruction, messages),
+        sampling=read_sampling(ai_params or {}),
+    )
+    async with provider_call(provider, Capability.COMPLETION, model, caller=caller) as call:
+        completion = await provider.complete(request)
+        call.usage = completion.usage
+    return completion
+
+
+def conversation(messages: Sequence[Mapping[str, str]]) -> list[Message]:
+    """The user's and the assistant's messages that say something."""
+    return [
+        Message(message["role"], text)
+        for message in messages
+        if message["role"] != "system" and (text := clean(message["content"]))
+    ]
+
+
+def instructions(system_instruction: str | None, messages: Sequence[Mapping[str, str]]) -> str:
+    """The instruction, then the system messages in order; the built-in text only where there is neither."""
+    own = fill_placeholders(clean(system_instruction or ""))
+    system = [clean(message["content"]) for message in messages if message["role"] == "system"]
+    return "\n\n".join(filter(None, [own, *system])) or DEFAULT_INSTRUCTIONS
+
+
+def read_sampling(ai_params: Mapping[str, Any]) -> Sampling:
+    """The known ones of a caller's `ai_params` over the site's defaults, clamped as AI Puffer clamps them."""
+    chosen = {name: value for name, value in ai_params.items() if value is not None}
+    wanted = {name: value for name, value in {**settings.AI_PARAMETERS, **chosen}.items() if value is not None}
+
+    def read(name: str, convert: Callable[[Any], Number]) -> Number | None:
+        return convert(wanted[name]) if name in wanted else None
+
+    stop = wanted.get("stop")
+    reasoning = wanted.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else wanted.get("reasoning_effort")
+    thinking = wanted.get("thinking")
+    return Sampling(
+        temperature=read("temperature", lambda value: min(max(number(value), 0.0), 2.0)),
+        top_p=read("top_p", number),
+        max_tokens=read("max_completion_tokens" if "max_completion_tokens" in wanted else "max_tokens", clamp_tokens),
+        frequency_penalty=read("frequency_penalty", number),
+        presence_penalty=read("presence_penalty", number),
+        top_k=read("top_k", whole),
+        top_logprobs=read("top_logprobs", whole),
+        stop=tuple(word for word in (stop if isinstance(stop, list) else [stop]) if isinstance(word, str) and word),
+        reasoning_effort=effort if isinstance(effort, str) and effort in EFFORTS else None,
+        thinking=thinking if isinstance(thinking, dict) else None,
+        chosen=frozenset(chosen),
+    )
+
+
+def number(value: Any) -> float:
+    """As PHP reads a number, also at the beginning of a text: 0.0 where there is none to be read."""
+    if isinstance(value, str):
+        found = LEADING_NUMBER.match(value)
+        value = found[0] if found else 0
+    try:
+        parsed = float(value)
+    except (TypeError, OverflowError):
+        return 0.0
+    return parsed if math.isfinite(parsed) else 0.0
+
+
+def whole(value: Any) -> int:
+    return abs(int(number(value)))
+
+
+def clamp_tokens(value: Any) -> int:
+    return min(max(whole(value), 1), MAX_COMPLETION_TOKENS)
+
+
+def require_text(**parameters: str) -> None:
+    """Refuse parameters that are there but empty."""
+    if empty := [name for name, value in parameters.items() if not value.strip()]:
+        raise ApiError(
+            f"These parameters must not be empty: {', '.join(empty)}.", status=400, code="rest_aipkit_missing_param"
+        )

@@ -1,0 +1,39 @@
+"""The use case behind /embeddings: texts -> vectors."""
+
+from providers.base import Capability, EmbeddingRequest, Embeddings
+from providers.calls import provider_call
+from providers.registry import get_provider
+from puffer.api import ApiError, Caller
+
+# How long the vectors of some models are, for whoever must know before the first is paid for. Sources: the vendors'
+# model pages. Models of another length on demand are listed with the length that they have unasked.
+DIMENSIONS = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+    "gemini-embedding-001": 3072,
+    "multilingual-e5-small": 384,
+    "nomic-embed-text": 768,
+    "mxbai-embed-large": 1024,
+}
+
+
+def known_dimension(model: str) -> int | None:
+    """For the id as a provider writes it, such as openai/text-embedding-3-small or nomic-embed-text:latest."""
+    return DIMENSIONS.get(model.rpartition("/")[2].partition(":")[0])
+
+
+async def embed(
+    caller: Caller | None, provider_slug: str, request: EmbeddingRequest, *, chatbot_id: int | None = None
+) -> Embeddings:
+    """One vector per text, in order. Raises ApiError; a blank text is a 400 naming its index."""
+    for index, text in enumerate(request.texts):
+        if not text.strip():
+            raise ApiError(f"input[{index}] is blank.", status=400, code="rest_aipkit_invalid_param")
+    provider = await get_provider(provider_slug, Capability.EMBEDDING)
+    async with provider_call(
+        provider, Capability.EMBEDDING, request.model, caller=caller, chatbot_id=chatbot_id
+    ) as call:
+        embeddings = await provider.embed(request)
+        call.usage = embeddings.usage
+    return embeddings

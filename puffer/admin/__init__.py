@@ -1,0 +1,8 @@
+"""The admin pages that belong to no single app: API keys, users, activity, and what every app's admin builds on."""
+
+from puffer.admin import activity, api_keys, users  # noqa: F401 - registers their pages
+from puffer.admin.audit import record_export
+from puffer.admin.base import ReadOnlyAdmin, RecordAdmin
+from puffer.admin.credentials import CredentialsAdmin, CredentialsForm
+
+__all__ = ["CredentialsAdmin", "CredentialsForm", "ReadOnlyAdmin", "RecordAdmin", "record_export"]

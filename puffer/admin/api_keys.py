@@ -1,0 +1,110 @@
+"""TODO docstring."""
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from puffer.models import ApiKey, Scope
+
+
+class ApiKeyForm(forms.ModelForm):
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope.value, f"{scope.label} ({scope.value})") for scope in Scope],
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="What the key may do.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ["name", "scopes", "is_bound", "chatbots", "expires_on"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = cast(dict[str, Any], super().clean())
+        if cleaned.get("chatbots"):
+            cleaned["is_bound"] = True
+        elif cleaned.get("is_bound"):
+            self.add_error("chatbots", "Choose the chatbots that it may use.")
+        return cleaned
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ModelAdmin):
+    """A key is shown once, when it is made. It ends by being revoked, and stays listed for those who read the usage."""
+
+    form = ApiKeyForm
+    add_fieldsets = [(None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]})]
+    fieldsets = [
+        (None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]}),
+        ("State", {"fields": ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]}),
+    ]
+    readonly_fields = ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]
+    autocomplete_fields = ["chatbots"]
+    list_display = ["name", "ends_with", "may", "last_used_on", "expires_on", "state"]
+    search_fields = ["name", "ending"]
+    actions = ["revoke"]
+
+    @admin.display(description="ends with", ordering="ending")
+    def ends_with(self, key: ApiKey) -> str:
+        return f"…{key.ending}"
+
+    @display(description="may", label=True)
+    def may(self, key: ApiKey) -> list[str]:
+        return ["everything"] if set(key.scopes) == set(Scope.values) else key.scopes
+
+    @display(description="state", label={"active": "success", "expired": "warning", "revoked": "danger"})
+    def state(self, key: ApiKey) -> str:
+        if key.revoked_at:
+            return "revoked"
+        return "active" if key.is_active else "expired"
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        revoked = isinstance(obj, ApiKey) and obj.revoked_at is not None
+        return not revoked and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, key: ApiKey, form: forms.ModelForm, change: bool) -> None:
+        if change:
+            # What the form changed and no more: a key that was revoked meanwhile stays so.
+            key.save(update_fields=["is_bound", *(name for name in form.changed_data if name != "chatbots")])
+        else:
+            request.new_api_key = key.issue()  # type: ignore[attr-defined]
+
+    def response_add(self, request: HttpRequest, key: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
+        """The page that shows the key. Not a message after a redirect: that would lie in a cookie on the way."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "New API key",
+            "opts": self.opts,
+            "object": key,
+            "api_key": request.new_api_key,  # type: ignore[attr-defined]
+        }
+        return TemplateResponse(request, "admin/puffer/apikey/issued.html", context)
+
+    @action(description="Revoke the selected keys", permissions=["change"])
+    def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> HttpResponse | None:
+        keys = keys.filter(revoked_at=None)
+        if not keys:
+            messages.info(request, "They are revoked already.")
+            return None
+        if "confirmed" not in request.POST:
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Revoke API keys",
+                "opts": self.opts,
+                "keys": keys,
+            }
+            return TemplateResponse(request, "admin/puffer/apikey/revoke.html", context)
+        for key in keys:
+            key.revoke()
+            self.log_change(request, key, "Revoked.")
+        messages.success(request, f"Revoked: {', '.join(key.name for key in keys)}.")
+        return None

@@ -1,0 +1,96 @@
+"""API keys, users and groups."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import Exists, OuterRef, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from puffer.security import second_factor
+from puffer.security.roles import ROLES
+
+DEEDS = ["view", "add", "change", "delete"]  # as permissions are named, in the order in which they are shown
+
+admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
+admin.site.login_template = "admin/puffer/sign_in.html"
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    autocomplete_fields = ["groups"]
+    filter_horizontal = ["user_permissions"]
+    list_display = ["username", "email", "shown_roles", "is_staff", "is_active", "second_factor"]
+    actions = ["remove_second_factor"]
+
+    def get_urls(self) -> list[URLPattern]:
+        own_page = self.admin_site.admin_view(self.own_second_factor)
+        return [path("second-factor/", own_page, name="auth_user_second_factor"), *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        apps = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
+        return super().get_queryset(request).prefetch_related("groups").annotate(has_app=Exists(apps))
+
+    @display(description="roles", label=True)
+    def shown_roles(self, user: User) -> list[str]:
+        return ["superuser"] if user.is_superuser else [group.name for group in user.groups.all()]
+
+    @display(description="second factor", boolean=True)
+    def second_factor(self, user: Any) -> bool:
+        return user.has_app
+
+    def own_second_factor(self, request: HttpRequest) -> HttpResponse:
+        return second_factor.own_page(request, self)
+
+    @action(description="Remove the second factor", permissions=["change"])
+    def remove_second_factor(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        """For who has lost the phone and the recovery codes."""
+        removed = [user for user in users if second_factor.switch_off(user)]
+        for user in removed:
+            self.log_change(request, user, "Second factor removed.")
+        messages.success(request, f"Second factors removed: {len(removed)}.")
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    """The roles are puffer's own: who wants another mixture of permissions adds a group."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [(None, {"fields": ["name", "rights"]})] if is_role(obj) else super().get_fieldsets(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*super().get_readonly_fields(request, obj), "rights"]
+
+    @admin.display(description="what its members may do")
+    def rights(self, group: Group) -> SafeString:
+        """A line for each kind of row: the permissions one by one would fill a page."""
+        deeds: dict[str, list[str]] = {}
+        for permission in group.permissions.select_related("content_type"):
+            deed, _, _ = permission.codename.partition("_")
+            deeds.setdefault(capfirst(permission.content_type.name), []).append(deed)
+        lines = ((kind, ", ".join(sorted(names, key=DEEDS.index))) for kind, names in sorted(deeds.items()))
+        return format_html("<ul>{}</ul>", format_html_join("", "<li><strong>{}</strong>: {}</li>", lines))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return not is_role(obj) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return not is_role(obj) and super().has_delete_permission(request, obj)
+
+
+def is_role(group: Any) -> bool:
+    return isinstance(group, Group) and group.name in ROLES

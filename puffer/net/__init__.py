@@ -1,0 +1,25 @@
+"""Outgoing calls to other servers, and the addresses they may go to."""
+
+from puffer.net.addresses import is_loopback, is_private_address, may_connect, validate_base_url
+from puffer.net.client_ip import anonymized, client_ip, read_ip
+from puffer.net.guarded_fetch import GuardedAdapter, Page, fetch
+from puffer.net.rest_session import USER_AGENT, Answer, NoAnswer, RestSession, Session, no_answer_errors
+
+__all__ = [
+    "USER_AGENT",
+    "Answer",
+    "GuardedAdapter",
+    "NoAnswer",
+    "Page",
+    "RestSession",
+    "Session",
+    "anonymized",
+    "client_ip",
+    "fetch",
+    "is_loopback",
+    "is_private_address",
+    "may_connect",
+    "no_answer_errors",
+    "read_ip",
+    "validate_base_url",
+]

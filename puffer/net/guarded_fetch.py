@@ -1,0 +1,130 @@
+"""Pages of the web, which a stranger may have named: read without being led into our own network."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+from django.conf import settings
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from puffer.net.addresses import may_connect
+from puffer.net.rest_session import SILENT_SECONDS, USER_AGENT, NoAnswer, Session, no_answer_errors, read_answer
+
+MAX_REDIRECTS = 5
+TOTAL_SECONDS = 60.0  # of a page with all its redirects
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`url` is where it was found in the end."""
+
+    url: str
+    status: int
+    media_type: str
+    charset: str | None
+    body: bytes
+
+
+def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> Page:
+    """A page at a public address, or of the host that somebody we trust has named, with whatever status.
+
+    Every redirect is looked at like the first address. Raises NoAnswer.
+    """
+    deadline = time.monotonic() + TOTAL_SECONDS
+    adapter = GuardedAdapter(trusted_host)
+    with Session() as session, adapter.cut_off_after(TOTAL_SECONDS + SILENT_SECONDS):
+        session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, adapter)
+        for _ in range(MAX_REDIRECTS + 1):
+            check_address(url)
+            with (
+                no_answer_errors(),
+                session.get(
+                    url,
+                    headers={"User-Agent": USER_AGENT},
+                    timeout=(settings.CONNECT_TIMEOUT, SILENT_SECONDS),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                if not response.is_redirect:
+                    answer = read_answer(response, deadline, max_bytes or settings.MAX_ANSWER_BYTES)
+                    media_type, _, rest = answer.headers.get("content-type", "").partition(";")
+                    charset = rest.partition("charset=")[2].strip(' "') or None
+                    return Page(url, answer.status, media_type.strip().lower(), charset, answer.body)
+                location = response.headers["location"]
+            url = redirected(url, location)
+    raise NoAnswer("redirects too often.")
+
+
+def redirected(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise NoAnswer("redirects to an address that is none.") from None
+
+
+def check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        allowed = parts.scheme in ("http", "https") and parts.hostname and not (parts.username or parts.password)
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise NoAnswer("has an address that is none, or not of the web.")
+
+
+class GuardedAdapter(HTTPAdapter):
+    """Its connections look at whom they have reached before anything is sent: a public name may have a private
+    address, and another one at the next look-up."""
+
+    def __init__(self, trusted_host: str) -> None:
+        super().__init__()
+        self.reached: list[socket.socket] = []
+        reached = self.reached
+
+        class Guard(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                connection = super()._new_conn()
+                if self.host != trusted_host and not may_connect(self.host, connection.getpeername()[0]):
+                    connection.close()
+                    raise NoAnswer("has no public address.")
+                reached.append(connection.dup())
+                return connection
+
+        class TlsGuard(Guard, HTTPSConnection):
+            pass
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Guard
+
+        class TlsPool(HTTPSConnectionPool):
+            ConnectionCls = TlsGuard
+
+        self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}
+
+    @contextlib.contextmanager
+    def cut_off_after(self, seconds: float) -> Iterator[None]:
+        """Around requests: a server that sends its headers a byte at a time keeps every other time limit."""
+        timer = threading.Timer(seconds, self.cut_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for connection in self.reached:
+                connection.close()
+            self.reached.clear()
+
+    def cut_off(self) -> None:
+        for connection in list(self.reached):
+            with contextlib.suppress(OSError):  # it is over already
+                connection.shutdown(socket.SHUT_RDWR)

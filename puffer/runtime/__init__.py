@@ -1,0 +1,22 @@
+"""What a running process needs: database threads, the in-process cache, jobs, health and logs."""
+
+from puffer.runtime.atomic_file import open_atomic
+from puffer.runtime.child_process import ChildProcess
+from puffer.runtime.event_loop import run_on_server_loop, server_runs
+from puffer.runtime.jobs import Job, LeaseLost, claim, with_heartbeat
+from puffer.runtime.live_cache import LiveCache, invalidate
+from puffer.runtime.sqlite_scrub import scrub_deleted_rows
+
+__all__ = [
+    "ChildProcess",
+    "Job",
+    "LeaseLost",
+    "LiveCache",
+    "claim",
+    "invalidate",
+    "open_atomic",
+    "run_on_server_loop",
+    "scrub_deleted_rows",
+    "server_runs",
+    "with_heartbeat",
+]

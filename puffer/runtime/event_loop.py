@@ -1,0 +1,40 @@
+"""The event loop that serves this worker's requests, for sync code that has asynchronous work to do."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
+
+from puffer.request_id import request_id
+from puffer.runtime.database_threads import api_threads
+
+Result = TypeVar("Result")
+
+_server: asyncio.AbstractEventLoop | None = None
+
+
+def set_server_loop(loop: asyncio.AbstractEventLoop | None) -> None:
+    global _server
+    _server = loop
+
+
+def server_runs() -> bool:
+    """Not in tests and commands."""
+    return _server is not None
+
+
+def run_on_server_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """What `work` gives, for a sync view in its thread.
+
+    It runs beside the API's calls, with the connections that they share, and in a context of its own: what it starts
+    may outlive this request, and must not look for the view's thread then.
+    """
+    assert _server is not None
+    current_request_id = request_id.get()
+
+    async def in_own_context() -> Result:
+        request_id.set(current_request_id)
+        api_threads.assign_one()
+        return await work()
+
+    return Context().run(asyncio.run_coroutine_threadsafe, in_own_context(), _server).result()

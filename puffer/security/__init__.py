@@ -1,0 +1,7 @@
+"""Encryption of secrets, roles, sign-in and the second factor."""
+
+from puffer.security.encryption import EncryptedTextField
+
+__all__ = [
+    "EncryptedTextField",
+]

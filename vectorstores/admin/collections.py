@@ -1,0 +1,170 @@
+"""Knowledge: where the stores are, what is in them, and a page to try a question out."""
+
+import time
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.decorators import action
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from logs.usage import provider_name
+from providers.check_connection import on_event_loop
+from puffer.admin import ReadOnlyAdmin
+from puffer.api import ApiError
+from vectorstores.admin.stores import store_of
+from vectorstores.check_connection import describe, look_up
+from vectorstores.models import Collection, Document
+from vectorstores.retrieve import Knowledge, least_cosine
+
+
+class QuestionForm(forms.Form):
+    question = forms.CharField(max_length=10_000, widget=UnfoldAdminTextareaWidget({"rows": 2, "autofocus": True}))
+    top_k = forms.IntegerField(
+        label="Passages at most", min_value=1, max_value=50, initial=5, widget=UnfoldAdminIntegerFieldWidget
+    )
+    threshold = forms.IntegerField(
+        label="Threshold in percent",
+        min_value=0,
+        max_value=100,
+        initial=20,
+        help_text="As a chatbot's confidence threshold.",
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    namespace = forms.CharField(
+        max_length=200, required=False, help_text="Empty: the default one.", widget=UnfoldAdminTextInputWidget
+    )
+
+    def __init__(self, *args: Any, collection: Collection) -> None:
+        super().__init__(*args)
+        if not store_of(collection).has_namespaces:
+            del self.fields["namespace"]
+
+
+def fate_of(collection: Any) -> str:
+    """What is deleted with a collection, and what is not."""
+    store = store_of(collection)
+    if store.in_database:
+        return f"{collection.name} ({store.label}) with its documents and all its vectors"
+    return (
+        f"{collection.name} ({store.label}): only what is known of it here. {store.label} keeps the collection and its "
+        "vectors; delete the documents first if their vectors must go."
+    )
+
+
+@admin.register(Collection)
+class CollectionAdmin(ReadOnlyAdmin):
+    """Collections come from imports, uploads and upserts."""
+
+    where_from = "The first one comes with content: added here, imported by a command, or upserted through the API."
+
+    list_display = ["name", "shown_store", "dimension", "embedding", "document_count", "created_at"]
+    list_filter = [("store", admin.AllValuesFieldListFilter)]
+    search_fields = ["name", "embedding_model"]
+    fieldsets = [
+        (None, {"fields": [("name", "shown_store"), ("embedding", "dimension"), ("document_count", "created_at")]}),
+    ]
+    change_form_before_template = "admin/vectorstores/collection/in_store.html"
+    actions_list = ["add_content"]
+    actions_detail = ["add_content_here", "try_question"]
+    actions_row = ["add_content_here", "try_question"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
+        of_the_collection = Document.objects.filter(collection=OuterRef("pk")).order_by().values("collection")
+        count = Subquery(of_the_collection.annotate(count=Count("pk")).values("count"))
+        return super().get_queryset(request).annotate(count=Coalesce(count, 0))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["name", "shown_store", "embedding", "dimension", "document_count", "created_at"]
+
+    def name_of(self, collection: Collection) -> str:
+        return f"{collection.name} ({store_of(collection).label})"
+
+    @admin.display(description="store", ordering="store")
+    def shown_store(self, collection: Collection) -> str:
+        return store_of(collection).label
+
+    @admin.display(description="embedding model", ordering="embedding_model")
+    def embedding(self, collection: Collection) -> str:
+        if not collection.embedding_model:
+            return ""
+        return f"{provider_name(collection.embedding_provider)}, {collection.embedding_model}"
+
+    @admin.display(description="documents", ordering="count")
+    def document_count(self, collection: Any) -> str:
+        url = reverse("admin:vectorstores_document_changelist", query={"collection__id__exact": collection.pk})
+        return format_html('<a class="text-link" href="{}">{}</a>', url, collection.count)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """With what the store tells now."""
+        collection = self.get_object(request, unquote(object_id))
+        context = extra_context or {}
+        if collection and self.has_view_permission(request, collection):
+            context["store"] = store_of(collection).label
+            try:
+                context["in_store"] = on_event_loop(lambda: describe(collection))
+            except ApiError as error:
+                context["error"] = error.message
+        return super().change_view(request, object_id, form_url, context)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """The collections alone: what goes with them may be too much for a page. And what does not go with them."""
+        counts = {"collections": len(objs), "documents": sum(collection.count for collection in objs)}
+        lacking = set() if request.user.has_perm("vectorstores.delete_document") else {"documents"}
+        return [fate_of(collection) for collection in objs], counts, lacking, []
+
+    def has_content_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("vectorstores.add_document")
+
+    @action(description="Add content", icon="upload_file", url_path="add-content", permissions=["content"])
+    def add_content(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:vectorstores_upload_add"))
+
+    @action(description="Add content", icon="upload_file", url_path="add-content-here", permissions=["content"])
+    def add_content_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:vectorstores_upload_add", query={"collection": object_id}))
+
+    def has_try_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Of those who may change collections: nobody does so here, but a question costs an embedding."""
+        return request.user.has_perm("vectorstores.change_collection")
+
+    @action(description="Try a question", icon="quiz", url_path="try", permissions=["try"])
+    def try_question(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        collection = self.get_object(request, object_id)
+        if collection is None:
+            raise Http404
+        form = QuestionForm(request.POST if request.method == "POST" else None, collection=collection)
+        context: dict[str, Any] = {"form": form, "object": collection}
+        if not collection.embedding_model:
+            context["error"] = "It is not known with which model it was filled, so no question can be looked up."
+        elif form.is_valid():
+            asked = form.cleaned_data
+            knowledge = Knowledge(
+                store=collection.store,
+                collections=[collection.name],
+                embedding_provider=collection.embedding_provider,
+                embedding_model=collection.embedding_model,
+                namespace=asked.get("namespace", ""),
+                top_k=asked["top_k"],
+                threshold=asked["threshold"],
+            )
+            started = time.perf_counter()
+            try:
+                context["passages"] = on_event_loop(lambda: look_up(asked["question"], knowledge)).passages
+            except ApiError as error:
+                context["error"] = error.message
+            context["milliseconds"] = round((time.perf_counter() - started) * 1000)
+            context["least"] = least_cosine(knowledge.embedding_model, knowledge.threshold)
+        context |= {**self.admin_site.each_context(request), "opts": self.opts, "title": "Try a question"}
+        return TemplateResponse(request, "admin/vectorstores/collection/try_question.html", context)

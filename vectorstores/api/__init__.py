@@ -1,0 +1,1 @@
+"""POST /vector-stores/upsert."""

@@ -1,0 +1,46 @@
+"""Asking a store from a page of the admin, whose reader waits only so long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from puffer.api import ApiError
+from vectorstores import store_threads
+from vectorstores.base import CollectionInfo
+from vectorstores.models import Collection, StoreConfig
+from vectorstores.registry import STORES, get_store, settings_of, store_for
+from vectorstores.retrieve import Knowledge, Search, retrieve
+
+TRIAL_SECONDS = 10.0
+PAGE_SECONDS = 4.0  # for what a page can do without
+QUESTION_SECONDS = 30.0  # an embedding model may have to be loaded first
+
+
+@asynccontextmanager
+async def in_time(who: str, seconds: float) -> AsyncIterator[None]:
+    """Raises ApiError when the time is over."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as late:
+        raise ApiError(f"{who} did not answer within {seconds:g} seconds.", status=504) from late
+
+
+async def list_targets(config: StoreConfig) -> list[str]:
+    """The names of the store's collections. Raises ApiError with the store's words if it does not work."""
+    store = store_for(config.slug, settings_of(config))
+    async with in_time(store.label, TRIAL_SECONDS):
+        return await store_threads.run(store, store.list_targets)
+
+
+async def describe(collection: Collection) -> CollectionInfo:
+    """What the store tells of the collection. Raises ApiError."""
+    async with in_time(STORES[collection.store].label, PAGE_SECONDS):
+        store = await get_store(collection.store)
+        return await store_threads.run(store, store.describe, collection.name)
+
+
+async def look_up(question: str, knowledge: Knowledge) -> Search:
+    """What a chatbot with this knowledge would find. Raises ApiError."""
+    async with in_time(f"The embedding model or {STORES[knowledge.store].label}", QUESTION_SECONDS):
+        return await retrieve(question, knowledge)

@@ -1,0 +1,1 @@
+"""The store that needs no server: vectors and a word index in our own database."""

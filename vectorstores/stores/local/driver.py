@@ -1,0 +1,256 @@
+"""The store that needs no server: vectors and full text in our own database, searched together.
+
+a query   -> by meaning (matrix or pgvector) and by words (keywords) -> fused by score -> matches
+a change  -> one transaction, and one after another in a collection
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+from django.db import connection, transaction
+from django.db.models import BooleanField, F, Q
+from django.db.models.expressions import RawSQL
+
+from providers.base import storable
+from puffer.api import ApiError
+from vectorstores.base import CollectionInfo, Filter, Floats, Match, Metric, Query, Vector, VectorStore
+from vectorstores.errors import CollectionNotFound, DimensionMismatch
+from vectorstores.models import Collection, LocalVector
+from vectorstores.stores.local import keywords, matrix, pgvector
+
+CANDIDATES = 100  # of each kind of search
+ROWS_AT_ONCE = 500
+TRIES = 5  # of a query, while others write
+MAX_NAME = 200  # characters, of a collection and of a namespace
+
+
+class Local(VectorStore):
+    slug = "local"
+    label = "Local"
+    has_namespaces = True
+    in_database = True
+
+    def list_targets(self) -> list[str]:
+        return sorted(Collection.objects.filter(store=self.slug).values_list("name", flat=True))
+
+    def describe(self, target: str) -> CollectionInfo:
+        collection = self.open(target)
+        return CollectionInfo(target, collection.dimension, Metric.COSINE, collection.vectors.count())
+
+    @transaction.atomic
+    def create(self, target: str, dimension: int) -> None:
+        check_names(target)
+        index = Collection.Index.PGVECTOR if pgvector.can_hold(dimension) else Collection.Index.MATRIX
+        collection, created = Collection.objects.get_or_create(
+            store=self.slug, name=target, defaults={"dimension": dimension, "index": index}
+        )
+        if created and index == Collection.Index.PGVECTOR:
+            pgvector.create(collection)
+
+    @transaction.atomic
+    def upsert(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
+        collection = self.lock(target, namespace)
+        self.put(collection, namespace, vectors, with_ids(vectors))
+
+    @transaction.atomic
+    def replace(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
+        """In one transaction: there is never half a document."""
+        collection = self.lock(target, namespace)
+        self.put(collection, namespace, vectors, [*of_parents(vectors), *with_ids(vectors)])
+
+    @transaction.atomic
+    def delete_leftovers(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
+        collection = self.lock(target, namespace)
+        kept = {vector.id for vector in vectors}
+        stored = collection.vectors.filter(namespace=namespace)
+        ids = {
+            vector_id
+            for part in of_parents(vectors)
+            for vector_id in stored.filter(part).values_list("vector_id", flat=True)
+        }
+        self.remove(collection, namespace, in_parts("vector_id", ids - kept))
+
+    @transaction.atomic
+    def delete_parents(self, target: str, parent_ids: Sequence[str], namespace: str = "") -> None:
+        self.remove(self.lock(target, namespace), namespace, in_parts("parent_vector_id", set(parent_ids)))
+
+    def lock(self, target: str, namespace: str) -> Collection:
+        """The collection, for this transaction alone to change: its row stays locked until the end.
+
+        So one after another writes to a collection, and later rows have higher keys, by which each worker's matrix
+        knows what is new.
+        """
+        check_names(target, namespace)
+        Collection.objects.filter(store=self.slug, name=target).update(version=F("version") + 1)
+        return self.open(target, namespace)
+
+    def put(self, collection: Collection, namespace: str, vectors: Sequence[Vector], replaced: Sequence[Q]) -> None:
+        """Store `vectors` in place of whatever one of the conditions of `replaced` finds."""
+        values = {vector.id: unit_vector(vector.values, collection) for vector in vectors}
+        self.remove(collection, namespace, replaced)
+        scope = keywords.scope_of(collection, namespace)
+        rows = LocalVector.objects.bulk_create(
+            [
+                LocalVector(
+                    collection=collection,
+                    namespace=namespace,
+                    vector_id=vector.id,
+                    parent_vector_id=vector.parent_id,
+                    values=values[vector.id].tobytes(),
+                    title=text_of(vector, "title"),
+                    headings=text_of(vector, "headings"),
+                    text=vector.text,
+                    metadata=vector.metadata,
+                    scope=scope,
+                )
+                for vector in {vector.id: vector for vector in vectors}.values()  # the last one with an id counts
+            ],
+            batch_size=ROWS_AT_ONCE,
+        )
+        if rows and collection.index == Collection.Index.PGVECTOR:
+            pgvector.insert(collection, rows, [values[row.vector_id] for row in rows])
+
+    def remove(self, collection: Collection, namespace: str, conditions: Sequence[Q]) -> None:
+        here = collection.vectors.filter(namespace=namespace)
+        if sum(here.filter(condition).delete()[0] for condition in conditions):
+            Collection.objects.filter(pk=collection.pk).update(deletions=F("deletions") + 1)
+
+    def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
+        """By meaning, and by words if the query has a text: in the order of both together."""
+        for _ in range(TRIES):
+            collection = self.open(target, namespace)
+            with suppress(Collection.DoesNotExist):  # deleted meanwhile, so the next look will not find it
+                matches = self.search(collection, query, namespace)
+                if matches is not None:
+                    return matches
+        with transaction.atomic():  # in which nobody else writes
+            return self.search(self.lock(target, namespace), query, namespace) or []
+
+    def search(self, collection: Collection, query: Query, namespace: str) -> list[Match] | None:
+        """None if what was found is no longer there at the end, so that it may be half of an old and half of a new
+        version of a document: a search reads several times, while others write."""
+        values = unit_vector(query.values, collection)
+        index = pgvector if collection.index == Collection.Index.PGVECTOR else matrix
+        among = self.matching(collection, namespace, query.filter) if query.filter else None
+        limit = max(CANDIDATES, query.top_k)
+        cosines = dict(index.nearest(collection, namespace, values, limit, among))
+        ranked = list(cosines)
+        if query.text:
+            allowed = None if among is None else set(among)
+            relevances = dict(keywords.search(collection, namespace, query.text, limit, allowed))
+            ranked = fused(cosines, relevances, limit)
+            found_by_words = [key for key in ranked[: query.top_k] if key not in cosines]
+            cosines |= index.cosines(collection, namespace, values, found_by_words)
+        best = [key for key in ranked[: query.top_k] if key in cosines]
+        rows = LocalVector.objects.only("vector_id", "text", "metadata").in_bulk(best)
+        if len(rows) < len(best):
+            return None
+        return [match_of(rows[key], cosines[key]) for key in best]
+
+    def matching(self, collection: Collection, namespace: str, wanted: Filter) -> list[int]:
+        """Primary keys. A list in the metadata has each of its entries as a value."""
+        rows = collection.vectors.filter(namespace=namespace)
+        for name, value in wanted.items():
+            values = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+            if name == "parent_vector_id":
+                rows = rows.filter(parent_vector_id__in=values)
+            elif '"' in name:  # which no metadata of ours has, and SQLite's paths cannot say
+                rows = rows.none()
+            else:
+                rows = rows.filter(has_one_of(name, values))
+        return list(rows.values_list("pk", flat=True))
+
+    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
+        rows, last = self.open(target, namespace).vectors.filter(namespace=namespace).order_by("pk"), 0
+        while page := list(rows.filter(pk__gt=last)[:ROWS_AT_ONCE]):
+            for row in page:
+                yield Vector(row.vector_id, np.frombuffer(row.values, "<f4"), row.text, row.metadata)
+            last = page[-1].pk
+
+    def open(self, target: str, namespace: str = "") -> Collection:
+        check_names(target, namespace)
+        try:
+            return Collection.objects.get(store=self.slug, name=target)
+        except Collection.DoesNotExist:
+            raise CollectionNotFound(self.label, target) from None
+
+
+def check_names(*names: str) -> None:
+    for name in names:
+        if len(name) > MAX_NAME or name != storable(name):
+            raise ApiError(
+                f"{name[:MAX_NAME]!r} cannot be the name of a collection or namespace: at most {MAX_NAME} characters.",
+                status=400,
+                code="local_api_error",
+            )
+
+
+def of_parents(vectors: Sequence[Vector]) -> list[Q]:
+    return in_parts("parent_vector_id", {vector.parent_id for vector in vectors})
+
+
+def with_ids(vectors: Sequence[Vector]) -> list[Q]:
+    return in_parts("vector_id", {vector.id for vector in vectors})
+
+
+def in_parts(column: str, values: set[str]) -> list[Q]:
+    """Conditions that no database finds too long."""
+    ordered = sorted(values)
+    parts = range(0, len(ordered), ROWS_AT_ONCE)
+    return [Q(**{f"{column}__in": ordered[at : at + ROWS_AT_ONCE]}) for at in parts]
+
+
+def has_one_of(name: str, values: Sequence[str | int | float | bool]) -> RawSQL:
+    """A condition on the metadata. It goes by types too: neither "1" nor true is the number 1."""
+    if connection.vendor == "postgresql":
+        forms = [json.dumps({name: form}) for value in values for form in (value, [value])]
+        return RawSQL("metadata @> ANY(%s::jsonb[])", [forms], BooleanField())
+    conditions = ["0"]
+    arguments: list[str | int | float] = [f'$."{name}"']
+    for value in values:
+        if isinstance(value, bool):
+            conditions.append(f"type = '{'true' if value else 'false'}'")
+        else:
+            types = "'text'" if isinstance(value, str) else "'integer', 'real'"
+            conditions.append(f"type IN ({types}) AND value = %s")
+            arguments.append(value)
+    found = f"EXISTS (SELECT 1 FROM json_each(metadata, %s) WHERE {' OR '.join(conditions)})"  # noqa: S608
+    return RawSQL(found, arguments, BooleanField())  # noqa: S611
+
+
+def unit_vector(values: Floats, collection: Collection) -> Floats:
+    """Of length 1, as little-endian float32, whatever the machine."""
+    assert collection.dimension
+    if len(values) != collection.dimension:
+        raise DimensionMismatch(collection.dimension, len(values))
+    exact = values.astype(np.float64)  # in which no float32's square is too large or too small
+    length = float(np.linalg.norm(exact))
+    if not np.isfinite(length):
+        raise ApiError("A vector holds what is no number.", status=400, code="local_api_error")
+    return (exact / (length or 1.0)).astype("<f4")
+
+
+def text_of(vector: Vector, name: str) -> str:
+    value = vector.metadata.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+def fused(cosines: Mapping[int, float], relevances: Mapping[int, float], limit: int) -> list[int]:
+    """The keys that either search has found, the best first.
+
+    A key counts by how far it lies from the least to the best of each search, and where a search has not found it, as
+    the least. Words may be in fewer than `limit` rows: then the least is to have none of them.
+    """
+    weights: dict[int, float] = {}
+    no_match = min(relevances.values()) if len(relevances) == limit else 0.0
+    for scores, least in ((cosines, min(cosines.values(), default=0.0)), (relevances, no_match)):
+        way = max(scores.values(), default=0.0) - least
+        for key, score in scores.items():
+            weights[key] = weights.get(key, 0.0) + ((score - least) / way if way > 0 else 1.0)
+    return sorted(weights, key=lambda key: -weights[key])
+
+
+def match_of(row: LocalVector, cosine: float) -> Match:
+    return Match(row.vector_id, max(-1.0, min(1.0, cosine)), row.text, row.metadata)

@@ -1,0 +1,85 @@
+"""An upload's content -> documents, in a process of its own with little time and little memory.
+
+Whoever may upload may upload a file that was made to break whatever reads it: a few kilobytes of PDF can want gigabytes
+or days. The process ends with each upload; the worker, which lives on, gets nothing from it but documents.
+"""
+
+import multiprocessing
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO
+
+from vectorstores.ingestion.documents import NewDocument
+from vectorstores.ingestion.extract import Unreadable
+from vectorstores.ingestion.pipeline import Destination
+from vectorstores.sources.rows import Refused
+from vectorstores.uploads.sandbox_process import Limits, send_documents
+
+TOO_SLOW = "It takes too long to read."
+TOO_LARGE = "It takes too much memory to read, or breaks what reads it."
+POLL = 0.5  # seconds
+LIMITS = Limits()
+
+# One process has all of this imported and forks for every upload; a fork of the worker itself would copy its threads.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload([send_documents.__module__])
+
+
+def read_apart(
+    spool: IO[bytes],
+    kind: str,
+    name: str,
+    data: bytes,
+    destination: Destination,
+    stop: threading.Event,
+    limits: Limits = LIMITS,
+) -> int:
+    """Writes the documents, and what is refused, for `spooled()` to read. Gives the number of chunks.
+
+    The same document twice is written once. Raises Unreadable, also when it is told to stop.
+    """
+    receiver, sender = processes.Pipe(duplex=False)
+    what = (kind, name, data, destination, limits)
+    process = processes.Process(target=send_documents, args=(sender, *what), daemon=True)
+    deadline = time.monotonic() + limits.seconds
+    seen: set[tuple[str, str]] = set()
+    chunks = 0
+    with receiver:
+        process.start()
+        sender.close()
+        try:
+            while True:
+                while not receiver.poll(POLL):
+                    if stop.is_set() or time.monotonic() > deadline:
+                        raise Unreadable(TOO_SLOW)
+                batch = receiver.recv()
+                if isinstance(batch, str):
+                    raise Unreadable(batch)
+                if not batch:
+                    return chunks
+                for found in batch:
+                    if isinstance(found, NewDocument):
+                        if (found.parent_id, found.content_hash) in seen:
+                            continue
+                        seen.add((found.parent_id, found.content_hash))
+                        chunks += len(found.chunks)
+                    pickle.dump(found, spool)
+        except EOFError:
+            process.join()
+            raise Unreadable(TOO_SLOW if process.exitcode == -signal.SIGXCPU else TOO_LARGE) from None
+        finally:
+            process.kill()
+            process.join()
+            process.close()
+
+
+def spooled(spool: IO[bytes]) -> Iterator[NewDocument | Refused]:
+    spool.seek(0)
+    while True:
+        try:
+            yield pickle.load(spool)  # noqa: S301  our own, of a moment ago
+        except EOFError:
+            return
