@@ -1,0 +1,1 @@
+"""Chatbots, their widget, and the visitors who talk to them."""

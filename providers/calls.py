@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from logs.usage import recorder as usage_log
+from logs.usage import record_usage
 from providers.base import Capability, CompletionChunk, CompletionRequest, Provider, Usage
 from providers.prompt_text import clean
 from providers.token_estimate import estimate_usage
@@ -149,7 +149,7 @@ def recorded(
     finally:
         call.milliseconds = round((time.perf_counter() - started) * 1000)
         usage = call.usage
-        usage_log.record(
+        record_usage(
             operation=capability.value,
             provider=provider.slug,
             model=clean(model)[:200],

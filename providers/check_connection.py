@@ -6,14 +6,15 @@ from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
 
-from logs.usage import recorder as usage
+from logs.usage import flush_usage
 from providers import registry
-from providers.base import Capability, CompletionRequest, Message, Sampling, storable
+from providers.base import Capability, CompletionRequest, Message, Sampling
 from providers.calls import provider_call
 from providers.models import ProviderConfig
 from providers.upstream_errors import no_answer_in_time
 from puffer.api import ApiError
 from puffer.runtime import run_on_server_loop, server_runs
+from puffer.text import storable
 
 TRIAL_SECONDS = 10
 TRIAL_TOKENS = 16
@@ -30,7 +31,7 @@ async def run_alone(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     try:
         return await work()
     finally:
-        await usage.flush()
+        await flush_usage()
         await registry.close_clients()
 
 

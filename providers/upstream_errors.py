@@ -15,9 +15,10 @@ import aiohttp
 import httpx2
 import orjson
 
-from providers.base import Capability, Usage, storable
+from providers.base import Capability, Usage
 from providers.http_client import UnusableAnswer
 from puffer.api import ApiError
+from puffer.text import storable
 
 if TYPE_CHECKING:
     from providers.base import Provider

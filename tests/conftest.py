@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from logs.usage import recorder as usage
+from logs.usage import recorder
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey, Scope
@@ -43,7 +43,7 @@ class Api:
             async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", timeout=60) as client:
                 return await client.request(method, url, **options)
         finally:
-            await usage.flush()
+            await recorder.flush_usage()
             await registry.close_clients()
             await asyncio.sleep(0)
 

@@ -1,7 +1,10 @@
-"""The shape of the code: imports go one way, and providers' SDKs stay in their adapters."""
+"""The shape of the code: imports go one way and through front doors, SDKs stay in adapters, no file is too long."""
 
 import ast
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -9,29 +12,84 @@ from providers.base import Capability
 from providers.registry import PROVIDERS
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]  # each imports only those to its left
+APPS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]  # each imports only those to its left
 NAME_EVERY_APP = {"puffer/settings.py", "puffer/urls.py"}
 SDKS = {"openai", "anthropic", "google"}
 KNOW_SDKS = ("providers/adapters/", "providers/upstream_errors.py", "providers/http_client.py")
+MAX_FILES = 14  # Python files in a folder
+MAX_LINES = 400  # in a Python file
 
-FILES = [path.relative_to(ROOT).as_posix() for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+FILES = [
+    path.relative_to(ROOT).as_posix()
+    for app in APPS
+    for path in sorted((ROOT / app).rglob("*.py"))
+    if "migrations" not in path.parts
+]
+
+
+def app_of(file: str) -> str:
+    return file.partition("/")[0]
+
+
+def imports(file: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each imported module with the names taken from it."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, [alias.name for alias in node.names]
 
 
 def imported_packages(file: str) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
+    return {module.partition(".")[0] for module, _ in imports(file)}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file not in NAME_EVERY_APP])
 def test_imports_go_one_way(file):
-    layer = file.partition("/")[0]
-    above = set(LAYERS[LAYERS.index(layer) + 1 :])
+    above = set(APPS[APPS.index(app_of(file)) + 1 :])
     assert not imported_packages(file) & above
+
+
+def passes_front_door(module: str, names: list[str]) -> bool:
+    """Return whether another app may import these names: `from app.door import name`, as __all__ says at each step."""
+    app, *path = module.split(".")
+    if not path:
+        return set(names) <= set(import_module(app).__all__)
+    if len(path) > 1 or path[0] not in import_module(app).__all__:
+        return False
+    door = import_module(module)
+    return not is_package(door) or set(names) <= set(door.__all__)
+
+
+def is_package(module: ModuleType) -> bool:
+    return hasattr(module, "__path__")
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file not in NAME_EVERY_APP])
+def test_other_apps_are_imported_through_their_front_doors(file):
+    foreign = [
+        (module, names)
+        for module, names in imports(file)
+        if app_of(module.replace(".", "/")) in APPS and app_of(module.replace(".", "/")) != app_of(file)
+    ]
+    assert [module for module, names in foreign if not passes_front_door(module, names)] == []
+
+
+@pytest.mark.parametrize("folder", sorted({str(Path(file).parent) for file in FILES}))
+def test_a_folder_holds_one_story(folder):
+    assert len([file for file in FILES if str(Path(file).parent) == folder]) <= MAX_FILES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_can_be_read_in_one_go(file):
+    assert len((ROOT / file).read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.endswith("__init__.py")])
+def test_a_package_says_what_it_is(file):
+    has_siblings = any((ROOT / file).parent.glob("*/*.py")) or len(list((ROOT / file).parent.glob("*.py"))) > 1
+    docstring = ast.get_docstring(ast.parse((ROOT / file).read_text())) or ""
+    assert not has_siblings or len(docstring.splitlines()) == 1
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.slug)

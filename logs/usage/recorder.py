@@ -30,7 +30,7 @@ _scheduled: asyncio.TimerHandle | None = None
 _flushing: set["asyncio.Task[None]"] = set()  # the loop itself keeps only weak references
 
 
-def record(**call: Any) -> None:
+def record_usage(**call: Any) -> None:
     """Note one provider call; the names are UsageEvent's fields. To be called on the event loop; it does not wait."""
     call.setdefault("request_id", request_id.get())
     _waiting.append(call)
@@ -44,17 +44,17 @@ def _schedule(seconds: float) -> None:
 
 
 def _start_flush() -> None:
-    task = asyncio.get_running_loop().create_task(flush())
+    task = asyncio.get_running_loop().create_task(flush_usage())
     _flushing.add(task)
     task.add_done_callback(_flushing.discard)
 
 
 async def finish() -> None:
     """Write what is waiting and wait for what is being written: the process may end right after."""
-    await asyncio.gather(*_flushing, flush())
+    await asyncio.gather(*_flushing, flush_usage())
 
 
-async def flush() -> None:
+async def flush_usage() -> None:
     """Write what is waiting. After a failure it stays and is tried again."""
     global _scheduled
     if _scheduled is not None:

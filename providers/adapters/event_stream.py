@@ -12,8 +12,9 @@ from typing import Any
 import httpx2
 import orjson
 
-from providers.base import CompletionChunk, Provider, Usage, storable
+from providers.base import CompletionChunk, Provider, Usage
 from providers.upstream_errors import broken_off, without_text
+from puffer.text import storable
 
 DONE = "[DONE]"  # the last event of those who speak OpenAI's protocol
 END_SECONDS = 0.1  # how long the end of a body may take after the last event

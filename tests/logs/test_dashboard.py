@@ -16,7 +16,7 @@ from chatbots.guards.limits import OF_THE_BOT, period_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.conversations.writer import Turn, write_turns
 from logs.models import ConversationDailyTotal, UsageDailyTotal
-from logs.usage import recorder as usage
+from logs.usage import recorder
 from logs.usage.daily_totals import midnight, today
 from logs.usage.report import percentile
 from puffer.models import ApiKey
@@ -42,7 +42,7 @@ def happened(bot):
     other = Chatbot.objects.create(name=NASTY)
     key = ApiKey(name="Website", scopes=["chat"])
     key.issue()
-    usage.write(
+    recorder.write(
         [
             call(chatbot_id=bot.pk, api_key_id=key.pk, input_tokens=1_000_000, output_tokens=100_000, milliseconds=750),
             call(chatbot_id=bot.pk, status=502, milliseconds=9000),
@@ -134,7 +134,7 @@ def test_a_day_is_one_of_the_sites_time_zone(admin_client, settings, zone, momen
     settings.TIME_ZONE = zone
     timezone.get_default_timezone.cache_clear()
     try:
-        usage.write([call(input_tokens=7, output_tokens=3, created_at=moment)])
+        recorder.write([call(input_tokens=7, output_tokens=3, created_at=moment)])
         response = admin_client.get(HOME, {"first": "2026-03-10", "last": "2026-03-10"})
         assert cards(response)["Tokens"] == tokens
     finally:
@@ -161,7 +161,7 @@ def test_percentiles(times, share, milliseconds):
 
 def test_a_provider_that_fails(admin_client):
     old = {"created_at": timezone.now() - timedelta(minutes=61), "status": 503}
-    usage.write([call(status=503)] * 2 + [call()] * 3 + [call(provider="claude", status=499)] + [call(**old)])
+    recorder.write([call(status=503)] * 2 + [call()] * 3 + [call(provider="claude", status=499)] + [call(**old)])
     failing = admin_client.get(HOME).context["failing"]
     assert [(row["label"], row["errors"], row["calls"], row["percent"], row["is_failing"]) for row in failing] == [
         ("OpenAI", 2, 5, 40, True),
@@ -243,7 +243,7 @@ def test_more_days_take_no_more_queries(admin_client, happened):
 
     assert count() == 4
     for number in range(30):
-        usage.write([call(model=f"model-{number}", created_at=days_ago(number))])
+        recorder.write([call(model=f"model-{number}", created_at=days_ago(number))])
     assert count() == 4
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, ConversationDailyTotal, Message, UsageDailyTotal, UsageEvent
-from logs.usage import recorder as usage
+from logs.usage import recorder
 from logs.usage.daily_totals import column_of, rebuild, today, usage_days
 from puffer.models import ApiKey
 
@@ -49,7 +49,7 @@ def as_counted_anew():
 def test_a_batch_is_summed_up(bot):
     key = ApiKey(name="Website", scopes=["chat"])
     key.issue()
-    usage.write(
+    recorder.write(
         [
             call(chatbot_id=bot.pk, api_key_id=key.pk, input_tokens=1000, output_tokens=100, milliseconds=400),
             call(chatbot_id=bot.pk, api_key_id=key.pk, input_tokens=3000, output_tokens=50, milliseconds=1500),
@@ -74,7 +74,7 @@ def test_a_batch_is_summed_up(bot):
 )
 def test_the_histogram_is_the_same_in_the_database(milliseconds, column):
     assert column_of(milliseconds) == column
-    usage.write([call(milliseconds=milliseconds)])
+    recorder.write([call(milliseconds=milliseconds)])
     [counted] = usage_days(today())
     assert {name: getattr(counted, name) for name in UsageDailyTotal.histogram if getattr(counted, name)} == {column: 1}
 
@@ -111,7 +111,7 @@ def test_a_day_is_one_of_the_sites_time_zone(settings, bot, zone, moment, day):
     timezone.get_default_timezone.cache_clear()
     try:
         at = datetime.fromisoformat(moment).replace(tzinfo=UTC)
-        usage.write([call(created_at=at)])
+        recorder.write([call(created_at=at)])
         assert str(UsageDailyTotal.objects.get().day) == day
         write_turns([turn("Hi", bot)])
         Message.objects.update(created_at=at)
@@ -126,11 +126,11 @@ def test_a_day_is_one_of_the_sites_time_zone(settings, bot, zone, moment, day):
 
 @pytest.mark.django_db(transaction=True)
 def test_what_happened_stays_when_it_is_deleted(bot):
-    usage.write([call(chatbot_id=bot.pk), call()])
+    recorder.write([call(chatbot_id=bot.pk), call()])
     write_turns([turn("Hi", bot)])
     bot_id = bot.pk
     bot.delete()
-    usage.write([call(chatbot_id=bot_id), call()])  # a call that was under way
+    recorder.write([call(chatbot_id=bot_id), call()])  # a call that was under way
     place = (today(), None, None, "openai", "gpt-4o", "completion")
     assert sums_of(UsageDailyTotal).keys() == {place}
     assert sums_of(UsageDailyTotal)[place][0] == 4
@@ -144,7 +144,7 @@ def test_what_happened_stays_when_it_is_deleted(bot):
 
 def test_days_are_counted_anew(bot):
     yesterday = timezone.now() - timedelta(days=1)
-    usage.write([call(created_at=yesterday), call(status=429), call(created_at=yesterday - timedelta(days=1))])
+    recorder.write([call(created_at=yesterday), call(status=429), call(created_at=yesterday - timedelta(days=1))])
     write_turns([turn("Hi", bot)])
     right = sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)
     UsageDailyTotal.objects.update(calls=F("calls") + 7)
@@ -157,7 +157,7 @@ def test_days_are_counted_anew(bot):
 
 def test_older_days_can_be_left_as_they_are():
     long_ago = timezone.now() - timedelta(days=40)
-    usage.write([call(created_at=long_ago), call(created_at=long_ago + timedelta(days=5)), call()])
+    recorder.write([call(created_at=long_ago), call(created_at=long_ago + timedelta(days=5)), call()])
     UsageEvent.objects.filter(created_at__lte=long_ago).delete()
     UsageDailyTotal.objects.update(calls=5)
     call_command("rebuild_daily_totals", "--since", str(today() - timedelta(days=35)))
@@ -200,7 +200,7 @@ models = ["gpt-4o", "gpt-4o-mini", "unknown"]
 def write(number):
     for turn in range(10):
         ordered = bots if number % 2 else bots[::-1]
-        usage.write([
+        recorder.write([
             dict(
                 operation="completion", provider="openai", model=models[(number + turn) % 3], chatbot_id=bot,
                 input_tokens=number, output_tokens=turn, milliseconds=100 * number * turn,

@@ -6,7 +6,7 @@ from django.db import connection
 from django.db.models import Sum
 
 from logs.models import UsageDailyTotal, UsageEvent
-from logs.usage import recorder as usage
+from logs.usage import recorder
 
 CONDITION = (
     "new.model = 'disk full' AND EXISTS (SELECT 1 FROM logs_usagedailytotal)"  # not while a whole batch is inserted
@@ -33,7 +33,7 @@ def run(statements):
 
 def record(model, **more):
     known = {"operation": "completion", "provider": "openai", "milliseconds": 1, "status": 200}
-    usage.record(**known | {"model": model} | more)
+    recorder.record_usage(**known | {"model": model} | more)
 
 
 def written():
@@ -52,12 +52,12 @@ def test_a_failure_amid_a_refused_batch_writes_none_twice(bot):
         record("last", chatbot_id=gone)
         await sync_to_async(run)(FAIL)
         try:
-            await usage.flush()
+            await recorder.flush_usage()
             before = await sync_to_async(written)()
             record("later")
         finally:
             await sync_to_async(run)(MEND)
-        await usage.flush()
+        await recorder.flush_usage()
         return before
 
     assert calls() == [("first", bot.pk), ("second", None)]
@@ -75,8 +75,8 @@ def test_a_record_that_cannot_be_stored_holds_up_no_other(bot):
         record("\ud800")
         record("second", provider=None)
         record("last")
-        await usage.flush()
-        await usage.flush()
+        await recorder.flush_usage()
+        await recorder.flush_usage()
 
     calls()
     assert written() == [("first", None), ("last", None)]

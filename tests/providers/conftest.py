@@ -12,7 +12,7 @@ import openai  # noqa: F401
 import pytest
 from asgiref.sync import async_to_sync
 
-from logs.usage import recorder as usage
+from logs.usage import recorder
 from providers import registry
 from puffer.asgi import application
 from tests.conftest import BASE, Api
@@ -34,7 +34,7 @@ def talk(api: Api) -> Callable[[Callable[[httpx2.AsyncClient], Awaitable[Any]]],
             async with client:
                 return await calls(client)
         finally:
-            await usage.flush()
+            await recorder.flush_usage()
             await registry.close_clients()
             await asyncio.sleep(0)
 

@@ -12,7 +12,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from logs.models import UsageEvent
-from logs.usage import recorder as usage
+from logs.usage import recorder
 from providers import registry
 from providers.base import Capability, CompletionChunk, CompletionRequest, Message, Sampling, Usage
 from providers.calls import streamed_call
@@ -68,7 +68,7 @@ def on_a_loop(calls: Callable[[], Any]) -> Any:
         try:
             return await calls()
         finally:
-            await usage.finish()
+            await recorder.finish()
             await registry.close_clients()
             await asyncio.sleep(0)
 

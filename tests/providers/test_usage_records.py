@@ -9,7 +9,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from logs.models import Message, ModelPrice, UsageEvent
-from logs.usage import recorder as usage
+from logs.usage import recorder
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey
@@ -185,7 +185,7 @@ async def call_and_leave(upstream, key, path, body):
     try:
         await application({**scope, "headers": headers, "scheme": "http", "http_version": "1.1"}, receive, send)
     finally:
-        await usage.flush()
+        await recorder.flush_usage()
         await registry.close_clients()
         await asyncio.sleep(0)
     return said

@@ -6,9 +6,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from providers.api import UPSTREAM_STATUSES, slugs
-from providers.base import Capability, storable
+from providers.base import Capability
 from puffer.api import ApiError, Array, AsyncAPIView, Object, Parameters, String, caller_of
 from puffer.models import Scope
+from puffer.text import storable
 from vectorstores.ingestion.chunking import chunk_size, cut
 from vectorstores.ingestion.documents import NewDocument, document_from
 from vectorstores.ingestion.pipeline import Destination, ingest

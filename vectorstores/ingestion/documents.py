@@ -12,8 +12,8 @@ import orjson
 from django.core.exceptions import SuspiciousOperation
 from django.utils.html import strip_tags
 
-from providers.base import storable
 from puffer.api import ApiError
+from puffer.text import storable
 from vectorstores.base import Floats, Metadata, Value, Vector
 from vectorstores.ingestion.chunking import Chunk
 

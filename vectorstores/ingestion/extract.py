@@ -10,7 +10,7 @@ import pypdf
 import trafilatura
 from django.utils.html import strip_tags
 
-from providers.base import storable
+from puffer.text import storable
 
 MEDIA_TYPES = {
     ".txt": "text/plain", ".text": "text/plain", ".md": "text/markdown", ".markdown": "text/markdown",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from providers.base import storable
 from puffer.api import ApiError
+from puffer.text import storable
 from vectorstores.base import Vector
 from vectorstores.ingestion.documents import first_id
 from vectorstores.ingestion.embedding import as_floats

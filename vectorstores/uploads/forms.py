@@ -18,9 +18,9 @@ from unfold.widgets import (
     UnfoldAdminURLInputWidget,
 )
 
-from providers.base import storable
 from providers.registry import PROVIDERS
 from puffer.api import ApiError
+from puffer.text import storable
 from vectorstores.ingestion.embedding_choice import choose_embedding, configured, embedding_providers
 from vectorstores.ingestion.pipeline import Destination
 from vectorstores.models import Collection, Upload

@@ -1,0 +1,1 @@
+"""Commands that move chatbots and erase visitors."""

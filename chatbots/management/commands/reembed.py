@@ -7,7 +7,7 @@ from django.core.management.base import CommandError
 from chatbots.lifecycle.switch_collection import switch_collection
 from puffer.api import ApiError
 from vectorstores.ingestion import Destination, Import, Reembedding, choose_embedding, prepare
-from vectorstores.management.import_command import NOTHING_DONE, Bar, ImportCommand, refused_command
+from vectorstores.management import NOTHING_DONE, Bar, ImportCommand, refused_command
 from vectorstores.registry import get_store
 
 

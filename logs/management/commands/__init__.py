@@ -1,0 +1,1 @@
+"""Commands that export, prune and re-index the log."""

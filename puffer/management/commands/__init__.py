@@ -1,0 +1,1 @@
+"""Commands of the server, its keys and its secrets."""

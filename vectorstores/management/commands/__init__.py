@@ -1,0 +1,1 @@
+"""Commands that move vectors in and out."""

@@ -13,8 +13,8 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, F, Q
 from django.db.models.expressions import RawSQL
 
-from providers.base import storable
 from puffer.api import ApiError
+from puffer.text import storable
 from vectorstores.base import CollectionInfo, Filter, Floats, Match, Metric, Query, Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.models import Collection, LocalVector
