@@ -1,11 +1,13 @@
 """Chatbots and what is stored about them."""
 
 from chatbots.models.allowances import Consent, MessageCount, TokenAllowance, UsedIdentity
-from chatbots.models.chatbot import Chatbot
+from chatbots.models.chatbot import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot
 from chatbots.models.golden import GoldenQuestion, GoldenResult, GoldenRun
 from chatbots.models.questions import QuestionEmbedding, SettledQuestion
 
 __all__ = [
+    "KNOWLEDGE_UNAVAILABLE",
+    "REFUSAL",
     "Chatbot",
     "Consent",
     "GoldenQuestion",
