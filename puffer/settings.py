@@ -243,7 +243,7 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["puffer.api.renderers.JSONRenderer"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["puffer.api.authentication.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["puffer.api.permissions.HasScope"],
     "EXCEPTION_HANDLER": "puffer.api.errors.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }

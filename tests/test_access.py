@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from chatbots.guards import sessions
 from chatbots.models import Chatbot
+from puffer.api import ApiKeyAuthentication, HasScope
 from puffer.api.routes import api_views
 from puffer.models import ApiKey, Scope
 from tests.conftest import Api
@@ -163,7 +164,10 @@ def statuses(method, path, callers, headers=None, **options):
 def test_every_view_of_the_api_names_its_scope_or_is_public():
     for path, view in api_views(get_resolver().url_patterns):
         route = re.sub(r"\(\?P<(\w+)>\\d\+\)", r"<int:\1>", f"wp-json{path}")
-        assert (view.scope is None) == (route in PUBLIC or route in WIDGET), path
+        is_public = route in PUBLIC or route in WIDGET
+        assert view.authentication_classes == ([] if is_public else [ApiKeyAuthentication]), path
+        assert view.permission_classes == ([] if is_public else [HasScope]), path
+        assert view.required_scope == (None if is_public else NEEDS_KEY[route][1]), path
 
 
 def test_no_page_of_the_admin_opens_for_strangers(db):

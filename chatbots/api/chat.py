@@ -33,7 +33,7 @@ def clean_uuid(value: Any) -> str:
 class ChatMessageView(AsyncAPIView):
     """POST /chat/{bot_id}/message: the chatbot's reply to the last message."""
 
-    scope = Scope.CHAT
+    required_scope = Scope.CHAT
     error_statuses = UPSTREAM_STATUSES
     answer = {
         "type": "object",

@@ -101,6 +101,8 @@ class NoSuchConversation(ApiError):
 class WidgetView(AsyncAPIView):
     """A call for a published chatbot, from a page that it allows, with a visitor's token: bot, origin, session."""
 
+    authentication_classes = []  # no API key is in a page
+    permission_classes = []
     needs_session: ClassVar[bool] = True
 
     error_statuses: ClassVar[dict[str, str]] = {

@@ -42,7 +42,7 @@ def search_text(value: Any) -> str:
 class LogsView(AsyncAPIView):
     """GET /logs: a page of conversations with their messages. X-WP-Total and X-WP-TotalPages count all that match."""
 
-    scope = Scope.LOGS
+    required_scope = Scope.LOGS
     answer = {"type": "array", "items": {"type": "object"}}
     parameters = Parameters(
         page=Lenient(Integer(default=1), within(1, MAX_PAGE)),

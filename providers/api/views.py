@@ -54,7 +54,7 @@ def usage_json(usage: Usage | None) -> dict[str, int] | None:
 class GenerateView(AsyncAPIView):
     """POST /generate: the model's answer to a list of messages."""
 
-    scope = Scope.GENERATE
+    required_scope = Scope.GENERATE
     error_statuses = UPSTREAM_STATUSES
     answer = {
         "type": "object",
@@ -121,7 +121,7 @@ class GenerateView(AsyncAPIView):
 class ImagesView(AsyncAPIView):
     """POST /images/generate: images for a prompt, as URLs or base64."""
 
-    scope = Scope.IMAGES
+    required_scope = Scope.IMAGES
     error_statuses = UPSTREAM_STATUSES
     answer = {
         "type": "object",
@@ -208,7 +208,7 @@ class ImagesView(AsyncAPIView):
 class EmbeddingsView(AsyncAPIView):
     """POST /embeddings: one vector per text, in order."""
 
-    scope = Scope.EMBEDDINGS
+    required_scope = Scope.EMBEDDINGS
     error_statuses = UPSTREAM_STATUSES
     answer = {
         "type": "object",

@@ -1,20 +1,23 @@
 """The REST API: dispatch, authentication, parameters, errors and the ASGI handler."""
 
-from puffer.api.authentication import Caller
+from puffer.api.authentication import ApiKeyAuthentication, Caller, caller_of
 from puffer.api.errors import ApiError
 from puffer.api.event_stream import Event, EventStream
+from puffer.api.permissions import HasScope
 from puffer.api.schema import Array, Boolean, Integer, Lenient, Object, Parameters, String, StringOrArray
 from puffer.api.site_url import site_url
-from puffer.api.views import AsyncAPIView, caller_of
+from puffer.api.views import AsyncAPIView
 
 __all__ = [
     "ApiError",
+    "ApiKeyAuthentication",
     "Array",
     "AsyncAPIView",
     "Boolean",
     "Caller",
     "Event",
     "EventStream",
+    "HasScope",
     "Integer",
     "Lenient",
     "Object",

@@ -1,17 +1,22 @@
-"""API key -> the caller and what it may do. No origins, no limits."""
+"""The API key as a DRF authentication class: which caller a key belongs to, and what that caller may do."""
 
 import hmac
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
-from puffer.api.errors import AccessDisabled, InsufficientScope, InvalidApiKey, NoApiKeyConfigured
+from puffer.api.errors import AccessDisabled, InsufficientScope, InvalidApiKey, InvalidParameters, NoApiKeyConfigured
+from puffer.api.schema import wrong_type
 from puffer.models import ApiKey, Scope, digest, is_well_formed
 from puffer.runtime.live_cache import LiveCache
 
@@ -20,7 +25,7 @@ PARAMETER = "aipkit_api_key"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The holder of an API key. `key_id` is None for the one of the environment; `bot_ids` None means every chatbot."""
+    """The holder of an API key. `key_id` is None for PUFFER_API_KEY; `bot_ids` is None if every chatbot is allowed."""
 
     key_id: int | None
     name: str
@@ -60,7 +65,7 @@ any_active_key = LiveCache(_read_whether_any_key_is_active)
 
 
 async def find_caller(key: str) -> Caller | None:
-    """Whose key it is. Asks the database only for a well-formed key that this worker has not just seen."""
+    """Return the holder of the key, or None. Queries the database only for well-formed keys that are not cached."""
     if settings.PUFFER_API_KEY and hmac.compare_digest(key.encode(), settings.PUFFER_API_KEY.strip().encode()):
         return Caller(None, "PUFFER_API_KEY", frozenset(Scope.values), None)
     if not is_well_formed(key):
@@ -72,22 +77,61 @@ async def find_caller(key: str) -> Caller | None:
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer KEY`, else the parameter aipkit_api_key. One right key is enough."""
+    """An API key as `Authorization: Bearer KEY`, or as the parameter aipkit_api_key. One valid key is enough.
 
-    async def authenticate(self, request: Request, parameters: dict[str, Any]) -> tuple[AnonymousUser, Caller]:  # type: ignore[override]
+    AsyncAPIView awaits `aauthenticate`; DRF's own views call `authenticate`.
+    """
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, Caller]:
+        return async_to_sync(self.aauthenticate)(request)
+
+    async def aauthenticate(self, request: Request) -> tuple[AnonymousUser, Caller]:
+        """Return the caller as `request.auth`. Raises AccessDisabled, NoApiKeyConfigured or InvalidApiKey."""
+        if isinstance(getattr(request, "parameters", {}).get(PARAMETER), list | dict):
+            raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
         if not settings.PUFFER_API_ENABLED:
             raise AccessDisabled
-        for key in self.submitted(request, parameters):
+        for key in submitted_keys(request):
             if caller := await find_caller(key):
                 return AnonymousUser(), caller
         if not settings.PUFFER_API_KEY and not await any_active_key.get(""):
             raise NoApiKeyConfigured
         raise InvalidApiKey
 
-    def submitted(self, request: Request, parameters: dict[str, Any]) -> list[str]:
-        scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
-        keys = [credentials.strip()] if scheme.lower() == "bearer" else []
-        parameter = parameters.get(PARAMETER)
-        if isinstance(parameter, str) and (settings.PUFFER_API_KEY_IN_QUERY or PARAMETER not in request.GET):
-            keys.append(parameter)
-        return [key for key in keys if key]
+    def authenticate_header(self, request: Request) -> str:
+        """Name the scheme, so that DRF answers 401 and not 403 to callers without a key."""
+        return "Bearer"
+
+
+def submitted_keys(request: Request) -> Iterator[str]:
+    """Yield the key of the header, then that of the parameters."""
+    scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        yield credentials.strip()
+    for parameter in submitted_parameters(request):
+        if isinstance(parameter, str) and parameter:
+            yield parameter
+
+
+def submitted_parameters(request: Request) -> Iterator[Any]:
+    """Yield what stands in the parameter: as AsyncAPIView has read it, or in the query and then in the body.
+
+    The body of other views is parsed last: DRF reports a broken one only to whoever reads `request.data` first.
+    """
+    query = request._request.GET
+    if (parameters := getattr(request, "parameters", None)) is not None:
+        if settings.PUFFER_API_KEY_IN_QUERY or PARAMETER not in query:
+            yield parameters.get(PARAMETER)
+        return
+    if settings.PUFFER_API_KEY_IN_QUERY:
+        yield query.get(PARAMETER)
+    with suppress(APIException):
+        if isinstance(request.data, Mapping):
+            yield request.data.get(PARAMETER)
+
+
+def caller_of(request: Request) -> Caller:
+    """Return the holder of the API key that a view has authenticated."""
+    caller = request.auth
+    assert isinstance(caller, Caller)
+    return caller

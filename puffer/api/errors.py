@@ -1,8 +1,10 @@
-"""Errors of the API: each carries its status, code and text; every one leaves as {"code", "message", "data"}."""
+"""Errors of the API. Each carries its status, code and message, and is sent as {"code", "message", "data"}."""
 
 import logging
+import math
 from typing import Any
 
+from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -10,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """An answer that is not the wished one. `data` is added to the `data` of the body, beside the status."""
+    """An error of the API. `data` is added to `data` in the body, next to the status."""
 
     status = 500
     code = "internal_server_error"
@@ -49,7 +51,7 @@ class BodyTooLarge(ApiError):
 
 
 class InvalidJson(ApiError):
-    """`number` and `reason` are PHP's, which clients of the original see: 3 control character, 4 syntax, 5 UTF-8."""
+    """A body that is not JSON. `number` and `reason` are PHP's: 3 control character, 4 syntax, 5 UTF-8."""
 
     status = 400
     code = "rest_invalid_json"
@@ -80,7 +82,7 @@ class MissingParameters(ApiError):
 
 
 class InvalidParameters(ApiError):
-    """`problems` maps a parameter's name to what is wrong with it, in the order in which the client sent them."""
+    """Parameters that break their schema: `problems` by name, in the order in which the client sent them."""
 
     status = 400
     code = "rest_invalid_param"
@@ -131,11 +133,24 @@ class InsufficientScope(ApiError):
 
 
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response:
-    """DRF's hook: any exception of a view as an answer. What nobody foresaw is logged whole and tells nothing."""
+    """Return any exception of a view in the API's format (DRF calls this). An unexpected one is logged, not shown."""
+    if isinstance(exception, Http404):
+        exception = exceptions.NotFound()
     if isinstance(exception, exceptions.APIException):
-        # DRF's own: none is raised on the API's views today; its text is fit for callers.
-        exception = ApiError(str(exception.detail), status=exception.status_code, code=f"rest_{exception.default_code}")
+        exception = from_drf(exception)
     elif not isinstance(exception, ApiError):
         logger.error("a view raised %s", type(exception).__name__, exc_info=exception)
         exception = ApiError()
     return Response(exception.body(), status=exception.status, headers=exception.headers)
+
+
+def from_drf(exception: exceptions.APIException) -> ApiError:
+    """Translate what DRF's own classes raise: serializers, parsers, permissions and throttles."""
+    wait = getattr(exception, "wait", None)  # seconds, of Throttled
+    headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
+    if isinstance(exception, exceptions.ValidationError):
+        params = exception.detail if isinstance(exception.detail, dict) else {}
+        message = f"Invalid parameter(s): {', '.join(params)}" if params else " ".join(map(str, exception.detail))
+        return ApiError(message, status=400, code="rest_invalid_param", data={"params": params} if params else None)
+    code = f"rest_{exception.default_code}"
+    return ApiError(str(exception.detail), status=exception.status_code, code=code, headers=headers)

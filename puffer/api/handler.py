@@ -17,9 +17,11 @@ from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.module_loading import import_string
 
@@ -91,7 +93,9 @@ class ApiHandler:
 
     async def view_response(self, request: HttpRequest) -> HttpResponseBase:
         match = request.resolver_match = route(request.path_info)
-        return await match.func(request, *match.args, **match.kwargs)
+        if is_async(match.func):
+            return await match.func(request, *match.args, **match.kwargs)
+        return await sync_to_async(call_sync_view)(match, request)
 
 
 @lru_cache(maxsize=1024)
@@ -101,6 +105,17 @@ def route(path: str) -> ResolverMatch:
         return resolve(path)
     except Resolver404:
         return resolve("/wp-json/")
+
+
+@lru_cache(maxsize=1024)
+def is_async(view: Callable[..., Any]) -> bool:
+    return iscoroutinefunction(view)
+
+
+def call_sync_view(match: ResolverMatch, request: HttpRequest) -> HttpResponseBase:
+    """Call and render one of DRF's own views, or any other synchronous view, in a thread that may use the database."""
+    response = match.func(request, *match.args, **match.kwargs)
+    return response.render() if isinstance(response, SimpleTemplateResponse) else response
 
 
 async def read_body(receive: Receive) -> tuple[bytes, bool]:

@@ -40,9 +40,8 @@ class AutoSchema(SpectacularAutoSchema):
         view: Any = self.view
         declared = {name: parameter.json_schema() for name, parameter in view.all_parameters().items()}
         required = list(view.parameters.required)
-        if view.scope is None:
-            operation.pop("security", None)
-        else:
+        operation.pop("security", None)
+        if view.authentication_classes:
             operation["security"] = [{"apiKey": []}]
         parameters = [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "path"]
         if method == "GET":

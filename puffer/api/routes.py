@@ -26,6 +26,8 @@ def api_views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, type
 
 class NamespaceView(AsyncAPIView):
     schema = None
+    authentication_classes = []
+    permission_classes = []
 
     async def get(self, request: Request) -> Response:
         routes = {}

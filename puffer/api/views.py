@@ -1,39 +1,80 @@
-"""DRF's APIView with an awaiting dispatch, and the answers that hold for every view of the API."""
+"""DRF's APIView with an async dispatch, and the view that answers every unknown URL of the API."""
 
+from collections.abc import Mapping
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from puffer.api.authentication import PARAMETER, ApiKeyAuthentication, Caller
-from puffer.api.errors import ApiError, InvalidParameters, NoRoute
+from puffer.api.authentication import PARAMETER
+from puffer.api.errors import ApiError, NoRoute
 from puffer.api.openapi import AutoSchema
 from puffer.api.parameters import read_parameters
 from puffer.api.renderers import JSONRenderer
-from puffer.api.schema import Parameter, Parameters, String, wrong_type
+from puffer.api.schema import Parameter, Parameters, String
 from puffer.models import Scope
 
 NAMESPACE = "aipkit/v1"
 BASE = f"/wp-json/{NAMESPACE}"
 API_KEY = String(description="The API key, for callers who can't send an Authorization header.")
+UNSUPPORTED = {"parser_classes", "renderer_classes", "content_negotiation_class", "versioning_class", "metadata_class"}
+ASYNC_HOOKS = ("initial", "perform_authentication", "check_permissions", "check_throttles")
+
+
+def refuse_unsupported(view: str, declared: Mapping[str, Any]) -> None:
+    if unsupported := sorted(UNSUPPORTED & declared.keys()):
+        raise TypeError(
+            f"{view} declares {', '.join(unsupported)}, but an AsyncAPIView reads bodies by WordPress' rules and "
+            "answers in JSON. Use rest_framework.views.APIView for anything else."
+        )
+
+
+async def ask(policy: Any, question: str, *arguments: Any) -> Any:
+    """Call a method of an authentication, permission or throttle class.
+
+    A method with the same name and an `a` in front is awaited instead. The others run in a thread, because they may
+    query the database, unless the class says `never_blocks = True`.
+    """
+    if asynchronous := getattr(policy, f"a{question}", None):
+        return await asynchronous(*arguments)
+    method = getattr(policy, question)
+    if getattr(policy, "never_blocks", False):
+        return method(*arguments)
+    return await sync_to_async(method)(*arguments)
 
 
 class AsyncAPIView(APIView):
-    """A view whose handlers are `async def` and get the validated parameters by name.
+    """A DRF view whose handlers are `async def` and take the validated parameters by name.
 
-    route -> authenticate -> parse -> required -> type, enum, range -> handler. An anonymous caller learns nothing and
-    costs nothing.
+    Order: route -> authenticate -> permissions -> throttles -> parse -> required -> type, enum, range -> handler.
+    An anonymous caller learns nothing and costs nothing. Public views declare `authentication_classes = []` and
+    `permission_classes = []`.
     """
 
     parameters: ClassVar[Parameters] = Parameters()
-    scope: ClassVar[Scope | None] = None  # None: anybody may call, without a key
+    required_scope: ClassVar[Scope | None] = None  # what the API key must be allowed to do
     schema: Any = AutoSchema()
-    view_is_async = True  # Django would look at the handlers, and a view without any has an async dispatch too
-    parser_classes = []  # puffer/api/parameters.py reads the body, by WordPress' rules
+    view_is_async = True  # set by hand, because Django looks only at handlers and dispatch is async for all methods
+    parser_classes = []  # puffer/api/parameters.py reads the body by WordPress' rules
     renderer = JSONRenderer()
-    authenticator = ApiKeyAuthentication()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse what an async dispatch would ignore."""
+        super().__init_subclass__(**options)
+        refuse_unsupported(cls.__name__, cls.__dict__)
+        for name in (*cls.http_method_names, *ASYNC_HOOKS):
+            method = cls.__dict__.get(name)
+            if callable(method) and not iscoroutinefunction(method):
+                raise TypeError(f"{cls.__name__}.{name} must be `async def`.")
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        refuse_unsupported(cls.__name__, initkwargs)
+        return super().as_view(**initkwargs)
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
         self.args, self.kwargs = args, kwargs
@@ -56,19 +97,42 @@ class AsyncAPIView(APIView):
         self.headers["Allow"] = ", ".join(self.methods_of_the_route())
         if method == "options":
             return Response(self.description())
-        sent, malformed = {}, None
+        parameters, malformed = {}, None
         try:
-            sent = read_parameters(request._request)
+            parameters = read_parameters(request._request)
         except ApiError as error:
             malformed = error
-        if self.scope is not None:
-            if isinstance(sent.get(PARAMETER), list | dict):
-                raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
-            request.user, request.auth = await self.authenticator.authenticate(request, sent)
-            request.auth.require(self.scope)
+        request.parameters = parameters  # type: ignore[attr-defined] # ApiKeyAuthentication looks for the key here
+        await self.initial(request, **captured)
         if malformed:
             raise malformed
-        return await handler(request, **self.parameters.validate(sent), **captured)
+        return await handler(request, **self.parameters.validate(parameters), **captured)
+
+    async def initial(self, request: Request, **captured: Any) -> None:  # type: ignore[override]
+        """Authenticate, then ask the permission and throttle classes, as DRF's `initial` does."""
+        await self.perform_authentication(request)
+        await self.check_permissions(request)
+        await self.check_throttles(request)
+
+    async def perform_authentication(self, request: Request) -> None:  # type: ignore[override]
+        for authenticator in request.authenticators or ():
+            if result := await ask(authenticator, "authenticate", request):
+                request._authenticator = authenticator  # type: ignore[attr-defined]
+                request.user, request.auth = result
+                return
+        request._not_authenticated()  # type: ignore[attr-defined]
+
+    async def check_permissions(self, request: Request) -> None:  # type: ignore[override]
+        for permission in self.get_permissions():
+            if not await ask(permission, "has_permission", request, self):
+                message, code = getattr(permission, "message", None), getattr(permission, "code", None)
+                self.permission_denied(request, message=message, code=code)
+
+    async def check_throttles(self, request: Request) -> None:  # type: ignore[override]
+        throttles = self.get_throttles()
+        waits = [throttle.wait() for throttle in throttles if not await ask(throttle, "allow_request", request, self)]
+        if waits:
+            self.throttled(request, max((wait for wait in waits if wait is not None), default=None))  # type: ignore[arg-type]
 
     def methods_of_the_route(self) -> list[str]:
         """As WordPress lists them: HEAD and OPTIONS go without saying."""
@@ -76,7 +140,7 @@ class AsyncAPIView(APIView):
 
     def all_parameters(self) -> dict[str, Parameter]:
         """The declared ones, and the key's where one is needed."""
-        return self.parameters.declared | ({} if self.scope is None else {PARAMETER: API_KEY})
+        return self.parameters.declared | ({PARAMETER: API_KEY} if self.authentication_classes else {})
 
     def description(self) -> dict[str, Any]:
         """How WordPress describes a route in answer to OPTIONS and in the index of a namespace."""
@@ -88,17 +152,12 @@ class AsyncAPIView(APIView):
         return {"namespace": NAMESPACE, "methods": methods, "endpoints": [{"methods": methods, "args": args}]}
 
 
-def caller_of(request: Request) -> Caller:
-    """Who called a view that has a scope."""
-    caller = request.auth
-    assert isinstance(caller, Caller)
-    return caller
-
-
 class NoRouteView(AsyncAPIView):
     """Every URL below /wp-json/ that is none of ours."""
 
     schema = None
+    authentication_classes = []
+    permission_classes = []
 
     async def respond(self, request: Request, captured: dict[str, Any]) -> Response:
         if request.method == "OPTIONS":

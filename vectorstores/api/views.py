@@ -23,7 +23,7 @@ EMBEDDING_PROVIDERS += [slug for slug in slugs(Capability.EMBEDDING) if slug not
 class UpsertView(AsyncAPIView):
     """POST /vector-stores/upsert: texts, cut into chunks and embedded, into a collection."""
 
-    scope = Scope.VECTORS
+    required_scope = Scope.VECTORS
     error_statuses = UPSTREAM_STATUSES | {"404": "The store has no such collection."}
     answer = {
         "type": "object",
