@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 
 from chatbots.admin.forms import ImportForm
@@ -21,6 +22,7 @@ from chatbots.models import Chatbot
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
 from logs.models import Conversation
+from puffer.admin import MenuItem, Section
 from puffer.runtime import invalidate
 
 MAX_PROBLEMS = 50  # shown of a file that is refused
@@ -28,6 +30,17 @@ MAX_PROBLEMS = 50  # shown of a file that is refused
 
 @admin.register(Chatbot)
 class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, UnansweredAdmin):
+    menu = [
+        MenuItem(Section.MAIN, 1, "smart_toy"),
+        MenuItem(
+            Section.ACTIVITY,
+            2,
+            "help",
+            _("Unanswered"),
+            "admin:chatbots_chatbot_unanswered_overview",
+            lambda model_admin, request: model_admin.has_unanswered_permission(request),
+        ),
+    ]
     list_display = ["name", "shown_status", "provider", "shown_model", "conversation_count"]
     list_filter = ["status", "provider"]
     search_fields = ["name", "model"]

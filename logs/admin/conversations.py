@@ -20,7 +20,7 @@ from logs.conversations.export import export
 from logs.models import Conversation, ConversationDailyTotal, ConversationQuerySet, Message
 from logs.search.query import matching
 from logs.usage.provider_names import provider_name
-from puffer.admin import ReadOnlyAdmin, record_export
+from puffer.admin import MenuItem, ReadOnlyAdmin, Section, record_export
 from puffer.text import moment, whole
 
 MAX_SHOWN = 200  # messages on one page
@@ -62,6 +62,7 @@ class ProviderFilter(admin.SimpleListFilter):
 class ConversationAdmin(ReadOnlyAdmin):
     """A log is read, searched, exported and deleted, but never written by hand."""
 
+    menu = [MenuItem(Section.ACTIVITY, 1, "chat")]
     list_display = ["visitor", "last", "chatbot", "time", "shown_messages", "shown_tokens", "marks"]
     list_select_related = ["chatbot", "user", "api_key"]
     list_filter = [

@@ -8,13 +8,14 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from logs.models import ModelPrice, UsageEvent
 from logs.usage.provider_names import PROVIDER_NAMES, provider_name
-from puffer.admin import RecordAdmin
+from puffer.admin import MenuItem, RecordAdmin, Section
 from puffer.text import dollars, duration, moment
 
 
@@ -33,6 +34,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 @admin.register(UsageEvent)
 class UsageEventAdmin(RecordAdmin):
+    menu = [MenuItem(Section.ACTIVITY, 3, "bar_chart", _("Usage"))]
     heading = "Usage"
     where_from = "Each call of a provider leaves a line here."
     list_display = [
@@ -113,6 +115,7 @@ class UsageEventAdmin(RecordAdmin):
 class ModelPriceAdmin(ModelAdmin):
     """Own prices, which count from the next call on: what was recorded keeps its cost."""
 
+    menu = [MenuItem(Section.ACTIVITY, 6, "payments")]
     where_from = "Models whose price here is not the list price."
     list_display = ["shown_provider", "model", "input", "output", "image"]
     list_display_links = ["model"]

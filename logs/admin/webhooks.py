@@ -20,7 +20,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from logs.webhooks.delivery import send_test
 from logs.webhooks.models import EventName, Webhook, WebhookDelivery, new_secret
-from puffer.admin import RecordAdmin
+from puffer.admin import MenuItem, RecordAdmin, Section
 from puffer.runtime import Job
 from puffer.text import duration, moment
 
@@ -61,6 +61,7 @@ class WebhookForm(forms.ModelForm):
 
 @admin.register(Webhook)
 class WebhookAdmin(ModelAdmin):
+    menu = [MenuItem(Section.ACTIVITY, 4, "webhook")]
     form = WebhookForm
     list_display = ["name", "url", "hears", "state", "created_at"]
     list_filter = ["is_active"]
@@ -197,6 +198,7 @@ class EventFilter(admin.SimpleListFilter):
 class WebhookDeliveryAdmin(RecordAdmin):
     """What was sent is read, and can be sent again. It goes by itself after 30 days."""
 
+    menu = [MenuItem(Section.ACTIVITY, 5, "outbox")]
     where_from = "What webhooks are told, and whether it arrived. It stays for 30 days."
     list_display = ["time", "webhook", "what", "outcome", "response_status", "attempts", "duration"]
     list_select_related = ["webhook"]

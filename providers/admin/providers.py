@@ -13,7 +13,7 @@ from providers.base import Capability, Provider
 from providers.check_connection import on_event_loop, read_models, try_out
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, refuse_unconfigured, settings_of
-from puffer.admin import CredentialsAdmin, CredentialsForm
+from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section
 from puffer.api import ApiError
 from puffer.text import moment
 
@@ -44,6 +44,7 @@ class ProviderConfigForm(CredentialsForm):
 
 @admin.register(ProviderConfig)
 class ProviderConfigAdmin(CredentialsAdmin):
+    menu = [MenuItem(Section.MAIN, 2, "hub")]
     form = ProviderConfigForm
     list_display = ["label", "state", "effective_base_url", "effective_model", "known"]
     actions_detail = ["test_connection", "refresh_models"]

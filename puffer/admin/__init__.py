@@ -4,5 +4,14 @@ from puffer.admin import activity, api_keys, users  # noqa: F401 - registers the
 from puffer.admin.audit import record_export
 from puffer.admin.base import ReadOnlyAdmin, RecordAdmin
 from puffer.admin.credentials import CredentialsAdmin, CredentialsForm
+from puffer.admin.navigation import MenuItem, Section
 
-__all__ = ["CredentialsAdmin", "CredentialsForm", "ReadOnlyAdmin", "RecordAdmin", "record_export"]
+__all__ = [
+    "CredentialsAdmin",
+    "CredentialsForm",
+    "MenuItem",
+    "ReadOnlyAdmin",
+    "RecordAdmin",
+    "Section",
+    "record_export",
+]

@@ -9,10 +9,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch
 from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 
 from puffer.admin.audit import EXPORT
 from puffer.admin.base import RecordAdmin
+from puffer.admin.navigation import MenuItem, Section
 
 DEEDS = {ADDITION: "added", CHANGE: "changed", DELETION: "deleted", EXPORT: "exported"}
 
@@ -31,6 +33,7 @@ class DeedFilter(admin.SimpleListFilter):
 
 @admin.register(LogEntry)
 class ChangeAdmin(RecordAdmin):
+    menu = [MenuItem(Section.ACCESS, 5, "history", _("Changes"))]
     heading = "Changes"
     list_display = ["action_time", "user", "deed", "kind", "row", "message"]
     list_display_links = ["action_time"]
@@ -75,6 +78,7 @@ class ChangeAdmin(RecordAdmin):
 
 @admin.register(AccessLog)
 class SignInAdmin(RecordAdmin):
+    menu = [MenuItem(Section.ACCESS, 6, "login", _("Sign-ins"))]
     heading = "Sign-ins"
     list_display = ["attempt_time", "username", "ip_address", "logout_time", "user_agent"]
     list_filter = ["attempt_time"]
@@ -84,6 +88,7 @@ class SignInAdmin(RecordAdmin):
 
 @admin.register(AccessFailureLog)
 class FailedSignInAdmin(RecordAdmin):
+    menu = [MenuItem(Section.ACCESS, 7, "no_accounts", _("Failed sign-ins"))]
     heading = "Failed sign-ins"
     list_display = ["attempt_time", "username", "ip_address", "locked_out", "user_agent"]
     list_filter = ["attempt_time", "locked_out"]
@@ -95,6 +100,7 @@ class FailedSignInAdmin(RecordAdmin):
 class LockAdmin(RecordAdmin):
     """Failures that count at present. Without them the user is no longer locked out."""
 
+    menu = [MenuItem(Section.ACCESS, 8, "lock", _("Lock-outs"))]
     heading = "Lock-outs"
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time"]
     search_fields = ["username", "ip_address"]

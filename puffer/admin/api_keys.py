@@ -7,10 +7,12 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from puffer.admin.navigation import MenuItem, Section
 from puffer.models import ApiKey, Scope
 
 
@@ -38,6 +40,10 @@ class ApiKeyForm(forms.ModelForm):
 class ApiKeyAdmin(ModelAdmin):
     """A key is shown once, when it is made. It ends by being revoked, and stays listed for those who read the usage."""
 
+    menu = [
+        MenuItem(Section.ACCESS, 1, "key", _("API keys")),
+        MenuItem(Section.ACCESS, 2, "description", _("API documentation"), "docs", lambda model_admin, request: True),
+    ]
     form = ApiKeyForm
     add_fieldsets = [(None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]})]
     fieldsets = [

@@ -18,6 +18,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from puffer.admin.navigation import MenuItem, Section
 from puffer.security import second_factor
 from puffer.security.roles import ROLES
 
@@ -29,6 +30,7 @@ admin.site.login_template = "admin/puffer/sign_in.html"
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):
+    menu = [MenuItem(Section.ACCESS, 3, "person")]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -68,6 +70,8 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     """The roles are puffer's own: who wants another mixture of permissions adds a group."""
+
+    menu = [MenuItem(Section.ACCESS, 4, "group")]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return [(None, {"fields": ["name", "rights"]})] if is_role(obj) else super().get_fieldsets(request, obj)

@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWid
 
 from logs.usage import provider_name
 from providers.check_connection import on_event_loop
-from puffer.admin import ReadOnlyAdmin
+from puffer.admin import MenuItem, ReadOnlyAdmin, Section
 from puffer.api import ApiError
 from vectorstores.admin.stores import store_of
 from vectorstores.check_connection import describe, look_up
@@ -63,6 +63,7 @@ def fate_of(collection: Any) -> str:
 class CollectionAdmin(ReadOnlyAdmin):
     """Collections come from imports, uploads and upserts."""
 
+    menu = [MenuItem(Section.KNOWLEDGE, 1, "library_books")]
     where_from = "The first one comes with content: added here, imported by a command, or upserted through the API."
 
     list_display = ["name", "shown_store", "dimension", "embedding", "document_count", "created_at"]

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from unfold.decorators import action, display
 
 from providers.check_connection import on_event_loop
-from puffer.admin import ReadOnlyAdmin
+from puffer.admin import MenuItem, ReadOnlyAdmin, Section
 from vectorstores.admin.stores import store_of
 from vectorstores.ingestion.delete import delete_vectors
 from vectorstores.models import Document
@@ -27,6 +27,7 @@ MAX_CELL = 300  # characters of a text in a list, as far as they fit
 class DocumentAdmin(ReadOnlyAdmin):
     """Documents come from imports, uploads and upserts. They are deleted here, and their vectors with them."""
 
+    menu = [MenuItem(Section.KNOWLEDGE, 2, "article")]
     where_from = "They come with content that is added here, imported by a command, or upserted through the API."
     list_display = [
         *("short_title", "in_collection", "shown_status", "chunks", "updated_at"),

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from unfold.decorators import action
 
 from providers.check_connection import on_event_loop
-from puffer.admin import CredentialsAdmin, CredentialsForm
+from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section
 from puffer.api import ApiError
 from vectorstores.base import VectorStore
 from vectorstores.check_connection import list_targets
@@ -37,6 +37,7 @@ class StoreConfigForm(CredentialsForm):
 
 @admin.register(StoreConfig)
 class StoreConfigAdmin(CredentialsAdmin):
+    menu = [MenuItem(Section.KNOWLEDGE, 4, "database")]
     form = StoreConfigForm
     list_display = ["label", "is_configured", "state", "effective_base_url"]
     actions_detail = ["test_connection"]

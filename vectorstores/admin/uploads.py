@@ -24,7 +24,7 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import action
 
 from logs.usage import provider_name
-from puffer.admin import ReadOnlyAdmin
+from puffer.admin import MenuItem, ReadOnlyAdmin, Section
 from puffer.text import counted
 from vectorstores.models import CANCELLED, Upload
 from vectorstores.registry import STORES
@@ -39,6 +39,7 @@ MAX_ASKED = 200  # uploads whose progress a page asks for at once
 class UploadAdmin(ReadOnlyAdmin):
     """Whoever may see, add or delete documents may do so with uploads."""
 
+    menu = [MenuItem(Section.KNOWLEDGE, 3, "upload_file")]
     where_from = "Files, texts, and questions with answers that are put into a collection."
 
     list_display = ["short_name", "collection_name", "progress", "added_by", "created_at"]
