@@ -1,4 +1,4 @@
-"""Log lines as JSON: one object a line, with the id of the request they belong to."""
+"""Log lines as JSON objects, one per line, with the id of their request."""
 
 import logging
 from datetime import UTC, datetime
@@ -7,11 +7,13 @@ import orjson
 
 from puffer.request_id import request_id
 
-# What `extra=` adds is what a plain record does not have.
+# Every other attribute of a record was added by `extra=`.
 PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "request", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
+    """Formats a record, with its `extra` values, as one line of JSON."""
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),

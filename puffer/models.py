@@ -1,4 +1,4 @@
-"""API keys. Nothing else belongs to everybody."""
+"""API keys."""
 
 import hashlib
 import secrets
@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from puffer.runtime.live_cache import invalidate
 
@@ -18,36 +19,38 @@ CHECKSUM_LENGTH = 6  # 62 ** 6 is over 2 ** 32
 
 
 class Scope(models.TextChoices):
-    GENERATE = "generate", "generate text"
-    IMAGES = "images", "generate images"
-    EMBEDDINGS = "embeddings", "embed"
-    CHAT = "chat", "talk to chatbots"
-    LOGS = "logs", "read conversations"
-    VECTORS = "vectors", "upsert vectors"
+    """What an API key may do."""
+
+    GENERATE = "generate", _("generate text")
+    IMAGES = "images", _("generate images")
+    EMBEDDINGS = "embeddings", _("create embeddings")
+    CHAT = "chat", _("talk to chatbots")
+    LOGS = "logs", _("read conversations")
+    VECTORS = "vectors", _("upsert vectors")
 
 
 def _checksum(text: str) -> str:
     number, digits = zlib.crc32(text.encode()), ""
-    for _ in range(CHECKSUM_LENGTH):
+    for _position in range(CHECKSUM_LENGTH):
         number, digit = divmod(number, len(ALPHABET))
         digits = ALPHABET[digit] + digits
     return digits
 
 
 def new_key() -> str:
-    """A 256-bit random key with its checksum: puf_ and 49 letters and digits."""
+    """Return a random 256-bit key with its checksum: puf_ and 49 letters and digits."""
     random = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
     return KEY_PREFIX + random + _checksum(random)
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether it can be one of our keys at all: a mistyped one is told apart without a query."""
+    """Return whether the checksum fits, so that a mistyped key is rejected without a query."""
     random, checksum = key[len(KEY_PREFIX) : -CHECKSUM_LENGTH], key[-CHECKSUM_LENGTH:]
     return key.startswith(KEY_PREFIX) and len(random) == RANDOM_LENGTH and _checksum(random) == checksum
 
 
 def digest(key: str) -> str:
-    """SHA-256 in hex. A slow hash would add nothing to 256 random bits but a way to keep the server busy."""
+    """Return the SHA-256 in hex. A slow hash adds nothing to 256 random bits, and would let strangers burn CPU time."""
     return hashlib.sha256(key.encode(errors="replace")).hexdigest()
 
 
@@ -62,16 +65,20 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
 
 class ApiKey(models.Model):
-    name = models.CharField(max_length=100, unique=True, help_text="Whose key it is, or what for.")
+    """A key for the API. Only its digest is stored."""
+
+    name = models.CharField(max_length=100, unique=True, help_text=_("Who uses the key, or what for."))
     digest = models.CharField(max_length=64, unique=True, editable=False)
-    ending = models.CharField(max_length=4, editable=False, help_text="Its last characters, to tell keys apart.")
-    scopes = models.JSONField(default=list, validators=[validate_scopes], help_text="What the key may do.")
-    # A flag of its own: were it the empty list that means "all", deleting its last chatbot would open all others.
+    ending = models.CharField(max_length=4, editable=False, help_text=_("The last characters, to tell keys apart."))
+    scopes = models.JSONField(default=list, validators=[validate_scopes], help_text=_("What the key may do."))
+    # Not an empty list that means "all": deleting the last chatbot of the list would then open all others.
     is_bound = models.BooleanField(
-        "only some chatbots", default=False, help_text="It may use the chatbots below and no others."
+        _("only some chatbots"), default=False, help_text=_("The key may use only the chatbots below.")
     )
     chatbots = models.ManyToManyField("chatbots.Chatbot", blank=True)
-    expires_on = models.DateField(null=True, blank=True, help_text="The last day on which it works. Empty: no end.")
+    expires_on = models.DateField(
+        null=True, blank=True, help_text=_("The last day on which the key works. Leave empty for no end.")
+    )
     last_used_on = models.DateField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -79,7 +86,8 @@ class ApiKey(models.Model):
     objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
-        verbose_name = "API key"
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
         ordering = ["name"]
 
     def __str__(self) -> str:
@@ -95,14 +103,14 @@ class ApiKey(models.Model):
         return deleted
 
     def issue(self) -> str:
-        """Save with a new key and return the key. It is not kept: this is the only time it can be seen."""
+        """Save with a new key and return it. Only the digest is stored, so the key cannot be shown again."""
         key = new_key()
         self.digest, self.ending = digest(key), key[-4:]
         self.save()
         return key
 
     def revoke(self) -> None:
-        """End it for good, in every worker process."""
+        """Revoke the key for good, in every worker process."""
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])

@@ -1,4 +1,4 @@
-"""The id that every answer carries and every log line of its request names."""
+"""The id of a request, in its response and in every log line about it."""
 
 import re
 import uuid
@@ -9,15 +9,15 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
 HEADER = "X-Request-ID"
-SANE = re.compile(r"[A-Za-z0-9._:-]{1,100}\Z")
+WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,100}\Z")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def take_request_id(request: HttpRequest) -> str:
-    """The caller's own id where it is sane, else a new one; log lines of this context carry it from here on."""
+    """Return the caller's id if it is well formed, else a new one. Log lines of this context carry it from now on."""
     given = request.META.get("HTTP_X_REQUEST_ID", "")
-    chosen = given if SANE.match(given) else uuid.uuid4().hex
+    chosen = given if WELL_FORMED.match(given) else uuid.uuid4().hex
     request_id.set(chosen)
     return chosen
 

@@ -15,7 +15,7 @@ from logs.usage import recorder
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey, Scope
-from puffer.runtime.live_cache import forget
+from puffer.runtime.live_cache import invalidate_process
 from tests import providers_on_loopback
 from tests.installation import empty_database
 from tests.providers_on_loopback import Upstream
@@ -58,7 +58,7 @@ class Api:
 def nothing_kept() -> Iterator[None]:
     """Each test starts with the database's own truth: what workers keep in memory outlives a rolled-back row."""
     yield
-    forget()
+    invalidate_process()
 
 
 @pytest.fixture

@@ -1,35 +1,61 @@
-"""Chatbots: the list, what can be done with several, import and export."""
+"""Chatbots in the admin: the list, the form, and the actions on several chatbots."""
 
-from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.urls import URLPattern, reverse
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
-from chatbots.admin.forms import ImportForm
-from chatbots.admin.golden import GoldenQuestionsAdmin
-from chatbots.admin.history import HistoryAdmin
-from chatbots.admin.playground import PlaygroundAdmin
-from chatbots.admin.unanswered import UnansweredAdmin
-from chatbots.lifecycle.exchange import ImportRefused, export_chatbots, import_chatbots
-from chatbots.models import Chatbot
+from chatbots.admin.choices import choices
+from chatbots.admin.forms import LAYOUT, ChatbotForm
+from chatbots.admin.golden import GoldenQuestionsPage, GoldenRunsPage, PublishPage, ask_before_publishing
+from chatbots.admin.history import HistoryPage, RestorePage
+from chatbots.admin.importing import ImportPage
+from chatbots.admin.playground import PlaygroundPage
+from chatbots.admin.unanswered import AnswerPage, UnansweredOverviewPage, UnansweredPage
+from chatbots.admin.widget import (
+    AllowedSitesPage,
+    NewPreviewPage,
+    PreviewPage,
+    allowed_sites_html,
+    chat_page_html,
+    snippet_html,
+)
+from chatbots.lifecycle.exchange import export_chatbots
+from chatbots.models import Chatbot, GoldenQuestion
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
 from logs.models import Conversation
 from puffer.admin import MenuItem, Section
+from puffer.api import site_url
 from puffer.runtime import invalidate
 
-MAX_PROBLEMS = 50  # shown of a file that is refused
+PAGES = [
+    NewPreviewPage,
+    PreviewPage,
+    AllowedSitesPage,
+    RestorePage,
+    GoldenRunsPage,
+    PublishPage,
+    UnansweredOverviewPage,
+    AnswerPage,
+]
 
 
 @admin.register(Chatbot)
-class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, UnansweredAdmin):
+class ChatbotAdmin(ModelAdmin):
+    """Chatbots: the list and the settings. Each other page is a view of its own, in this package."""
+
     menu = [
         MenuItem(Section.MAIN, 1, "smart_toy"),
         MenuItem(
@@ -48,11 +74,115 @@ class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, Unanswer
     actions_list = ["import_from_json"]
     actions_detail = ["try_it", "unanswered", "golden_questions", "renew_identity_secret"]
     actions_row = ["try_it"]
+    form = ChatbotForm
+    fieldsets = LAYOUT
+    readonly_fields = ["allowed_sites", "snippet", "chat_page", "identity"]
+    compressed_fields = False
+    change_form_after_template = "admin/chatbots/chatbot/choices.html"
+    change_form_outer_after_template = "admin/chatbots/chatbot/preview_pane.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        return [page.url(self) for page in PAGES] + super().get_urls()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:
+        """Annotate `count` of conversations, and `site`, the address in the snippet and of the standalone page."""
         of_the_bot = Conversation.objects.filter(chatbot=OuterRef("pk")).order_by().values("chatbot")
         count = Subquery(of_the_bot.annotate(count=Count("pk")).values("count"))
-        return super().get_queryset(request).annotate(count=Coalesce(count, 0))
+        bots = super().get_queryset(request)
+        return bots.annotate(count=Coalesce(count, 0), site=Value(site_url(request)))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Chatbot | None = None) -> list[Any]:
+        hidden: set[str | tuple[str, ...]] = set()
+        if obj is None:
+            hidden = {"snippet", "chat_page", "identity"}
+        elif not self.has_change_permission(request, obj):
+            hidden = {"identity"}
+        return [
+            (name, {**options, "fields": [field for field in options["fields"] if field not in hidden]})
+            for name, options in LAYOUT
+        ]
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Return the chatbots, and the count of golden questions, which are deleted with them."""
+        bots = list(objs)
+        questions = GoldenQuestion.objects.filter(chatbot__in=bots).count()
+        named = [f"{bot}: its widget and its API calls stop, its conversations stay in the log" for bot in bots]
+        return named, {"chatbots": len(bots), "golden questions": questions}, set(), []
+
+    def has_unanswered_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may read what visitors said."""
+        return self.has_view_permission(request) and request.user.has_perm("logs.view_conversation")
+
+    # The pages of one chatbot
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **options: Any) -> HttpResponse:
+        return super().render_change_form(request, context | {"choices": choices(request)}, *args, **options)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Ask a draft that is being published its golden questions first, with the settings in the form."""
+        if request.method == "POST" and object_id:
+            bot = self.get_object(request, object_id)
+            if bot and self.has_change_permission(request, bot) and bot.status != Chatbot.Status.PUBLISHED:
+                form = self.get_form(request, bot, change=True)(request.POST, instance=copy(bot))
+                if form.is_valid() and form.instance.status == Chatbot.Status.PUBLISHED:
+                    decision = ask_before_publishing(request, [form.instance])
+                    if decision:
+                        return decision
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return HistoryPage.open(self, request, object_id)
+
+    @action(description=_("Try it"), icon="chat", url_path="try", permissions=["change"])
+    def try_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return PlaygroundPage.open(self, request, object_id)
+
+    @action(description=_("Unanswered"), icon="help", url_path="unanswered", permissions=["unanswered"])
+    def unanswered(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return UnansweredPage.open(self, request, object_id)
+
+    @action(description=_("Golden questions"), icon="fact_check", url_path="golden-questions", permissions=["view"])
+    def golden_questions(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return GoldenQuestionsPage.open(self, request, object_id)
+
+    @action(
+        description=_("New identity secret"),
+        icon="key",
+        url_path="new-identity-secret",
+        permissions=["change"],
+        dialog={
+            "title": _("Create a new identity secret?"),
+            "description": _(
+                "All widget sessions end, and visitors are identified again only when your server signs with the new "
+                "secret. The old secret cannot be restored."
+            ),
+            "form_class": None,
+            "form_submit_text": _("Create new secret"),
+        },
+    )
+    def renew_identity_secret(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        bot = self.get_object(request, object_id)
+        if bot is None:
+            raise Http404
+        bot.identity_secret = new_identity_secret()
+        bot._change_reason = "New identity secret."
+        bot.save(update_fields=["identity_secret", "updated_at"])
+        self.log_change(request, bot, "New identity secret.")
+        messages.success(request, _("The chatbot has a new identity secret. Copy it to your server."))
+        page = reverse("admin:chatbots_chatbot_change", args=[bot.pk])
+        return HttpResponse(headers={"HX-Redirect": page})  # htmx sends the dialog's form and follows this header
+
+    # Columns of the list, and read-only fields of the form
 
     @display(
         description="status", ordering="status", label={"published": "success", "draft": "info", "trash": "danger"}
@@ -68,6 +198,22 @@ class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, Unanswer
     def conversation_count(self, bot: Any) -> str:
         url = reverse("admin:logs_conversation_changelist", query={"chatbot__id__exact": bot.pk})
         return format_html('<a class="text-link" href="{}">{}</a>', url, bot.count)
+
+    @admin.display(description=_("sites this covers"))
+    def allowed_sites(self, bot: Chatbot) -> SafeString:
+        return allowed_sites_html(bot)
+
+    @admin.display(description=_("snippet"))
+    def snippet(self, bot: Any) -> SafeString:
+        return snippet_html(bot, bot.site)
+
+    @admin.display(description=_("address of the page"))
+    def chat_page(self, bot: Any) -> str:
+        return chat_page_html(bot, bot.site)
+
+    @admin.display(description=_("identity secret"))
+    def identity(self, bot: Chatbot) -> SafeString:
+        return render_to_string("admin/chatbots/chatbot/identity.html", {"secret": bot.identity_secret})
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Chatbot]) -> None:
         super().delete_queryset(request, queryset)
@@ -90,7 +236,7 @@ class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, Unanswer
 
     @action(description="Publish", permissions=["change"])
     def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse | None:
-        decision = self.ask_before_publishing(request, bots.exclude(status=Chatbot.Status.PUBLISHED))
+        decision = ask_before_publishing(request, bots.exclude(status=Chatbot.Status.PUBLISHED))
         if decision is None:
             self.set_status(request, bots, Chatbot.Status.PUBLISHED)
         return decision
@@ -119,33 +265,6 @@ class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, Unanswer
             headers={"Content-Disposition": 'attachment; filename="chatbots.json"'},
         )
 
-    # Pages
-
-    @action(description="Import", icon="upload", url_path="import", permissions=["add"])
+    @action(description=_("Import"), icon="upload", url_path="import", permissions=["add"])
     def import_from_json(self, request: HttpRequest) -> HttpResponse:
-        form = ImportForm(request.POST, request.FILES) if request.method == "POST" else ImportForm()
-        problems: Sequence[str] = []
-        if form.is_valid():
-            dry_run = form.cleaned_data["dry_run"]
-            try:
-                done = import_chatbots(form.cleaned_data["file"], dry_run=dry_run)
-            except ImportRefused as refused:
-                problems = refused.problems
-            else:
-                for notice in done.notices:
-                    messages.warning(request, notice)
-                if dry_run:
-                    messages.success(
-                        request, f"Nothing is wrong with the file. Chatbots it would add: {len(done.bots)}."
-                    )
-                    return HttpResponseRedirect(request.path)
-                for bot in done.bots:
-                    self.log_addition(request, bot, "Imported.")
-                messages.success(request, f"Chatbots imported: {len(done.bots)}.")
-                return HttpResponseRedirect(reverse("admin:chatbots_chatbot_changelist"))
-        context = {
-            "form": form,
-            "problems": problems[:MAX_PROBLEMS],
-            "more_problems": max(len(problems) - MAX_PROBLEMS, 0),
-        }
-        return self.page(request, "import", "Import chatbots", context)
+        return ImportPage.open(self, request)

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
 
-from chatbots.admin.page import PageAdmin
 from providers.base import Capability
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, is_configured
@@ -13,35 +12,27 @@ from vectorstores.models import Collection
 from vectorstores.registry import STORES
 
 
-class ChoicesAdmin(PageAdmin):
-    change_form_after_template = "admin/chatbots/chatbot/choices.html"
-
-    def render_change_form(
-        self, request: HttpRequest, context: Any, *args: Any, **options: Any
-    ) -> HttpResponse:  # the form's own page, to add and to change
-        return super().render_change_form(request, context | {"choices": self.choices(request)}, *args, **options)
-
-    def choices(self, request: HttpRequest) -> dict[str, Any]:
-        """As choices.js reads them. `first` is the provider of those that name none."""
-        configs = list(ProviderConfig.objects.order_by("id"))
-        refreshable = request.user.has_perm("providers.change_providerconfig")
-        page = "admin:providers_providerconfig_change"
-        providers = {
-            config.slug: {
-                "label": PROVIDERS[config.slug].label,
-                "models": config.known_models,
-                "default": default_model(config, Capability.COMPLETION),
-                "page": reverse(page, args=[config.pk]) if refreshable else "",
-            }
-            for config in configs
+def choices(request: HttpRequest) -> dict[str, Any]:
+    """Return them as choices.js reads them. `first` is the provider that answers where a chatbot names none."""
+    configs = list(ProviderConfig.objects.order_by("id"))
+    refreshable = request.user.has_perm("providers.change_providerconfig")
+    page = "admin:providers_providerconfig_change"
+    providers = {
+        config.slug: {
+            "label": PROVIDERS[config.slug].label,
+            "models": config.known_models,
+            "default": default_model(config, Capability.COMPLETION),
+            "page": reverse(page, args=[config.pk]) if refreshable else "",
         }
-        answering = {config.slug for config in configs if is_configured(config) and providers[config.slug]["default"]}
-        stores: dict[str, Any] = {slug: {"label": store.label, "collections": []} for slug, store in STORES.items()}
-        for collection in Collection.objects.filter(store__in=stores):
-            known = {"name": collection.name, "model": collection.embedding_model}
-            stores[collection.store]["collections"].append(known)
-        return {
-            "providers": providers,
-            "first": next((slug for slug in PROVIDERS if slug in answering), ""),
-            "stores": stores,
-        }
+        for config in configs
+    }
+    answering = {config.slug for config in configs if is_configured(config) and providers[config.slug]["default"]}
+    stores: dict[str, Any] = {slug: {"label": store.label, "collections": []} for slug, store in STORES.items()}
+    for collection in Collection.objects.filter(store__in=stores):
+        known = {"name": collection.name, "model": collection.embedding_model}
+        stores[collection.store]["collections"].append(known)
+    return {
+        "providers": providers,
+        "first": next((slug for slug in PROVIDERS if slug in answering), ""),
+        "stores": stores,
+    }

@@ -42,7 +42,7 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
         ("refusal_message", "knowledge_unavailable_message"),
     ),
     tab(
-        "ThemeSettings",
+        "Appearance",
         "How the widget looks and what it says. Nothing of it is seen by visitors before it is saved.",
         ("theme", "theme_preset_key"),
         ("primary_color", "secondary_color", "accent_color"),

@@ -12,11 +12,11 @@ from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, reverse
+from django.urls import reverse
 from django.utils.text import capfirst
 
 from chatbots.admin.forms import LAYOUT, ChatbotForm
-from chatbots.admin.page import PageAdmin
+from chatbots.admin.page import ChatbotPage
 from chatbots.lifecycle.exchange import settings
 from chatbots.models import Chatbot
 from puffer.text import moment
@@ -58,15 +58,11 @@ class Version:
         return self.record.history_user.get_username() if self.record.history_user else "a command"
 
 
-class HistoryAdmin(PageAdmin):
-    def get_urls(self) -> list[URLPattern]:
-        return self.page_urls(("<path:object_id>/restore/", self.restore, "restore")) + super().get_urls()
+class HistoryPage(ChatbotPage):
+    """Lists the versions with what each changed. Django's own page knows only the fields' names."""
 
-    def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """In place of Django's page, which knows the fields' names alone."""
-        bot = self.bot_to_view(request, object_id)
+    def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_view(object_id)
         records = bot.history.select_related("history_user")
         page = Paginator(records, VERSIONS_ON_A_PAGE).get_page(request.GET.get("p"))
         first = max(page.start_index() - 1, 0)
@@ -74,36 +70,53 @@ class HistoryAdmin(PageAdmin):
             "object": bot,
             "page": page,
             "versions": versions(records[first : first + VERSIONS_ON_A_PAGE + 1], bot)[:VERSIONS_ON_A_PAGE],
-            "may_restore": self.has_change_permission(request, bot),
+            "may_restore": self.model_admin.has_change_permission(request, bot),
         }
-        return self.page(request, "history", "Versions", context | (extra_context or {}))
+        return self.page("history", "Versions", context)
 
-    def restore(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Of the `version` in the query: GET asks, POST does it. That is a new version, and the status is not of it."""
-        bot = self.bot_to_change(request, object_id)
-        version = request.GET.get("version", "")
-        records = bot.history.filter(history_id=version) if version.isdecimal() else bot.history.none()
-        record = records.exclude(history_type="-").first()
-        if record is None:
-            raise Http404
+
+class RestorePage(ChatbotPage):
+    """Asks, and restores the `version` in the query as a new version. The status stays as it is."""
+
+    route = "<path:object_id>/restore/"
+    name = "restore"
+
+    def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_change(object_id)
+        return self.confirmation(bot, version_asked(request, bot), [])
+
+    def post(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_change(object_id)
+        record = version_asked(request, bot)
+        when = moment(record.history_date, seconds=True)
+        for name in restorable():
+            setattr(bot, name, getattr(record, name))
+        try:
+            bot.full_clean()
+        except ValidationError as error:
+            problems = [f"{label_of(name)}: {' '.join(errors)}" for name, errors in error.message_dict.items()]
+            return self.confirmation(self.bot_to_change(object_id), record, problems)
+        bot._change_reason = f"Restored as of {when}."
+        bot.save()
+        self.model_admin.log_change(request, bot, f"Restored as of {when}.")
+        messages.success(request, f"The settings are those of {when} again.")
+        return HttpResponseRedirect(reverse("admin:chatbots_chatbot_history", args=[bot.pk]))
+
+    def confirmation(self, bot: Chatbot, record: Any, problems: Sequence[str]) -> HttpResponse:
         when = moment(record.history_date, seconds=True)
         changes = changes_between(bot, record, restorable())
-        problems: list[str] = []
-        if request.method == "POST":
-            for name in restorable():
-                setattr(bot, name, getattr(record, name))
-            try:
-                bot.full_clean()
-            except ValidationError as error:
-                problems = [f"{label_of(name)}: {' '.join(errors)}" for name, errors in error.message_dict.items()]
-            else:
-                bot._change_reason = f"Restored as of {when}."
-                bot.save()
-                self.log_change(request, bot, f"Restored as of {when}.")
-                messages.success(request, f"The settings are those of {when} again.")
-                return HttpResponseRedirect(reverse("admin:chatbots_chatbot_history", args=[bot.pk]))
         context = {"object": bot, "when": when, "changes": changes, "problems": problems}
-        return self.page(request, "restore", f"Restore the version of {when}", context)
+        return self.page("restore", f"Restore the version of {when}", context)
+
+
+def version_asked(request: HttpRequest, bot: Chatbot) -> Any:
+    """Return the version whose id is in the query. Raises Http404."""
+    version = request.GET.get("version", "")
+    records = bot.history.filter(history_id=version) if version.isdecimal() else bot.history.none()
+    record = records.exclude(history_type="-").first()
+    if record is None:
+        raise Http404
+    return record
 
 
 def restorable() -> list[str]:

@@ -1,61 +1,69 @@
-"""What the pages of a chatbot's admin share."""
+"""What the pages of the chatbots' admin share."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.views import View
 from unfold.admin import ModelAdmin
 
 from chatbots.conversation.visitor import Visitor
-from chatbots.models import Chatbot, GoldenQuestion
+from chatbots.models import Chatbot
 from logs.models import Conversation
 from puffer.net import client_ip
 
 
-class PageAdmin(ModelAdmin):
-    def page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, **context}
-        return TemplateResponse(request, f"admin/chatbots/chatbot/{template}.html", context)
+class ChatbotPage(View):
+    """A page about chatbots next to those of Django's admin. `model_admin` answers who may do what."""
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """The chatbots, and of what goes with them what somebody would miss."""
-        bots = list(objs)
-        questions = GoldenQuestion.objects.filter(chatbot__in=bots).count()
-        named = [f"{bot}: its widget and its API calls stop, its conversations stay in the log" for bot in bots]
-        return named, {"chatbots": len(bots), "golden questions": questions}, set(), []
+    route = ""  # below the list of chatbots; empty for the pages that ChatbotAdmin's actions open
+    name = ""  # of the URL, after `chatbots_chatbot_`
+    model_admin: Any = None
 
-    def page_urls(self, *pages: tuple[str, Any, str]) -> list[URLPattern]:
-        """Route, view and name of each; only who may sign in to the admin gets to see them."""
-        return [
-            path(route, self.admin_site.admin_view(view), name=f"chatbots_chatbot_{name}")
-            for route, view, name in pages
-        ]
+    @classmethod
+    def url(cls, model_admin: ModelAdmin) -> URLPattern:
+        view = model_admin.admin_site.admin_view(cls.as_view(model_admin=model_admin))
+        return path(cls.route, view, name=f"chatbots_chatbot_{cls.name}")
 
-    def bot_or_404(self, request: HttpRequest, object_id: str) -> Chatbot:
-        bot = self.get_object(request, object_id)
+    @classmethod
+    def open(cls, model_admin: ModelAdmin, request: HttpRequest, object_id: str | None = None) -> HttpResponse:
+        """Respond on behalf of a method of the ModelAdmin, which has a URL already."""
+        captured = {} if object_id is None else {"object_id": object_id}
+        return cast(HttpResponse, cls.as_view(model_admin=model_admin)(request, **captured))
+
+    def page(self, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
+        shared = {
+            **self.model_admin.admin_site.each_context(self.request),
+            "opts": self.model_admin.opts,
+            "title": title,
+        }
+        return TemplateResponse(self.request, f"admin/chatbots/chatbot/{template}.html", shared | context)
+
+    def bot_to_change(self, object_id: str) -> Chatbot:
+        """Return the chatbot. Raises Http404, and PermissionDenied for users who may not change it."""
+        bot = self.bot_or_404(object_id)
+        if not self.model_admin.has_change_permission(self.request, bot):
+            raise PermissionDenied
+        return bot
+
+    def bot_to_view(self, object_id: str) -> Chatbot:
+        """Return the chatbot. Raises Http404, and PermissionDenied for users who may not see it."""
+        bot = self.bot_or_404(object_id)
+        if not self.model_admin.has_view_permission(self.request, bot):
+            raise PermissionDenied
+        return bot
+
+    def bot_or_404(self, object_id: str) -> Chatbot:
+        bot = self.model_admin.get_object(self.request, object_id)
         if bot is None:
             raise Http404
         return bot
 
-    def bot_to_change(self, request: HttpRequest, object_id: str) -> Chatbot:
-        bot = self.bot_or_404(request, object_id)
-        if not self.has_change_permission(request, bot):
-            raise PermissionDenied
-        return bot
-
-    def bot_to_view(self, request: HttpRequest, object_id: str) -> Chatbot:
-        bot = self.bot_or_404(request, object_id)
-        if not self.has_view_permission(request, bot):
-            raise PermissionDenied
-        return bot
-
 
 def tester(request: HttpRequest) -> Visitor:
-    """Who tries a chatbot from the admin: no limit holds them, and the log tells them from visitors."""
+    """Return the user as a visitor whom no limit holds and whose turns the log marks as previews."""
     return Visitor(
         user_id=request.user.pk,
         username=request.user.get_username(),

@@ -4,11 +4,10 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
-from unfold.decorators import action
 
+from chatbots.admin.choices import choices
 from chatbots.admin.forms import TurnForm
-from chatbots.admin.page import tester
-from chatbots.admin.widget import WidgetAdmin
+from chatbots.admin.page import ChatbotPage, tester
 from chatbots.conversation.trace import TracedTurn, trace_turn
 from chatbots.models import Chatbot
 from logs.usage import PriceBook
@@ -33,16 +32,26 @@ PANEL = [
 ]
 
 
-class PlaygroundAdmin(WidgetAdmin):
-    @action(description="Try it", icon="chat", url_path="try", permissions=["change"])
-    def try_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """POST with a question: a turn. Without: the page, with settings that were typed elsewhere."""
-        bot = self.bot_to_change(request, object_id)
-        status = bot.status  # the saved one: the form is going to change the chatbot
-        form_class = self.get_form(request, bot, change=True)
-        form = form_class(request.POST if request.method == "POST" else None, instance=bot)
+class PlaygroundPage(ChatbotPage):
+    """Shows the playground, and takes a turn for each question that the page posts."""
+
+    def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_change(object_id)
+        return self.playground(bot, self.form_of(bot, None))
+
+    def post(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Answer a question, or show the page with the settings of a form that was filled in elsewhere."""
+        bot = self.bot_to_change(object_id)
+        status = bot.status  # the saved one, because the form changes the chatbot
+        form = self.form_of(bot, request.POST)
         if "question" in request.POST:
-            return JsonResponse(self.turn(request, bot, form, TurnForm(request.POST), status))
+            return JsonResponse(take_turn(request, bot, form, TurnForm(request.POST), status))
+        return self.playground(bot, form)
+
+    def form_of(self, bot: Chatbot, data: Any) -> Any:
+        return self.model_admin.get_form(self.request, bot, change=True)(data, instance=bot)
+
+    def playground(self, bot: Chatbot, form: Any) -> HttpResponse:
         context = {
             "object": bot,
             "form": form,
@@ -51,38 +60,39 @@ class PlaygroundAdmin(WidgetAdmin):
             "unseen": [form[name] for name in form.fields if name not in PANEL],
             "unsaved": unsaved(form) if form.is_bound else "",
             "problems": problems_of(form),
-            "choices": self.choices(request),
+            "choices": choices(self.request),
         }
-        return self.page(request, "playground", "Playground", context)
+        return self.page("playground", "Playground", context)
 
-    def turn(self, request: HttpRequest, bot: Chatbot, form: Any, asked: TurnForm, status: str) -> dict[str, Any]:
-        """What the page makes of a turn. With `problems` nothing was asked."""
-        problems = problems_of(form) + problems_of(asked)
-        if status == Chatbot.Status.TRASH:
-            problems.append("This chatbot is in the trash, where it answers nobody.")
-        if problems:
-            return {"problems": problems}
-        question, history = asked.cleaned_data["question"], asked.cleaned_data["history"]
-        watched = on_event_loop(
-            lambda: trace_turn(
-                bot,
-                question,
-                history=history,
-                visitor=tester(request),
-                conversation_uuid=str(asked.cleaned_data["conversation_uuid"] or ""),
-            )
+
+def take_turn(request: HttpRequest, bot: Chatbot, form: Any, asked: TurnForm, status: str) -> dict[str, Any]:
+    """Return what the page shows of a turn. With `problems`, nothing was asked."""
+    problems = problems_of(form) + problems_of(asked)
+    if status == Chatbot.Status.TRASH:
+        problems.append("This chatbot is in the trash, where it answers nobody.")
+    if problems:
+        return {"problems": problems}
+    question, history = asked.cleaned_data["question"], asked.cleaned_data["history"]
+    watched = on_event_loop(
+        lambda: trace_turn(
+            bot,
+            question,
+            history=history,
+            visitor=tester(request),
+            conversation_uuid=str(asked.cleaned_data["conversation_uuid"] or ""),
         )
-        if watched.reply:
-            said = {"role": "assistant", "content": watched.reply.text}
-            history = [*history, {"role": "user", "content": question}, said]
-        return {
-            "problems": [],
-            "failed": bool(watched.error),
-            "history": history,
-            "conversation_uuid": watched.conversation_uuid,
-            "unsaved": unsaved(form),
-            "html": render_to_string("admin/chatbots/chatbot/turn.html", shown(watched, bot)),
-        }
+    )
+    if watched.reply:
+        said = {"role": "assistant", "content": watched.reply.text}
+        history = [*history, {"role": "user", "content": question}, said]
+    return {
+        "problems": [],
+        "failed": bool(watched.error),
+        "history": history,
+        "conversation_uuid": watched.conversation_uuid,
+        "unsaved": unsaved(form),
+        "html": render_to_string("admin/chatbots/chatbot/turn.html", shown(watched, bot)),
+    }
 
 
 def unsaved(form: Any) -> str:

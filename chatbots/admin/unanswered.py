@@ -9,11 +9,10 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.core.validators import RegexValidator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, reverse
-from unfold.decorators import action
+from django.urls import reverse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
-from chatbots.admin.page import PageAdmin
+from chatbots.admin.page import ChatbotPage
 from chatbots.models import Chatbot
 from chatbots.quality.unanswered import Group, add_answer, digest_of, groups_of, open_questions, settle
 from puffer.api import ApiError
@@ -61,27 +60,17 @@ class AnswerForm(DismissForm):
         return " ".join(self.cleaned_data["question"].split())
 
 
-class UnansweredAdmin(PageAdmin):
-    def get_urls(self) -> list[URLPattern]:
-        ours = self.page_urls(
-            ("unanswered/", self.unanswered_overview, "unanswered_overview"),
-            ("<path:object_id>/unanswered/answer/", self.answer_question, "answer_question"),
-        )
-        return ours + super().get_urls()
+class UnansweredOverviewPage(ChatbotPage):
+    """Lists the chatbots, the one with the most unanswered questions first."""
 
-    def has_unanswered_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Of those who may read what visitors said."""
-        return self.has_view_permission(request) and request.user.has_perm("logs.view_conversation")
+    route = "unanswered/"
+    name = "unanswered_overview"
 
-    def may_answer(self, request: HttpRequest) -> bool:
-        return self.has_unanswered_permission(request) and request.user.has_perm("vectorstores.add_document")
-
-    def unanswered_overview(self, request: HttpRequest) -> HttpResponse:
-        """Chatbots, the one with the most questions first."""
-        if not self.has_unanswered_permission(request):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if not self.model_admin.has_unanswered_permission(request):
             raise PermissionDenied
         days = days_asked(request)
-        rows = [(bot, open_questions(bot, days)) for bot in self.get_queryset(request)]
+        rows = [(bot, open_questions(bot, days)) for bot in self.model_admin.get_queryset(request)]
         rows.sort(key=lambda row: -sum(len(question.turns) for question in row[1]))
         bots = [
             {
@@ -93,22 +82,15 @@ class UnansweredAdmin(PageAdmin):
             for bot, questions in rows
         ]
         context = {"bots": bots, "days": days, "periods": PERIODS}
-        return self.page(request, "unanswered_overview", "Unanswered questions", context)
+        return self.page("unanswered_overview", "Unanswered questions", context)
 
-    @action(description="Unanswered", icon="help", url_path="unanswered", permissions=["unanswered"])
-    def unanswered(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """GET: the questions in groups. POST: some of them are dismissed."""
-        bot = self.bot_to_view(request, object_id)
-        days, may_answer = days_asked(request), self.may_answer(request)
-        if request.method == "POST":
-            if not may_answer:
-                raise PermissionDenied
-            form = DismissForm(request.POST)
-            if form.is_valid():
-                settle(bot, form.digests(), cast(User, request.user))
-                self.log_change(request, bot, f"Dismissed unanswered questions: {len(form.digests())}.")
-                messages.success(request, "Dismissed: it will not be listed again.")
-                return HttpResponseRedirect(request.get_full_path())
+
+class UnansweredPage(ChatbotPage):
+    """Lists a chatbot's unanswered questions in groups, and dismisses those that are posted."""
+
+    def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_view(object_id)
+        days = days_asked(request)
         groups, problem = groups_of(bot, open_questions(bot, days))
         page = Paginator(groups, GROUPS_ON_A_PAGE).get_page(request.GET.get("p"))
         context = {
@@ -118,35 +100,66 @@ class UnansweredAdmin(PageAdmin):
             "problem": problem,
             "days": days,
             "periods": PERIODS,
-            "may_answer": may_answer,
+            "may_answer": may_answer(self.model_admin, request),
         }
-        return self.page(request, "unanswered", "Unanswered questions", context)
+        return self.page("unanswered", "Unanswered questions", context)
 
-    def answer_question(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The form, with the group of the question whose digest is in the address, and what it is sent with."""
-        bot = self.bot_to_view(request, object_id)
-        if not self.may_answer(request):
+    def post(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_view(object_id)
+        if not may_answer(self.model_admin, request):
             raise PermissionDenied
-        days = days_asked(request)
-        back = reverse("admin:chatbots_chatbot_unanswered", args=[bot.pk], query={"days": days})
-        posted = request.POST if request.method == "POST" else None
-        group = group_with(bot, days, request.GET.get("question", "")) if posted is None else None
+        form = DismissForm(request.POST)
+        if not form.is_valid():
+            return self.get(request, object_id)
+        settle(bot, form.digests(), cast(User, request.user))
+        self.model_admin.log_change(request, bot, f"Dismissed unanswered questions: {len(form.digests())}.")
+        messages.success(request, "Dismissed: it will not be listed again.")
+        return HttpResponseRedirect(request.get_full_path())
+
+
+class AnswerPage(ChatbotPage):
+    """The form that puts an answer into the chatbot's knowledge. The question's digest is in the query."""
+
+    route = "<path:object_id>/unanswered/answer/"
+    name = "answer_question"
+
+    def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_answer_for(object_id)
+        group = group_with(bot, days_asked(request), request.GET.get("question", ""))
         initial = {"question": " ".join(group.text.split())[:500], "questions": group.digests} if group else {}
-        form = AnswerForm(posted, initial=initial, bot=bot)
-        problem = ""
-        if form.is_valid():
-            given = form.cleaned_data
-            try:
-                document_id = add_answer(bot, given["collection"], given["question"], given["answer"], given["url"])
-            except ApiError as error:
-                problem = error.message
-            else:
-                settle(bot, [*form.digests(), digest_of(given["question"])], cast(User, request.user), document_id)
-                self.log_change(request, bot, f"Answered a question: {document_id} in {given['collection']}.")
-                messages.success(request, f"The answer is in {given['collection']}; the next one who asks gets it.")
-                return HttpResponseRedirect(back)
-        context = {"object": bot, "form": form, "group": group, "problem": problem, "back": back}
-        return self.page(request, "answer_question", "Add an answer", context)
+        return self.form_page(bot, AnswerForm(initial=initial, bot=bot), group)
+
+    def post(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        bot = self.bot_to_answer_for(object_id)
+        form = AnswerForm(request.POST, bot=bot)
+        if not form.is_valid():
+            return self.form_page(bot, form)
+        given = form.cleaned_data
+        try:
+            document_id = add_answer(bot, given["collection"], given["question"], given["answer"], given["url"])
+        except ApiError as error:
+            return self.form_page(bot, form, problem=error.message)
+        settle(bot, [*form.digests(), digest_of(given["question"])], cast(User, request.user), document_id)
+        self.model_admin.log_change(request, bot, f"Answered a question: {document_id} in {given['collection']}.")
+        messages.success(request, f"The answer is in {given['collection']}; the next one who asks gets it.")
+        return HttpResponseRedirect(self.list_url(bot))
+
+    def bot_to_answer_for(self, object_id: str) -> Chatbot:
+        bot = self.bot_to_view(object_id)
+        if not may_answer(self.model_admin, self.request):
+            raise PermissionDenied
+        return bot
+
+    def form_page(self, bot: Chatbot, form: AnswerForm, group: Group | None = None, problem: str = "") -> HttpResponse:
+        context = {"object": bot, "form": form, "group": group, "problem": problem, "back": self.list_url(bot)}
+        return self.page("answer_question", "Add an answer", context)
+
+    def list_url(self, bot: Chatbot) -> str:
+        return reverse("admin:chatbots_chatbot_unanswered", args=[bot.pk], query={"days": days_asked(self.request)})
+
+
+def may_answer(model_admin: Any, request: HttpRequest) -> bool:
+    return model_admin.has_unanswered_permission(request) and request.user.has_perm("vectorstores.add_document")
 
 
 def days_asked(request: HttpRequest) -> int:

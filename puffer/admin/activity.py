@@ -1,4 +1,4 @@
-"""Who changed what in the admin, and who has signed in or tried to."""
+"""Changes made in the admin, sign-ins, failed sign-ins and lock-outs."""
 
 from typing import Any
 
@@ -16,52 +16,52 @@ from puffer.admin.audit import EXPORT
 from puffer.admin.base import RecordAdmin
 from puffer.admin.navigation import MenuItem, Section
 
-DEEDS = {ADDITION: "added", CHANGE: "changed", DELETION: "deleted", EXPORT: "exported"}
+ACTIONS = {ADDITION: _("added"), CHANGE: _("changed"), DELETION: _("deleted"), EXPORT: _("exported")}
 
 
-class DeedFilter(admin.SimpleListFilter):
-    title = "what was done"
+class ActionFilter(admin.SimpleListFilter):
+    title = _("action")
     parameter_name = "action_flag__exact"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(flag), deed) for flag, deed in DEEDS.items()]
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(str(flag), action) for flag, action in ACTIONS.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[LogEntry]) -> QuerySet[LogEntry]:
-        known = {flag for flag in DEEDS if str(flag) == self.value()}
+        known = {flag for flag in ACTIONS if str(flag) == self.value()}
         return queryset.filter(action_flag__in=known) if self.value() else queryset
 
 
 @admin.register(LogEntry)
 class ChangeAdmin(RecordAdmin):
     menu = [MenuItem(Section.ACCESS, 5, "history", _("Changes"))]
-    heading = "Changes"
-    list_display = ["action_time", "user", "deed", "kind", "row", "message"]
+    heading = _("Changes")
+    list_display = ["action_time", "user", "action_done", "kind", "row", "message"]
     list_display_links = ["action_time"]
     list_select_related = ["user", "content_type"]
     list_filter = [
         "action_time",
         ("user", admin.RelatedOnlyFieldListFilter),
         ("content_type", admin.RelatedOnlyFieldListFilter),
-        DeedFilter,
+        ActionFilter,
     ]
     search_fields = ["object_repr", "change_message", "user__username"]
-    search_help_text = "In names, in what was changed, and in users."
-    fieldsets = [(None, {"fields": [("action_time", "user"), ("deed", "kind"), "row", "message"]})]
-    readonly_fields = ["deed", "kind", "row", "message"]
+    search_help_text = _("Searches names, details and users.")
+    fieldsets = [(None, {"fields": [("action_time", "user"), ("action_done", "kind"), "row", "message"]})]
+    readonly_fields = ["action_done", "kind", "row", "message"]
 
     @display(
-        description="what was done",
+        description=_("action"),
         ordering="action_flag",
-        label={"added": "success", "changed": "info", "deleted": "danger", "exported": "warning"},
+        label={ADDITION: "success", CHANGE: "info", DELETION: "danger", EXPORT: "warning"},
     )
-    def deed(self, entry: LogEntry) -> str:
-        return DEEDS.get(entry.action_flag, "")
+    def action_done(self, entry: LogEntry) -> tuple[int, Any]:
+        return entry.action_flag, ACTIONS.get(entry.action_flag, "")
 
-    @admin.display(description="of what", ordering="content_type")
+    @admin.display(description=_("type"), ordering="content_type")
     def kind(self, entry: LogEntry) -> str:
         return entry.content_type.name if entry.content_type else ""
 
-    @admin.display(description="which", ordering="object_repr")
+    @admin.display(description=_("object"), ordering="object_repr")
     def row(self, entry: LogEntry) -> str:
         try:
             url = entry.get_admin_url()
@@ -71,7 +71,7 @@ class ChangeAdmin(RecordAdmin):
             return entry.object_repr
         return format_html('<a class="text-link" href="{}">{}</a>', url, entry.object_repr)
 
-    @admin.display(description="how")
+    @admin.display(description=_("details"))
     def message(self, entry: LogEntry) -> str:
         return entry.get_change_message()
 
@@ -79,7 +79,7 @@ class ChangeAdmin(RecordAdmin):
 @admin.register(AccessLog)
 class SignInAdmin(RecordAdmin):
     menu = [MenuItem(Section.ACCESS, 6, "login", _("Sign-ins"))]
-    heading = "Sign-ins"
+    heading = _("Sign-ins")
     list_display = ["attempt_time", "username", "ip_address", "logout_time", "user_agent"]
     list_filter = ["attempt_time"]
     search_fields = ["username", "ip_address", "user_agent"]
@@ -89,7 +89,7 @@ class SignInAdmin(RecordAdmin):
 @admin.register(AccessFailureLog)
 class FailedSignInAdmin(RecordAdmin):
     menu = [MenuItem(Section.ACCESS, 7, "no_accounts", _("Failed sign-ins"))]
-    heading = "Failed sign-ins"
+    heading = _("Failed sign-ins")
     list_display = ["attempt_time", "username", "ip_address", "locked_out", "user_agent"]
     list_filter = ["attempt_time", "locked_out"]
     search_fields = ["username", "ip_address", "user_agent"]
@@ -98,10 +98,10 @@ class FailedSignInAdmin(RecordAdmin):
 
 @admin.register(AccessAttempt)
 class LockAdmin(RecordAdmin):
-    """Failures that count at present. Without them the user is no longer locked out."""
+    """Failures that count now. Deleting them unlocks the user."""
 
     menu = [MenuItem(Section.ACCESS, 8, "lock", _("Lock-outs"))]
-    heading = "Lock-outs"
+    heading = _("Lock-outs")
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time"]
     search_fields = ["username", "ip_address"]
     fieldsets = [(None, {"fields": [("username", "ip_address"), ("failures_since_start", "attempt_time")]})]
@@ -110,7 +110,7 @@ class LockAdmin(RecordAdmin):
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("axes.delete_accessattempt")
 
-    @action(description="Unlock", permissions=["unlock"])
+    @action(description=_("Unlock"), permissions=["unlock"])
     def unlock(self, request: HttpRequest, attempts: QuerySet[AccessAttempt]) -> None:
         names = ", ".join(sorted({str(attempt.username) for attempt in attempts}))
         for attempt in attempts:

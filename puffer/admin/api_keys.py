@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""API keys in the admin: created, shown once, and revoked."""
 
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ class ApiKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
         choices=[(scope.value, f"{scope.label} ({scope.value})") for scope in Scope],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="What the key may do.",
+        help_text=_("What the key may do."),
     )
 
     class Meta:
@@ -32,13 +32,13 @@ class ApiKeyForm(forms.ModelForm):
         if cleaned.get("chatbots"):
             cleaned["is_bound"] = True
         elif cleaned.get("is_bound"):
-            self.add_error("chatbots", "Choose the chatbots that it may use.")
+            self.add_error("chatbots", _("Choose the chatbots that the key may use."))
         return cleaned
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):
-    """A key is shown once, when it is made. It ends by being revoked, and stays listed for those who read the usage."""
+    """API keys. A key is shown once, when it is created. A revoked key stays listed, because usage refers to it."""
 
     menu = [
         MenuItem(Section.ACCESS, 1, "key", _("API keys")),
@@ -48,7 +48,7 @@ class ApiKeyAdmin(ModelAdmin):
     add_fieldsets = [(None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]})]
     fieldsets = [
         (None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]}),
-        ("State", {"fields": ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]}),
+        (_("State"), {"fields": ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]}),
     ]
     readonly_fields = ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]
     autocomplete_fields = ["chatbots"]
@@ -56,15 +56,15 @@ class ApiKeyAdmin(ModelAdmin):
     search_fields = ["name", "ending"]
     actions = ["revoke"]
 
-    @admin.display(description="ends with", ordering="ending")
+    @admin.display(description=_("ends with"), ordering="ending")
     def ends_with(self, key: ApiKey) -> str:
         return f"…{key.ending}"
 
-    @display(description="may", label=True)
+    @display(description=_("may"), label=True)
     def may(self, key: ApiKey) -> list[str]:
         return ["everything"] if set(key.scopes) == set(Scope.values) else key.scopes
 
-    @display(description="state", label={"active": "success", "expired": "warning", "revoked": "danger"})
+    @display(description=_("state"), label={"active": "success", "expired": "warning", "revoked": "danger"})
     def state(self, key: ApiKey) -> str:
         if key.revoked_at:
             return "revoked"
@@ -79,32 +79,32 @@ class ApiKeyAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, key: ApiKey, form: forms.ModelForm, change: bool) -> None:
         if change:
-            # What the form changed and no more: a key that was revoked meanwhile stays so.
+            # Only the changed fields: a key that was revoked meanwhile stays revoked.
             key.save(update_fields=["is_bound", *(name for name in form.changed_data if name != "chatbots")])
         else:
             request.new_api_key = key.issue()  # type: ignore[attr-defined]
 
     def response_add(self, request: HttpRequest, key: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
-        """The page that shows the key. Not a message after a redirect: that would lie in a cookie on the way."""
+        """Show the key on this page. A message after a redirect would store it in a cookie."""
         context = {
             **self.admin_site.each_context(request),
-            "title": "New API key",
+            "title": _("New API key"),
             "opts": self.opts,
             "object": key,
             "api_key": request.new_api_key,  # type: ignore[attr-defined]
         }
         return TemplateResponse(request, "admin/puffer/apikey/issued.html", context)
 
-    @action(description="Revoke the selected keys", permissions=["change"])
+    @action(description=_("Revoke the selected keys"), permissions=["change"])
     def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> HttpResponse | None:
         keys = keys.filter(revoked_at=None)
         if not keys:
-            messages.info(request, "They are revoked already.")
+            messages.info(request, _("The selected keys are already revoked."))
             return None
         if "confirmed" not in request.POST:
             context = {
                 **self.admin_site.each_context(request),
-                "title": "Revoke API keys",
+                "title": _("Revoke API keys"),
                 "opts": self.opts,
                 "keys": keys,
             }

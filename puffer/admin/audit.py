@@ -1,4 +1,4 @@
-"""Lines for the “Changes” page that Django's admin does not write by itself."""
+"""Entries on the “Changes” page that Django's admin does not write itself."""
 
 from typing import Any, cast
 
@@ -12,12 +12,12 @@ from django.urls import path
 
 from puffer.text.formatting import counted
 
-EXPORT = 4  # a flag beside Django's own three
+EXPORT = 4  # an action flag in addition to Django's three
 MAX_FILTER = 1000  # characters
 
 
 def record_export(request: HttpRequest, rows: QuerySet[Any], file_format: str) -> None:
-    """Who has taken how many rows away, and by which search and filters they were found."""
+    """Record who exported how many rows, and with which search and filters."""
     filters = ", ".join(f"{name}={value}" for name, values in request.GET.lists() for value in values)
     LogEntry.objects.create(
         user=cast(User, request.user),
@@ -32,9 +32,9 @@ def change_own_password(request: HttpRequest) -> HttpResponse:
     response = admin.site.password_change(request)
     if request.method == "POST" and response.status_code == 302:
         user = cast(User, request.user)
-        LogEntry.objects.log_actions(user.pk, [user], CHANGE, "Changed the own password.")
+        LogEntry.objects.log_actions(user.pk, [user], CHANGE, "Changed their password.")
     return response
 
 
-# Before those of admin.site, which it takes the place of.
+# Listed before the URLs of admin.site, to replace one of them.
 urlpatterns = [path("password_change/", admin.site.admin_view(change_own_password, cacheable=True))]

@@ -1,6 +1,6 @@
-"""Credentials for calling others, in the admin: a key goes in and never comes out.
+"""Credentials for other servers in the admin: a key can be entered, but never read back.
 
-For models with `slug`, `api_key`, `base_url`, and `environment`: what environment variables say where nothing is saved.
+For models with `slug`, `api_key`, `base_url` and `environment` (the values of environment variables).
 """
 
 from abc import abstractmethod
@@ -9,6 +9,7 @@ from typing import Any, cast
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanWidget
@@ -21,47 +22,51 @@ def has_saved_key(config: Any) -> bool:
 
 
 class CredentialsForm(forms.ModelForm):
-    """The API key's field is always empty, and empty means unchanged."""
+    """A form whose API key field is always shown empty. Left empty, it keeps the saved key."""
 
     api_key = forms.CharField(
-        label="API key", required=False, widget=UnfoldAdminPasswordWidget({"autocomplete": "new-password"})
+        label=_("API key"), required=False, widget=UnfoldAdminPasswordWidget({"autocomplete": "new-password"})
     )
-    forget_api_key = forms.BooleanField(label="Forget the saved key", required=False, widget=UnfoldBooleanWidget)
+    forget_api_key = forms.BooleanField(label=_("Delete the saved key"), required=False, widget=UnfoldBooleanWidget)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.initial.pop("api_key", None)
         if "api_key" in self.fields:
             self.fields["api_key"].help_text = (
-                "A key is saved. Empty: it stays as it is." if has_saved_key(self.instance) else "No key is saved."
+                _("A key is saved. Leave empty to keep it.") if has_saved_key(self.instance) else _("No key is saved.")
             )
 
     def clean_api_key(self) -> str:
         key = self.cleaned_data["api_key"]
         if not (key.isascii() and key.isprintable() and " " not in key):
-            raise forms.ValidationError("A key has no blanks and no special letters in it.")
+            raise forms.ValidationError(
+                _("The key contains invalid characters. Copy it again from the provider's dashboard.")
+            )
         return key
 
     def clean(self) -> dict[str, Any]:
         cleaned = cast(dict[str, Any], super().clean())
         typed, forgotten = cleaned.get("api_key"), cleaned.get("forget_api_key")
         if typed and forgotten:
-            self.add_error("forget_api_key", "Give a new key or forget the saved one.")
+            self.add_error("forget_api_key", _("Enter a new key or delete the saved one, not both."))
         elif not typed:
             saved = "" if forgotten else self.instance.api_key
             if "base_url" in self.changed_data and (saved or self.environment_key_would_move(cleaned)):
-                # Else whoever may change these settings could have the key sent to a server of their own.
-                self.add_error("api_key", "Enter the key again: it would go to another address.")
+                # Otherwise anyone who may change these settings could have the key sent to a server of their choice.
+                self.add_error(
+                    "api_key", _("The address changed. Enter the key again to confirm that it may be sent there.")
+                )
             cleaned["api_key"] = saved
         return cleaned
 
     def environment_key_would_move(self, cleaned: dict[str, Any]) -> bool:
-        """Not where no address is left: then the one that belongs to it counts."""
+        """Return whether the key from the environment would be sent to a newly entered address."""
         return bool(self.instance.environment.get("api_key") and cleaned.get("base_url"))
 
 
 class CredentialsAdmin(ModelAdmin):
-    """Rows that are there from the start: changed and tried out, but never added or deleted."""
+    """Pages for rows that always exist: they can be changed and tested, but not added or deleted."""
 
     list_display_links = ["label"]
     ordering = ["id"]
@@ -78,16 +83,16 @@ class CredentialsAdmin(ModelAdmin):
 
     @abstractmethod
     def refusal(self, config: Any) -> str:
-        """Why it cannot be called as it is set up; "" if it can."""
+        """Return why the server cannot be called with these settings, or "" if it can."""
 
     def access_fields(self, request: HttpRequest, config: Any) -> list[str]:
         fields = ["explained"]
-        if self.has_change_permission(request, config):  # to others Django would show the field's value
+        if self.has_change_permission(request, config):  # read-only fields would show the value
             fields += ["api_key", "forget_api_key"] if has_saved_key(config) else ["api_key"]
         return [*fields, "base_url", "effective_base_url"]
 
     @display(
-        description="API key",
+        description=_("API key"),
         label={
             "saved here": "success",
             "from the environment": "success",
@@ -105,10 +110,12 @@ class CredentialsAdmin(ModelAdmin):
             return "from the environment"
         return "missing" if self.needs_api_key(config) else "not needed"
 
-    @display(description="configured")
+    @display(description=_("configured"))
     def explained(self, config: Any) -> str:
         key = self.state(config)
-        hint = "None of PUFFER_ENCRYPTION_KEYS opens it: enter it again. " if key == "saved but unreadable" else ""
+        hint = (
+            "No key in PUFFER_ENCRYPTION_KEYS can decrypt it. Enter it again. " if key == "saved but unreadable" else ""
+        )
         refusal = self.refusal(config)
         if refusal:
             return f"No. {refusal} {hint}"
@@ -127,6 +134,6 @@ class CredentialsAdmin(ModelAdmin):
         return config
 
     def page_of(self, config: Any) -> HttpResponse:
-        """Where to go from a dialog: its form is sent by htmx, which follows this header."""
+        """Redirect from a dialog: htmx sends its form and follows this header."""
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         return HttpResponse(headers={"HX-Redirect": reverse(name, args=[config.pk])})

@@ -12,6 +12,8 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
@@ -22,7 +24,7 @@ from puffer.admin.navigation import MenuItem, Section
 from puffer.security import second_factor
 from puffer.security.roles import ROLES
 
-DEEDS = ["view", "add", "change", "delete"]  # as permissions are named, in the order in which they are shown
+ACTIONS = ["view", "add", "change", "delete"]  # as permissions are named, in display order
 
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 admin.site.login_template = "admin/puffer/sign_in.html"
@@ -47,29 +49,31 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         apps = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
         return super().get_queryset(request).prefetch_related("groups").annotate(has_app=Exists(apps))
 
-    @display(description="roles", label=True)
+    @display(description=_("roles"), label=True)
     def shown_roles(self, user: User) -> list[str]:
         return ["superuser"] if user.is_superuser else [group.name for group in user.groups.all()]
 
-    @display(description="second factor", boolean=True)
+    @display(description=_("two-factor"), boolean=True)
     def second_factor(self, user: Any) -> bool:
         return user.has_app
 
     def own_second_factor(self, request: HttpRequest) -> HttpResponse:
-        return second_factor.own_page(request, self)
+        return second_factor.two_factor_page(request, self)
 
-    @action(description="Remove the second factor", permissions=["change"])
+    @action(description=_("Turn off two-factor authentication"), permissions=["change"])
     def remove_second_factor(self, request: HttpRequest, users: QuerySet[User]) -> None:
-        """For who has lost the phone and the recovery codes."""
-        removed = [user for user in users if second_factor.switch_off(user)]
+        """Turn it off for users who have lost their phone and their recovery codes."""
+        removed = [user for user in users if second_factor.turn_off(user)]
         for user in removed:
-            self.log_change(request, user, "Second factor removed.")
-        messages.success(request, f"Second factors removed: {len(removed)}.")
+            self.log_change(request, user, "Two-factor authentication turned off.")
+        messages.success(
+            request, ngettext("Turned off for %d user.", "Turned off for %d users.", len(removed)) % len(removed)
+        )
 
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    """The roles are puffer's own: who wants another mixture of permissions adds a group."""
+    """Groups. The three roles are read-only; add a group for other permissions."""
 
     menu = [MenuItem(Section.ACCESS, 4, "group")]
 
@@ -79,14 +83,14 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [*super().get_readonly_fields(request, obj), "rights"]
 
-    @admin.display(description="what its members may do")
+    @admin.display(description=_("permissions of members"))
     def rights(self, group: Group) -> SafeString:
-        """A line for each kind of row: the permissions one by one would fill a page."""
-        deeds: dict[str, list[str]] = {}
+        """Return one line per model, because a list of single permissions would fill a page."""
+        actions: dict[str, list[str]] = {}
         for permission in group.permissions.select_related("content_type"):
-            deed, _, _ = permission.codename.partition("_")
-            deeds.setdefault(capfirst(permission.content_type.name), []).append(deed)
-        lines = ((kind, ", ".join(sorted(names, key=DEEDS.index))) for kind, names in sorted(deeds.items()))
+            action_name, *_rest = permission.codename.partition("_")
+            actions.setdefault(capfirst(permission.content_type.name), []).append(action_name)
+        lines = ((kind, ", ".join(sorted(names, key=ACTIONS.index))) for kind, names in sorted(actions.items()))
         return format_html("<ul>{}</ul>", format_html_join("", "<li><strong>{}</strong>: {}</li>", lines))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

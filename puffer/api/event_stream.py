@@ -1,4 +1,4 @@
-"""Server-sent events as an answer. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""A response of server-sent events. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from django.http import StreamingHttpResponse
 
-HEARTBEAT = 15.0  # seconds without an event after which a comment shows proxies that the stream lives
+HEARTBEAT = 15.0  # seconds without an event after which a comment keeps proxies from closing the stream
 
-Event = tuple[str, Any]  # its name, and what becomes its JSON
+Event = tuple[str, Any]  # name and JSON-serializable data
 
 
 class EventStream(StreamingHttpResponse):
@@ -19,11 +19,11 @@ class EventStream(StreamingHttpResponse):
     def __init__(self, events: AsyncGenerator[Event, None]) -> None:
         self.pieces = encoded(events)
         super().__init__(self.pieces, content_type="text/event-stream; charset=utf-8")
-        self["X-Accel-Buffering"] = "no"  # nginx would keep the events back
+        self["X-Accel-Buffering"] = "no"  # nginx would buffer the events
 
 
 async def encoded(events: AsyncGenerator[Event, None], heartbeat: float = HEARTBEAT) -> AsyncGenerator[bytes, None]:
-    """One task makes the events from the first to the last, so that time limits and cancellation meet it alone."""
+    """Yield the events as bytes. A single task produces them all, so that time limits and cancellation hit only it."""
     made: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def make() -> None:

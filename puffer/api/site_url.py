@@ -1,4 +1,4 @@
-"""Where this server is reached from outside."""
+"""The address at which clients reach this server."""
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
@@ -8,12 +8,15 @@ from puffer.api.errors import ApiError
 
 
 def site_url(request: HttpRequest) -> str:
-    """PUBLIC_URL, else what the caller used, without a slash at the end. Raises ApiError for a foreign host name."""
+    """Return PUBLIC_URL, else the address that the caller used, without a trailing slash.
+
+    Raises ApiError for a host name that is not in ALLOWED_HOSTS.
+    """
     try:
         return settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
     except DisallowedHost:
         raise ApiError(
-            "This host name is not one of the server's: it is in neither PUBLIC_URL nor ALLOWED_HOSTS.",
+            "This host name is in neither PUBLIC_URL nor ALLOWED_HOSTS. Add it to one of them.",
             status=400,
             code="rest_aipkit_unknown_host",
         ) from None

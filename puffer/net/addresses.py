@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Which addresses the server may call: base URLs that users save, and hosts that strangers name."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private_address(host: str) -> bool:
-    """Of a host that is an address and no name: whether it is one of a network of one's own, but not this machine."""
+    """Return whether the host is an IP address of a private network. This machine and host names do not count."""
     try:
         return not is_loopback(host) and not is_public(ipaddress.ip_address(host))
     except ValueError:
@@ -27,7 +27,7 @@ def is_private_address(host: str) -> bool:
 
 
 def validate_base_url(url: str) -> None:
-    """https to anywhere but private addresses, http only to this machine, unless the host is in PRIVATE_HOST_ALLOWLIST.
+    """Allow https to public addresses and http to this machine; hosts in PRIVATE_HOST_ALLOWLIST are always allowed.
 
     Raises ValidationError.
     """
@@ -35,28 +35,28 @@ def validate_base_url(url: str) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise ValidationError("This is not a URL.") from None
+        raise ValidationError("This is not a valid URL.") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ValidationError("Give a whole URL, such as https://api.example.com/v1.")
+        raise ValidationError("Enter a full URL, such as https://api.example.com/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValidationError("The URL must not hold a user, a password, a query or a fragment.")
+        raise ValidationError("The URL must not contain a user, a password, a query or a fragment.")
     if host in settings.PRIVATE_HOST_ALLOWLIST:
         return
     if is_private_address(host):
         raise ValidationError(f"{host} is a private address. To allow it, add it to PRIVATE_HOST_ALLOWLIST.")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValidationError(
-            f"Plain http is only for this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
+            f"Plain http is allowed only to this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
         )
 
 
 def may_connect(host: str, address: str) -> bool:
-    """Whether what a stranger names may be reached at this address: no private one, unless its host is allowed."""
+    """Return whether a host that a stranger named may be called at this address."""
     return is_public(ipaddress.ip_address(address)) or host in settings.PRIVATE_HOST_ALLOWLIST
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Also of the address of version 4 that is within some of version 6: a gateway would go on to that one."""
+    """Return whether the address is public. IPv4 embedded in IPv6 counts: a gateway forwards to it."""
     if isinstance(address, ipaddress.IPv6Address):
         within = address.ipv4_mapped or address.sixtofour
         if address in NAT64:

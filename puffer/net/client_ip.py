@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as it can be believed."""
+"""The IP address of a client, read only from what trusted proxies wrote."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -7,10 +7,10 @@ from django.http import HttpRequest
 
 
 def client_ip(request: HttpRequest) -> str:
-    """The address of the client, or "" if unknown.
+    """Return the address of the client, or "" if unknown.
 
-    X-Forwarded-For is read from its right end, only as far as TRUSTED_PROXY_COUNT of our own proxies have written it:
-    what stands further left was sent by the client and proves nothing.
+    X-Forwarded-For is read from its right end, only as far as TRUSTED_PROXY_COUNT proxies have written it: the client
+    itself can send anything further left.
     """
     claimed = request.META.get("REMOTE_ADDR") or ""
     hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
@@ -23,7 +23,7 @@ def client_ip(request: HttpRequest) -> str:
 
 
 def read_ip(address: str) -> IPv4Address | IPv6Address | None:
-    """The address as a number, or None if it is none. IPv4 that is written as IPv6 (::ffff:192.0.2.1) is IPv4."""
+    """Return the parsed address, or None if it is not valid. IPv4 written as IPv6 (::ffff:192.0.2.1) is IPv4."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -32,7 +32,7 @@ def read_ip(address: str) -> IPv4Address | IPv6Address | None:
 
 
 def anonymized(address: str) -> str:
-    """The network that it is in: 24 bits of IPv4, 48 of IPv6. What is no address stays as it is."""
+    """Return the network of the address: 24 bits of IPv4, 48 of IPv6. Any other text is returned unchanged."""
     ip = read_ip(address)
     if ip is None:
         return address

@@ -1,4 +1,4 @@
-"""Pages of the web, which a stranger may have named: read without being led into our own network."""
+"""Web pages that a stranger may have named, fetched without reaching into the server's own network."""
 
 import contextlib
 import socket
@@ -17,12 +17,12 @@ from puffer.net.addresses import may_connect
 from puffer.net.rest_session import SILENT_SECONDS, USER_AGENT, NoAnswer, Session, no_answer_errors, read_answer
 
 MAX_REDIRECTS = 5
-TOTAL_SECONDS = 60.0  # of a page with all its redirects
+TOTAL_SECONDS = 60.0  # for a page with all its redirects
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`url` is where it was found in the end."""
+    """A fetched page. `url` is the address after all redirects."""
 
     url: str
     status: int
@@ -32,9 +32,9 @@ class Page:
 
 
 def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> Page:
-    """A page at a public address, or of the host that somebody we trust has named, with whatever status.
+    """Return the page at a public address, or at `trusted_host`, whatever its status.
 
-    Every redirect is looked at like the first address. Raises NoAnswer.
+    Every redirect is checked like the first address. Raises NoAnswer.
     """
     deadline = time.monotonic() + TOTAL_SECONDS
     adapter = GuardedAdapter(trusted_host)
@@ -68,7 +68,7 @@ def redirected(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        raise NoAnswer("redirects to an address that is none.") from None
+        raise NoAnswer("redirects to an invalid address.") from None
 
 
 def check_address(url: str) -> None:
@@ -78,12 +78,14 @@ def check_address(url: str) -> None:
     except ValueError:
         allowed = False
     if not allowed:
-        raise NoAnswer("has an address that is none, or not of the web.")
+        raise NoAnswer("has an address that is not a valid http or https URL.")
 
 
 class GuardedAdapter(HTTPAdapter):
-    """Its connections look at whom they have reached before anything is sent: a public name may have a private
-    address, and another one at the next look-up."""
+    """An adapter that checks the address of each connection before it sends anything.
+
+    Checking the host name is not enough: a public name may resolve to a private address, or to another one next time.
+    """
 
     def __init__(self, trusted_host: str) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class GuardedAdapter(HTTPAdapter):
 
     @contextlib.contextmanager
     def cut_off_after(self, seconds: float) -> Iterator[None]:
-        """Around requests: a server that sends its headers a byte at a time keeps every other time limit."""
+        """Close all connections after `seconds`: no other limit applies to slow headers."""
         timer = threading.Timer(seconds, self.cut_off)
         timer.daemon = True
         timer.start()
@@ -126,5 +128,5 @@ class GuardedAdapter(HTTPAdapter):
 
     def cut_off(self) -> None:
         for connection in list(self.reached):
-            with contextlib.suppress(OSError):  # it is over already
+            with contextlib.suppress(OSError):  # closed already
                 connection.shutdown(socket.SHUT_RDWR)

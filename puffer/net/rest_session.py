@@ -1,6 +1,6 @@
-"""Our own outgoing calls: which addresses they may go to, how long they may take, how much they may bring back.
+"""Outgoing REST calls with time limits, retries and a size limit.
 
-Calls of LLM providers are not among them; those go through their SDKs: see providers/http_client.py.
+Providers are called through their SDKs instead: see providers/http_client.py.
 """
 
 import random
@@ -21,17 +21,17 @@ from requests.adapters import HTTPAdapter
 
 from puffer.net.addresses import is_loopback
 
-SILENT_SECONDS = 30.0  # without a single byte, after which a server is given up
-WAITS = (0.25, 0.5, 1.0)  # seconds before another try, where the server names none
-LONGEST_WAIT = 20.0  # seconds between two tries, whatever Retry-After says
-WORTH_ANOTHER_TRY = {429, 502, 503}
+SILENT_SECONDS = 30.0  # without a single byte, after which a call fails
+WAITS = (0.25, 0.5, 1.0)  # seconds before a retry, unless the server sends Retry-After
+LONGEST_WAIT = 20.0  # seconds; a longer Retry-After is not waited for
+RETRY_STATUSES = {429, 502, 503}
 CONNECTIONS = 16
 READ_AT_ONCE = 64 * 1024
 USER_AGENT = "puffer"
 
 
 class NoAnswer(Exception):
-    """Nothing usable came back. Its text goes on from the server's name; `timed_out` tells the two kinds apart."""
+    """A call without a usable answer. The message continues a sentence that starts with the server's name."""
 
     def __init__(self, text: str, *, timed_out: bool = False) -> None:
         super().__init__(text)
@@ -39,12 +39,14 @@ class NoAnswer(Exception):
 
 
 class Interrupted(NoAnswer):
-    """The connection broke after it was there: the call may be tried again if doing it twice does no harm."""
+    """The connection broke after it was established: idempotent calls may be retried."""
 
     retry_after = None
 
 
 class Busy(Exception):
+    """An answer with one of RETRY_STATUSES."""
+
     def __init__(self, answer: "Answer") -> None:
         super().__init__(f"HTTP {answer.status}")
         self.answer = answer
@@ -53,14 +55,14 @@ class Busy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an outside server sent, whatever its status. Header names are in lower case."""
+    """The answer of another server, whatever its status. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Raises NoAnswer if it is none."""
+        """Parse the body. Raises NoAnswer if it is not JSON."""
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -78,18 +80,18 @@ class Answer:
 
 class Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None is followed by requests. Even when told not to, it would read the whole body of one, however large."""
+        """Follow no redirect: even with allow_redirects=False, requests would read the whole body of one."""
         return
 
 
 class RestSession:
-    """LiveCache connections to one server, for several threads at once. Follows no redirect and keeps no cookie."""
+    """Persistent connections to one server, shared by threads. Follows no redirects and keeps no cookies."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], total_seconds: float) -> None:
         self.base_url = base_url.rstrip("/")
         self.total_seconds = total_seconds
         self.session = Session()
-        self.session.trust_env = False  # a ~/.netrc is none of its business; proxies are:
+        self.session.trust_env = False  # ignore ~/.netrc, but honor proxies:
         if not is_loopback(urlsplit(base_url).hostname or ""):
             self.session.proxies = requests.utils.get_environ_proxies(base_url)
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -106,10 +108,10 @@ class RestSession:
         params: Mapping[str, Any] | None = None,
         idempotent: bool = True,
     ) -> Answer:
-        """The answer, of whatever status. `body` goes out as JSON, numpy arrays as lists.
+        """Return the answer, whatever its status. `body` is sent as JSON, numpy arrays as lists.
 
-        An idempotent call is tried again on 429, 502, 503 and a broken connection. Takes at most `total_seconds`, and
-        half a minute more if a server falls silent at the very end. Raises NoAnswer.
+        An idempotent call is retried on RETRY_STATUSES and on a broken connection. It takes at most `total_seconds`,
+        plus SILENT_SECONDS if the server falls silent at the very end. Raises NoAnswer.
         """
         deadline = time.monotonic() + self.total_seconds
         data = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -123,7 +125,7 @@ class RestSession:
                         return trouble.answer
                     raise
             time.sleep(wait)
-        raise AssertionError("the last try either returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def try_once(
         self, method: str, url: str, data: bytes | None, params: Mapping[str, Any] | None, deadline: float
@@ -143,23 +145,23 @@ class RestSession:
             ) as response,
         ):
             answer = read_answer(response, deadline, settings.MAX_ANSWER_BYTES)
-        if answer.status in WORTH_ANOTHER_TRY:
+        if answer.status in RETRY_STATUSES:
             raise Busy(answer)
         return answer
 
 
 def wait_after(trouble: Busy | Interrupted, usual: float | None) -> float | None:
-    """Seconds before another try; None if there is to be none."""
+    """Return the seconds before a retry, or None to give up."""
     if usual is None:
         return None
     if trouble.retry_after is None:
-        return usual * random.uniform(1, 1.5)  # noqa: S311 - not at the same time as all who were turned away with us
+        return usual * random.uniform(1, 1.5)  # noqa: S311 - jitter
     return trouble.retry_after if trouble.retry_after <= LONGEST_WAIT else None
 
 
 def read_answer(response: requests.Response, deadline: float, max_bytes: int) -> Answer:
     body = bytearray()
-    # read1() gives what has come, so that a server which sends a byte now and then is stopped at the deadline too.
+    # read1() returns what has arrived, so the deadline also stops a server that sends a byte now and then.
     while chunk := response.raw.read1(READ_AT_ONCE, decode_content=True):
         body += chunk
         if len(body) > max_bytes:
@@ -171,9 +173,9 @@ def read_answer(response: requests.Response, deadline: float, max_bytes: int) ->
 
 @contextmanager
 def no_answer_errors() -> Iterator[None]:
-    """Whatever the HTTP client raises leaves as NoAnswer, without the URL, which may hold what nobody should read.
+    """Raise NoAnswer for whatever the HTTP client raises: requests' errors, and urllib3's while the body is read.
 
-    Until the body is read it raises what requests has, and from then on what urllib3 has.
+    The message leaves out the URL, which may contain secrets.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where commands write what is too long for a terminal."""
+"""Output files that appear under their name only once they are complete."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 @contextmanager
 def open_atomic(output: Path | None) -> Iterator[BinaryIO]:
-    """A file that has its name only once it is whole; None: what the command prints."""
+    """Open a file that replaces `output` once it is completely written, or standard output if `output` is None."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.flush()

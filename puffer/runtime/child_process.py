@@ -1,4 +1,4 @@
-"""A process of our own code that runs beside the server: started again whenever it ends, until stop()."""
+"""A Python process that runs alongside the server and is restarted whenever it ends."""
 
 import logging
 import subprocess
@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 STOP_SECONDS = 10
-FIRST_DELAY, LAST_DELAY = 1, 30  # seconds before a process that died is started again, doubled each time
+FIRST_DELAY, LAST_DELAY = 1, 30  # seconds before a dead process is restarted, doubled each time
 
 log = logging.getLogger(__name__)
 
 
 class ChildProcess:
-    """`arguments` are Python's. What it prints is logged."""
+    """A supervised process. `arguments` are those of the Python interpreter; its output is logged."""
 
     def __init__(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         self.name = name
         self.arguments = arguments
         self.pass_fds = pass_fds
         self.stopping = threading.Event()
-        self.lock = threading.Lock()  # between a start by keep_alive and stop
+        self.lock = threading.Lock()  # serializes stop() and a restart by keep_alive()
         self.process: subprocess.Popen[str]
         self.watcher = threading.Thread(target=self.keep_alive, name=name, daemon=True)
 
@@ -32,18 +32,18 @@ class ChildProcess:
                 return
             self.process = subprocess.Popen(  # noqa: S603  our own module, no shell
                 [sys.executable, *self.arguments],
-                cwd=Path(__file__).parent.parent,
+                cwd=Path(__file__).parents[2],
                 pass_fds=self.pass_fds,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then stops us in order
+                start_new_session=True,  # Ctrl-C reaches only the parent, which then stops this process
             )
 
     def keep_alive(self) -> None:
-        """Log what the process says, and start it again whenever it ends, until stop()."""
+        """Log the output of the process, and restart it whenever it ends, until stop()."""
         delay = FIRST_DELAY
         while not self.stopping.is_set():
             started = time.monotonic()
@@ -53,12 +53,12 @@ class ChildProcess:
             if time.monotonic() - started > 2 * LAST_DELAY:
                 delay = FIRST_DELAY
             while not self.stopping.wait(delay):
-                log.error("The %s ended (exit %s) and is started again.", self.name, process.returncode)
+                log.error("The %s ended (exit %s). Restarting it.", self.name, process.returncode)
                 delay = min(2 * delay, LAST_DELAY)
                 try:
                     self.start()
                     break
-                except OSError as error:  # no memory left for another process
+                except OSError as error:  # for example no memory for another process
                     log.error("The %s could not be started: %s", self.name, error)
 
     def stop(self) -> None:

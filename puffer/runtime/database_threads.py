@@ -1,8 +1,8 @@
 """The threads in which requests use the database: few, long-lived, each with its own connection.
 
-The async ORM and sync views run in the thread that belongs to the context they are called from. Django makes such a
-context, with a thread and a connection, for every request and drops them afterwards. Ours are made once and handed out
-in turn, so connections last, their number is bounded, and a request without a query makes nothing at all.
+The async ORM and sync views run in the thread of the context they are called from. Django creates a context with a
+thread and a connection for every request. Here a fixed set is created once and assigned in turn, so connections are
+reused, their number is bounded, and a request without a query creates nothing.
 """
 
 import itertools
@@ -14,11 +14,11 @@ from typing import Any
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import close_old_connections, connections
 
-IDLE_BEFORE_CHECK = 1.0  # seconds after which a connection is asked whether it still lives
+IDLE_BEFORE_CHECK = 1.0  # seconds after which a connection is checked before its next use
 
 
 class DatabaseThread(ThreadPoolExecutor):
-    """One thread, which never uses a connection that is broken, outdated or gone."""
+    """One thread, which replaces a broken or outdated connection before it uses it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(max_workers=1, thread_name_prefix=name)
@@ -28,7 +28,7 @@ class DatabaseThread(ThreadPoolExecutor):
         return super().submit(self.run, work, *args, **options)
 
     def run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        # Between two pieces of work no transaction is open: an atomic block can't be held across an await.
+        # No transaction is open between two calls, because an atomic block cannot span an await.
         if time.monotonic() - self.last_used > IDLE_BEFORE_CHECK:
             for connection in connections.all(initialized_only=True):
                 setattr(connection, "health_check_done", False)  # noqa: B010  the stubs lack it
@@ -40,6 +40,8 @@ class DatabaseThread(ThreadPoolExecutor):
 
 
 class DatabaseThreads:
+    """A fixed number of threads, assigned to requests in turn."""
+
     def __init__(self, name: str, count: int) -> None:
         contexts = [ThreadSensitiveContext() for _ in range(count)]
         for number, context in enumerate(contexts):
@@ -47,10 +49,10 @@ class DatabaseThreads:
         self.contexts = itertools.cycle(contexts)
 
     def assign_one(self) -> None:
-        """Let what follows in this task, and in tasks that it starts, use the next of the threads."""
+        """Make this task, and tasks that it starts, use the next thread."""
         SyncToAsync.thread_sensitive_context.set(next(self.contexts))
 
 
 api_threads = DatabaseThreads("api", 4)
-page_threads = DatabaseThreads("pages", 8)  # others than the API's: a slow page must not make a call wait
-health_threads = DatabaseThreads("health", 1)  # nor make us look ill
+page_threads = DatabaseThreads("pages", 8)  # separate, so that a slow page does not delay API calls
+health_threads = DatabaseThreads("health", 1)  # separate, so that a slow page does not fail a health check

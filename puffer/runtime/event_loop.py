@@ -1,4 +1,4 @@
-"""The event loop that serves this worker's requests, for sync code that has asynchronous work to do."""
+"""The event loop that serves this worker's requests, for synchronous code that needs to run coroutines."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -19,15 +19,15 @@ def set_server_loop(loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def server_runs() -> bool:
-    """Not in tests and commands."""
+    """Return whether this process serves requests; tests and commands do not."""
     return _server is not None
 
 
 def run_on_server_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """What `work` gives, for a sync view in its thread.
+    """Run a coroutine on the server's loop and return its result to a synchronous view.
 
-    It runs beside the API's calls, with the connections that they share, and in a context of its own: what it starts
-    may outlive this request, and must not look for the view's thread then.
+    It shares the connections of the API's calls. It runs in a context of its own, because what it starts may outlive
+    this request and must not look for the view's thread.
     """
     assert _server is not None
     current_request_id = request_id.get()

@@ -10,20 +10,20 @@ logger = logging.getLogger(__name__)
 
 
 async def live(request: HttpRequest) -> JsonResponse:
-    """The process answers."""
+    """Answer 200: the process is alive."""
     return JsonResponse({"status": "ok"})
 
 
 async def ready(request: HttpRequest) -> JsonResponse:
-    """The database answers too; 503 if it does not."""
+    """Answer 200 if the database answers, else 503."""
     try:
-        await sync_to_async(_ask_database)()
+        await sync_to_async(_query_database)()
     except DatabaseError:
         logger.exception("the database does not answer")
         return JsonResponse({"status": "the database does not answer"}, status=503)
     return JsonResponse({"status": "ok"})
 
 
-def _ask_database() -> None:
+def _query_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")

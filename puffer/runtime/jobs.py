@@ -1,11 +1,10 @@
-"""Work that must happen in the end: each piece is a row, and whoever does it holds a lease on the row.
+"""A durable job queue. Each job is a database row; the worker that runs it holds a time-limited lease.
 
-    due -> claim() -> the work, with extend() while it goes on -> finish(), reschedule() or fail()
-    work that takes long and is asynchronous: with_heartbeat() extends the lease beside it
+    due -> claim() -> work, with extend() meanwhile -> finish(), reschedule() or fail()
+    long asynchronous work: with_heartbeat() extends the lease while it runs
 
-A process that is killed leaves its row behind; when the lease has ended, another takes the row up. One that was only
-slow finds out by LeaseLost, and must leave the rest alone. The clocks of the machines that share a database may differ
-by no more than a lease is long.
+When a worker is killed, its lease ends and another worker claims the row. A worker that was only slow gets LeaseLost
+and must stop. The clocks of machines that share a database may differ by at most the length of a lease.
 """
 
 import asyncio
@@ -19,30 +18,35 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections, models, router, transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-MAX_ERROR = 2000  # characters kept of what went wrong
-HEARTBEAT_SECONDS = 1.0  # between two signs of life; a lease should outlast many
+MAX_ERROR = 2000  # characters
+HEARTBEAT_SECONDS = 1.0  # a lease should outlast many heartbeats
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """The row is no longer ours: the lease had ended and another took it up, or somebody has started it anew."""
+    """The lease has ended and another worker claimed the job, or the job was restarted."""
 
 
 class Job(models.Model):
-    """A piece of work. Its columns are written by claim() and by the methods below, each of which raises LeaseLost."""
+    """A durable unit of background work. Only claim() and the methods below write its columns; all raise LeaseLost."""
 
     class State(models.TextChoices):
-        WAITING = "waiting", "waiting"  # also while it is worked on
-        DONE = "done", "done"
-        DEAD = "dead", "given up"
+        WAITING = "waiting", _("waiting")  # also while it runs
+        DONE = "done", _("done")
+        DEAD = "dead", _("failed")
 
     state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING, editable=False)
     due_at = models.DateTimeField(default=timezone.now, editable=False)
-    lease = models.CharField(max_length=32, blank=True, editable=False, help_text="Whoever holds it knows this token.")
+    lease = models.CharField(
+        max_length=32, blank=True, editable=False, help_text="Token of the worker that holds the lease."
+    )
     leased_until = models.DateTimeField(null=True, editable=False)
-    attempts = models.PositiveIntegerField(default=0, editable=False, help_text="Also those whose process was killed.")
+    attempts = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Includes attempts whose process was killed."
+    )
     last_error = models.TextField(blank=True, editable=False)
     ended_at = models.DateTimeField(null=True, editable=False)
 
@@ -55,23 +59,24 @@ class Job(models.Model):
         return self.state == self.State.WAITING and self.leased_until is not None and self.leased_until > timezone.now()
 
     def extend(self, seconds: float) -> None:
-        """Hold the lease for so many seconds from now. To be called between steps, more often than it ends."""
+        """Extend the lease to `seconds` from now. Call this between steps, before the lease ends."""
         self.write(leased_until=timezone.now() + timedelta(seconds=seconds))
 
     def finish(self, **columns: Any) -> None:
-        """It is done. `columns` are written with that. Inside a transaction with the result it is done exactly once."""
+        """Mark the job as done and write `columns`. Exactly once, if in one transaction with the result."""
         self.end(self.State.DONE, last_error="", **columns)
 
     def fail(self, error: str, **columns: Any) -> None:
+        """Mark the job as dead: it is not retried."""
         self.end(self.State.DEAD, last_error=error[:MAX_ERROR], **columns)
 
     def reschedule(self, seconds: float, error: str = "", **columns: Any) -> None:
-        """It is to be tried again then."""
+        """Reschedule the job to run `seconds` from now."""
         due_at = timezone.now() + timedelta(seconds=seconds)
         self.write(due_at=due_at, lease="", leased_until=None, last_error=error[:MAX_ERROR], **columns)
 
     def restart(self) -> None:
-        """As if it had never been tried, whoever is at it. The one that needs no lease."""
+        """Reset the job as if it had never run. Needs no lease; a worker that runs it gets LeaseLost."""
         self.state, self.due_at, self.ended_at = self.State.WAITING, timezone.now(), None
         self.lease, self.leased_until, self.attempts, self.last_error = "", None, 0, ""
         self.save(update_fields=[field.name for field in Job._meta.local_fields])
@@ -80,9 +85,9 @@ class Job(models.Model):
         self.write(state=state, ended_at=timezone.now(), lease="", leased_until=None, **columns)
 
     def write(self, **columns: Any) -> None:
-        mine = type(self)._base_manager.filter(pk=self.pk, lease=self.lease, state=self.State.WAITING)
-        if not self.lease or not mine.update(**columns):
-            raise LeaseLost(f"{self._meta.verbose_name} {self.pk} is no longer ours")
+        held = type(self)._base_manager.filter(pk=self.pk, lease=self.lease, state=self.State.WAITING)
+        if not self.lease or not held.update(**columns):
+            raise LeaseLost(f"{self._meta.verbose_name} {self.pk} is no longer held by this worker")
         for name, value in columns.items():
             setattr(self, name, value)
 
@@ -91,16 +96,16 @@ Row = TypeVar("Row", bound=Job)
 
 
 def claim(rows: "models.QuerySet[Row]", seconds: float) -> Row | None:
-    """The one of the rows that has been due for longest and that nobody works on; it is ours for so many seconds."""
+    """Claim the job that has been due the longest, for `seconds`. Returns None if none is due."""
     now = timezone.now()
     due = rows.filter(Q(leased_until=None) | Q(leased_until__lte=now), state=Job.State.WAITING, due_at__lte=now)
     due = due.order_by("due_at", "pk")
-    if not due.exists():  # the usual case, for which no lock is taken
+    if not due.exists():  # the usual case needs no lock
         return None
     database = router.db_for_write(rows.model)
     if connections[database].features.has_select_for_update_skip_locked:
         due = due.select_for_update(skip_locked=True, of=("self",))
-    # SQLite: a transaction of ours begins with the lock of the one who writes, so nobody else is between the two.
+    # `BEGIN IMMEDIATE` on SQLite: no other writer can claim the row between SELECT and UPDATE.
     with transaction.atomic(using=database):
         row = due.using(database).first()
         if row is None:
@@ -111,9 +116,9 @@ def claim(rows: "models.QuerySet[Row]", seconds: float) -> Row | None:
     return row
 
 
-async def with_heartbeat(work: Awaitable[None], show_life: Callable[[], None]) -> None:
-    """Do the work and, every second beside it, what shows life. Raises what either of them raises, and ends both."""
-    working, beating = asyncio.ensure_future(work), asyncio.ensure_future(beat(show_life))
+async def with_heartbeat(work: Awaitable[None], heartbeat: Callable[[], None]) -> None:
+    """Await `work` while calling `heartbeat` every HEARTBEAT_SECONDS. An error in either cancels the other."""
+    working, beating = asyncio.ensure_future(work), asyncio.ensure_future(beat_forever(heartbeat))
     try:
         await asyncio.wait([working, beating], return_when=asyncio.FIRST_COMPLETED)
         if beating.done():
@@ -125,10 +130,10 @@ async def with_heartbeat(work: Awaitable[None], show_life: Callable[[], None]) -
         await asyncio.gather(working, beating, return_exceptions=True)
 
 
-async def beat(show_life: Callable[[], None]) -> None:
+async def beat_forever(heartbeat: Callable[[], None]) -> None:
     while True:
         try:
-            await sync_to_async(show_life)()
-        except DatabaseError as error:  # the lease outlasts many of these
-            logger.warning("no sign of life could be written: %s", error)
+            await sync_to_async(heartbeat)()
+        except DatabaseError as error:  # the lease outlasts several missed heartbeats
+            logger.warning("a heartbeat could not be written: %s", error)
         await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -1,9 +1,9 @@
-"""Values from the database that a worker keeps in memory, and when it must read them anew.
+"""An in-process cache of database values that is invalidated within a second on every worker.
 
-The event loop must not wait for a thread and a query on every request, and a change in the admin must count at once.
-So a value is kept for less than a second; and a change made on this machine touches a marker file, whose time every
-worker looks at (about a microsecond), which makes it count with the very next request. Workers on other machines,
-which share the database but not the marker, follow within MAX_AGE.
+The event loop must not wait for a thread and a query on every request, and a change in the admin must take effect at
+once. So an entry lives for less than a second, and a change on this machine touches a marker file. Every worker checks
+the modification time of that file on each read (about a microsecond), so the next request sees the change. Workers on
+other machines share the database but not the file; they follow within MAX_AGE.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from typing import Any, Generic, TypeVar
 from django.conf import settings
 from django.db import transaction
 
-MAX_AGE = 0.8  # seconds; a revoked key must be dead within one
+MAX_AGE = 0.8  # seconds; a revoked API key must stop working within one
 MAX_ENTRIES = 10_000
 
 Value = TypeVar("Value")
 
-_changes = 0  # made by this process: counts at once, also inside a transaction that is not yet committed
+_changes = 0  # by this process; effective at once, also inside an open transaction
 
 
 def _marker_file() -> str:
@@ -31,10 +31,10 @@ def _marker_file() -> str:
 
 
 def _state() -> tuple[int, int]:
-    """What differs once anything has changed on this machine."""
+    """Return a value that differs after any change on this machine."""
     try:
         return _changes, os.stat(_marker_file()).st_mtime_ns
-    except OSError:  # nothing was changed yet, or the folder is not ours to write in: then MAX_AGE alone decides
+    except OSError:  # no change yet, or the folder is not writable: only MAX_AGE applies
         return _changes, 0
 
 
@@ -43,30 +43,30 @@ def _touch() -> None:
         Path(_marker_file()).touch()
 
 
-def forget() -> None:
-    """Make this process read its kept values anew."""
+def invalidate_process() -> None:
+    """Invalidate all entries of this process."""
     global _changes
     _changes += 1
 
 
 def invalidate() -> None:
-    """Make every worker read its kept values anew. To be called by whatever saves or deletes them."""
-    forget()
+    """Invalidate all entries of every worker. Call this after saving or deleting cached rows."""
+    invalidate_process()
     transaction.on_commit(_touch)
 
 
 @dataclass(slots=True)
 class Entry(Generic[Value]):
-    """A value and when, and in which state of the world, its reading began: a change during it makes it stale."""
+    """A value, with the time and state at which its reading began: a change during the reading makes it stale."""
 
     began: float
     state: tuple[int, int]
-    reading: "asyncio.Task[Value | None] | None"  # until it has ended; others wait for it instead of reading too
+    reading: "asyncio.Task[Value | None] | None"  # while it runs; concurrent readers wait for it
     value: Value | None = None
 
 
 class LiveCache(Generic[Value]):
-    """`await kept.get(key)` gives what `read(key)` gave, less than MAX_AGE seconds ago. None is not kept."""
+    """A cache of what `read(key)` returns, for at most MAX_AGE seconds. None is not cached."""
 
     def __init__(self, read: Callable[[str], Awaitable[Value | None]]) -> None:
         self.read = read

@@ -1,17 +1,17 @@
-"""What SQLite keeps in its files of rows that were deleted, or that were longer once: copies in space that is free.
+"""Overwrites what SQLite's files still contain of deleted or shortened rows, in pages that are free.
 
-Nothing reads those, but who searches the file finds them. PostgreSQL has VACUUM for it: see docs/privacy.md.
+No query reads those, but a search through the file finds them. For PostgreSQL see docs/privacy.md.
 """
 
 from django.db import connection
 
-PAGES_AT_ONCE = 1000  # of an index for text, written in one go: between two of them others may write
+PAGES_AT_ONCE = 1000  # of a full-text index, per transaction, so that other writers get their turn
 
 
 def scrub_deleted_rows() -> bool:
-    """Write the database anew, without them. False: a reader kept the old write-ahead log in use, so try again.
+    """Rewrite the database without them. Returns False if a reader kept the write-ahead log in use: call it again.
 
-    Not within a transaction. Others can't write meanwhile, which may take half a minute for each gigabyte.
+    Must run outside a transaction. It blocks other writers, for up to half a minute per gigabyte.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%%using fts5(%%'")
@@ -24,11 +24,11 @@ def scrub_deleted_rows() -> bool:
 
 
 def _merge(index: str) -> None:
-    """An FTS5 index notes that a text was deleted, and forgets it where the parts of the index are merged into one.
+    """Merge all parts of an FTS5 index, because only a merge removes the texts that were marked as deleted.
 
     Source: https://www.sqlite.org/fts5.html#the_merge_command
     """
-    pages = -PAGES_AT_ONCE  # negative: a new merge of all parts; then on with that
+    pages = -PAGES_AT_ONCE  # negative starts a merge of all parts; positive continues it
     while True:
         before = connection.connection.total_changes
         with connection.cursor() as cursor:

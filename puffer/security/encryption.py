@@ -1,4 +1,4 @@
-"""Secrets at rest: a text field whose column holds a Fernet token, and the keys that open it."""
+"""Secrets at rest: a text field whose column holds a Fernet token."""
 
 import base64
 from functools import lru_cache
@@ -14,17 +14,20 @@ from django.db import models
 @lru_cache(maxsize=4)
 def _fernet(keys: tuple[str, ...], secret_key: str) -> MultiFernet:
     derived = HKDF(SHA256(), length=32, salt=None, info=b"puffer secrets at rest").derive(secret_key.encode())
-    # Last, so that it still opens what was saved before the first key of one's own was set.
+    # The derived key comes last, so that it still decrypts what was saved before PUFFER_ENCRYPTION_KEYS was set.
     return MultiFernet([*(Fernet(key) for key in keys), Fernet(base64.urlsafe_b64encode(derived))])
 
 
 def fernet() -> MultiFernet:
-    """Encrypts with the newest of PUFFER_ENCRYPTION_KEYS, decrypts with any; without one, SECRET_KEY gives the key."""
+    """Return a cipher that encrypts with the newest of PUFFER_ENCRYPTION_KEYS and decrypts with any.
+
+    Without such keys, one derived from SECRET_KEY is used.
+    """
     return _fernet(tuple(settings.PUFFER_ENCRYPTION_KEYS), settings.SECRET_KEY)
 
 
 class UnreadableSecret(str):
-    """For a secret that none of our keys opens: empty, hence not configured, and saved again as it was."""
+    """A secret that no key decrypts: an empty string, so it counts as not configured, and is saved again unchanged."""
 
     token: str
 
@@ -36,7 +39,7 @@ class UnreadableSecret(str):
 
 
 class EncryptedTextField(models.TextField):
-    """Text that is plain in Python and a Fernet token in the database. It can't be searched."""
+    """Text that is plain in Python and a Fernet token in the database. It cannot be searched."""
 
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, UnreadableSecret):
@@ -54,5 +57,5 @@ class EncryptedTextField(models.TextField):
 
 
 def rotated(token: str) -> str:
-    """The same secret under the newest key. Raises InvalidToken if no key opens it."""
+    """Return the token encrypted with the newest key. Raises InvalidToken if no key decrypts it."""
     return fernet().rotate(token.encode()).decode()

@@ -1,7 +1,6 @@
 """The roles: three groups, and what their members may do in the admin.
 
-Every `migrate` sets the groups' permissions to what stands here, also those of models that came with it. Who needs
-another mixture makes a group of another name.
+Every `migrate` sets the permissions of the groups to RIGHTS. Create a group with another name for other permissions.
 """
 
 from typing import Any
@@ -13,13 +12,13 @@ from django.db import DEFAULT_DB_ALIAS
 OWNER, EDITOR, VIEWER = "Owner", "Editor", "Viewer"
 ROLES = [OWNER, EDITOR, VIEWER]
 
-# What Editors and Viewers may do with each model. An Owner may do everything with all. A test fails for a model of ours
-# that is not here, so that nothing is opened, or kept from somebody, by being forgotten.
+# What Editors and Viewers may do with each model; Owners may do everything. A test fails for a model that is missing
+# here, so that no permission is given or withheld by accident.
 EVERYTHING = "view add change delete"
 RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.chatbot": {EDITOR: EVERYTHING, VIEWER: "view"},
     "chatbots.consent": {},
-    "chatbots.goldenquestion": {},  # belong to their chatbot: who may change it, may change them
+    "chatbots.goldenquestion": {},  # whoever may change the chatbot may change them
     "chatbots.goldenresult": {},
     "chatbots.goldenrun": {},
     "chatbots.historicalchatbot": {},
@@ -34,7 +33,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "logs.modelprice": {EDITOR: "view", VIEWER: "view"},
     "logs.usagedailytotal": {},
     "logs.usageevent": {EDITOR: "view", VIEWER: "view"},
-    "logs.webhook": {},  # what visitors say goes to where it points
+    "logs.webhook": {},  # owners only: it sends what visitors say to another server
     "logs.webhookdelivery": {},
     "providers.providerconfig": {EDITOR: "view"},
     "puffer.apikey": {},
@@ -42,25 +41,25 @@ RIGHTS: dict[str, dict[str, str]] = {
     "vectorstores.document": {EDITOR: EVERYTHING},
     "vectorstores.localvector": {},
     "vectorstores.storeconfig": {EDITOR: "view"},
-    "vectorstores.upload": {},  # have no permissions of their own: who may do it with documents, may do it with them
+    "vectorstores.upload": {},  # no permissions: those for documents apply
     "vectorstores.uploadcontent": {},
 }
 
 
 def may(role: str, app_label: str, codename: str) -> bool:
-    """Whether the role has a permission, which Django names by deed and model: `view_chatbot`."""
-    deed, _, model = codename.partition("_")
-    return role == OWNER or deed in RIGHTS.get(f"{app_label}.{model}", {}).get(role, "").split()
+    """Return whether the role has a permission such as `view_chatbot`."""
+    action, _, model = codename.partition("_")
+    return role == OWNER or action in RIGHTS.get(f"{app_label}.{model}", {}).get(role, "").split()
 
 
 def grant(app_config: AppConfig, using: str = DEFAULT_DB_ALIAS, apps: Any = installed_apps, **migration: Any) -> None:
-    """Give the roles what is theirs in one app, after `migrate` has made the app's permissions.
+    """Set the permissions of the roles for one app.
 
-    A receiver of `post_migrate`, for permissions are made there: a migration runs before they exist.
+    Receives `post_migrate`, because Django creates permissions only then: a migration runs before they exist.
     """
     try:
         Group, Permission = apps.get_model("auth", "Group"), apps.get_model("auth", "Permission")
-    except LookupError:  # migrated as far as where there is no such table yet
+    except LookupError:  # migrated to a state before these tables exist
         return
     of_the_app = Permission.objects.using(using).filter(content_type__app_label=app_config.label)
     permissions = list(of_the_app)

@@ -1,7 +1,7 @@
-"""The second factor of signing in: a code from an app on the user's phone, for users who have switched it on.
+"""Two-factor authentication with an authenticator app, for users who turn it on.
 
-page -> key as a QR code -> first code is right -> on, and recovery codes shown once
-sign-in: name and password -> code of the app, or one of the recovery codes
+setup: page -> key as a QR code -> first correct code -> on, and recovery codes shown once
+sign-in: name and password -> code from the app, or one of the recovery codes
 """
 
 from base64 import b32encode
@@ -17,6 +17,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy as _
 from django_otp.models import Device
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -32,7 +33,7 @@ def is_on(user: Any) -> bool:
 
 
 def is_right(user: Any, code: str, *, confirmed: bool = True) -> bool:
-    """Whether the code is the app's current one or an unused recovery code. Either is good for once."""
+    """Return whether the code is the app's current one or an unused recovery code. Each works once."""
     code = "".join(code.split()).lower()
     devices: Any = TOTPDevice if len(code) == CODE_LENGTH else StaticDevice
     with transaction.atomic():
@@ -40,8 +41,8 @@ def is_right(user: Any, code: str, *, confirmed: bool = True) -> bool:
         return device is not None and device.verify_token(code)
 
 
-def switch_off(user: Any) -> bool:
-    """Whether it was on."""
+def turn_off(user: Any) -> bool:
+    """Turn it off and return whether it was on."""
     was_on = is_on(user)
     TOTPDevice.objects.filter(user=user).delete()
     StaticDevice.objects.filter(user=user).delete()
@@ -58,13 +59,15 @@ def new_recovery_codes(user: Any) -> list[str]:
 
 def code_field(**options: Any) -> forms.CharField:
     widget = UnfoldAdminTextInputWidget({"autocomplete": "one-time-code", "spellcheck": "false"})
-    return forms.CharField(label="Code", max_length=20, widget=widget, **options)
+    return forms.CharField(label=_("Code"), max_length=20, widget=widget, **options)
 
 
 class SignInForm(AuthenticationForm):
-    """Asks for a code where anybody has switched the second factor on."""
+    """The sign-in form, with a field for the code if any user has turned two-factor authentication on."""
 
-    code = code_field(required=False, help_text="Of your app, or a recovery code, if you use a second factor.")
+    code = code_field(
+        required=False, help_text=_("From your authenticator app, or a recovery code. Leave empty without one.")
+    )
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -77,14 +80,14 @@ class SignInForm(AuthenticationForm):
             # Counted like a wrong password.
             credentials = {"username": user.get_username()}
             user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
-            raise forms.ValidationError("The code is missing or wrong. Wait a moment after a wrong one.")
+            raise forms.ValidationError(_("The code is missing or wrong. After a wrong code, wait a moment."))
 
 
 class SwitchForm(forms.Form):
-    """The password again: who finds a browser open can neither keep the user out nor open the door for later."""
+    """Asks for the password again, so that someone at an unattended browser cannot change the second factor."""
 
     password = forms.CharField(
-        label="Your password", widget=UnfoldAdminPasswordWidget({"autocomplete": "current-password"})
+        label=_("Your password"), widget=UnfoldAdminPasswordWidget({"autocomplete": "current-password"})
     )
     code = code_field()
 
@@ -96,9 +99,9 @@ class SwitchForm(forms.Form):
 
     def clean_password(self) -> str:
         password = self.cleaned_data["password"]
-        # As at sign-in: too many wrong ones lock out here too.
+        # Counts as a sign-in: too many wrong passwords lock the user out.
         if authenticate(self.request, username=self.request.user.get_username(), password=password) is None:
-            raise forms.ValidationError("That is not your password.")
+            raise forms.ValidationError(_("This is not your password."))
         return password
 
     def clean(self) -> None:
@@ -106,38 +109,38 @@ class SwitchForm(forms.Form):
         if self.errors or "code" not in self.fields:
             return
         if not is_right(self.request.user, self.cleaned_data["code"], confirmed=False):
-            self.add_error("code", "That is not the app's code now. Is the clock of your phone right?")
+            self.add_error("code", _("The code is wrong. Check that the clock of your phone is right."))
 
 
-def own_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> HttpResponse:
-    """Where users switch it on and off for themselves."""
+def two_factor_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> HttpResponse:
+    """Show the page on which users turn two-factor authentication on and off for themselves."""
     user: Any = request.user
     form = SwitchForm(request, request.POST if request.method == "POST" else None)
     context: dict[str, Any] = {"form": form, "is_on": is_on(user)}
     if form.is_valid():
         if context["is_on"]:
-            switch_off(user)
-            model_admin.log_change(request, user, "Second factor switched off.")
-            messages.success(request, "The second factor is switched off.")
+            turn_off(user)
+            model_admin.log_change(request, user, "Two-factor authentication turned off.")
+            messages.success(request, _("Two-factor authentication is off."))
             return HttpResponseRedirect(request.path)
         TOTPDevice.objects.filter(user=user).update(confirmed=True)
-        model_admin.log_change(request, user, "Second factor switched on.")
+        model_admin.log_change(request, user, "Two-factor authentication turned on.")
         context["recovery_codes"] = new_recovery_codes(user)
     elif context["is_on"]:
         context["codes_left"] = StaticToken.objects.filter(device__user=user).count()
     else:
-        device, _ = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
+        device, _created = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
         context |= {"qr_code": qr_code(device), "key": key_of(device)}
-    context |= {**model_admin.admin_site.each_context(request), "title": "Second factor"}
+    context |= {**model_admin.admin_site.each_context(request), "title": _("Two-factor authentication")}
     return TemplateResponse(request, "admin/puffer/second_factor.html", context)
 
 
 def qr_code(device: TOTPDevice) -> SafeString:
     svg = segno.make(device.config_url, error="m").svg_inline(scale=5, border=4, light="#fff", title="QR code")
-    return mark_safe(svg)  # noqa: S308  drawn by segno, of an address that is percent-encoded
+    return mark_safe(svg)  # noqa: S308  segno draws it from a percent-encoded URL
 
 
 def key_of(device: TOTPDevice) -> str:
-    """The key for those who can't scan, in groups of four letters."""
+    """Return the key in groups of four letters, for users who cannot scan the QR code."""
     key = b32encode(device.bin_key).decode()
     return " ".join(key[start : start + 4] for start in range(0, len(key), 4))

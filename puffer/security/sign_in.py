@@ -1,4 +1,4 @@
-"""Signing in to the admin: whom django-axes locks out, and what they read."""
+"""Lock-outs from the sign-in page, which django-axes counts."""
 
 import math
 from typing import Any
@@ -12,12 +12,12 @@ from puffer.net.client_ip import client_ip
 
 
 def address(request: HttpRequest) -> str | None:
-    """What failures are counted by, beside the user's name. Never by what the client says of itself."""
+    """Return the address by which failures are counted, in addition to the user name."""
     return client_ip(request) or None
 
 
 def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: Any) -> HttpResponse:
-    """Instead of the sign-in page. It says the same whether there is such a user or not."""
+    """Answer 429 instead of the sign-in page, with the same text whether the user exists or not."""
     seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
     context = {**admin.site.each_context(request), "title": "Too many attempts", "minutes": math.ceil(seconds / 60)}
     page = render(request, "admin/puffer/locked_out.html", context, status=429)

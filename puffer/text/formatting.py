@@ -1,4 +1,4 @@
-"""Figures and moments as people read them."""
+"""Numbers, costs and times as people read them."""
 
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -8,7 +8,7 @@ from django.utils.formats import date_format, number_format
 
 
 def moment(when: datetime, *, seconds: bool = False) -> str:
-    """In the site's time zone, with its name."""
+    """Return the date and time in the site's time zone, with the zone's name."""
     return date_format(timezone.localtime(when), "Y-m-d H:i:s T" if seconds else "DATETIME_FORMAT")
 
 
@@ -21,7 +21,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def dollars(amount: Decimal) -> str:
-    """Cents where there are some, else what there is: a day of a small model costs less, an answer of it far less."""
+    """Return the amount with cents, or with more places below one cent, because an answer can cost far less."""
     places = 2 if amount >= 1 or not amount else 4 if amount >= Decimal("0.01") else 6
     return f"${amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP):,f}"
 

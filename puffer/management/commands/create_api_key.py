@@ -11,15 +11,23 @@ from puffer.models import ApiKey, Scope
 
 
 class Command(BaseCommand):
-    help = "Create an API key and print it, this once, on the last line."
+    help = "Create an API key and print it once, on the last line."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="whose key it is, or what for")
+        parser.add_argument("name", help="who uses the key, or what for")
         parser.add_argument(
-            "--scope", action="append", choices=Scope.values, default=[], help="what it may do (default: everything)"
+            "--scope",
+            action="append",
+            choices=Scope.values,
+            default=[],
+            help="what the key may do (default: everything)",
         )
-        parser.add_argument("--bot", action="append", type=int, default=[], help="the only chatbots it may use, by id")
-        parser.add_argument("--expires", type=date.fromisoformat, help="the last day on which it works, YYYY-MM-DD")
+        parser.add_argument(
+            "--bot", action="append", type=int, default=[], help="id of a chatbot that the key may use (default: all)"
+        )
+        parser.add_argument(
+            "--expires", type=date.fromisoformat, help="the last day on which the key works, YYYY-MM-DD"
+        )
         parser.add_argument("--json", action="store_true", help="print a JSON object instead")
 
     @transaction.atomic
@@ -39,5 +47,5 @@ class Command(BaseCommand):
                 json.dumps({"id": key.pk, "name": name, "scopes": key.scopes, "bots": bot, "key": secret})
             )
             return
-        self.stderr.write(f"The API key {name!r}. It is not kept: store it now.")
+        self.stderr.write(f"Created the API key {name!r}. Store it now: it cannot be shown again.")
         self.stdout.write(secret)

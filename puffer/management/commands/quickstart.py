@@ -15,11 +15,11 @@ KEY_NAME = "quickstart"
 
 
 class Command(BaseCommand):
-    help = "From nothing to a chatbot that answers: database, admin account, API key, demo chatbot, server."
+    help = "Set up everything for a first chatbot: database, admin account, API key, demo chatbot, server."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=8000, help="the port to serve on (default: 8000)")
-        parser.add_argument("--no-serve", action="store_true", help="prepare everything, but start no server")
+        parser.add_argument("--no-serve", action="store_true", help="set everything up, but do not start the server")
 
     def handle(self, *, port: int, no_serve: bool, **options: Any) -> None:
         call_command("migrate", verbosity=0)
@@ -37,7 +37,7 @@ class Command(BaseCommand):
             f"API key   {key or '(as shown at the first start; `manage.py create_api_key NAME` makes another)'}"
         )
         if key or password:
-            self.stdout.write("Password and key are shown this once: keep them.")
+            self.stdout.write("Store the password and the key now: they cannot be shown again.")
         self.stdout.write(
             f"\nTalk to the demo chatbot:\n\n"
             f"curl {site}/wp-json/aipkit/v1/chat/{bot_id}/message \\\n"
@@ -48,7 +48,7 @@ class Command(BaseCommand):
             call_command("serve", port=port)
 
     def create_admin(self) -> str | None:
-        """The password of a new account; None if there is a superuser already."""
+        """Return the password of a new account, or None if a superuser exists."""
         users = get_user_model()._default_manager
         if users.filter(is_superuser=True).exists():
             return None
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         return password
 
     def create_key(self) -> str | None:
-        """A new key; None if the one of an earlier start still stands."""
+        """Return a new key, or None if an earlier start created it."""
         if ApiKey.objects.filter(name=KEY_NAME).exists():
             return None
         return ApiKey(name=KEY_NAME, scopes=list(Scope.values)).issue()

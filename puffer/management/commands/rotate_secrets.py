@@ -10,7 +10,7 @@ from puffer.security.encryption import EncryptedTextField, rotated
 
 
 class Command(BaseCommand):
-    help = "Encrypt every saved secret anew with the newest of PUFFER_ENCRYPTION_KEYS. Older keys can go afterwards."
+    help = "Encrypt every saved secret with the newest of PUFFER_ENCRYPTION_KEYS. Afterwards you can remove older keys."
 
     def handle(self, **options: Any) -> None:
         done = unreadable = 0
@@ -19,7 +19,7 @@ class Command(BaseCommand):
                 for field in model._meta.local_fields:
                     if not isinstance(field, EncryptedTextField):
                         continue
-                    # The columns themselves, for in Python the field only ever shows what is decrypted.
+                    # Raw SQL, because the field shows Python only decrypted values.
                     quote = connection.ops.quote_name
                     table, column, key = (
                         quote(model._meta.db_table),
@@ -29,13 +29,13 @@ class Command(BaseCommand):
                     cursor.execute(f"SELECT {key}, {column} FROM {table} WHERE {column} <> ''")  # noqa: S608
                     for pk, token in cursor.fetchall():
                         try:
-                            fresh = rotated(token)
+                            renewed = rotated(token)
                         except InvalidToken:
                             unreadable += 1
                             continue
-                        cursor.execute(f"UPDATE {table} SET {column} = %s WHERE {key} = %s", [fresh, pk])  # noqa: S608
+                        cursor.execute(f"UPDATE {table} SET {column} = %s WHERE {key} = %s", [renewed, pk])  # noqa: S608
                         done += 1
             invalidate()
         self.stdout.write(self.style.SUCCESS(f"{done} secrets are encrypted with the newest key."))
         if unreadable:
-            raise CommandError(f"{unreadable} secrets could not be opened by any key and were left as they are.")
+            raise CommandError(f"{unreadable} secrets could not be decrypted with any key and were left unchanged.")

@@ -11,8 +11,8 @@ from django.core.management.base import BaseCommand
 from django.db import close_old_connections, connections
 from django.utils.module_loading import import_string
 
-FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds between two looks when there is nothing to do, doubled each time
-LAST_PAUSE_AFTER_FAILURE = 30.0  # seconds, such as of the database
+FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds before the next look when no job is due, doubled each time
+LAST_PAUSE_AFTER_FAILURE = 30.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -21,18 +21,18 @@ JobRunner = Callable[[], bool]
 
 class Command(BaseCommand):
     help = (
-        "Do what waits in the database, such as webhooks to be sent. `serve` runs one worker; any number may run, on "
-        "any machine with the same database. On SIGTERM it ends as soon as what it is doing is done."
+        "Run background jobs, such as sending webhooks. `serve` runs one worker; any number may run, on any machine "
+        "with the same database. On SIGTERM a worker finishes its current jobs and exits."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="do what is due now, and end")
+        parser.add_argument("--once", action="store_true", help="run the jobs that are due now, then exit")
 
     def handle(self, *, once: bool, **options: Any) -> None:
         if not once:
             work(jobs())
             return
-        while any(job() for job in jobs()):  # until none has any left: what one does may be work for another
+        while any(job() for job in jobs()):  # until none is due: a job may create others
             pass
 
 
@@ -41,18 +41,18 @@ def jobs() -> list[JobRunner]:
 
 
 def work(jobs: Sequence[JobRunner]) -> None:
-    """Call each, in a thread of its own, until there is nothing to do for it, and again after a pause; until SIGTERM.
+    """Call each runner in a thread of its own, again and again, with a pause when no job is due; until SIGTERM.
 
-    A job claims one piece of work, does it, and says whether there was any: see puffer/runtime/jobs.py.
+    A runner claims one job, runs it, and returns whether there was one: see puffer/runtime/jobs.py.
     """
     stop = threading.Event()
-    threads = [threading.Thread(target=keep_at_it, args=(job, stop), daemon=True) for job in jobs]
+    threads = [threading.Thread(target=run_repeatedly, args=(job, stop), daemon=True) for job in jobs]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for thread in threads:
             thread.start()
         while True:
-            time.sleep(0.5)  # signal.pause() would miss one that comes just before it
+            time.sleep(0.5)  # signal.pause() would miss a signal that arrives just before it
     except KeyboardInterrupt:
         pass
     stop.set()
@@ -60,14 +60,14 @@ def work(jobs: Sequence[JobRunner]) -> None:
         thread.join()
 
 
-def keep_at_it(job: JobRunner, stop: threading.Event) -> None:
+def run_repeatedly(job: JobRunner, stop: threading.Event) -> None:
     pause = FIRST_PAUSE
     while not stop.is_set():
         close_old_connections()
         try:
             worked, last_pause = job(), LAST_PAUSE
         except Exception:
-            logger.exception("%s failed; it is called again", job)
+            logger.exception("%s failed and will be called again", job)
             worked, last_pause = False, LAST_PAUSE_AFTER_FAILURE
         if worked:
             pause = FIRST_PAUSE
