@@ -208,7 +208,7 @@ def test_the_secret_is_shown_on_its_page_and_nowhere_else(admin_client, bot):
 def test_a_new_secret_ends_all_sessions(admin_client, bot):
     old, token = bot.identity_secret, issue(bot, new_session("https://example.com"))
     dialog = admin_client.get(renewal_of(bot))
-    assert "All sessions of the widget end" in text_of(dialog)
+    assert "All widget sessions end" in text_of(dialog)
     bot.refresh_from_db()
     assert bot.identity_secret == old
     answer = admin_client.post(renewal_of(bot), {"_form_submitted": "True"})

@@ -55,14 +55,14 @@ OWN_PAGES = {
     "chatbots_chatbot_allowed_sites": ((405, 405, 405), (200, 200, 403)),
     "chatbots_chatbot_decide_on_publishing": ((302, 302, 403), (302, 302, 403)),  # without a run
     "chatbots_chatbot_golden_questions": ((200, 200, 200), (200, 200, 403)),
-    "chatbots_chatbot_golden_runs": FOR_ALL,
+    "chatbots_chatbot_golden_runs": ((200, 200, 200), (405, 405, 405)),  # it takes no POST
     "chatbots_chatbot_import_from_json": FOR_EDITORS,
     "chatbots_chatbot_preview": ((200, 200, 200), (200, 200, 403)),
     "chatbots_chatbot_renew_identity_secret": FOR_EDITORS,
     "chatbots_chatbot_restore": ((404, 404, 403), (404, 404, 403)),  # without a version
     "chatbots_chatbot_try_it": FOR_EDITORS,
     "chatbots_chatbot_unanswered": ((200, 200, 200), (200, 200, 403)),
-    "chatbots_chatbot_unanswered_overview": FOR_ALL,
+    "chatbots_chatbot_unanswered_overview": ((200, 200, 200), (405, 405, 405)),
     "logs_webhook_renew_secret": FOR_OWNERS,
     "logs_webhook_send_a_test": FOR_OWNERS,
     "logs_webhook_show_deliveries": ((302, 403, 403), (302, 403, 403)),

@@ -15,7 +15,7 @@ from logs.models import UsageEvent
 from tests.providers_on_loopback import answering
 from tests.vectorstores.conftest import KEYS
 from vectorstores import check_connection as connection
-from vectorstores.admin import collections as admin
+from vectorstores.admin import documents
 from vectorstores.base import StoreSettings
 from vectorstores.ingestion import delete as deletion
 from vectorstores.models import Collection, Document, LocalVector, StoreConfig
@@ -516,7 +516,7 @@ def test_one_store_that_fails_does_not_keep_the_others(admin_client, put, foreig
 
 
 def test_what_is_too_much_at_once(admin_client, put, monkeypatch):
-    monkeypatch.setattr(admin, "MAX_DELETED", 1)
+    monkeypatch.setattr(documents, "MAX_DELETED", 1)
     put(RETURNS, OPENING)
     page = choose_deletion(admin_client, Document.objects.first(), select_across="1")
     assert "At most 1 documents" in text_of(page)
