@@ -2,7 +2,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test lint format
+.PHONY: run test lint format screenshots
 
 run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
@@ -32,3 +32,6 @@ format: .venv/dev
 .venv/dev: .venv/run requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
+
+screenshots: .venv/dev
+	$(BIN)/python docs/screenshots.py
