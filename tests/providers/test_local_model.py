@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 
+import numpy as np
 import openai
 import pytest
 
@@ -20,8 +21,6 @@ from providers.adapters.openai import Local
 from providers.base import CompletionRequest, Message, ProviderSettings, Sampling
 from providers.local_model import COMPLETION_MODEL, EMBEDDING_MODEL
 from providers.local_process import running
-
-np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
 
 pytestmark = [
     pytest.mark.slow,
