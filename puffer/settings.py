@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse, reverse_lazy
 
+from puffer import __version__
 from puffer.first_start import ENV_FILE
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -246,7 +247,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "puffer",
     "DESCRIPTION": "Text, images, embeddings and chatbots of many providers through one key.",
-    "VERSION": "1.0.0",
+    "VERSION": __version__,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
