@@ -5,6 +5,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 INSTALL := $(PIP) --require-hashes
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
 	--custom-compile-command "make lock" $(ARGS)
+DJADE := $(BIN)/djade --target-version 5.2
+TEMPLATES = $(shell find puffer logs providers vectorstores chatbots -path '*/templates/*.html')
 
 .PHONY: run test lint format lock
 
@@ -17,11 +19,13 @@ test: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(DJADE) --check $(TEMPLATES)
 	$(BIN)/mypy .
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(DJADE) $(TEMPLATES) || true  # it exits with 1 when it has changed a file
 
 # Pin what the requirements depend on, with the hashes of all files of each release. ARGS=--upgrade: the newest versions.
 # uv is not installed from the lock file here, so that `make lock` also mends a broken one.
