@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
 from logs.webhooks.models import TEST, Webhook, WebhookDelivery, validate_url
 from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors
-from puffer.runtime import LeaseLost, claim
+from puffer.runtime import LeaseLost, backoff, claim
 
 TOTAL_SECONDS = 15.0  # for a receiver to take a delivery, from the connection to the end of the answer
 LEASE_SECONDS = 60.0
@@ -96,8 +96,8 @@ def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]
     in_time.update(failures=webhook.failures + 1, paused_until=timezone.now() + pause)
 
 
-def delay_after(failures: int) -> int:
-    return min(FIRST_DELAY * 2 ** min(failures - 1, 16), LONGEST_DELAY)
+def delay_after(failures: int) -> float:
+    return backoff(failures, FIRST_DELAY, LONGEST_DELAY)
 
 
 def send(delivery: WebhookDelivery) -> tuple[int, str]:

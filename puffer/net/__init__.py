@@ -4,6 +4,7 @@ from puffer.net.addresses import is_loopback, is_private_address, may_connect, v
 from puffer.net.client_ip import anonymized, client_ip, read_ip
 from puffer.net.guarded_fetch import GuardedAdapter, Page, fetch
 from puffer.net.rest_session import USER_AGENT, Answer, NoAnswer, RestSession, Session, no_answer_errors
+from puffer.net.retry_after import parse_retry_after, retry_after_headers
 
 __all__ = [
     "USER_AGENT",
@@ -20,6 +21,8 @@ __all__ = [
     "is_private_address",
     "may_connect",
     "no_answer_errors",
+    "parse_retry_after",
     "read_ip",
+    "retry_after_headers",
     "validate_base_url",
 ]

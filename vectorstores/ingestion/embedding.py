@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 
 import numpy as np
 
@@ -11,13 +10,15 @@ from providers.base import EmbeddingRequest
 from providers.upstream_errors import EmptyAnswer
 from providers.use_cases import embed
 from puffer.api import ApiError, Caller
+from puffer.net import parse_retry_after
+from puffer.runtime import backoff
 from vectorstores.base import Floats
 
 # Texts in a call. Ollama and our own model compute on a CPU, ours one text after another, so calls wait for each other
 # there: on a busy machine larger ones would take longer than a call may.
 BATCH_SIZES = {"google": 100, "ollama": 16, "local": 4}
 BATCH_SIZE = 50
-LONGEST_WAIT = 60.0  # seconds between two tries
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the next attempt
 
 
 class Pace:
@@ -29,6 +30,7 @@ class Pace:
     def __init__(self, patience: float = 0) -> None:
         self.patience = patience
         self.resume_at = 0.0
+        self.refusals = 0
         self.waited = 0.0
 
     async def wait(self) -> None:
@@ -39,31 +41,23 @@ class Pace:
         """Whether the call shall be tried again, after a wait(). Not if nothing but other settings would help."""
         if error.status not in (429, 503) or is_of_settings(error) or self.waited >= self.patience:
             return False
-        seconds = min(retry_after(error) or max(1.0, self.waited), LONGEST_WAIT, self.patience - self.waited)
         now = time.monotonic()
-        if now >= self.resume_at:  # else another call was told so already, and this one waits with it
+        if now >= self.resume_at:  # otherwise another call has set it already, and this call waits with that one
+            self.refusals += 1
+            asked = parse_retry_after(error.headers.get("Retry-After", ""))
+            seconds = asked or backoff(self.refusals, FIRST_WAIT, LONGEST_WAIT)
+            seconds = min(seconds, LONGEST_WAIT, self.patience - self.waited)
             self.resume_at = now + seconds
             self.waited += seconds
         return True
 
     def went_well(self) -> None:
-        self.waited = 0.0
+        self.refusals, self.waited = 0, 0.0
 
 
 def is_of_settings(error: ApiError) -> bool:
     """That a provider or a store is not set up: nothing was asked, and waiting does not help."""
     return error.code.startswith(("missing_", "invalid_api_key", "invalid_base_url", "provider_not_"))
-
-
-def retry_after(error: ApiError) -> float:
-    """Seconds; 0 where the provider told none."""
-    told = error.headers.get("Retry-After", "")
-    try:
-        if told.isdigit():
-            return float(told)
-        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return 0.0
 
 
 async def embed_texts(

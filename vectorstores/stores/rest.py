@@ -11,14 +11,13 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from puffer.api import ApiError
-from puffer.net import Answer, NoAnswer, RestSession, validate_base_url
+from puffer.net import Answer, NoAnswer, RestSession, retry_after_headers, validate_base_url
 from vectorstores.base import Floats, StoreSettings, Vector, VectorStore
 from vectorstores.errors import MAX_TEXT, StoreNotConfigured, status_of
 
 BATCH = 100  # vectors in a request
 TAG = re.compile(r"<[^<>]*>")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-RETRY_AFTER = re.compile(r"[\w ,:]{1,40}\Z", re.ASCII)
 
 Item = TypeVar("Item")
 
@@ -96,12 +95,11 @@ class RestStore(VectorStore):
 
     def failure(self, answer: Answer) -> ApiError:
         status = status_of(answer.status)
-        retry_after = answer.headers.get("retry-after", "")
         return ApiError(
             f"{self.label} API Error ({answer.status}): {self.words_of(answer)}",
             status=status,
             code=f"{self.slug}_api_error",
-            headers={"Retry-After": retry_after} if status in (429, 503) and RETRY_AFTER.match(retry_after) else {},
+            headers=retry_after_headers(status, answer.headers.get("retry-after", "")),
         )
 
     def words_of(self, answer: Answer) -> str:

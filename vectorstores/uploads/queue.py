@@ -23,7 +23,7 @@ from django.utils import timezone
 from providers.check_connection import on_event_loop
 from providers.local import bundled_model
 from puffer.api import ApiError
-from puffer.runtime import LeaseLost, claim, with_heartbeat
+from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat
 from vectorstores.ingestion.embedding import is_of_settings
 from vectorstores.ingestion.extract import Unreadable
 from vectorstores.ingestion.pipeline import Destination
@@ -35,7 +35,7 @@ from vectorstores.uploads.sandbox import read_apart, spooled
 
 LEASE_SECONDS = 30.0
 MAX_TRIES = 6  # after failures that may pass
-FIRST_DELAY, LAST_DELAY = 10.0, 600.0  # seconds before the next try, three times as many after each
+FIRST_DELAY, LAST_DELAY = 10.0, 600.0  # seconds before the next attempt
 MAX_ATTEMPTS = 25  # also those of workers that were killed: perhaps by this very upload
 SHOWN_REFUSALS, MAX_WORDS = 100, 500
 OUR_FAULT = "Something went wrong here; the log of the worker has it."
@@ -187,6 +187,6 @@ class Indexing:
     def fail(self, words: str, may_pass: bool) -> None:
         tries = self.upload.attempts
         if may_pass and tries < MAX_TRIES:
-            self.upload.reschedule(min(FIRST_DELAY * 3 ** (tries - 1), LAST_DELAY), words, **self.result())
+            self.upload.reschedule(backoff(tries, FIRST_DELAY, LAST_DELAY, factor=3), words, **self.result())
         else:
             self.upload.fail(words, **self.result())
