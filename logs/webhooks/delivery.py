@@ -18,8 +18,8 @@ from django.utils import timezone
 from urllib3.exceptions import HTTPError
 
 from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
-from logs.webhooks.models import TEST, Webhook, WebhookDelivery, validate_url
-from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors
+from logs.webhooks.models import TEST, Webhook, WebhookDelivery
+from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors, validate_public_url
 from puffer.runtime import LeaseLost, backoff, claim
 
 TOTAL_SECONDS = 15.0  # for a receiver to take a delivery, from the connection to the end of the answer
@@ -103,7 +103,7 @@ def delay_after(failures: int) -> float:
 def send(delivery: WebhookDelivery) -> tuple[int, str]:
     """The status and the beginning of the answer. Raises NoAnswer, and ValidationError where nothing may be sent."""
     webhook = delivery.webhook
-    validate_url(webhook.url)
+    validate_public_url(webhook.url)
     if not webhook.secret:
         raise ValidationError("The secret can't be read with the server's encryption keys. Make a new one.")
     body = delivery.payload.encode()
