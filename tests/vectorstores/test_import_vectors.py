@@ -656,7 +656,7 @@ def test_a_dry_run_without_a_price(model, tmp_path):
         "import_vectors", str(file), target="kb", embedding_provider="openai", embedding_model="emb-1", dry_run=True,
         stdout=out,
     )  # fmt: skip
-    assert out.getvalue().startswith("Would store 1 documents, 1 chunks; 0 unchanged; about 3 tokens, at an unknown")
+    assert out.getvalue().startswith("Would store 1 documents, 1 chunks; 0 unchanged; about 4 tokens, at an unknown")
 
 
 @pytest.mark.parametrize("embedding_model", ["text-embedding-3-small", "emb-of-unknown-length"])

@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
 from logs.usage import PriceBook
+from providers.token_estimate import tokens_of
 from providers.use_cases import known_dimension
 from puffer.api import ApiError
 from vectorstores import store_threads
@@ -32,7 +33,6 @@ AT_ONCE, CHARACTERS_AT_ONCE = 200, 1_000_000  # documents that are read, and loo
 PATIENCE = 600.0  # seconds in a row that a provider's rate limit is waited out
 DOCUMENT_CHUNK = 2000  # characters of a chunk of a document, where the model does not want less
 LOCAL_DOCUMENT_CHUNK = 1000
-CHARACTERS_PER_TOKEN = 4
 
 Batches = AsyncIterator[Sequence[NewDocument | Refused]]
 
@@ -105,7 +105,7 @@ class Import:
             if not document.values:
                 characters += sum(len(document.text_to_embed(index)) for index in range(len(document.chunks)))
             self.tell(self.report)
-        self.report.tokens = characters // CHARACTERS_PER_TOKEN
+        self.report.tokens = tokens_of(characters)
         self.report.cost = await sync_to_async(self.cost)()
 
     def cost(self) -> Decimal | None:
