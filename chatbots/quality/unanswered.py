@@ -25,18 +25,9 @@ from providers.run_async import run_async
 from providers.use_cases import embed
 from puffer.api import ApiError
 from vectorstores.base import Floats
-from vectorstores.ingestion import (
-    BATCH_SIZE,
-    BATCH_SIZES,
-    Chunking,
-    Destination,
-    as_floats,
-    chunk_size,
-    document_of,
-    ingest,
-)
+from vectorstores.ingestion import Destination, as_floats, batch_size, chunk_size, ingest, make_document
 from vectorstores.retrieve import Knowledge, least_cosine
-from vectorstores.sources import ANSWERED, Row, stable_id
+from vectorstores.sources import ANSWERED, answer_item
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +234,7 @@ def kept(questions: Iterable[Question], knowledge: Knowledge) -> dict[str, Float
 async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge) -> None:
     """Each batch is kept as it comes. Raises ApiError, and TimeoutError when the page has waited long enough."""
     provider, model = knowledge.embedding_provider, knowledge.embedding_model
-    size, longest = BATCH_SIZES.get(provider, BATCH_SIZE), chunk_size(provider, model)
+    size, longest = batch_size(provider), chunk_size(provider, model)
     async with asyncio.timeout(SECONDS):
         for start in range(0, len(questions), size):
             batch = questions[start : start + size]
@@ -273,9 +264,8 @@ async def store_answer(bot: Chatbot, collection: str, question: str, answer: str
     destination = Destination(
         knowledge.store, collection, knowledge.embedding_provider, knowledge.embedding_model, knowledge.namespace
     )
-    metadata = {"title": question, "url": url} if url else {"title": question}
-    item = {"id": stable_id(f"question/{question}"), "content": answer, "metadata": metadata}
-    document = document_of(Row(item, ANSWERED, ANSWERED, ANSWERED), destination, Chunking())
+    item = answer_item(question, answer, url)
+    document = make_document(item, destination, source=ANSWERED, origin=ANSWERED)
     async for _ in ingest([document], destination):
         pass
     return document.parent_id

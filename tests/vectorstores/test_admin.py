@@ -15,7 +15,7 @@ from logs.models import UsageEvent
 from tests.providers_on_loopback import answering
 from tests.vectorstores.conftest import KEYS
 from vectorstores import check_connection as connection
-from vectorstores.admin import collections as admin
+from vectorstores.admin import documents as admin
 from vectorstores.base import StoreSettings
 from vectorstores.ingestion import delete as deletion
 from vectorstores.models import Collection, Document, LocalVector, StoreConfig
@@ -487,7 +487,7 @@ def test_many_go_in_batches(admin_client, foreign, qdrant_server):
     choose_deletion(admin_client, *Document.objects.all(), post="yes")
     asked = [sent.json for sent in qdrant_server.sent if sent.path.endswith("/points/delete")]
     sizes = [len(body["filter"]["should"][0]["match"]["any"]) for body in asked]
-    assert sizes == [deletion.AT_ONCE, deletion.AT_ONCE, 50]
+    assert sizes == [deletion.DELETED_AT_ONCE, deletion.DELETED_AT_ONCE, 50]
     assert not Document.objects.exists()
 
 

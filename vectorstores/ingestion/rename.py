@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vectorstores import store_threads
 from vectorstores.base import Vector, VectorStore
 from vectorstores.errors import CollectionNotFound
 from vectorstores.models import Document
 from vectorstores.registry import get_store
+from vectorstores.stores.threads import call_store
 
 
 async def rename(document: Document, parent_id: str, title: str) -> None:
@@ -18,13 +18,13 @@ async def rename(document: Document, parent_id: str, title: str) -> None:
     target, namespace = document.collection.name, document.namespace
     store = await get_store(document.collection.store)
     try:
-        vectors = await store_threads.run(store, vectors_of, store, document)
+        vectors = await call_store(store, vectors_of, store, document)
     except CollectionNotFound:  # deleted at the store, and our records of it not yet
         vectors = []
     renamed = [of_another_name(vector, document.parent_vector_id, parent_id, title) for vector in vectors]
     if renamed:
-        await store_threads.run(store, store.replace, target, renamed, namespace)
-        await store_threads.run(store, store.delete_parents, target, [document.parent_vector_id], namespace)
+        await call_store(store, store.replace, target, renamed, namespace)
+        await call_store(store, store.delete_parents, target, [document.parent_vector_id], namespace)
     document.parent_vector_id, document.title = parent_id, title[:500]
     document.content_hash = ""  # it is no longer what an import would compare it with
     await document.asave(update_fields=["parent_vector_id", "title", "content_hash"])

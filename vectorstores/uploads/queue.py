@@ -24,12 +24,12 @@ from providers.local import bundled_model
 from providers.run_async import run_async
 from puffer.api import ApiError
 from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat
-from vectorstores.ingestion.embedding import is_of_settings
+from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.embedding import needs_configuration
 from vectorstores.ingestion.extract import Unreadable
-from vectorstores.ingestion.pipeline import Destination
-from vectorstores.ingestion.sync import Import, read
+from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.sync import Import, read_batches
 from vectorstores.models import CANCELLED, Upload, UploadContent
-from vectorstores.sources.rows import Refused
 from vectorstores.sources.uploaded import origin_of
 from vectorstores.uploads.sandbox import read_apart, spooled
 
@@ -104,7 +104,7 @@ def index(upload: Upload) -> None:
 
 def may_pass(error: ApiError) -> bool:
     """Not what only a change of the settings or of the upload would mend."""
-    return error.status in (408, 429) or (error.status >= 500 and not is_of_settings(error))
+    return error.status in (408, 429) or (error.status >= 500 and not needs_configuration(error))
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Indexing:
     async def store(self) -> None:
         with TemporaryFile() as spool:
             await self.read_into(spool)
-            await self.work.store(read(spooled(spool)))
+            await self.work.store(read_batches(spooled(spool)))
         if self.upload.kind == Upload.Kind.FILE and self.work.report.is_complete:
             # Rows that an earlier file of this name had and this one has not.
             await self.work.prune([origin_of(self.upload.kind, self.upload.name)])
