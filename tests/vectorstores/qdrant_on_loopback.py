@@ -1,6 +1,7 @@
 """Qdrant's REST API over the engine that its own client has for tests: QdrantClient(":memory:").
 
-Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, nothing is deleted or scrolled by a field without an index.
+Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, nothing is deleted or scrolled by a field without an
+index.
 """
 
 import time

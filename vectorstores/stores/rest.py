@@ -44,7 +44,7 @@ class RestStore(VectorStore):
             ) from None
         if not (self.settings.api_key.isascii() and self.settings.api_key.isprintable()):
             raise StoreNotConfigured(
-                f"The saved {self.label} API key contains invalid characters. Copy it again from {self.label}'s console.",
+                f"The saved {self.label} API key contains invalid characters. Copy it again.",
                 code="invalid_api_key",
             )
 
