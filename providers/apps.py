@@ -17,7 +17,7 @@ class ProvidersConfig(AppConfig):
         post_migrate.connect(create_rows, sender=self)
 
 
-def create_rows(using: str, apps: Any = installed_apps, **options: Any) -> None:
+def create_rows(using: str, apps: Any = installed_apps, **options: Any) -> None:  # flush sends no `apps`
     """Create the settings row of each provider that has none yet: the admin has no page to add one."""
     from providers.registry import PROVIDERS
 

@@ -2,7 +2,9 @@
 
 from providers.base import CompletionRequest, Usage
 
-CHARACTERS_PER_TOKEN = 4  # of English text with the usual tokenizers; other languages need more tokens
+# English text with the usual tokenizers; other languages need more tokens.
+# Source: https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them
+CHARACTERS_PER_TOKEN = 4
 
 
 def estimate_usage(request: CompletionRequest, written: str) -> Usage:

@@ -18,6 +18,7 @@ import orjson
 from providers.base import Capability, Usage
 from providers.http_client import UnusableAnswer
 from puffer.api import ApiError
+from puffer.net import retry_after_headers
 from puffer.text import storable
 
 if TYPE_CHECKING:
@@ -102,7 +103,6 @@ SECRETS = re.compile(
     re.IGNORECASE,
 )
 TAG = re.compile(r"<[^<>]*>")
-RETRY_AFTER = re.compile(r"[\w ,:]{1,40}\Z", re.ASCII)  # seconds or a date
 
 
 def failure_code(provider: "Provider", capability: Capability, kind: str, upstream_status: int = 0) -> str:
@@ -212,12 +212,11 @@ def error_status(provider: "Provider", capability: Capability, response: Any) ->
     fault_status = 503 if upstream in OVERLOADED else 502
     status = upstream if upstream in PASSED_ON else fault_status
     text = error_text(response, error, provider.settings.api_key)
-    retry_after = response.headers.get("retry-after", "")
     return ApiError(
         SPOKEN[capability].format(label=provider.label, status=upstream, text=text),
         status=status,
         code=failure_code(provider, capability, "api", upstream),
-        headers={"Retry-After": retry_after} if status in (429, 503) and RETRY_AFTER.match(retry_after) else {},
+        headers=retry_after_headers(status, response.headers.get("retry-after", "")),
     )
 
 

@@ -1,4 +1,4 @@
-"""The nouns of storing vectors, and what a store is. No vendor's words, no Django."""
+"""The interface of a vector store, and the data types that go in and out. No vendor terms, no Django."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +13,12 @@ Value = str | int | float | bool | list[str]
 Metadata = dict[str, Value]
 Floats = NDArray[np.float32]
 
-# Every one of its pairs must hold: the metadata has this value, or one of those in the list.
+# Every pair must match: the metadata has this value, or one of the values in the list.
 Filter = Mapping[str, str | int | float | bool | Sequence[str | int | float | bool]]
 
 
 class Metric(StrEnum):
-    """How a collection measures nearness. Scores are cosines whichever it is; its own order follows the metric."""
+    """How a collection compares vectors. It orders matches by this metric; scores are always cosines."""
 
     COSINE = "cosine"
     DOT = "dot product"
@@ -29,8 +29,8 @@ class Metric(StrEnum):
 class Vector:
     """One chunk of a document with its embedding.
 
-    `metadata` holds, beside what the document's owner gave: parent_vector_id (which document it belongs to), vector_id
-    (its own id once more), chunk_index, total_chunks, char_start, char_end and source.
+    In addition to what the document's owner gave, `metadata` contains parent_vector_id (the document's id), vector_id
+    (the chunk's id), chunk_index, total_chunks, char_start, char_end and source.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for. `text` is the question itself, for stores that search by keywords too."""
+    """A search. `text` is the question itself, for stores that also search by keywords."""
 
     values: Floats
     top_k: int
@@ -55,7 +55,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A stored chunk that answers a query. `score` is the cosine of both embeddings, -1 to 1."""
+    """A stored chunk found by a query. `score` is the cosine of both embeddings, -1 to 1."""
 
     id: str
     score: float
@@ -65,7 +65,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a store tells of one of its collections. `dimension` is None while the first vector still decides it."""
+    """A store's description of a collection. `dimension` is None until the first vector decides it."""
 
     name: str
     dimension: int | None
@@ -75,7 +75,7 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Where a store is and who we are there. `tenant` and `database` are Chroma's."""
+    """The address of a store and our credentials. Only Chroma has `tenant` and `database`."""
 
     api_key: str = field(default="", repr=False)
     base_url: str = ""
@@ -84,11 +84,11 @@ class StoreSettings:
 
 
 class VectorStore(ABC):
-    """A driver: our nouns to one store's wire, its answers to our nouns.
+    """A driver: translates between these data types and the protocol of one store.
 
-    `target` names a collection (Pinecone's index). A namespace is a part of one; a store without namespaces ignores
-    it, as AI Puffer does. Methods block, so async code calls them through store_threads.run(). Each raises ApiError for
-    whatever goes wrong at the store: CollectionNotFound, DimensionMismatch and others of store_errors.py.
+    `target` names a collection (for Pinecone, an index). A namespace is a part of a collection; a store without
+    namespaces ignores it, as AI Puffer does. Methods block: async code calls them through stores.threads.call_store().
+    Every failure at the store is raised as an ApiError, such as CollectionNotFound or DimensionMismatch.
     """
 
     slug: ClassVar[str]
@@ -96,45 +96,45 @@ class VectorStore(ABC):
     default_base_url: ClassVar[str] = ""
     needs_api_key: ClassVar[bool] = False
     max_chunk_characters: ClassVar[int | None] = None
-    keeps_lists: ClassVar[bool] = True  # of strings, in metadata
+    keeps_lists: ClassVar[bool] = True  # metadata values may be lists of strings
     has_namespaces: ClassVar[bool] = False
-    in_database: ClassVar[bool] = False  # ours: its methods need a thread that may use it
+    in_database: ClassVar[bool] = False  # stored in our own database, so calls need a thread that may use it
 
     def __init__(self, settings: StoreSettings) -> None:
         self.settings = settings
 
     @abstractmethod
     def list_targets(self) -> list[str]:
-        """The names of the collections, sorted."""
+        """Return the names of the collections, sorted."""
 
     @abstractmethod
     def describe(self, target: str) -> CollectionInfo: ...
 
     @abstractmethod
     def create(self, target: str, dimension: int) -> None:
-        """An empty collection that measures by cosine, ready to be used. Does nothing if there is one of that name."""
+        """Create an empty collection that compares by cosine, ready for use. Does nothing if the name exists."""
 
     @abstractmethod
     def upsert(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
-        """Store them, each in place of one with the same id."""
+        """Store the vectors, each in place of an existing one with the same id."""
 
     @abstractmethod
     def delete_leftovers(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
-        """Of the documents that `vectors` belong to, remove whatever is not among `vectors`."""
+        """Delete the vectors of the same documents that are not among `vectors`."""
 
     @abstractmethod
     def delete_parents(self, target: str, parent_ids: Sequence[str], namespace: str = "") -> None:
-        """Remove whole documents. Ids that are not there are no error."""
+        """Delete whole documents. Unknown ids are ignored."""
 
     @abstractmethod
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
-        """At most `top_k` matches, the best first."""
+        """Return at most `top_k` matches, best first."""
 
     @abstractmethod
-    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
-        """Every vector of the collection, in no certain order, read in pages."""
+    def scan(self, target: str, namespace: str = "", parent_id: str = "") -> Iterator[Vector]:
+        """Yield all vectors of the collection, or of the document `parent_id`, in any order, read page by page."""
 
     def replace(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
-        """Store whole documents in place of earlier versions, also of longer ones."""
+        """Store whole documents in place of earlier versions, including longer ones."""
         self.upsert(target, vectors, namespace)
         self.delete_leftovers(target, vectors, namespace)

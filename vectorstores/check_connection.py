@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from puffer.api import ApiError
-from vectorstores import store_threads
 from vectorstores.base import CollectionInfo
 from vectorstores.models import Collection, StoreConfig
 from vectorstores.registry import STORES, get_store, settings_of, store_for
 from vectorstores.retrieve import Knowledge, Search, retrieve
+from vectorstores.stores.threads import call_store
 
 TRIAL_SECONDS = 10.0
 PAGE_SECONDS = 4.0  # for what a page can do without
@@ -30,14 +30,14 @@ async def list_targets(config: StoreConfig) -> list[str]:
     """The names of the store's collections. Raises ApiError with the store's words if it does not work."""
     store = store_for(config.slug, settings_of(config))
     async with in_time(store.label, TRIAL_SECONDS):
-        return await store_threads.run(store, store.list_targets)
+        return await call_store(store, store.list_targets)
 
 
 async def describe(collection: Collection) -> CollectionInfo:
     """What the store tells of the collection. Raises ApiError."""
     async with in_time(STORES[collection.store].label, PAGE_SECONDS):
         store = await get_store(collection.store)
-        return await store_threads.run(store, store.describe, collection.name)
+        return await call_store(store, store.describe, collection.name)
 
 
 async def look_up(question: str, knowledge: Knowledge) -> Search:

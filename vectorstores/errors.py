@@ -1,9 +1,9 @@
-"""What goes wrong at a vector store -> an ApiError with our status and code. The codes are those of AI Puffer."""
+"""Failures of vector stores as ApiErrors. The codes are those of AI Puffer."""
 
 from puffer.api import ApiError
 
 PASSED_ON = {400, 404, 408, 409, 413, 422, 429}
-MAX_TEXT = 1000  # characters of a store's words
+MAX_TEXT = 1000  # characters of a store's error message
 
 
 class CollectionNotFound(ApiError):
@@ -23,13 +23,13 @@ class DimensionMismatch(ApiError):
 
 
 class StoreNotConfigured(ApiError):
-    """`code` says what is missing, as the original names it: missing_api_key_pinecone, missing_qdrant_url, ..."""
+    """A store whose settings are incomplete. `code` says what is missing, such as missing_qdrant_url."""
 
     status = 503
 
 
 def status_of(upstream_status: int) -> int:
-    """What the caller can mend passes through; our credentials and the store's faults are a 502 or 503."""
+    """Return the status to answer with: errors the caller can fix pass through, all others become a 502 or 503."""
     if upstream_status in PASSED_ON:
         return upstream_status
     return 503 if upstream_status == 503 else 502

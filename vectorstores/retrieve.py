@@ -13,9 +13,9 @@ import numpy as np
 from providers.base import EmbeddingRequest
 from providers.use_cases import embed
 from puffer.api import ApiError, Caller
-from vectorstores import store_threads
 from vectorstores.base import Match, Query, VectorStore
 from vectorstores.registry import get_store
+from vectorstores.stores.threads import call_store
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ async def retrieve(
 
 async def matches_in(store: VectorStore, target: str, query: Query, knowledge: Knowledge) -> list[Match] | ApiError:
     try:
-        return await store_threads.run(store, store.query, target, query, knowledge.namespace)
+        return await call_store(store, store.query, target, query, knowledge.namespace)
     except ApiError as error:
         logger.warning("the collection %s in %s cannot be searched: %s", target, store.label, error.message)
         return error

@@ -31,12 +31,12 @@ from logs.models import Conversation
 from logs.usage import midnight
 from logs.webhooks import EventName
 from providers.base import Usage
+from providers.token_estimate import tokens_of
 from puffer.api import ApiError
 
 logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CHARACTERS_PER_TOKEN = 4
 EXPECTED_ANSWER = 512  # tokens at most: what an answer may be long at most says little of how long it will be
 OF_THE_BOT = "bot"  # in MessageCount.counted, where visitors and addresses have a prefix
 SWEEP_EVERY = 60  # seconds
@@ -155,7 +155,7 @@ async def announce_limit(bot: Chatbot, visitor: Visitor, refusal: LimitReached) 
 def estimate(bot: Chatbot, question: str) -> int:
     """How many tokens the turn will use, roughly."""
     characters = len(bot.instructions) + len(question)
-    return math.ceil(characters / CHARACTERS_PER_TOKEN) + min(bot.max_completion_tokens, EXPECTED_ANSWER)
+    return tokens_of(characters) + min(bot.max_completion_tokens, EXPECTED_ANSWER)
 
 
 async def settle(taking: "asyncio.Future[HeldTokens | None]", reservation: Reservation) -> None:

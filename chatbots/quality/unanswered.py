@@ -21,22 +21,13 @@ from chatbots.models import Chatbot, QuestionEmbedding, SettledQuestion
 from logs.models import Conversation, Feedback, Message
 from logs.search import normalized
 from providers.base import EmbeddingRequest
-from providers.check_connection import on_event_loop
+from providers.run_async import run_async
 from providers.use_cases import embed
 from puffer.api import ApiError
 from vectorstores.base import Floats
-from vectorstores.ingestion import (
-    BATCH_SIZE,
-    BATCH_SIZES,
-    Chunking,
-    Destination,
-    as_floats,
-    chunk_size,
-    document_of,
-    ingest,
-)
+from vectorstores.ingestion import Destination, as_floats, batch_size, chunk_size, ingest, make_document
 from vectorstores.retrieve import Knowledge, least_cosine
-from vectorstores.sources import ANSWERED, Row, stable_id
+from vectorstores.sources import ANSWERED, answer_item
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +170,7 @@ def groups_of(bot: Chatbot, questions: Sequence[Question]) -> tuple[list[Group],
     problem, least = "", 0.0
     if bot.uses_knowledge and len(questions) > 1:
         try:
-            knowledge = on_event_loop(lambda: knowledge_of(bot))
+            knowledge = run_async(lambda: knowledge_of(bot))
         except ApiError as error:
             problem = error.message
         else:
@@ -223,7 +214,7 @@ def vectors_of(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge
     QuestionEmbedding.objects.filter(created_at__lt=timezone.now() - timedelta(days=KEPT_DAYS)).delete()
     problem = ""
     try:
-        on_event_loop(lambda: embed_questions(bot, new, knowledge))
+        run_async(lambda: embed_questions(bot, new, knowledge))
     except TimeoutError:
         problem = "There are many new ones; look again to have more of them compared."
     except ApiError as error:
@@ -243,7 +234,7 @@ def kept(questions: Iterable[Question], knowledge: Knowledge) -> dict[str, Float
 async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge) -> None:
     """Each batch is kept as it comes. Raises ApiError, and TimeoutError when the page has waited long enough."""
     provider, model = knowledge.embedding_provider, knowledge.embedding_model
-    size, longest = BATCH_SIZES.get(provider, BATCH_SIZE), chunk_size(provider, model)
+    size, longest = batch_size(provider), chunk_size(provider, model)
     async with asyncio.timeout(SECONDS):
         for start in range(0, len(questions), size):
             batch = questions[start : start + size]
@@ -264,7 +255,7 @@ async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge
 
 def add_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str = "") -> str:
     """Into one of its collections, in place of an earlier answer to it; gives the document's id. Raises ApiError."""
-    return on_event_loop(lambda: store_answer(bot, collection, question, answer, url))
+    return run_async(lambda: store_answer(bot, collection, question, answer, url))
 
 
 async def store_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str) -> str:
@@ -273,9 +264,8 @@ async def store_answer(bot: Chatbot, collection: str, question: str, answer: str
     destination = Destination(
         knowledge.store, collection, knowledge.embedding_provider, knowledge.embedding_model, knowledge.namespace
     )
-    metadata = {"title": question, "url": url} if url else {"title": question}
-    item = {"id": stable_id(f"question/{question}"), "content": answer, "metadata": metadata}
-    document = document_of(Row(item, ANSWERED, ANSWERED, ANSWERED), destination, Chunking())
+    item = answer_item(question, answer, url)
+    document = make_document(item, destination, source=ANSWERED, origin=ANSWERED)
     async for _ in ingest([document], destination):
         pass
     return document.parent_id

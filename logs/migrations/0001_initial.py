@@ -5,6 +5,7 @@ import django.utils.timezone
 import logs.models
 import logs.search.normalize
 import logs.webhooks.models
+import puffer.net.addresses
 import puffer.security.encryption
 import uuid
 from django.conf import settings
@@ -180,7 +181,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, unique=True)),
-                ('url', models.CharField(max_length=1000, validators=[logs.webhooks.models.validate_url], verbose_name='URL')),
+                ('url', models.CharField(max_length=1000, validators=[puffer.net.addresses.validate_public_url], verbose_name='URL')),
                 ('secret', puffer.security.encryption.EncryptedTextField(default=logs.webhooks.models.new_secret, editable=False, help_text='What is sent is signed with it.')),
                 ('events', models.JSONField(default=list, help_text='What it is told of.', validators=[logs.webhooks.models.validate_events])),
                 ('is_bound', models.BooleanField(default=False, help_text='It hears of the chatbots below alone.', verbose_name='only some chatbots')),

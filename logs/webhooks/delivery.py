@@ -18,9 +18,9 @@ from django.utils import timezone
 from urllib3.exceptions import HTTPError
 
 from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
-from logs.webhooks.models import TEST, Webhook, WebhookDelivery, validate_url
-from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors
-from puffer.runtime import LeaseLost, claim
+from logs.webhooks.models import TEST, Webhook, WebhookDelivery
+from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors, validate_public_url
+from puffer.runtime import LeaseLost, backoff, claim
 
 TOTAL_SECONDS = 15.0  # for a receiver to take a delivery, from the connection to the end of the answer
 LEASE_SECONDS = 60.0
@@ -96,14 +96,14 @@ def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]
     in_time.update(failures=webhook.failures + 1, paused_until=timezone.now() + pause)
 
 
-def delay_after(failures: int) -> int:
-    return min(FIRST_DELAY * 2 ** min(failures - 1, 16), LONGEST_DELAY)
+def delay_after(failures: int) -> float:
+    return backoff(failures, FIRST_DELAY, LONGEST_DELAY)
 
 
 def send(delivery: WebhookDelivery) -> tuple[int, str]:
     """The status and the beginning of the answer. Raises NoAnswer, and ValidationError where nothing may be sent."""
     webhook = delivery.webhook
-    validate_url(webhook.url)
+    validate_public_url(webhook.url)
     if not webhook.secret:
         raise ValidationError("The secret can't be read with the server's encryption keys. Make a new one.")
     body = delivery.payload.encode()

@@ -3,14 +3,12 @@
 import secrets
 import uuid
 from typing import Any
-from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from puffer.net import is_loopback, is_private_address
+from puffer.net import validate_public_url
 from puffer.runtime import Job, invalidate
 from puffer.security import EncryptedTextField
 
@@ -39,37 +37,11 @@ def validate_events(events: Any) -> None:
         raise ValidationError(f"Choose at least one of {', '.join(EventName.values)}.")
 
 
-def validate_url(url: str) -> None:
-    """https, and no address of a private network; of a host in PRIVATE_HOST_ALLOWLIST either. Raises ValidationError.
-
-    A name may still lead to a private address: whoever sends looks at that again.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise ValidationError("This is not a URL.") from None
-    if (
-        parts.scheme not in ("http", "https")
-        or not host
-        or not (url.isascii() and url.isprintable() and " " not in url)
-    ):
-        raise ValidationError("Give a whole URL, such as https://www.example.com/puffer.")
-    if parts.username or parts.password or parts.fragment:
-        raise ValidationError("The URL must not hold a user, a password or a fragment.")
-    if host in settings.PRIVATE_HOST_ALLOWLIST:
-        return
-    if parts.scheme == "http":
-        raise ValidationError(f"What visitors say goes out by https only. Or add {host} to PRIVATE_HOST_ALLOWLIST.")
-    if is_loopback(host) or is_private_address(host):
-        raise ValidationError(f"{host} is a private address. To allow it, add it to PRIVATE_HOST_ALLOWLIST.")
-
-
 class Webhook(models.Model):
     """An address that is told of what happens in chats."""
 
     name = models.CharField(max_length=100, unique=True)
-    url = models.CharField("URL", max_length=1000, validators=[validate_url])
+    url = models.CharField("URL", max_length=1000, validators=[validate_public_url])
     secret = EncryptedTextField(default=new_secret, editable=False, help_text="What is sent is signed with it.")
     events = models.JSONField(default=list, validators=[validate_events], help_text="What it is told of.")
     # A flag of its own: were it the empty list that means "all", deleting its last chatbot would open all others.

@@ -1,7 +1,7 @@
 """Which addresses the server may call: base URLs that users save, and hosts that strangers name."""
 
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -18,18 +18,43 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_private_address(host: str) -> bool:
-    """Return whether the host is an IP address of a private network. This machine and host names do not count."""
-    try:
-        return not is_loopback(host) and not is_public(ipaddress.ip_address(host))
-    except ValueError:
-        return False
-
-
 def validate_base_url(url: str) -> None:
-    """Allow https to public addresses and http to this machine; hosts in PRIVATE_HOST_ALLOWLIST are always allowed.
+    """Require https to a public address or http to this machine. Any host in PRIVATE_HOST_ALLOWLIST passes.
 
     Raises ValidationError.
+    """
+    parts, host = split_url(url, example="https://api.example.com/v1")
+    if parts.query:
+        raise ValidationError("The URL must not contain a query.")
+    if host in settings.PRIVATE_HOST_ALLOWLIST or is_loopback(host):
+        return
+    refuse_private(host)
+    if parts.scheme == "http":
+        raise ValidationError(
+            f"Plain http is only for this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
+        )
+
+
+def validate_public_url(url: str) -> None:
+    """Require https to a public address. Any host in PRIVATE_HOST_ALLOWLIST passes. Raises ValidationError.
+
+    A public name may still resolve to a private address, so the sender checks the address again: see may_connect().
+    """
+    example = "https://www.example.com/puffer"
+    parts, host = split_url(url, example)
+    if not (url.isascii() and url.isprintable() and " " not in url):
+        raise ValidationError(f"Enter a complete URL, such as {example}.")
+    if host in settings.PRIVATE_HOST_ALLOWLIST:
+        return
+    if parts.scheme == "http":
+        raise ValidationError(f"Use https, or add {host} to PRIVATE_HOST_ALLOWLIST.")
+    refuse_private(host)
+
+
+def split_url(url: str, example: str) -> tuple[SplitResult, str]:
+    """Return the parts of an http or https URL without user, password and fragment, and its host.
+
+    Raises ValidationError, which shows the example.
     """
     try:
         parts = urlsplit(url)
@@ -37,17 +62,20 @@ def validate_base_url(url: str) -> None:
     except ValueError:
         raise ValidationError("This is not a valid URL.") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ValidationError("Enter a full URL, such as https://api.example.com/v1.")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValidationError("The URL must not contain a user, a password, a query or a fragment.")
-    if host in settings.PRIVATE_HOST_ALLOWLIST:
+        raise ValidationError(f"Enter a complete URL, such as {example}.")
+    if parts.username or parts.password or parts.fragment:
+        raise ValidationError("The URL must not contain a user, a password or a fragment.")
+    return parts, host
+
+
+def refuse_private(host: str) -> None:
+    """Raise ValidationError for this machine and for an address in a private network. Names pass."""
+    try:
+        is_private = host == "localhost" or not is_public(ipaddress.ip_address(host))
+    except ValueError:
         return
-    if is_private_address(host):
+    if is_private:
         raise ValidationError(f"{host} is a private address. To allow it, add it to PRIVATE_HOST_ALLOWLIST.")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ValidationError(
-            f"Plain http is allowed only to this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
-        )
 
 
 def may_connect(host: str, address: str) -> bool:

@@ -3,12 +3,10 @@
 Providers are called through their SDKs instead: see providers/http_client.py.
 """
 
-import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,9 +18,12 @@ from django.conf import settings
 from requests.adapters import HTTPAdapter
 
 from puffer.net.addresses import is_loopback
+from puffer.net.retry_after import parse_retry_after
+from puffer.runtime import backoff
 
 SILENT_SECONDS = 30.0  # without a single byte, after which a call fails
-WAITS = (0.25, 0.5, 1.0)  # seconds before a retry, unless the server sends Retry-After
+ATTEMPTS = 4  # of an idempotent call
+FIRST_WAIT, LAST_WAIT = 0.25, 1.0  # seconds before the next attempt, unless the server sends Retry-After
 LONGEST_WAIT = 20.0  # seconds; a longer Retry-After is not waited for
 RETRY_STATUSES = {429, 502, 503}
 CONNECTIONS = 16
@@ -70,12 +71,8 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to wait before the next try, where the server told."""
-        told = self.headers.get("retry-after", "").strip()
-        try:
-            return float(told) if told.isdigit() else max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
-        except (ValueError, TypeError, OverflowError):
-            return None
+        """Return the seconds to wait before the next attempt, or None if the server names none."""
+        return parse_retry_after(self.headers.get("retry-after", ""))
 
 
 class Session(requests.Session):
@@ -115,11 +112,12 @@ class RestSession:
         """
         deadline = time.monotonic() + self.total_seconds
         data = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-        for usual_wait in (*(WAITS if idempotent else ()), None):
+        last = ATTEMPTS if idempotent else 1
+        for attempt in range(1, last + 1):
             try:
                 return self.try_once(method, self.base_url + path, data, params, deadline)
             except (Busy, Interrupted) as trouble:
-                wait = wait_after(trouble, usual_wait)
+                wait = wait_after(trouble, attempt) if attempt < last else None
                 if wait is None or time.monotonic() + wait > deadline:
                     if isinstance(trouble, Busy):
                         return trouble.answer
@@ -150,12 +148,10 @@ class RestSession:
         return answer
 
 
-def wait_after(trouble: Busy | Interrupted, usual: float | None) -> float | None:
-    """Return the seconds before a retry, or None to give up."""
-    if usual is None:
-        return None
+def wait_after(trouble: Busy | Interrupted, attempt: int) -> float | None:
+    """Return the seconds before the next attempt; None if the server asks for a longer wait than a call may take."""
     if trouble.retry_after is None:
-        return usual * random.uniform(1, 1.5)  # noqa: S311 - jitter
+        return backoff(attempt, FIRST_WAIT, LAST_WAIT, jitter=0.5)
     return trouble.retry_after if trouble.retry_after <= LONGEST_WAIT else None
 
 

@@ -1,6 +1,7 @@
 """What a running process needs: database threads, the in-process cache, jobs, health and logs."""
 
 from puffer.runtime.atomic_file import open_atomic
+from puffer.runtime.backoff import backoff
 from puffer.runtime.child_process import ChildProcess
 from puffer.runtime.event_loop import run_on_server_loop, server_runs
 from puffer.runtime.jobs import Job, LeaseLost, claim, with_heartbeat
@@ -12,6 +13,7 @@ __all__ = [
     "Job",
     "LeaseLost",
     "LiveCache",
+    "backoff",
     "claim",
     "invalidate",
     "open_atomic",

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from puffer.runtime.backoff import backoff
+
 STOP_SECONDS = 10
 FIRST_DELAY, LAST_DELAY = 1, 30  # seconds before a dead process is restarted, doubled each time
 
@@ -44,17 +46,17 @@ class ChildProcess:
 
     def keep_alive(self) -> None:
         """Log the output of the process, and restart it whenever it ends, until stop()."""
-        delay = FIRST_DELAY
+        failures = 1
         while not self.stopping.is_set():
             started = time.monotonic()
             with self.process as process:
                 for line in process.stdout or ():
                     log.warning("%s", line.rstrip())
             if time.monotonic() - started > 2 * LAST_DELAY:
-                delay = FIRST_DELAY
-            while not self.stopping.wait(delay):
+                failures = 1
+            while not self.stopping.wait(backoff(failures, FIRST_DELAY, LAST_DELAY)):
                 log.error("The %s ended (exit %s). Restarting it.", self.name, process.returncode)
-                delay = min(2 * delay, LAST_DELAY)
+                failures += 1
                 try:
                     self.start()
                     break

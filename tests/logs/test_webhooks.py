@@ -22,7 +22,8 @@ from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation
 from logs.webhooks import delivery as webhooks
 from logs.webhooks.events import subscriber_of
-from logs.webhooks.models import EventName, Webhook, WebhookDelivery, validate_url
+from logs.webhooks.models import EventName, Webhook, WebhookDelivery
+from puffer.net import validate_public_url
 from puffer.runtime.jobs import claim
 from tests.chatbots.test_widget_calls import Widget
 from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM, closed_port, running, sending, streaming
@@ -577,20 +578,20 @@ URLS = {
     "https://www.example.com/hook?key=1": "",
     "https://93.184.216.34:8443/": "",
     "http://127.0.0.1:9999/hook": "",  # allowed by the fixture
-    "http://www.example.com/": "https only",
+    "http://www.example.com/": "Use https",
     "https://localhost/": "private address",
     "https://10.0.0.1/": "private address",
     "https://169.254.169.254/latest/meta-data": "private address",
     "https://[::1]/": "private address",
     "https://[fd00::1]/": "private address",
-    "https://user:password@www.example.com/": "must not hold",
-    "https://www.example.com/#part": "must not hold",
-    "ftp://www.example.com/": "whole URL",
-    "https://": "whole URL",
-    "https://www.example.com/a b": "whole URL",
-    "https://www.exämple.com/": "whole URL",
+    "https://user:password@www.example.com/": "must not contain",
+    "https://www.example.com/#part": "must not contain",
+    "ftp://www.example.com/": "complete URL",
+    "https://": "complete URL",
+    "https://www.example.com/a b": "complete URL",
+    "https://www.exämple.com/": "complete URL",
     "https://www.example.com:99999/": "not a URL",
-    "file:///etc/passwd": "whole URL",
+    "file:///etc/passwd": "complete URL",
 }
 
 
@@ -598,10 +599,10 @@ URLS = {
 def test_where_a_webhook_may_be(settings, url):
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
     if not URLS[url]:
-        validate_url(url)
+        validate_public_url(url)
         return
     with pytest.raises(ValidationError, match=URLS[url]):
-        validate_url(url)
+        validate_public_url(url)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]"])

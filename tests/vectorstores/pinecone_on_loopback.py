@@ -227,7 +227,8 @@ class Index(Plane):
         if not 1 <= limit <= MAX_LIST:
             raise data_error(400, 3, "limit must be between 1 and 100")
         after = asked.get("paginationToken", "")
-        ids = sorted(id_ for id_ in self.namespaces.get(namespace, {}) if id_ > after)
+        prefix = asked.get("prefix", "")
+        ids = sorted(id_ for id_ in self.namespaces.get(namespace, {}) if id_ > after and id_.startswith(prefix))
         more = {"pagination": {"next": ids[limit - 1]}} if len(ids) > limit else {}
         return {
             "vectors": [{"id": id_} for id_ in ids[:limit]],

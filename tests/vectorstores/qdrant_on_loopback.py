@@ -1,6 +1,7 @@
 """Qdrant's REST API over the engine that its own client has for tests: QdrantClient(":memory:").
 
-Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, nothing is deleted by a field without an index.
+Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, nothing is deleted or scrolled by a field without an
+index.
 """
 
 import time
@@ -93,6 +94,8 @@ class QdrantOnLoopback(Double):
                 return plain(found)
             case "POST", "points/scroll":
                 wanted = models.ScrollRequest.model_validate(body)
+                if wanted.filter:
+                    self.check_indexes(name, wanted.filter)
                 points, after = self.engine.scroll(
                     name,
                     wanted.filter,

@@ -487,7 +487,7 @@ def test_many_go_in_batches(admin_client, foreign, qdrant_server):
     choose_deletion(admin_client, *Document.objects.all(), post="yes")
     asked = [sent.json for sent in qdrant_server.sent if sent.path.endswith("/points/delete")]
     sizes = [len(body["filter"]["should"][0]["match"]["any"]) for body in asked]
-    assert sizes == [deletion.AT_ONCE, deletion.AT_ONCE, 50]
+    assert sizes == [deletion.DELETED_AT_ONCE, deletion.DELETED_AT_ONCE, 50]
     assert not Document.objects.exists()
 
 

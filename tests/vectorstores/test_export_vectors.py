@@ -114,7 +114,7 @@ def test_what_cannot_be_exported(local, tmp_path, settings, options, error):
 
 
 def test_a_file_that_cannot_be_written(local, tmp_path):
-    with pytest.raises(CommandError, match="can't be written"):
+    with pytest.raises(CommandError, match="cannot be written"):
         exported(tmp_path / "nothing" / "kb.jsonl")
 
 

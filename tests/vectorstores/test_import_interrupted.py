@@ -141,7 +141,7 @@ def test_ctrl_c_ends_within_a_second(installation, where):
     assert process.wait(10) == 130
     assert time.monotonic() - pressed < 1.0
     said = (installation.folder / "err").read_text()
-    assert "Run the same command again to go on" in said
+    assert "Run the same command again to continue" in said
     assert "Traceback" not in said
     if where == "while storing":
         before = installation.counts()

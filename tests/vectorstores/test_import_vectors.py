@@ -287,7 +287,7 @@ def test_a_page_is_read(model, httpserver):
         ({"status": 404}, "HTTP 404"),
         ({"status": 500}, "HTTP 500"),
         ({"response_data": b"\x89PNG", "content_type": "image/png"}, "image/png"),
-        ({"response_data": b"", "content_type": "text/plain"}, "empty"),
+        ({"response_data": b"", "content_type": "text/plain"}, "no text"),
         ({"status": 302, "headers": {"Location": "http://10.0.0.1/"}}, "no public address|can't be reached|could not"),
         ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "not of the web"),
     ],
@@ -325,9 +325,9 @@ def test_a_sitemap_is_followed_within_its_site(model, httpserver, quick_site):
     ("answers", "reason"),
     [
         ({"/map.xml": (404, "")}, "HTTP 404"),
-        ({"/map.xml": (200, "<urlset><url>")}, "no XML"),
-        ({"/map.xml": (200, "<!DOCTYPE a [<!ENTITY b 'c'>]><urlset>&b;</urlset>")}, "no XML"),
-        ({"/map.xml": (200, gzip.compress(b"x" * 1000)[:50])}, "no XML"),
+        ({"/map.xml": (200, "<urlset><url>")}, "as XML"),
+        ({"/map.xml": (200, "<!DOCTYPE a [<!ENTITY b 'c'>]><urlset>&b;</urlset>")}, "as XML"),
+        ({"/map.xml": (200, gzip.compress(b"x" * 1000)[:50])}, "as XML"),
         ({"/map.xml": (200, gzip.compress(b" " * (web.MAX_SITEMAP + 1)))}, "larger than"),
         ({"/robots.txt": (500, ""), "/map.xml": (200, sitemap())}, "robots.txt"),  # then all is forbidden
     ],
@@ -396,15 +396,15 @@ def test_a_wordpress_export_gives_what_is_published(model, tmp_path):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("[1, 2]", "no JSON object"),
+        ("[1, 2]", "not a JSON object"),
         ("{", "not JSON"),
         ("\x00", "not JSON"),
         ('{"id": "a"}', 'no text under "content"'),
         ('{"content": " \\u0000 "}', 'no text under "content"'),
         ('{"content": 5}', 'no text under "content"'),
-        ('{"content": "x", "metadata": ["a"]}', '"metadata" is no JSON object'),
-        ('{"content": "x", "id": {"a": 1}}', '"id" and "uri" must be texts'),
-        ('{"content": "x", "uri": 5}', '"id" and "uri" must be texts'),
+        ('{"content": "x", "metadata": ["a"]}', '"metadata" is not a JSON object'),
+        ('{"content": "x", "id": {"a": 1}}', '"id" and "uri" must be strings'),
+        ('{"content": "x", "uri": 5}', '"id" and "uri" must be strings'),
         ('{"content": "x", "id": "a", "values": []}', "not only numbers|list of numbers"),
         ('{"content": "x", "id": "a", "values": [1, "b"]}', "list of numbers"),
         ('{"content": "x", "id": "a", "values": [[1], [2]]}', "list of numbers"),
@@ -440,21 +440,21 @@ def test_many_refusals_are_in_the_report_only(model, tmp_path):
         ("a.json", '{"vectors": [{"content": "x"', "not JSON"),
         ("a.json", "[" * 100_000, "nested more than"),
         ("a.jsonl", "[" * 100_000, "not JSON"),
-        ("a.json", "{}", "holds no items"),
+        ("a.json", "{}", "contains no items"),
         ("a.json", "", "not JSON"),
         ("a.csv", "id,text\n1,x\n", "no column 'content'"),
         ("a.csv", "", "no column 'content'"),
         ("a.csv", "id,content\n1,x,y\n", "more fields"),
         ("a.xml", "<rss><channel></channel></rss>", "no items"),
-        ("a.xml", "<rss><channel><item>", "no XML"),
-        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>'), "no XML"),
-        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'), "no XML"),
-        ("a.xml", '<?xml version="1.0" encoding="martian"?><rss/>', "no XML"),
-        ("a.pdf", b"%PDF-1.4 broken", "PDF can't be read"),
+        ("a.xml", "<rss><channel><item>", "as XML"),
+        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>'), "as XML"),
+        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'), "as XML"),
+        ("a.xml", '<?xml version="1.0" encoding="martian"?><rss/>', "as XML"),
+        ("a.pdf", b"%PDF-1.4 broken", "PDF is damaged"),
         ("a.pdf", pdf(""), "no text"),
-        ("a.html", "", "empty|can't be read"),
-        ("a.txt", " \n\x00 ", "empty"),
-        ("a.docx", "x", "Files of this kind are not read"),
+        ("a.html", "", "no text|damaged"),
+        ("a.txt", " \n\x00 ", "no text"),
+        ("a.docx", "x", "This file type is not supported"),
     ],
 )
 def test_files_that_cannot_be_read(model, tmp_path, name, content, reason):
@@ -656,7 +656,7 @@ def test_a_dry_run_without_a_price(model, tmp_path):
         "import_vectors", str(file), target="kb", embedding_provider="openai", embedding_model="emb-1", dry_run=True,
         stdout=out,
     )  # fmt: skip
-    assert out.getvalue().startswith("Would store 1 documents, 1 chunks; 0 unchanged; about 3 tokens, at an unknown")
+    assert out.getvalue().startswith("Would store 1 documents, 1 chunks; 0 unchanged; about 4 tokens, at an unknown")
 
 
 @pytest.mark.parametrize("embedding_model", ["text-embedding-3-small", "emb-of-unknown-length"])
@@ -704,7 +704,7 @@ def test_one_collection_one_model(model, tmp_path):
 def test_without_an_embedding_model_nothing_goes(upstream, tmp_path, settings):
     settings.PROVIDER_ENVIRONMENT = {}
     file = write(tmp_path / "rows.jsonl", lines(SHOES))
-    with pytest.raises(CommandError, match="--embedding-provider"):
+    with pytest.raises(CommandError, match="No embedding model is available"):
         run(file, embedding_provider=None, embedding_model=None)
 
 
@@ -813,7 +813,7 @@ def test_a_failure_half_way_keeps_what_is_stored(model, tmp_path):
     summary = run(file, batch_size=10, concurrency=1, code=2)
     assert (summary["documents"], summary["chunks"]) == (20, 20)
     assert "bad key" in summary["error"]
-    assert import_command.GO_ON in summary["stderr"]
+    assert import_command.CONTINUE in summary["stderr"]
     assert counts(run(file)) == (20, 20, 0)
     assert len(stored()) == 40
 
@@ -838,6 +838,6 @@ def test_options_are_checked(tmp_path, option):
 
 
 def test_a_report_that_cannot_be_written(model, tmp_path):
-    with pytest.raises(CommandError, match="can't be written"):
+    with pytest.raises(CommandError, match="cannot be written"):
         run(write(tmp_path / "rows.jsonl", lines(SHOES)), report=tmp_path / "nothing" / "report.txt")
     assert not model.sent

@@ -440,6 +440,19 @@ def test_a_missing_collection_is_404(api, openai, in_environment):
     assert not openai.sent
 
 
+def test_one_document_is_read_without_the_others(place):
+    target = place.new_collection()
+    place.store.upsert(target, [*document("long", 3), *document("longer", 1), *random_vectors(600)])
+    if place.server:
+        place.server.sent.clear()
+    found = {vector.id: vector for vector in place.store.scan(target, parent_id="long")}
+    assert found.keys() == {f"long_chunk_{index}" for index in range(3)}
+    assert list(place.store.scan(target, parent_id="lon")) == []
+    if place.server:
+        reads = [sent for sent in place.server.sent if not sent.path.endswith("/index")]
+        assert len(reads) <= 4
+
+
 def test_a_document_gets_another_name(db, in_environment):
     """In every chunk, and under the ids that go with it; all others keep theirs."""
     place = in_environment

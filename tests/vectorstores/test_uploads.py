@@ -19,11 +19,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.providers_on_loopback import answering, embedding
+from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.extract import Unreadable
-from vectorstores.ingestion.pipeline import Destination
+from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Collection, Document, LocalVector, Upload, UploadContent
-from vectorstores.sources.rows import Refused
 from vectorstores.uploads import queue as indexing
 from vectorstores.uploads.queue import queue
 from vectorstores.uploads.sandbox import read_apart, spooled
@@ -169,7 +169,7 @@ def test_questions_and_answers_are_a_document_each(editor, worker):
 
 REFUSED = [
     (form(), "This field is required."),
-    (form(uploads=file("a.exe")), "a.exe: files of this kind are not read"),
+    (form(uploads=file("a.exe")), "a.exe: this file type is not supported"),
     (form(uploads=file("empty.txt", b"")), "empty.txt is empty."),
     (form(uploads=file("large.txt", b"x" * 2000)), "large.txt is larger than 0.00095"),
     (form(uploads=[file("a.md"), file("x/a.md")]), "Two files are named a.md."),

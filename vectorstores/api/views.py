@@ -10,9 +10,9 @@ from providers.base import Capability
 from puffer.api import ApiError, Array, AsyncAPIView, Object, Parameters, String, caller_of
 from puffer.models import Scope
 from puffer.text import storable
-from vectorstores.ingestion.chunking import chunk_size, cut
-from vectorstores.ingestion.documents import NewDocument, document_from
-from vectorstores.ingestion.pipeline import Destination, ingest
+from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.documents import NewDocument, make_document
+from vectorstores.ingestion.pipeline import ingest
 from vectorstores.registry import STORES
 
 MAX_ITEMS = 1000
@@ -84,7 +84,7 @@ class UpsertView(AsyncAPIView):
             namespace=(namespace or "").strip(),
         )
         refuse(destination, vectors)
-        documents = [document_of(item, destination) for item in vectors]
+        documents = [make_document(item, destination) for item in vectors]
         stored = 0
         try:
             async for _ in ingest(documents, destination, caller=caller_of(request)):
@@ -128,14 +128,6 @@ def refuse(destination: Destination, vectors: list[dict[str, Any]]) -> None:
                 status=400,
                 code="rest_aipkit_no_content",
             )
-
-
-def document_of(item: dict[str, Any], destination: Destination) -> NewDocument:
-    text = storable(item["content"])
-    size = chunk_size(
-        destination.embedding_provider, destination.embedding_model, STORES[destination.store].max_chunk_characters
-    )
-    return document_from({**item, "content": text}, chunks=cut(text, size), hashed_with=[size])
 
 
 def result_json(document: NewDocument) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""Text -> chunks. Pure: no Django, no input or output.
-
-What comes through the API is cut by characters, as AI Puffer does it; documents are cut where their structure allows.
-Sizes are characters, as Python and PHP count them.
-"""
+"""Chunk a text: by characters for texts of the API, by structure for files. Sizes are in characters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,20 +8,25 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from vectorstores.base import Value
 from vectorstores.ingestion.extract import Extracted
 
-CHUNK = 6000  # characters: the original's 1,500 tokens of 4
+# Chunks of texts, as AI Puffer makes them.
+CHUNK = 6000  # 1,500 tokens of 4 characters
 CHUNK_OVERLAP = 600
 OLLAMA_CHUNK = 2000
-OPENROUTER_CHUNK = 12_000  # for models that are not known to take less
+OPENROUTER_CHUNK = 12_000  # for models that are not known to accept less
 SMALLER_AT_OPENROUTER = ("gemini", "google", "text-embedding", "openai")
 SMALL_MODELS = {"mxbai-embed-large": 384}
-LOCAL_CHUNK = 1500  # the bundled model reads 512 tokens of a text and no more
+LOCAL_CHUNK = 1500  # the bundled model reads only the first 512 tokens of a text
+
+# Chunks of files.
+FILE_CHUNK = 2000
+LOCAL_FILE_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a text and where in it: `start` and `end` are characters. `headings` is its heading path, "A > B".
+    """A piece of a text, from character `start` up to `end`. `headings` is its heading path, "A > B".
 
-    `metadata` is what belongs to this chunk alone, beside that of its document.
+    `metadata` applies to this chunk only, in addition to the metadata of its document.
     """
 
     text: str
@@ -35,8 +36,19 @@ class Chunk:
     metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """The requested chunk size (None: what suits the model) and overlap; only the chunks of files use the overlap."""
+
+    size: int | None = None
+    overlap: int = 0
+
+
+DEFAULT_CHUNKING = Chunking()
+
+
 def chunk_size(embedding_provider: str, embedding_model: str, limit: int | None = None) -> int:
-    """How many characters a chunk may have, by the model that embeds it and the `limit` of the store."""
+    """Return the most characters a chunk may have, by its embedding model and the `limit` of its store."""
     size = CHUNK
     if embedding_provider == "ollama":
         size = OLLAMA_CHUNK
@@ -50,14 +62,19 @@ def chunk_size(embedding_provider: str, embedding_model: str, limit: int | None 
     return min(size, limit or size)
 
 
+def file_chunk_size(embedding_provider: str) -> int:
+    """Return the usual chunk size of files, which chunk_size() may limit further."""
+    return LOCAL_FILE_CHUNK if embedding_provider == "local" else FILE_CHUNK
+
+
 def overlap_of(size: int) -> int:
     return min(CHUNK_OVERLAP, size // 4)
 
 
 def cut(text: str, size: int) -> list[Chunk]:
-    """Chunks of `size` characters, each beginning with the end of the one before. A text that fits stays whole.
+    """Cut a text into chunks of `size` characters, each of which starts with the end of the chunk before it.
 
-    Pieces that hold nothing but blanks are left out. The last one may lie within the one before it.
+    A text that fits stays whole. Blank pieces are left out. The last chunk may lie within the one before it.
     """
     if len(text) <= size:
         return [Chunk(text, 0, len(text))]
@@ -71,7 +88,7 @@ def _pieces(text: str, size: int) -> Iterator[Chunk]:
 
 
 def cut_by_structure(text: Extracted, size: int, overlap: int) -> list[Chunk]:
-    """Chunks of at most `size` characters that end where a section, paragraph or sentence ends, if one does."""
+    """Cut a text into chunks of at most `size` characters, if possible after a section, paragraph or sentence."""
     splitter = (MarkdownSplitter if text.is_markdown else TextSplitter)(size, overlap)
     return [
         Chunk(piece, start, start + len(piece), text.headings_at(start))

@@ -1,4 +1,4 @@
-"""An item of `vectors`, as the API takes it -> a document: checked, with clean metadata, cut into chunks."""
+"""A document on its way into a collection: an item of the API, checked, with clean metadata, cut into chunks."""
 
 import hashlib
 import math
@@ -15,12 +15,23 @@ from django.utils.html import strip_tags
 from puffer.api import ApiError
 from puffer.text import storable
 from vectorstores.base import Floats, Metadata, Value, Vector
-from vectorstores.ingestion.chunking import Chunk
+from vectorstores.ingestion.chunking import (
+    DEFAULT_CHUNKING,
+    Chunk,
+    Chunking,
+    chunk_size,
+    cut,
+    cut_by_structure,
+    file_chunk_size,
+)
+from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.extract import Extracted
+from vectorstores.registry import STORES
 
-DEFAULT_SOURCE = "text_entry_global_form"  # the original's, for texts that name no source
+DEFAULT_SOURCE = "text_entry_global_form"  # AI Puffer's, for texts that name no source
 MAX_ID = 80  # characters
-INTEGER_BITS = 63  # and a sign: larger ones neither JSON nor the stores agree on
-# What ingestion itself writes, and the text, which has a place of its own.
+INTEGER_BITS = 63  # plus a sign: JSON and the stores disagree on larger integers
+# Keys that ingestion writes itself, and the text, which is stored separately.
 RESERVED = {
     "original_content",
     "vector_id",
@@ -38,15 +49,15 @@ LINE_BREAKS = re.compile(r"[\r\n]+")
 
 @dataclass(frozen=True, slots=True)
 class NewDocument:
-    """A text on its way into a collection. `values` are its chunks' embeddings, if it brings them along."""
+    """A document that is not stored yet. `values` are the embeddings of its chunks, if it brings them along."""
 
     parent_id: str
     chunks: Sequence[Chunk]
     metadata: Metadata
-    source: str = ""  # where it was read: a file or URL; "" for the API
+    source: str = ""  # the file or URL it was read from; "" for the API
     origin: str = ""  # what an import was told to read
     content_hash: str = ""
-    has_own_id: bool = True  # else the id was made up, so nothing can be stored under it yet
+    has_own_id: bool = True  # otherwise the id is random, so nothing is stored under it yet
     values: Sequence[Floats] = ()
 
     @property
@@ -54,12 +65,12 @@ class NewDocument:
         return str(self.metadata.get("title", ""))
 
     def vector_id(self, index: int) -> str:
-        """The parent's own id where there is but one chunk."""
+        """Return the id of a chunk: the id of the document if it has only one chunk."""
         return self.parent_id if len(self.chunks) == 1 else f"{self.parent_id}_chunk_{index}"
 
     def vector_metadata(self, index: int) -> Metadata:
         chunk = self.chunks[index]
-        own: Metadata = {
+        metadata: Metadata = {
             **self.metadata,
             **chunk.metadata,
             "vector_id": self.vector_id(index),
@@ -69,26 +80,27 @@ class NewDocument:
             "char_start": chunk.start,
             "char_end": chunk.end,
         }
-        return own | {"headings": chunk.headings} if chunk.headings else own
+        return metadata | {"headings": chunk.headings} if chunk.headings else metadata
 
     def text_to_embed(self, index: int) -> str:
-        """The chunk under its document's title and its headings, for they say what it is about."""
+        """Return the chunk below the title of its document and its headings, which say what the chunk is about."""
         chunk = self.chunks[index]
         above = [line for line in (self.title, chunk.headings) if line and not chunk.text.startswith(line)]
         return "\n".join([*above, chunk.text])
 
 
-def document_from(
+def make_document(
     item: Mapping[str, Any],
+    destination: Destination,
     *,
-    chunks: Sequence[Chunk],
+    chunking: Chunking = DEFAULT_CHUNKING,
+    extracted: Extracted | None = None,
     source: str = "",
     origin: str = "",
-    hashed_with: Sequence[Any] = (),
 ) -> NewDocument:
-    """`item` has the keys of the API: content, id, metadata, uri; `chunks` are the pieces of its content.
+    """Make a document of an item as the API accepts it: content, id, metadata, uri.
 
-    `hashed_with` goes into the content's hash: whatever, once changed, makes it necessary to store the text anew.
+    `extracted` is the content of a file, which is cut where its structure allows; other texts are cut by characters.
     """
     given = item.get("metadata") or {}
     parent_id = first_id(given.get("parent_vector_id"), item.get("id"), given.get("id"))
@@ -96,18 +108,27 @@ def document_from(
     if item.get("uri"):
         metadata["uri"] = one_line(item["uri"])
     metadata["source"] = clean_key(str(metadata.get("source", ""))) or DEFAULT_SOURCE
+    text = storable(item["content"])
+    provider, model = destination.embedding_provider, destination.embedding_model
+    largest = chunk_size(provider, model, STORES[destination.store].max_chunk_characters)
+    if extracted:
+        size = min(chunking.size or file_chunk_size(provider), largest)
+        chunks = cut_by_structure(extracted, size, min(chunking.overlap, size // 2))
+    else:
+        size = min(chunking.size or largest, largest)
+        chunks = cut(text, size)
     return NewDocument(
         parent_id=parent_id or f"text_{uuid.uuid4()}",
         chunks=chunks,
         metadata=metadata,
         source=source,
         origin=origin,
-        content_hash=hash_of([item["content"], metadata, *hashed_with]),
+        content_hash=hash_of([text, metadata, provider, model, size, chunking.overlap]),
         has_own_id=bool(parent_id),
     )
 
 
-def document_of_chunks(
+def document_from_chunks(
     vectors: Sequence[Vector],
     *,
     with_values: bool,
@@ -115,7 +136,10 @@ def document_of_chunks(
     origin: str = "",
     hashed_with: Sequence[Any] = (),
 ) -> NewDocument:
-    """The document that stored chunks are of, in their order; the ids of its chunks become those that we give."""
+    """Rebuild a document from all its stored chunks, in their order. The chunks get new ids, as vector_id() gives them.
+
+    `hashed_with` becomes part of the content hash, so that the document is stored again when it changes.
+    """
     own = [clean_metadata(vector.metadata) for vector in vectors]
     headings = [str(metadata.pop("headings", "")) for metadata in own]
     common = {key: value for key, value in own[0].items() if all(other.get(key) == value for other in own)}
@@ -123,23 +147,23 @@ def document_of_chunks(
     chunks = [
         Chunk(
             text=storable(vector.text),
-            start=number(vector.metadata.get("char_start"), 0),
-            end=number(vector.metadata.get("char_end"), len(vector.text)),
-            headings=above,
+            start=int_or(vector.metadata.get("char_start"), 0),
+            end=int_or(vector.metadata.get("char_end"), len(vector.text)),
+            headings=path,
             metadata={key: value for key, value in metadata.items() if key not in common},
         )
-        for vector, metadata, above in zip(vectors, own, headings, strict=True)
+        for vector, metadata, path in zip(vectors, own, headings, strict=True)
     ]
     values = [vector.values for vector in vectors] if with_values else []
-    bytes_of_values = hashlib.sha256(b"".join(array.tobytes() for array in values)).hexdigest()
-    told = [[chunk.text, chunk.start, chunk.end, chunk.headings, chunk.metadata] for chunk in chunks]
+    hash_of_values = hashlib.sha256(b"".join(array.tobytes() for array in values)).hexdigest()
+    content = [[chunk.text, chunk.start, chunk.end, chunk.headings, chunk.metadata] for chunk in chunks]
     return NewDocument(
         parent_id=first_id(vectors[0].parent_id, vectors[0].id) or f"text_{uuid.uuid4()}",
         chunks=chunks,
         metadata=common,
         source=source,
         origin=origin,
-        content_hash=hash_of([told, common, bytes_of_values, *hashed_with]),
+        content_hash=hash_of([content, common, hash_of_values, *hashed_with]),
         values=values,
     )
 
@@ -148,12 +172,12 @@ def hash_of(content: Sequence[Any]) -> str:
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def number(value: object, default: int) -> int:
+def int_or(value: object, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
 def first_id(*candidates: Any) -> str:
-    """The first that leaves something when reduced to what the stores take as an id; "" if none does."""
+    """Return the first candidate that is not empty after removing characters the stores reject in ids; "" if none."""
     for candidate in candidates:
         if isinstance(candidate, str | int | float) and not isinstance(candidate, bool):
             cleaned = NOT_IN_IDS.sub("_", str(candidate)).strip("_.:-")[:MAX_ID]
@@ -167,7 +191,7 @@ def clean_key(key: str) -> str:
 
 
 def clean_metadata(given: Mapping[str, Any]) -> Metadata:
-    """Scalars and lists of strings, under clean keys. Objects, other lists and nulls are dropped."""
+    """Return scalars and lists of strings under clean keys. Objects, other lists and nulls are dropped."""
     metadata: Metadata = {}
     for name, value in given.items():
         key = clean_key(name)
@@ -177,7 +201,7 @@ def clean_metadata(given: Mapping[str, Any]) -> Metadata:
 
 
 def clean_value(value: Any) -> Value | None:
-    """None for what no store keeps."""
+    """Return the value as it is stored; None if no store can hold it."""
     if isinstance(value, str):
         return one_line(value)
     if isinstance(value, bool):
@@ -192,11 +216,11 @@ def clean_value(value: Any) -> Value | None:
 
 
 def one_line(text: str) -> str:
-    """Without HTML tags and line breaks, trimmed."""
+    """Remove HTML tags and line breaks, and trim."""
     try:
         text = strip_tags(storable(text))
     except SuspiciousOperation:
         raise ApiError(
-            "A metadata value holds too many unclosed HTML tags.", status=400, code="rest_invalid_param"
+            "A metadata value contains too many unclosed HTML tags.", status=400, code="rest_invalid_param"
         ) from None
     return LINE_BREAKS.sub(" ", text).strip()

@@ -1,9 +1,9 @@
-"""Chunks' texts -> vectors, in batches as large as the provider likes them."""
+"""Embed the chunks of documents, in batches of the size that suits the provider."""
 
 import asyncio
 import time
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
+from typing import Any
 
 import numpy as np
 
@@ -11,69 +11,132 @@ from providers.base import EmbeddingRequest
 from providers.upstream_errors import EmptyAnswer
 from providers.use_cases import embed
 from puffer.api import ApiError, Caller
-from vectorstores.base import Floats
+from puffer.net import parse_retry_after
+from puffer.runtime import backoff
+from vectorstores.base import Floats, Vector
+from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.documents import NewDocument
 
-# Texts in a call. Ollama and our own model compute on a CPU, ours one text after another, so calls wait for each other
-# there: on a busy machine larger ones would take longer than a call may.
+# Texts in a call. Ollama and the bundled model compute on a CPU (the bundled one a single text at a time), so calls
+# wait for each other: on a busy machine a larger call would time out.
 BATCH_SIZES = {"google": 100, "ollama": 16, "local": 4}
 BATCH_SIZE = 50
-LONGEST_WAIT = 60.0  # seconds between two tries
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the next attempt
 
 
-class Pace:
-    """How fast a provider lets itself be called: once it says 429 or 503, all of an ingestion's calls wait.
+def batch_size(provider: str) -> int:
+    """Return how many texts to send in one call of the provider."""
+    return BATCH_SIZES.get(provider, BATCH_SIZE)
 
-    `patience` is how many seconds in a row it may keep us waiting before that counts as a failure; 0: not at all.
+
+class Embedder:
+    """Embeds the chunks of documents, with a bounded number of calls at a time."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        caller: Caller | None,
+        batch_size: int,
+        concurrency: int,
+        pace: "SharedBackoff",
+    ) -> None:
+        self.destination = destination
+        self.caller = caller
+        self.batch_size = batch_size
+        self.calls = asyncio.Semaphore(concurrency)
+        self.pace = pace
+
+    async def embed(self, documents: Sequence[NewDocument]) -> list[Vector]:
+        """Return the vectors of all chunks, in order. Documents that bring their embeddings are not sent anywhere."""
+        texts = [
+            document.text_to_embed(index)
+            for document in documents
+            if not document.values
+            for index in range(len(document.chunks))
+        ]
+        starts = range(0, len(texts), self.batch_size)
+        batches = [asyncio.create_task(self.embed_batch(texts[at : at + self.batch_size])) for at in starts]
+        try:
+            embedded = iter([floats for batch in batches for floats in await batch])
+        finally:
+            await cancel(batches)
+        return [
+            Vector(
+                document.vector_id(index),
+                document.values[index] if document.values else next(embedded),
+                chunk.text,
+                document.vector_metadata(index),
+            )
+            for document in documents
+            for index, chunk in enumerate(document.chunks)
+        ]
+
+    async def embed_batch(self, texts: Sequence[str]) -> list[Floats]:
+        async with self.calls:
+            provider, model = self.destination.embedding_provider, self.destination.embedding_model
+            return await embed_texts(provider, model, texts, caller=self.caller, pace=self.pace)
+
+
+async def cancel(tasks: "Sequence[asyncio.Task[Any]]") -> None:
+    """Cancel the tasks that still run, and retrieve the exceptions of the others."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class SharedBackoff:
+    """The backoff that all embedding calls of one import share: a 429 or 503 makes all of them wait.
+
+    `patience` is how many seconds in a row the provider may keep them waiting before that is a failure; 0 for not at
+    all.
     """
 
     def __init__(self, patience: float = 0) -> None:
         self.patience = patience
         self.resume_at = 0.0
+        self.refusals = 0
         self.waited = 0.0
 
     async def wait(self) -> None:
         if (seconds := self.resume_at - time.monotonic()) > 0:
             await asyncio.sleep(seconds)
 
-    def slow_down(self, error: ApiError) -> bool:
-        """Whether the call shall be tried again, after a wait(). Not if nothing but other settings would help."""
-        if error.status not in (429, 503) or is_of_settings(error) or self.waited >= self.patience:
+    def may_retry(self, error: ApiError) -> bool:
+        """Return whether to wait() and call again after this error."""
+        if error.status not in (429, 503) or needs_configuration(error) or self.waited >= self.patience:
             return False
-        seconds = min(retry_after(error) or max(1.0, self.waited), LONGEST_WAIT, self.patience - self.waited)
         now = time.monotonic()
-        if now >= self.resume_at:  # else another call was told so already, and this one waits with it
+        if now >= self.resume_at:  # otherwise another call has set it already, and this call waits with that one
+            self.refusals += 1
+            asked = parse_retry_after(error.headers.get("Retry-After", ""))
+            seconds = asked or backoff(self.refusals, FIRST_WAIT, LONGEST_WAIT)
+            seconds = min(seconds, LONGEST_WAIT, self.patience - self.waited)
             self.resume_at = now + seconds
             self.waited += seconds
         return True
 
-    def went_well(self) -> None:
-        self.waited = 0.0
+    def reset(self) -> None:
+        self.refusals, self.waited = 0, 0.0
 
 
-def is_of_settings(error: ApiError) -> bool:
-    """That a provider or a store is not set up: nothing was asked, and waiting does not help."""
+def needs_configuration(error: ApiError) -> bool:
+    """Return whether a provider or store is not configured, so that nothing was sent and a retry cannot succeed."""
     return error.code.startswith(("missing_", "invalid_api_key", "invalid_base_url", "provider_not_"))
 
 
-def retry_after(error: ApiError) -> float:
-    """Seconds; 0 where the provider told none."""
-    told = error.headers.get("Retry-After", "")
-    try:
-        if told.isdigit():
-            return float(told)
-        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return 0.0
-
-
 async def embed_texts(
-    provider: str, model: str, texts: Sequence[str], *, caller: Caller | None = None, pace: Pace | None = None
+    provider: str,
+    model: str,
+    texts: Sequence[str],
+    *,
+    caller: Caller | None = None,
+    pace: SharedBackoff | None = None,
 ) -> list[Floats]:
-    """One vector per text, in order, all finite and of one dimension.
+    """Return one vector per text, in order, all finite and of one dimension.
 
-    A batch whose count is wrong is sent once more, text by text. Raises ApiError.
+    If the provider returns the wrong number of embeddings, the texts are sent once more, one by one. Raises ApiError.
     """
-    pace = pace or Pace()
+    pace = pace or SharedBackoff()
     try:
         return await _embed_batch(provider, model, texts, caller, pace)
     except EmptyAnswer as wrong_count:
@@ -89,7 +152,7 @@ async def embed_texts(
 
 
 async def _embed_batch(
-    provider: str, model: str, texts: Sequence[str], caller: Caller | None, pace: Pace
+    provider: str, model: str, texts: Sequence[str], caller: Caller | None, pace: SharedBackoff
 ) -> list[Floats]:
     request = EmbeddingRequest(model=model, texts=texts, task_type="RETRIEVAL_DOCUMENT")
     while True:
@@ -97,14 +160,15 @@ async def _embed_batch(
         try:
             embeddings = await embed(caller, provider, request)
         except ApiError as error:
-            if pace.slow_down(error):
+            if pace.may_retry(error):
                 continue
             raise
-        pace.went_well()
+        pace.reset()
         return [as_floats(vector) for vector in embeddings.vectors]
 
 
 def as_floats(vector: Sequence[float] | str | None) -> Floats:
+    """Return an embedding as float32. Raises ApiError if it is empty or contains anything but finite numbers."""
     values = np.asarray(vector, dtype=np.float32)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise ApiError(
@@ -117,7 +181,7 @@ def as_floats(vector: Sequence[float] | str | None) -> Floats:
 
 def _count_mismatch() -> ApiError:
     return ApiError(
-        "The provider sent another number of embeddings than there are texts.",
+        "The provider sent a different number of embeddings than there are texts.",
         status=502,
         code="vector_text_embedding_count_mismatch",
     )

@@ -1,4 +1,4 @@
-"""A file's bytes -> its text and its headings, by media type. No chunking."""
+"""Extract the text and the headings of a file, by its media type."""
 
 import io
 import re
@@ -24,12 +24,12 @@ FRONT_MATTER_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.MUL
 
 
 class Unreadable(Exception):
-    """Its text says why nothing can be made of a source, or of a part of it."""
+    """A source or a part of it cannot be read; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """`headings` are (character, heading path "A > B") in order: each holds from there to the next."""
+    """A text, and (character, heading path "A > B") for each heading in it, in order."""
 
     text: str
     title: str = ""
@@ -37,17 +37,18 @@ class Extracted:
     headings: list[tuple[int, str]] = field(default_factory=list)
 
     def headings_at(self, character: int) -> str:
+        """Return the heading path of the section that contains the character; "" above the first heading."""
         before = bisect_right(self.headings, character, key=lambda heading: heading[0])
         return self.headings[before - 1][1] if before else ""
 
 
 def media_type_of(name: str) -> str:
-    """By the ending of a file's name; "" for one that is not read."""
+    """Return the media type by the file name's extension; "" for unsupported types."""
     return MEDIA_TYPES.get(PurePath(name).suffix.lower(), "")
 
 
 def extract(data: bytes, media_type: str, charset: str | None = None) -> Extracted:
-    """Raises Unreadable."""
+    """Extract the text of a file. Raises Unreadable."""
     if media_type == "application/pdf":
         return from_pdf(data)
     text = decode(data, charset)
@@ -57,7 +58,7 @@ def extract(data: bytes, media_type: str, charset: str | None = None) -> Extract
 
 
 def decode(data: bytes, charset: str | None = None) -> str:
-    """Text in its own encoding, else in UTF-8, else in the one of old Windows files, which reads nearly anything."""
+    """Decode by the declared encoding, then UTF-8, then the one of old Windows files, which accepts nearly anything."""
     marked = "utf-16" if data.startswith(UTF16_MARKS) else None
     for encoding in (charset, marked, "utf-8-sig", "cp1252"):
         try:
@@ -85,19 +86,19 @@ def from_markdown(text: str, title: str = "") -> Extracted:
         level, name = len(match[1]), match[2].strip()
         title = title or name
         path = [*(above for above in path if above[0] < level), (level, name)]
-        shown = path[1:] if path[0][1] == title else path  # the title is told anyway
+        shown = path[1:] if path[0][1] == title else path  # the title is always shown above
         headings.append((match.start(), " > ".join(name for _, name in shown)))
     return Extracted(text, title, True, headings)
 
 
 def from_html(html: str) -> Extracted:
-    """The main text of a page, without menus and the like, with its headings as Markdown."""
+    """Extract the main text of a page, without menus, with its headings as Markdown."""
     try:
         text = trafilatura.extract(html, output_format="markdown", include_comments=False, include_tables=True)
-        described = trafilatura.extract_metadata(html)
-    except Exception as error:  # lxml and the extraction's heuristics raise whatever a broken page makes them raise
-        raise Unreadable(f"The HTML can't be read: {type(error).__name__}.") from error
-    title = (described.title if described else "") or ""
+        page_metadata = trafilatura.extract_metadata(html)
+    except Exception as error:  # lxml and trafilatura raise almost anything on a broken page
+        raise Unreadable("The HTML is damaged and cannot be read.") from error
+    title = (page_metadata.title if page_metadata else "") or ""
     if not text:
         text = trafilatura.html2txt(html) or strip_tags(html)
     return from_markdown(storable(text), storable(title).strip())
@@ -110,7 +111,7 @@ def from_pdf(data: bytes) -> Extracted:
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
-            raise Unreadable("The PDF is protected by a password.")
+            raise Unreadable("The PDF is password-protected.")
         for number, page in enumerate(reader.pages, 1):
             text = storable(page.extract_text()).strip()
             if text:
@@ -120,8 +121,8 @@ def from_pdf(data: bytes) -> Extracted:
         title = str((reader.metadata.title if reader.metadata else "") or "").strip()
     except Unreadable:
         raise
-    except Exception as error:  # a broken PDF makes pypdf raise almost anything
-        raise Unreadable(f"The PDF can't be read: {type(error).__name__}.") from error
+    except Exception as error:  # pypdf raises almost anything on a broken file
+        raise Unreadable("The PDF is damaged and cannot be read.") from error
     if not parts:
-        raise Unreadable("The PDF holds no text, perhaps only pictures of it.")
+        raise Unreadable("The PDF contains no text. Scanned pages must be converted to text first (OCR).")
     return Extracted("\n\n".join(parts), storable(title), False, headings)

@@ -1,6 +1,6 @@
-"""An import: documents -> those that are new or changed -> ingest -> those that have vanished, removed.
+"""Synchronize a collection with its sources: store only new and changed documents, remove deleted ones.
 
-What is stored is known by our own records of documents, so an import that was broken off goes on where it stood.
+Documents are compared with our records of what is stored, so an interrupted import continues where it stopped.
 """
 
 import asyncio
@@ -14,42 +14,30 @@ from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
 from logs.usage import PriceBook
+from providers.token_estimate import tokens_of
 from providers.use_cases import known_dimension
-from puffer.api import ApiError
-from vectorstores import store_threads
 from vectorstores.base import CollectionInfo, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
-from vectorstores.ingestion.chunking import chunk_size, cut, cut_by_structure
-from vectorstores.ingestion.documents import NewDocument, document_from, document_of_chunks
+from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.embedding import embed_texts
-from vectorstores.ingestion.gather import gathered
-from vectorstores.ingestion.pipeline import CONCURRENCY, Destination, ingest
+from vectorstores.ingestion.pipeline import CONCURRENCY, ingest
+from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Collection, Document
 from vectorstores.registry import STORES, get_store
-from vectorstores.sources.rows import Refused, Row
+from vectorstores.stores.threads import call_store
 
-AT_ONCE, CHARACTERS_AT_ONCE = 200, 1_000_000  # documents that are read, and looked up in our records, together
-PATIENCE = 600.0  # seconds in a row that a provider's rate limit is waited out
-DOCUMENT_CHUNK = 2000  # characters of a chunk of a document, where the model does not want less
-LOCAL_DOCUMENT_CHUNK = 1000
-CHARACTERS_PER_TOKEN = 4
+MAX_BATCH, MAX_BATCH_CHARACTERS = 200, 1_000_000  # documents that are read, and looked up in our records, together
+PATIENCE = 600.0  # seconds in a row to wait out a provider's rate limit
 
 Batches = AsyncIterator[Sequence[NewDocument | Refused]]
 
 
-@dataclass(frozen=True, slots=True)
-class Chunking:
-    """Characters; None for what suits the model. The overlap is that of documents, whose structure is known."""
-
-    size: int | None = None
-    overlap: int = 0
-
-
 @dataclass
 class Report:
-    """What became of the documents. `tokens` and `cost` (US dollars, None if unknown) are estimates of a dry run.
+    """The counts of an import. `tokens` and `cost` (US dollars, None if unknown) are the estimates of a dry run.
 
-    `is_complete`: nothing in the sources is unknown.
+    `is_complete` means that every document in the sources is known, so that missing ones can be removed.
     """
 
     documents: int = 0
@@ -65,71 +53,70 @@ class Report:
 
 @dataclass
 class Import:
-    """One run. `tell` is called whenever something has happened, `refuse` with everything that is not stored."""
+    """One run of an import. Calls `on_progress` after each step and `on_refused` for everything that is not stored."""
 
     destination: Destination
-    tell: Callable[[Report], None]
-    refuse: Callable[[Refused], None]
+    on_progress: Callable[[Report], None]
+    on_refused: Callable[[Refused], None]
     batch_size: int | None = None
     concurrency: int = CONCURRENCY
 
     def __post_init__(self) -> None:
         self.report = Report()
-        # Hashes of ids, and of the documents' contents: small, and good enough.
+        # Python's hashes of ids and content hashes: they fit in memory for any number of documents.
         self.seen: dict[int, int] = {}
         self.refused_ids: set[int] = set()
 
     async def store(self, batches: Batches, *, into_empty: bool = False) -> None:
-        """Raises ApiError where the provider or the store fails; what is stored until then stays."""
+        """Store the new and changed documents. Raises ApiError if the provider or the store fails."""
         stored = ingest(
-            self.one_by_one(batches),
+            self.new_and_changed(batches),
             self.destination,
             batch_size=self.batch_size,
             concurrency=self.concurrency,
             patience=PATIENCE,
             into_empty=into_empty,
-            refuse=lambda document, error: self.note(Refused(document.source or document.parent_id, error.message)),
+            on_refused=lambda document, error: self.refuse(Refused(place_of(document), error.message)),
         )
         async with aclosing(stored):
             async for document in stored:
                 self.report.documents += 1
                 self.report.chunks += len(document.chunks)
-                self.tell(self.report)
+                self.on_progress(self.report)
 
     async def estimate(self, batches: Batches) -> None:
-        """What store() would do, and what that would cost. Nothing is sent anywhere."""
+        """Count what store() would do and estimate its cost, without sending anything."""
         characters = 0
-        async for document in self.one_by_one(batches):
+        async for document in self.new_and_changed(batches):
             self.report.documents += 1
             self.report.chunks += len(document.chunks)
             if not document.values:
                 characters += sum(len(document.text_to_embed(index)) for index in range(len(document.chunks)))
-            self.tell(self.report)
-        self.report.tokens = characters // CHARACTERS_PER_TOKEN
+            self.on_progress(self.report)
+        self.report.tokens = tokens_of(characters)
         self.report.cost = await sync_to_async(self.cost)()
 
     def cost(self) -> Decimal | None:
         provider, model = self.destination.embedding_provider, self.destination.embedding_model
         return PriceBook().cost({"provider": provider, "model": model, "input_tokens": self.report.tokens})
 
-    async def one_by_one(self, batches: Batches) -> AsyncIterator[NewDocument]:
-        """Documents that are not stored yet as they are now."""
+    async def new_and_changed(self, batches: Batches) -> AsyncIterator[NewDocument]:
         async for batch in batches:
-            documents = [found for found in batch if isinstance(found, NewDocument) and self.is_new(found)]
+            documents = [found for found in batch if isinstance(found, NewDocument) and self.is_first(found)]
             for found in batch:
                 if isinstance(found, Refused):
-                    self.note(found)
-            known = await sync_to_async(self.hashes)([document.parent_id for document in documents])
+                    self.refuse(found)
+            stored = await sync_to_async(self.stored_hashes)([document.parent_id for document in documents])
             for document in documents:
-                if known.get(document.parent_id) == document.content_hash:
+                if stored.get(document.parent_id) == document.content_hash:
                     self.report.unchanged += 1
                     self.report.unchanged_chunks += len(document.chunks)
                 else:
                     yield document
-            self.tell(self.report)
+            self.on_progress(self.report)
 
-    def is_new(self, document: NewDocument) -> bool:
-        """Whether this run has not met it yet. Of two with one id the first counts, in every run."""
+    def is_first(self, document: NewDocument) -> bool:
+        """Return whether this run meets the id for the first time. Of documents with the same id the first counts."""
         parent, content = hash(document.parent_id), hash(document.content_hash)
         if parent not in self.seen:
             self.seen[parent] = content
@@ -137,41 +124,45 @@ class Import:
         if self.seen[parent] == content:
             self.report.unchanged += 1
         else:
-            place = document.source or document.parent_id
-            self.note(Refused(place, f"Another document before it has the same id, {document.parent_id!r}."))
+            reason = f"Another document before it has the same id, {document.parent_id!r}."
+            self.refuse(Refused(place_of(document), reason))
         return False
 
-    def note(self, refused: Refused) -> None:
+    def refuse(self, refused: Refused) -> None:
         self.report.refused += 1
         self.report.is_complete &= not refused.hides_documents
         if refused.document_id:
             self.refused_ids.add(hash(refused.document_id))
-        self.refuse(refused)
+        self.on_refused(refused)
 
-    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
-        stored = records(self.destination).filter(parent_vector_id__in=ids, status=Document.Status.STORED)
+    def stored_hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        stored = records_in(self.destination).filter(parent_vector_id__in=ids, status=Document.Status.STORED)
         return dict(stored.values_list("parent_vector_id", "content_hash"))
 
     async def prune(self, origins: Sequence[str]) -> None:
-        """Remove the documents that were once stored from these sources and are not in them any more."""
-        gone = await self.vanished(origins)
+        """Remove the documents that were stored from these origins and are no longer in them."""
+        ids = await self.missing(origins)
         store = await get_store(self.destination.store)
         target, namespace = self.destination.target, self.destination.namespace
-        for at in range(0, len(gone), AT_ONCE):
-            ids = gone[at : at + AT_ONCE]
-            await store_threads.run(store, store.delete_parents, target, ids, namespace)
-            await records(self.destination).filter(parent_vector_id__in=ids).adelete()
-            self.report.pruned += len(ids)
-            self.tell(self.report)
+        for at in range(0, len(ids), MAX_BATCH):
+            batch = ids[at : at + MAX_BATCH]
+            await call_store(store, store.delete_parents, target, batch, namespace)
+            await records_in(self.destination).filter(parent_vector_id__in=batch).adelete()
+            self.report.pruned += len(batch)
+            self.on_progress(self.report)
 
-    async def vanished(self, origins: Sequence[str]) -> list[str]:
-        stored = records(self.destination).filter(origin__in=origins).values_list("parent_vector_id", flat=True)
-        there = self.seen.keys() | self.refused_ids
-        return [parent_id async for parent_id in stored if hash(parent_id) not in there]
+    async def missing(self, origins: Sequence[str]) -> list[str]:
+        """Return the ids of documents stored from these origins that this run has not met."""
+        stored = records_in(self.destination).filter(origin__in=origins).values_list("parent_vector_id", flat=True)
+        met = self.seen.keys() | self.refused_ids
+        return [parent_id async for parent_id in stored if hash(parent_id) not in met]
 
 
-def records(destination: Destination) -> QuerySet[Document]:
-    """Of what is stored there."""
+def place_of(document: NewDocument) -> str:
+    return document.source or document.parent_id
+
+
+def records_in(destination: Destination) -> QuerySet[Document]:
     namespace = destination.namespace if STORES[destination.store].has_namespaces else ""
     return Document.objects.filter(
         collection__store=destination.store, collection__name=destination.target, namespace=namespace
@@ -179,18 +170,18 @@ def records(destination: Destination) -> QuerySet[Document]:
 
 
 async def prepare(destination: Destination, *, create: bool, dimension: int | None = None) -> bool:
-    """See that the collection is there and fits, before anything is paid for but a single word.
+    """Make sure that the collection exists and fits before anything is paid for, apart from one embedded word.
 
-    Gives whether it is empty, and always was as far as we know.
+    Returns whether the collection is empty and, by our records, always was. `dimension` is that of embeddings which
+    the documents bring along. A missing collection of the local store is created when the first document is stored.
 
-    `dimension` is that of vectors that are ready made. A local collection needs no server and makes itself. Raises
-    CollectionNotFound, DimensionMismatch and whatever else the store or the provider has to say.
+    Raises CollectionNotFound, DimensionMismatch and other ApiErrors of the store and the provider.
     """
     store = await get_store(destination.store)
-    dimension = dimension or await sync_to_async(dimension_by_model)(destination)
+    dimension = dimension or await sync_to_async(recorded_dimension)(destination)
     info: CollectionInfo | None = None
     try:
-        info = await store_threads.run(store, store.describe, destination.target)
+        info = await call_store(store, store.describe, destination.target)
     except CollectionNotFound:
         if not (create or store.in_database):
             raise
@@ -199,19 +190,19 @@ async def prepare(destination: Destination, *, create: bool, dimension: int | No
         dimension = len(probe)
     if info is None and not store.in_database:
         assert dimension
-        await store_threads.run(store, store.create, destination.target, dimension)
+        await call_store(store, store.create, destination.target, dimension)
     elif info and info.dimension and dimension and info.dimension != dimension:
         raise DimensionMismatch(info.dimension, dimension)
     if info and info.count:
         return False
-    # Whatever our records say: somebody may have made it anew.
-    of_old = Document.objects.filter(collection__store=store.slug, collection__name=destination.target)
-    forgotten, _ = await of_old.adelete()
-    return not forgotten
+    # The collection is empty, whatever our records say: it may have been deleted and created again.
+    stale = Document.objects.filter(collection__store=store.slug, collection__name=destination.target)
+    deleted, _ = await stale.adelete()
+    return not deleted
 
 
-def dimension_by_model(destination: Destination) -> int | None:
-    """Where that can be told without asking the model."""
+def recorded_dimension(destination: Destination) -> int | None:
+    """Return the dimension of the embedding model if it is known without asking the provider."""
     if dimension := known_dimension(destination.embedding_model):
         return dimension
     filled = Collection.objects.filter(
@@ -223,63 +214,15 @@ def dimension_by_model(destination: Destination) -> int | None:
     return filled.dimension if filled else None
 
 
-# From rows to documents
+# Reading ahead
 
 
-def documents_in(
-    rows: Iterator[Row | Refused], destination: Destination, chunking: Chunking
-) -> Iterator[NewDocument | Refused]:
-    embedding = destination.embedding_provider, destination.embedding_model
-    for together in gathered(rows, lambda row: row.vector if isinstance(row, Row) else None):
-        row = together[0]
-        if isinstance(row, Refused):
-            yield row
-        elif row.vector is None and not any(embedding):
-            yield Refused(row.place, "It brings no vector, and there is no embedding model.")
-        elif row.vector and any(row.embedding) and row.embedding != embedding:
-            made, here = " of ".join(reversed(row.embedding)), " of ".join(reversed(embedding))
-            yield Refused(row.place, f"Its vector was made by {made}; here it is {here}.")
-        else:
-            try:
-                yield (
-                    document_of(row, destination, chunking)
-                    if row.vector is None
-                    else document_of_chunks(
-                        [chunk.vector for chunk in together if isinstance(chunk, Row) and chunk.vector],
-                        with_values=True,
-                        source=row.source,
-                        origin=row.origin,
-                    )
-                )
-            except ApiError as error:
-                yield Refused(row.place, error.message, document_id=row.item["id"])
-
-
-def document_of(row: Row, destination: Destination, chunking: Chunking) -> NewDocument:
-    provider, model = destination.embedding_provider, destination.embedding_model
-    largest = chunk_size(provider, model, STORES[destination.store].max_chunk_characters)
-    if row.extracted:
-        usual = LOCAL_DOCUMENT_CHUNK if provider == "local" else DOCUMENT_CHUNK
-        size = min(chunking.size or usual, largest)
-        chunks = cut_by_structure(row.extracted, size, min(chunking.overlap, size // 2))
-    else:
-        size = min(chunking.size or largest, largest)
-        chunks = cut(row.item["content"], size)
-    return document_from(
-        row.item,
-        chunks=chunks,
-        source=row.source,
-        origin=row.origin,
-        hashed_with=[provider, model, size, chunking.overlap],
-    )
-
-
-async def read(documents: Iterator[NewDocument | Refused], store: VectorStore | None = None) -> Batches:
-    """The documents in batches, read in a thread of their own, or in one that may use the store they come from."""
+async def read_batches(documents: Iterator[NewDocument | Refused], store: VectorStore | None = None) -> Batches:
+    """Read the documents in batches, in a separate thread, or in a thread that may use the store they come from."""
     with reading_thread() as thread:
         while True:
             if store:
-                batch = await store_threads.run(store, next_batch, documents)
+                batch = await call_store(store, next_batch, documents)
             else:
                 batch = await asyncio.get_running_loop().run_in_executor(thread, next_batch, documents)
             if not batch:
@@ -293,7 +236,7 @@ def reading_thread() -> Iterator[ThreadPoolExecutor]:
     try:
         yield thread
     finally:
-        thread.shutdown(wait=False)  # a page that does not come must not hold us
+        thread.shutdown(wait=False)  # a page that never arrives must not block the end of the import
 
 
 def next_batch(documents: Iterator[NewDocument | Refused]) -> list[NewDocument | Refused]:
@@ -303,6 +246,6 @@ def next_batch(documents: Iterator[NewDocument | Refused]) -> list[NewDocument |
         batch.append(found)
         if isinstance(found, NewDocument):
             characters += sum(len(chunk.text) for chunk in found.chunks)
-        if len(batch) == AT_ONCE or characters > CHARACTERS_AT_ONCE:
+        if len(batch) == MAX_BATCH or characters > MAX_BATCH_CHARACTERS:
             break
     return batch

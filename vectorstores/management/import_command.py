@@ -1,4 +1,4 @@
-"""What commands that store many documents have in common: progress, Ctrl-C, what was refused, and exit codes."""
+"""The base of commands that store many documents: progress bar, Ctrl-C, refusals, summary and exit codes."""
 
 import asyncio
 import json
@@ -18,20 +18,21 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from providers.base import Capability
-from providers.check_connection import on_event_loop
 from providers.local import bundled_model
 from providers.registry import providers_with
+from providers.run_async import run_async
 from puffer.api import ApiError
 from vectorstores.errors import CollectionNotFound
-from vectorstores.ingestion.pipeline import CONCURRENCY, Destination
+from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.pipeline import CONCURRENCY
+from vectorstores.ingestion.rows import Refused
 from vectorstores.ingestion.sync import Import, Report
 from vectorstores.registry import STORES
-from vectorstores.sources.rows import Refused
 
 SHOWN_REFUSALS = 20
-SOME_REFUSED, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes; 130 as shells have it for Ctrl-C
-SECONDS_TO_END = 0.7  # after Ctrl-C, until what does not let go is left behind
-GO_ON = "Run the same command again to go on: what is stored is skipped."
+SOME_REFUSED, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes; 130 is what shells use for Ctrl-C
+SECONDS_TO_END = 0.7  # after Ctrl-C, before the process exits without waiting for threads
+CONTINUE = "Run the same command again to continue. Stored documents are skipped."
 
 
 class ImportCommand(BaseCommand):
@@ -40,14 +41,16 @@ class ImportCommand(BaseCommand):
             return super().execute(*args, **options)
 
     def add_store_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--provider", default="local", choices=list(STORES), help="the vector store")
-        parser.add_argument("--target", required=True, metavar="NAME", help="the collection (Pinecone's index)")
+        parser.add_argument(
+            "--provider", default="local", choices=list(STORES), help="the vector store (default: local)"
+        )
+        parser.add_argument("--target", required=True, metavar="NAME", help="the collection (for Pinecone, the index)")
         parser.add_argument("--namespace", default="")
 
     def add_import_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--batch-size", type=positive, help="texts in a call of the embedding model")
-        parser.add_argument("--concurrency", type=positive, default=CONCURRENCY, help="such calls at the same time")
-        parser.add_argument("--report", type=Path, metavar="FILE", help="write every refused row to this file")
+        parser.add_argument("--batch-size", type=positive, help="texts in one call of the embedding model")
+        parser.add_argument("--concurrency", type=positive, default=CONCURRENCY, help="calls at the same time")
+        parser.add_argument("--report", type=Path, metavar="FILE", help="write all refused rows to this file")
         parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
     def add_embedding_arguments(self, parser: ArgumentParser, **options: Any) -> None:
@@ -64,21 +67,21 @@ class ImportCommand(BaseCommand):
         *,
         embeds: bool = True,
     ) -> Report:
-        """Do it, tell what became of it, and leave with the exit code unless all went well."""
+        """Run the import and print its result. Exits with an exit code unless everything was stored."""
         started = time.perf_counter()
         failure, code = "", 0
         with ExitStack() as stack:
-            refusals = stack.enter_context(Refusals.told_to(options["report"]))
-            tell = stack.enter_context(bar.shown())
-            run = Import(destination, tell, refusals.add, options["batch_size"], options["concurrency"])
+            refusals = stack.enter_context(Refusals.written_to(options["report"]))
+            update_bar = stack.enter_context(bar.shown())
+            run = Import(destination, update_bar, refusals.add, options["batch_size"], options["concurrency"])
             needs_model = embeds and destination.embedding_provider == "local"
             try:
                 with bundled_model() if needs_model else nullcontext():
-                    on_event_loop(lambda: self.ctrl_c.watch(work(run)))
+                    run_async(lambda: self.ctrl_c.watch(work(run)))
             except CollectionNotFound as error:
                 failure, code = error.message, NOTHING_DONE
                 if "create" in options:
-                    failure += " Make it with --create."
+                    failure += " Create it with --create."
             except ApiError as error:
                 failure, code = error.message, NOTHING_DONE
             except asyncio.CancelledError:
@@ -86,26 +89,26 @@ class ImportCommand(BaseCommand):
         report = run.report
         if not code and report.refused:
             code = SOME_REFUSED if report.documents or report.unchanged else NOTHING_DONE
-        self.tell_refusals(refusals, options)
-        self.tell_summary(report, failure, time.perf_counter() - started, refusals, options)
+        self.write_refusals(refusals, options)
+        self.write_summary(report, failure, time.perf_counter() - started, refusals, options)
         if failure and code != INTERRUPTED:
             self.stderr.write(failure)
             if report.documents or report.unchanged:
-                self.stderr.write(GO_ON)
+                self.stderr.write(CONTINUE)
         if code == INTERRUPTED:
             sys.stdout.flush()
-            os._exit(code)  # a store that does not answer must not hold us
+            os._exit(code)  # do not wait for a store that does not answer
         if code:
             sys.exit(code)
         return report
 
-    def tell_refusals(self, refusals: "Refusals", options: dict[str, Any]) -> None:
+    def write_refusals(self, refusals: "Refusals", options: dict[str, Any]) -> None:
         for refused in refusals.first:
             self.stderr.write(f"Refused: {refused.place}: {refused.reason}")
         if more := refusals.count - len(refusals.first):
-            self.stderr.write(f"... and {more} more{'' if options['report'] else ' (--report FILE lists all)'}.")
+            self.stderr.write(f"... and {more} more{'' if options['report'] else ' (list all with --report FILE)'}.")
 
-    def tell_summary(
+    def write_summary(
         self, report: Report, failure: str, seconds: float, refusals: "Refusals", options: dict[str, Any]
     ) -> None:
         dry_run = options.get("dry_run", False)
@@ -150,7 +153,7 @@ def positive(text: str) -> int:
 
 
 class Refusals:
-    """The first of them, how many there are, and all of them in a file if one is named."""
+    """The number of refusals, the first of them, and optionally a file that lists all."""
 
     def __init__(self) -> None:
         self.first: list[Refused] = []
@@ -159,7 +162,7 @@ class Refusals:
 
     @classmethod
     @contextmanager
-    def told_to(cls, file: Path | None) -> Iterator["Refusals"]:
+    def written_to(cls, file: Path | None) -> Iterator["Refusals"]:
         refusals = cls()
         if file is None:
             yield refusals
@@ -167,7 +170,7 @@ class Refusals:
         try:
             opened = file.open("w", encoding="utf-8", errors="replace")
         except OSError as error:
-            raise CommandError(f"{file} can't be written: {error.strerror}.", returncode=NOTHING_DONE) from None
+            raise CommandError(f"{file} cannot be written: {error.strerror}.", returncode=NOTHING_DONE) from None
         with opened:
             refusals.write = opened.write
             yield refusals
@@ -181,7 +184,7 @@ class Refusals:
 
 
 class Bar:
-    """A progress bar on a terminal, silent elsewhere. `done` tells how much of `total` is done; None: nobody knows."""
+    """A progress bar, shown only on a terminal. `done` returns how much of `total` (None: unknown) is done."""
 
     def __init__(self, total: int | None, done: Callable[[Report], int], unit: str) -> None:
         self.total = total
@@ -193,22 +196,22 @@ class Bar:
         # disable=None: only on a terminal
         with tqdm(total=self.total, unit=self.unit, unit_scale=True, disable=None, file=sys.stderr) as bar:
 
-            def tell(report: Report) -> None:
+            def update(report: Report) -> None:
                 bar.update(self.done(report) - bar.n)
                 bar.set_postfix(stored=report.documents, unchanged=report.unchanged, refresh=False)
 
-            yield tell
+            yield update
 
 
 class CtrlC:
-    """Ends the work at its next wait; what does not let go is left behind, for a kill at any point does no harm."""
+    """Ends the work at its next await. Threads that do not stop are abandoned: a kill at any point does no harm."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> "CtrlC":
-        if threading.current_thread() is threading.main_thread():  # no other gets signals
+        if threading.current_thread() is threading.main_thread():  # no other thread can handle signals
             self.previous = signal.signal(signal.SIGINT, self.stop)
         return self
 
@@ -221,7 +224,7 @@ class CtrlC:
         await work
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
-        os.write(2, f"\nInterrupted. {GO_ON}\n".encode())  # print() may be what was interrupted
+        os.write(2, f"\nInterrupted. {CONTINUE}\n".encode())  # print() may be what the signal interrupted
         if self.loop is None or self.task is None:
             os._exit(INTERRUPTED)
         self.loop.call_soon_threadsafe(self.task.cancel)

@@ -1,11 +1,11 @@
-"""What an import reads: files, rows, web pages, sitemaps and WordPress exports."""
+"""Where content comes from: files, rows in files, web pages, sitemaps, WordPress exports and uploads."""
 
-from vectorstores.sources.rows import Row, short_hash, stable_id
-from vectorstores.sources.uploaded import ANSWERED
+from vectorstores.ingestion.rows import short_hash, stable_id
+from vectorstores.sources.uploaded import ANSWERED, answer_item
 
 __all__ = [
     "ANSWERED",
-    "Row",
+    "answer_item",
     "short_hash",
     "stable_id",
 ]

@@ -1,6 +1,6 @@
-"""What an import is told to read -> rows: files, folders, globs, URLs, sitemaps, standard input.
+"""Read what an import is given: files, folders, globs, URLs, sitemaps, standard input.
 
-Rows come one by one, so that what is read may be larger than the memory.
+Rows are yielded one by one, so that a source may be larger than the memory.
 """
 
 import os
@@ -13,45 +13,46 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vectorstores.ingestion.extract import MEDIA_TYPES, media_type_of
+from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
 from vectorstores.sources.row_files import Columns, csv_rows, json_lines, json_list
-from vectorstores.sources.rows import Refused, Row, document_row, stable_id
 from vectorstores.sources.web import host_and_port, is_url, page_row, sitemap_rows
 from vectorstores.sources.wordpress import wordpress_rows
 
-MAX_FILE = 100 * 1024 * 1024  # bytes of a file that is read whole: text, HTML, PDF
+MAX_FILE = 100 * 1024 * 1024  # bytes of a file that is read as a whole: text, HTML, PDF
 ROW_TYPES = (".jsonl", ".ndjson", ".json", ".csv", ".xml")
+SUPPORTED_TYPES = (*MEDIA_TYPES, *ROW_TYPES)  # file name extensions
 
 
 @dataclass
 class Sources:
-    """What to read, and how far it has come."""
+    """The sources of an import, and how many bytes of them have been read."""
 
-    named: list[str]
+    names: list[str]
     columns: Columns = field(default_factory=Columns)
     are_sitemaps: bool = False
     max_pages: int = 2000
     bytes_done: int = 0  # of the files that have been read to their end
     open_file: BinaryIO | None = None
 
-    def bytes_known(self) -> int | None:
-        """None if something is not a file."""
-        if not all(is_on_disk(name) for name in self.named):
+    def total_bytes(self) -> int | None:
+        """Return the size of all sources; None if one of them is not a file."""
+        if not all(is_on_disk(name) for name in self.names):
             return None
-        found = [file for name in self.named for file in files(name) if isinstance(file, Path)]
+        found = [file for name in self.names for file in files(name) if isinstance(file, Path)]
         return sum(file.stat().st_size for file in found if file.is_file())
 
     def bytes_read(self) -> int:
-        """May be asked in another thread than the one that reads."""
+        """Return how many bytes have been read. May be called from another thread than the one that reads."""
         try:
             return self.bytes_done + (self.open_file.tell() if self.open_file else 0)
-        except ValueError:  # closed in this very moment
+        except ValueError:  # the file was closed at this very moment
             return self.bytes_done
 
     def origins(self) -> list[str]:
-        return [origin_of(name) for name in self.named]
+        return [origin_of(name) for name in self.names]
 
     def rows(self) -> Iterator[Row | Refused]:
-        for name in self.named:
+        for name in self.names:
             origin = origin_of(name)
             if name == "-":
                 yield from json_lines(sys.stdin.buffer, "standard input", origin)
@@ -70,38 +71,37 @@ class Sources:
                 yield file
                 continue
             try:
-                yield from self.file(file, folder_of(name), origin)
+                yield from self.rows_of_file(file, folder_of(name), origin)
             except OSError as error:
-                yield Refused(str(file), f"It can't be read: {error.strerror}.", True)
+                yield Refused(str(file), f"It cannot be read: {error.strerror}.", True)
         if is_empty:
-            yield Refused(name, "There is nothing in it that can be read.", True)
+            yield Refused(name, "It contains no files of a supported type.", True)
 
-    def file(self, path: Path, folder: Path, origin: str) -> Iterator[Row | Refused]:
-        kind = path.suffix.lower()
-        if kind in MEDIA_TYPES:
-            yield self.document(path, folder, origin)
-        elif kind in ROW_TYPES:
+    def rows_of_file(self, path: Path, folder: Path, origin: str) -> Iterator[Row | Refused]:
+        suffix = path.suffix.lower()
+        if suffix in MEDIA_TYPES:
+            yield self.whole_file(path, folder, origin)
+        elif suffix in ROW_TYPES:
             with path.open("rb") as self.open_file:
-                yield from self.rows_in(kind, self.open_file, str(path), origin)
+                yield from self.rows_in(suffix, self.open_file, str(path), origin)
             self.open_file = None
         else:
-            endings = ", ".join([*MEDIA_TYPES, *ROW_TYPES])
-            yield Refused(str(path), f"Files of this kind are not read; these are: {endings}.")
+            yield Refused(str(path), f"This file type is not supported. Supported types: {', '.join(SUPPORTED_TYPES)}.")
         self.bytes_done += path.stat().st_size
 
-    def rows_in(self, kind: str, file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
-        if kind == ".csv":
+    def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
+        if suffix == ".csv":
             return csv_rows(file, source, origin, self.columns)
-        return {".json": json_list, ".xml": wordpress_rows}.get(kind, json_lines)(file, source, origin)
+        return {".json": json_list, ".xml": wordpress_rows}.get(suffix, json_lines)(file, source, origin)
 
-    def document(self, path: Path, folder: Path, origin: str) -> Row | Refused:
-        """Known by its folder's name and its path in it, so that it is the same one on another machine."""
+    def whole_file(self, path: Path, folder: Path, origin: str) -> Row | Refused:
+        """Identify the file by its folder's name and its path in it, so that it is the same on another machine."""
         name = path.relative_to(folder).as_posix()
         key = f"{folder.resolve().name}/{name}"
         if path.stat().st_size > MAX_FILE:
             return Refused(str(path), f"It is larger than {MAX_FILE // 1024**2} MB.", document_id=stable_id(key))
-        metadata = {"file_name": name}
-        return document_row(path.read_bytes(), media_type_of(path.name), str(path), origin, key=key, metadata=metadata)
+        file = File(path.read_bytes(), media_type_of(path.name), default_title=path.stem)
+        return file_row(file, str(path), origin, key=key, metadata={"file_name": name})
 
 
 def is_on_disk(name: str) -> bool:
@@ -109,16 +109,16 @@ def is_on_disk(name: str) -> bool:
 
 
 def origin_of(name: str) -> str:
-    """What the documents of a source are known by at the next import."""
+    """Return the name by which the next import finds the documents of this source."""
     return (os.path.abspath(name) if is_on_disk(name) else name)[:2000]
 
 
 def files(name: str) -> Iterator[Path | Refused]:
-    """In order. A name with the signs of a glob is one, unless there is a file of that very name."""
+    """Yield the files of a source, in order. A name with glob characters is a glob unless a file has that very name."""
     path = Path(name)
     try:
         if "\x00" in name:
-            yield Refused(name, "No file can have such a name.", True)
+            yield Refused(name, "This is not a valid file name.", True)
         elif path.is_dir():
             yield from files_in(path)
         elif path.exists() or not has_magic(name):
@@ -126,11 +126,11 @@ def files(name: str) -> Iterator[Path | Refused]:
         else:
             yield from (Path(found) for found in sorted(glob(name, recursive=True)) if Path(found).is_file())
     except OSError as error:
-        yield Refused(name, f"It can't be read: {error.strerror}.", True)
+        yield Refused(name, f"It cannot be read: {error.strerror}.", True)
 
 
 def folder_of(name: str) -> Path:
-    """What a source's files are in: of a glob, the part that has none of its signs."""
+    """Return the folder that contains a source's files: for a glob, the part without glob characters."""
     path = Path(name)
     if path.is_dir():
         return path
@@ -140,15 +140,15 @@ def folder_of(name: str) -> Path:
 
 
 def files_in(folder: Path) -> Iterator[Path | Refused]:
-    """All that can be read, but nothing hidden, and nothing outside to which a link leads."""
+    """Yield all files of supported types, except hidden ones and links that lead out of the folder."""
     failures: list[OSError] = []
     real_folder = folder.resolve()
     for here, folders, names in os.walk(folder, onerror=failures.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(here, name)
-            known = path.suffix.lower() in (*MEDIA_TYPES, *ROW_TYPES) and not name.startswith(".")
-            if known and path.is_file() and path.resolve().is_relative_to(real_folder):
+            is_supported = path.suffix.lower() in SUPPORTED_TYPES and not name.startswith(".")
+            if is_supported and path.is_file() and path.resolve().is_relative_to(real_folder):
                 yield path
     for failure in failures:
-        yield Refused(str(failure.filename), f"It can't be read: {failure.strerror}.", True)
+        yield Refused(str(failure.filename), f"It cannot be read: {failure.strerror}.", True)

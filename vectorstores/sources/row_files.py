@@ -1,4 +1,4 @@
-"""Files of which every row is an item: JSON lines, JSON lists, CSV."""
+"""Read files in which every row is an item: JSON lines, JSON lists, CSV."""
 
 import csv
 import io
@@ -10,18 +10,18 @@ import ijson
 import orjson
 
 from vectorstores.ingestion.extract import UTF16_MARKS, Unreadable
-from vectorstores.sources.rows import Refused, Row, item_row
+from vectorstores.ingestion.rows import Refused, Row, item_row
 
 MAX_ITEM = 20 * 1024 * 1024  # bytes
-MAX_DEPTH = 100  # of JSON
-SAMPLE = 64 * 1024  # bytes by which an encoding is told
+MAX_DEPTH = 100  # of nested JSON
+SAMPLE = 64 * 1024  # bytes from which the encoding is guessed
 UTF8_MARK = b"\xef\xbb\xbf"
 DELIMITERS = ",;\t|"
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of a CSV file hold what. The others become metadata."""
+    """The columns of a CSV file with a meaning of their own. The others become metadata."""
 
     content: str = "content"
     id: str = "id"
@@ -30,21 +30,21 @@ class Columns:
 
 
 class BoundedItems:
-    """A file whose items may take so many bytes and no more, or one of them could fill the memory."""
+    """A file whose items have a maximum size, because a single item could fill the memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.taken = 0
+        self.item_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
         data = self.file.read(size)
-        self.taken += len(data)
-        if self.taken > MAX_ITEM:
+        self.item_bytes += len(data)
+        if self.item_bytes > MAX_ITEM:
             raise Unreadable(f"An item is larger than {MAX_ITEM // 1024**2} MB.")
         return data
 
     def next_item(self) -> None:
-        self.taken = 0
+        self.item_bytes = 0
 
 
 def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
@@ -69,14 +69,14 @@ def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refus
 
 
 def json_list(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
-    """A list, or an object with the list under "vectors", as a call of the API has it."""
-    beginning = file.read(1024)
-    file.seek(len(UTF8_MARK) if beginning.startswith(UTF8_MARK) else 0)
-    is_object = beginning.removeprefix(UTF8_MARK).lstrip().startswith(b"{")
+    """Yield the items of a list, or of an object with the list under "vectors", as in a call of the API."""
+    start = file.read(1024)
+    file.seek(len(UTF8_MARK) if start.startswith(UTF8_MARK) else 0)
+    is_object = start.removeprefix(UTF8_MARK).lstrip().startswith(b"{")
     bounded = BoundedItems(file)
     number = 0
     try:
-        events = not_too_deep(ijson.basic_parse(bounded, use_float=True))
+        events = limit_depth(ijson.basic_parse(bounded, use_float=True))
         for item in ijson.items(ijson.parse(events), "vectors.item" if is_object else "item"):
             number += 1
             bounded.next_item()
@@ -87,11 +87,12 @@ def json_list(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refuse
         yield Refused(f"{source}: after item {number}", f"It is not JSON: {error}.", True)
     else:
         if not number:
-            yield Refused(source, 'It holds no items: a list of them, or an object with one under "vectors".', True)
+            reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors".'
+            yield Refused(source, reason, True)
 
 
-def not_too_deep(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """ijson keeps the whole path at every depth: without a limit, 100 KB of brackets take gigabytes."""
+def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Raise Unreadable for deep nesting: ijson keeps the path of every level, so 100 KB of brackets take gigabytes."""
     depth = 0
     for event in events:
         if event[0] in ("start_map", "start_array"):
@@ -99,7 +100,7 @@ def not_too_deep(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]
         elif event[0] in ("end_map", "end_array"):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise Unreadable(f"It is nested more than {MAX_DEPTH} deep.")
+            raise Unreadable(f"It is nested more than {MAX_DEPTH} levels deep.")
         yield event
 
 
@@ -114,12 +115,12 @@ def csv_rows(file: BinaryIO, source: str, origin: str, columns: Columns) -> Iter
 def records(text: io.TextIOWrapper, source: str, origin: str, columns: Columns) -> Iterator[Row | Refused]:
     lines = bounded_lines(text)
     header_line = next(lines, "")
-    headers: list[list[str]] = [next(csv.reader([header_line], delimiter=sign), []) for sign in DELIMITERS]
+    headers: list[list[str]] = [next(csv.reader([header_line], delimiter=delimiter), []) for delimiter in DELIMITERS]
     fits = [columns.content in header for header in headers]
     if not any(fits):
         widest: list[str] = max(headers, key=len)
-        named = ", ".join(widest) or "none"
-        yield Refused(source, f"It has no column {columns.content!r} (--content-column). Its columns: {named}.", True)
+        found = ", ".join(widest) or "none"
+        yield Refused(source, f"It has no column {columns.content!r}. Its columns: {found}.", True)
         return
     at = fits.index(True)
     reader = csv.DictReader(lines, headers[at], delimiter=DELIMITERS[at])
@@ -139,7 +140,7 @@ def bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
 
 def csv_row(record: Mapping[Any, Any], place: str, source: str, origin: str, columns: Columns) -> Row | Refused:
     if None in record:
-        return Refused(place, "It has more fields than there are columns.", True)
+        return Refused(place, "It has more fields than the header has columns.", True)
     named = {columns.content, columns.id, columns.title, columns.url}
     metadata = {name: value for name, value in record.items() if name not in named and value}
     metadata |= {
@@ -155,6 +156,6 @@ def encoding_of(sample: bytes) -> str:
     try:
         sample.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(sample) - 4:  # else it is cut within a character
+        if error.start < len(sample) - 4:  # otherwise the sample ends within a character
             return "cp1252"
     return "utf-8-sig"

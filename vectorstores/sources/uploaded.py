@@ -1,4 +1,4 @@
-"""What was uploaded in the admin -> rows."""
+"""Read what was uploaded in the admin: files, pasted texts, questions with answers."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -7,42 +7,44 @@ from pathlib import PurePath
 import orjson
 
 from vectorstores.ingestion.extract import MEDIA_TYPES, media_type_of
+from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
 from vectorstores.models import Upload
-from vectorstores.sources.files import ROW_TYPES, Sources
+from vectorstores.sources.files import Sources
 from vectorstores.sources.row_files import json_lines
-from vectorstores.sources.rows import Refused, Row, document_row, stable_id
 
-READABLE = (*MEDIA_TYPES, *ROW_TYPES)  # endings of files
-# What a document's source says, where it was no file, and so its origin too.
+# The source, and so the origin, of documents that do not come from a file.
 PASTED, ANSWERED = "Pasted text", "Question and answer"
-OF_FILES = "Upload: "  # how the origin of a document from a file begins
+FILE_PREFIX = "Upload: "  # of the origin of a document from a file
 
 
 def origin_of(kind: str, name: str) -> str:
-    return {Upload.Kind.TEXT: PASTED, Upload.Kind.QUESTIONS: ANSWERED}.get(Upload.Kind(kind), f"{OF_FILES}{name}")
+    return {Upload.Kind.TEXT: PASTED, Upload.Kind.QUESTIONS: ANSWERED}.get(Upload.Kind(kind), f"{FILE_PREFIX}{name}")
 
 
 def uploaded_rows(kind: str, name: str, data: bytes) -> Iterator[Row | Refused]:
-    """A document is known by its file's name, so the same name again replaces it."""
-    origin, ending = origin_of(kind, name), PurePath(name).suffix.lower()
+    """Yield the rows of an upload. A file is identified by its name, so the same name again replaces its document."""
+    origin, suffix = origin_of(kind, name), PurePath(name).suffix.lower()
     if kind != Upload.Kind.FILE:
         yield from json_lines(io.BytesIO(data), origin, origin)
-    elif ending in MEDIA_TYPES:
-        yield document_row(data, media_type_of(name), name, origin, key=f"upload/{name}", metadata={"file_name": name})
+    elif suffix in MEDIA_TYPES:
+        file = File(data, media_type_of(name), default_title=PurePath(name).stem)
+        yield file_row(file, name, origin, key=f"upload/{name}", metadata={"file_name": name})
     else:
-        yield from Sources([]).rows_in(ending, io.BytesIO(data), name, origin)
+        yield from Sources([]).rows_in(suffix, io.BytesIO(data), name, origin)
 
 
 def pasted_text(title: str, text: str, url: str) -> bytes:
-    """As uploaded_rows() reads it. The same title again replaces the text."""
+    """Serialize a text for uploaded_rows(). The same title again replaces the text."""
     metadata = {"title": title, "url": url} if url else {"title": title}
     return orjson.dumps({"id": stable_id(f"text/{title}"), "content": text, "metadata": metadata})
 
 
 def answered_questions(pairs: Iterable[tuple[str, str]]) -> bytes:
-    """As uploaded_rows() reads them, one document a pair. The same question again replaces the answer."""
-    items = (
-        {"id": stable_id(f"question/{question}"), "content": answer, "metadata": {"title": question}}
-        for question, answer in pairs
-    )
-    return b"\n".join(orjson.dumps(item) for item in items)
+    """Serialize questions with answers for uploaded_rows(), each a document of its own."""
+    return b"\n".join(orjson.dumps(answer_item(question, answer)) for question, answer in pairs)
+
+
+def answer_item(question: str, answer: str, url: str = "") -> dict[str, object]:
+    """Return the item of a question and its answer. The question makes the id, so a new answer replaces the old one."""
+    metadata = {"title": question, "url": url} if url else {"title": question}
+    return {"id": stable_id(f"question/{question}"), "content": answer, "metadata": metadata}

@@ -1,9 +1,10 @@
-"""Pages of the web, alone or as a sitemap names them. Source: https://www.sitemaps.org/protocol.html"""
+"""Read web pages, single ones or all pages of a sitemap. Source: https://www.sitemaps.org/protocol.html"""
 
 import gzip
 import io
 import time
 from collections.abc import Iterator
+from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from defusedxml import DefusedXmlException
@@ -12,35 +13,35 @@ from protego import Protego
 
 from puffer.net import USER_AGENT, NoAnswer, Page, fetch
 from vectorstores.ingestion.extract import MEDIA_TYPES, Unreadable, decode
-from vectorstores.sources.rows import Refused, Row, document_row, stable_id
+from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
 from vectorstores.sources.wordpress import local_name
 
 MAX_SITEMAP = 50 * 1024 * 1024  # bytes unpacked, as sitemaps.org allows
-MAX_SITEMAPS = 1000  # of an index
+MAX_SITEMAPS = 1000  # in an index of sitemaps
 MAX_ROBOTS = 512 * 1024  # bytes
 DELAY, LONGEST_DELAY = 0.2, 10.0  # seconds between two pages of a site
 GONE = (404, 410)
-READ = {*MEDIA_TYPES.values(), "application/xhtml+xml"}
+SUPPORTED_TYPES = {*MEDIA_TYPES.values(), "application/xhtml+xml"}
 
 
 def page_row(url: str, origin: str, trusted_host: str) -> Row | Refused:
-    """The host is one that somebody we trust has named; a redirect may lead to another, but not into our network."""
+    """Read a page. `trusted_host` may be a private address; redirects to other hosts must be public."""
     try:
         page = fetch(url, trusted_host=trusted_host)
     except NoAnswer as error:
         return Refused(url, f"It {error}", True)
     if page.status != 200:
-        return Refused(url, f"It answered with HTTP {page.status}.", page.status not in GONE)
+        return Refused(url, f"The server answered with HTTP {page.status}.", page.status not in GONE)
     media_type = page.media_type or "text/html"
-    if media_type not in READ:
-        return Refused(page.url, f"Pages of the type {media_type[:100]} are not read.", document_id=stable_id(page.url))
-    return document_row(
-        page.body, media_type, page.url, origin, key=page.url, metadata={"url": page.url}, charset=page.charset
-    )
+    if media_type not in SUPPORTED_TYPES:
+        reason = f"Pages of the type {media_type[:100]} are not supported."
+        return Refused(page.url, reason, document_id=stable_id(page.url))
+    file = File(page.body, media_type, page.charset, default_title=PurePath(page.url).stem)
+    return file_row(file, page.url, origin, key=page.url, metadata={"url": page.url})
 
 
 def sitemap_rows(url: str, max_pages: int) -> Iterator[Row | Refused]:
-    """The pages that a sitemap names, of its own host, as far as robots.txt allows, one after the other."""
+    """Read the pages in a sitemap that are on its own host and that robots.txt allows, one after another."""
     site = Site(url)
     try:
         robots = site.robots()
@@ -50,9 +51,9 @@ def sitemap_rows(url: str, max_pages: int) -> Iterator[Row | Refused]:
                 yield Refused(url, f"Only the first {max_pages} pages are read (--max-pages).", True)
                 return
             if not site.has(address):
-                yield Refused(address, "It is on another host than the sitemap.")
+                yield Refused(address, "It is on a different host than the sitemap.")
             elif not robots.can_fetch(address, USER_AGENT):
-                yield Refused(address, "The site's robots.txt does not allow it.")
+                yield Refused(address, "The robots.txt of the site does not allow reading it.")
             else:
                 time.sleep(delay)
                 yield page_row(address, url, site.host)
@@ -61,7 +62,7 @@ def sitemap_rows(url: str, max_pages: int) -> Iterator[Row | Refused]:
 
 
 class Site:
-    """A host and port, by the address of its sitemap."""
+    """The host and port of a sitemap."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -71,17 +72,17 @@ class Site:
         return host_and_port(url) == (self.host, self.port)
 
     def robots(self) -> Protego:
-        """What may be read. Source: RFC 9309, by which a file that is not there allows all, and a failure nothing."""
+        """Return the rules of robots.txt. A missing file allows everything, a failure nothing. Source: RFC 9309"""
         parts = urlsplit(self.url)
         page = self.fetch(f"{parts.scheme}://{parts.netloc}/robots.txt", MAX_ROBOTS)
         if page.status == 200:
             return Protego.parse(decode(page.body))
         if page.status < 500:
             return Protego.parse("")
-        raise Unreadable(f"is not read, for robots.txt answered with HTTP {page.status}.")
+        raise Unreadable(f"cannot be read, because robots.txt answered with HTTP {page.status}.")
 
     def pages(self, url: str, delay: float) -> Iterator[str]:
-        """The addresses, each once. An index of sitemaps is followed, within the site."""
+        """Yield the addresses of the pages, each once. An index of sitemaps is followed within the site."""
         waiting, seen, read = [url], {url}, 0
         while waiting and read < MAX_SITEMAPS:
             here = self.fetch(waiting.pop(0))
@@ -116,7 +117,7 @@ def host_and_port(url: str) -> tuple[str, int | None]:
 
 
 def entries(body: bytes) -> Iterator[tuple[bool, str]]:
-    """(whether it is a sitemap, address) of what a sitemap names. Raises Unreadable."""
+    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raises Unreadable."""
     try:
         for _, element in iterparse(io.BytesIO(unpacked(body)), forbid_dtd=True):
             name = local_name(element.tag)
@@ -127,7 +128,7 @@ def entries(body: bytes) -> Iterator[tuple[bool, str]]:
                     yield name == "sitemap", address
                 element.clear()
     except (ParseError, DefusedXmlException, ValueError, LookupError, OSError, EOFError) as error:
-        raise Unreadable(f"is no XML that may be read: {error}.") from error
+        raise Unreadable(f"cannot be read as XML: {error}.") from error
 
 
 def unpacked(body: bytes) -> bytes:

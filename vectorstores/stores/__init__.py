@@ -1,1 +1,1 @@
-"""One driver per vector store."""
+"""One driver per vector store, and the threads in which the drivers run."""

@@ -1,4 +1,4 @@
-"""Chroma, API v2. Source: https://docs.trychroma.com/reference, and a server's own /openapi.json"""
+"""Chroma, API v2. Source: https://docs.trychroma.com/reference and /openapi.json of a server"""
 
 import json
 import time
@@ -15,11 +15,13 @@ from vectorstores.stores.rest import RestStore, by_total_chunks, cosine, in_batc
 
 METRICS = {"cosine": Metric.COSINE, "ip": Metric.DOT, "l2": Metric.EUCLIDEAN}
 PAGE = 200
-KNOWN_FOR = 60.0  # seconds that a collection's id counts without another look
+KNOWN_FOR = 60.0  # seconds before a collection's id is looked up again
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
+    """A collection as Chroma described it at `read_at`."""
+
     id: str
     name: str
     dimension: int | None
@@ -33,11 +35,11 @@ class Chroma(RestStore):
     missing_code = "missing_chroma_url"
     missing_text = "Chroma's URL is required."
     max_chunk_characters = 5000
-    keeps_lists = False  # they are kept as JSON
+    keeps_lists = False  # lists are stored as JSON
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.known: dict[str, Known] = {}  # by whatever a target was called
+        self.known: dict[str, Known] = {}  # by target, which is a name or an id
 
     def root(self) -> str:
         server = self.settings.base_url.rstrip("/").removesuffix("/api/v2")
@@ -65,7 +67,7 @@ class Chroma(RestStore):
             offset += PAGE
 
     def find(self, target: str) -> Known:
-        """By its name or its id."""
+        """Find a collection by its name or id. Raises CollectionNotFound."""
         known = self.known.get(target)
         if known is None or time.monotonic() - known.read_at > KNOWN_FOR:
             known = next((found for found in self.collections() if target in (found.name, found.id)), None)
@@ -78,7 +80,7 @@ class Chroma(RestStore):
     def ask_collection(self, target: str, verb: str, body: Any = None, method: str = "POST") -> Any:
         answer = self.call(method, f"/collections/{self.find(target).id}/{verb}", body)
         if answer.status == 404:
-            # Perhaps it was deleted and made anew a moment ago.
+            # The collection may have been deleted and created again, with another id.
             self.known.pop(target, None)
             answer = self.call(method, f"/collections/{self.find(target).id}/{verb}", body)
         if answer.status >= 300:
@@ -89,7 +91,7 @@ class Chroma(RestStore):
         return sorted(collection.name for collection in self.collections())
 
     def describe(self, target: str) -> CollectionInfo:
-        self.known.pop(target, None)  # its dimension comes with its first vector
+        self.known.pop(target, None)  # the dimension is unknown until the first vector is stored
         known = self.find(target)
         count = self.ask_collection(target, "count", method="GET")
         with self.reading():
@@ -109,7 +111,7 @@ class Chroma(RestStore):
                 "ids": ids,
                 "embeddings": [vector.values for vector in batch],
                 "documents": [vector.text for vector in batch],
-                # Chroma adds to the metadata that is there; a null removes.
+                # Chroma merges new metadata into the existing one; a null removes a key.
                 "metadatas": [dict.fromkeys(old.get(vector.id, ())) | scalars(vector.metadata) for vector in batch],
             }
             uris = [vector.metadata.get("uri") for vector in batch]
@@ -118,7 +120,7 @@ class Chroma(RestStore):
             self.ask_collection(target, "upsert", columns)
 
     def keys_of(self, target: str, ids: Sequence[str]) -> dict[str, list[str]]:
-        """The metadata's names of those vectors that are there."""
+        """Return the metadata keys of the vectors that exist, by id."""
         found = self.ask_collection(target, "get", {"ids": ids, "include": ["metadatas"]})
         with self.reading():
             pairs = zip(found["ids"], found["metadatas"], strict=True)
@@ -157,10 +159,13 @@ class Chroma(RestStore):
                     matches.append(Match(str(vector_id), score, str(text), dict(metadata)))
         return sorted(matches, key=lambda match: -match.score)
 
-    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
+    def scan(self, target: str, namespace: str = "", parent_id: str = "") -> Iterator[Vector]:
+        body: dict[str, Any] = {"limit": PAGE, "include": ["documents", "metadatas", "embeddings"]}
+        if parent_id:
+            body["where"] = where({"parent_vector_id": parent_id})
         offset = 0
         while True:
-            body = {"limit": PAGE, "offset": offset, "include": ["documents", "metadatas", "embeddings"]}
+            body["offset"] = offset
             page = self.ask_collection(target, "get", body)
             with self.reading():
                 rows = list(zip(page["ids"], page["embeddings"], page["documents"], page["metadatas"], strict=True))

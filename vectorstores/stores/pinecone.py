@@ -1,4 +1,4 @@
-"""Pinecone, the API of indexes of dense vectors. Source: https://docs.pinecone.io/reference/api/2025-04"""
+"""Pinecone, indexes of dense vectors. Source: https://docs.pinecone.io/reference/api/2025-04"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,17 +18,19 @@ from vectorstores.stores.rest import Item, RestStore, by_total_chunks, cosine, i
 
 API_VERSION = "2025-04"
 METRICS = {"cosine": Metric.COSINE, "dotproduct": Metric.DOT, "euclidean": Metric.EUCLIDEAN}
-KNOWN_FOR = 3600.0  # seconds that an index's host counts without another look
-READY_SECONDS = 60.0  # that a new index gets to be ready
+KNOWN_FOR = 3600.0  # seconds before an index's host is looked up again
+READY_SECONDS = 60.0  # to wait for a new index to become ready
 PAGE = 100
-# Pinecone's limit is 2 MB a request. It does not say of what, so we count JSON, which is more than what it stores.
+# Pinecone allows 2 MB per request without saying in which format. JSON is larger than what it stores, so we count that.
 MAX_UPSERT_BYTES = 2_000_000
-NUMBER_BYTES = 14  # of a float32 in JSON
-MAX_QUERY_STRING = 4000  # well below what gateways take
+NUMBER_BYTES = 14  # a float32 in JSON
+MAX_QUERY_STRING = 4000  # characters; well below the limit of gateways
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """An index as Pinecone described it at `read_at`, with a session to its host."""
+
     session: RestSession
     dimension: int
     metric: Metric
@@ -85,14 +87,14 @@ class Pinecone(RestStore):
         return index
 
     def host_url(self, host: str) -> str:
-        """https, except where the control plane is on this machine too, as an emulator is."""
+        """Return the host's URL: https, unless control plane and host are both on this machine, as an emulator is."""
         near = is_loopback(urlsplit(self.settings.base_url).hostname or "")
         url = host if "://" in host else f"{'http' if near and is_local(host) else 'https'}://{host}"
         try:
             validate_base_url(url)
         except ValidationError as error:
             raise ApiError(
-                f"Pinecone named a host that is not allowed. {error.message}", status=502, code="pinecone_api_error"
+                f"Pinecone returned a host that is not allowed. {error.message}", status=502, code="pinecone_api_error"
             ) from None
         return url
 
@@ -102,11 +104,11 @@ class Pinecone(RestStore):
             answer = self.call(method, path, body, session=self.find(target).session, **options)
         except ApiError as error:
             self.known.pop(target, None)
-            if was_known and error.status == 502:  # perhaps it has moved, or is gone
+            if was_known and error.status == 502:  # the index may have moved or been deleted
                 return self.ask_index(target, method, path, body, **options)
             raise
         if answer.status == 404 and path == "/vectors/delete":
-            return {}  # a namespace that nothing was ever put into
+            return {}  # the namespace is empty and so does not exist
         if answer.status >= 300:
             raise self.failure(answer)
         return self.read(answer)
@@ -132,7 +134,7 @@ class Pinecone(RestStore):
         while not (self.read_index(target).get("status") or {}).get("ready"):
             if time.monotonic() > deadline:
                 raise ApiError(
-                    "Pinecone made the index, but it is not ready yet. Try again in a minute.",
+                    "Pinecone created the index, but it is not ready yet. Try again in a minute.",
                     status=504,
                     code="pinecone_api_error",
                 )
@@ -181,26 +183,29 @@ class Pinecone(RestStore):
             matches = [match_of(record, query, metric) for record in found["matches"]]
         return sorted(filter(None, matches), key=lambda match: -match.score)
 
-    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
+    def scan(self, target: str, namespace: str = "", parent_id: str = "") -> Iterator[Vector]:
+        # The ids of a document's vectors start with its id, but so may those of other documents.
+        prefix = {"prefix": parent_id} if parent_id else {}
         token = ""
         while True:
-            asked = {"limit": PAGE, **in_namespace(namespace), **({"paginationToken": token} if token else {})}
-            page = self.ask_index(target, "GET", "/vectors/list", params=asked)
+            place = {**prefix, **in_namespace(namespace), **({"paginationToken": token} if token else {})}
+            params: dict[str, Any] = {"limit": PAGE, **place}
+            page = self.ask_index(target, "GET", "/vectors/list", params=params)
             with self.reading():
                 ids = [str(record["id"]) for record in page.get("vectors") or []]
                 before, token = token, (page.get("pagination") or {}).get("next", "")
             for part in by_size(ids, lambda vector_id: len(quote(vector_id)) + len("&ids="), MAX_QUERY_STRING):
-                asked = {"ids": part, **in_namespace(namespace)}
-                fetched = self.ask_index(target, "GET", "/vectors/fetch", params=asked)
+                params = {"ids": part, **in_namespace(namespace)}
+                fetched = self.ask_index(target, "GET", "/vectors/fetch", params=params)
                 with self.reading():
                     vectors = [vector_of(record) for record in fetched["vectors"].values()]
-                yield from vectors
-            if not token or token == before:  # a server that repeats itself would never end
+                yield from (vector for vector in vectors if parent_id in ("", vector.parent_id))
+            if not token or token == before:  # a server that repeats its token would never end
                 return
 
 
 def by_size(items: Iterable[Item], size_of: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
-    """In order, together at most `most` large; what is larger than that goes alone."""
+    """Split the items, in order, into parts of at most `most` in size; a larger item makes a part of its own."""
     part: list[Item] = []
     size = 0
     for item in items:
@@ -235,7 +240,7 @@ def of_documents(ids: Sequence[str]) -> dict[str, Any]:
 
 
 def read_record(record: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    # Pinecone keeps numbers as floating point ones.
+    # Pinecone stores all numbers as floats.
     metadata: dict[str, Any] = {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in (record.get("metadata") or {}).items()

@@ -13,8 +13,8 @@ from vectorstores.errors import CollectionNotFound
 from vectorstores.stores.rest import RestStore, cosine, in_batches, in_range
 
 METRICS = {"Cosine": Metric.COSINE, "Dot": Metric.DOT, "Euclid": Metric.EUCLIDEAN}
-POINT_IDS = uuid.UUID("6b1f9c1e-5d0c-4f2e-9a44-0f3d1c6a7e21")  # ours: points are known by uuid5 of our ids in it
-KEYWORDS = ("parent_vector_id", "vector_id")  # what we filter by; Qdrant Cloud refuses to without an index
+POINT_IDS = uuid.UUID("6b1f9c1e-5d0c-4f2e-9a44-0f3d1c6a7e21")  # the uuid5 namespace in which our ids become point ids
+KEYWORDS = ("parent_vector_id", "vector_id")  # fields we filter by; Qdrant Cloud refuses to filter without an index
 PAGE = 256
 
 
@@ -58,12 +58,12 @@ class Qdrant(RestStore):
             vectors = info["config"]["params"].get("vectors") or {}
             if "size" not in vectors:
                 raise ApiError(
-                    f"The collection {target[:200]!r} has named or sparse vectors; only a single unnamed one is known.",
+                    f"The collection {target[:200]!r} has named or sparse vectors, which are not supported.",
                     status=400,
                     code="qdrant_api_error",
                 )
             if not (info.get("payload_schema") or {}).keys() >= set(KEYWORDS):
-                self.indexed.discard(target)  # others may have made the collection anew
+                self.indexed.discard(target)  # another process may have created the collection again
             metric = self.metrics[target] = METRICS.get(vectors["distance"], Metric.EUCLIDEAN)
             return CollectionInfo(target, int(vectors["size"]), metric, int(count["count"]))
 
@@ -73,7 +73,7 @@ class Qdrant(RestStore):
             self.ask_collection("PUT", target, "", config, idempotent=False)
 
     def make_indexes(self, target: str) -> None:
-        """Once per process; one that is there already is left alone by Qdrant."""
+        """Create the indexes, once per process. Qdrant keeps an index that exists."""
         if target not in self.indexed:
             for name in KEYWORDS:
                 body = {"field_name": name, "field_schema": "keyword"}
@@ -115,17 +115,21 @@ class Qdrant(RestStore):
             wanted["filter"] = {"must": [condition(key, value) for key, value in query.filter.items()]}
         try:
             found = self.ask_collection("POST", target, "/points/query", {"query": query.values, **wanted})
-        except CollectionNotFound:  # or the server is older than 1.10, and knows another search
+        except CollectionNotFound:  # or the server is older than 1.10 and only has the older search
             found = self.ask_collection("POST", target, "/points/search", {"vector": query.values, **wanted})
         with self.reading():
             points = found["points"] if isinstance(found, dict) else found
             matches = [match_of(point, query, metric) for point in points]
         return sorted(filter(None, matches), key=lambda match: -match.score)
 
-    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
+    def scan(self, target: str, namespace: str = "", parent_id: str = "") -> Iterator[Vector]:
+        body: dict[str, Any] = {"limit": PAGE, "with_payload": True, "with_vector": True}
+        if parent_id:
+            self.make_indexes(target)
+            body["filter"] = {"must": [condition("parent_vector_id", parent_id)]}
         offset = None
         while True:
-            body = {"limit": PAGE, "with_payload": True, "with_vector": True, "offset": offset}
+            body["offset"] = offset
             page = self.ask_collection("POST", target, "/points/scroll", body)
             with self.reading():
                 vectors = [vector_of(point) for point in page["points"]]
@@ -136,7 +140,7 @@ class Qdrant(RestStore):
 
 
 def point_id(vector_id: str) -> str:
-    """Qdrant takes only numbers and UUIDs."""
+    """Return the id of a point: Qdrant accepts only integers and UUIDs."""
     return str(uuid.uuid5(POINT_IDS, vector_id))
 
 
@@ -145,7 +149,7 @@ def any_of(values: Sequence[str], keys: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def condition(key: str, value: Any) -> dict[str, Any]:
-    """A number is a range, for a match takes no floating point one and finds no 5.0 for a 5."""
+    """Return a filter condition. A number becomes a range: a match accepts no float and does not find 5.0 for 5."""
     if isinstance(value, str | bool):
         return {"key": key, "match": {"value": value}}
     if isinstance(value, int | float):
@@ -154,7 +158,7 @@ def condition(key: str, value: Any) -> dict[str, Any]:
 
 
 def read_payload(point: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """Our id, the text and the metadata. A point that others have written may know no id but its own."""
+    """Return our id, the text and the metadata. A point written by other software may only have its point id."""
     payload = dict(point.get("payload") or {})
     text = payload.pop("original_content", "")
     return str(payload.get("vector_id") or point["id"]), text if isinstance(text, str) else "", payload

@@ -1,4 +1,4 @@
-"""What the stores that are reached over HTTP have in common: one session each, and errors as ours."""
+"""The base of drivers for stores with an HTTP API: sessions, error handling, batches."""
 
 import re
 from abc import abstractmethod
@@ -11,20 +11,21 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from puffer.api import ApiError
-from puffer.net import Answer, NoAnswer, RestSession, validate_base_url
+from puffer.net import Answer, NoAnswer, RestSession, retry_after_headers, validate_base_url
 from vectorstores.base import Floats, StoreSettings, Vector, VectorStore
 from vectorstores.errors import MAX_TEXT, StoreNotConfigured, status_of
 
 BATCH = 100  # vectors in a request
 TAG = re.compile(r"<[^<>]*>")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-RETRY_AFTER = re.compile(r"[\w ,:]{1,40}\Z", re.ASCII)
 
 Item = TypeVar("Item")
 
 
 class RestStore(VectorStore):
-    missing_code: ClassVar[str]  # when there is no credential, or no address
+    """A store with an HTTP API."""
+
+    missing_code: ClassVar[str]  # of the error when the API key or the address is missing
     missing_text: ClassVar[str]
 
     def __init__(self, store_settings: StoreSettings) -> None:
@@ -42,18 +43,21 @@ class RestStore(VectorStore):
                 f"{self.label}'s address is not allowed. {error.message}", code="invalid_base_url"
             ) from None
         if not (self.settings.api_key.isascii() and self.settings.api_key.isprintable()):
-            raise StoreNotConfigured(f"What is saved as {self.label}'s API key is none.", code="invalid_api_key")
+            raise StoreNotConfigured(
+                f"The saved {self.label} API key contains invalid characters. Copy it again.",
+                code="invalid_api_key",
+            )
 
     def is_complete(self) -> bool:
         return bool(self.settings.api_key if self.needs_api_key else self.settings.base_url)
 
     def root(self) -> str:
-        """What all paths are below."""
+        """Return the URL below which all paths are."""
         return self.settings.base_url
 
     @abstractmethod
     def headers(self) -> Mapping[str, str]:
-        """How the store knows us."""
+        """Return the headers that authenticate us."""
 
     def session_for(self, base_url: str) -> RestSession:
         return RestSession(base_url, self.headers(), settings.VECTOR_STORE_TIMEOUT)
@@ -61,14 +65,14 @@ class RestStore(VectorStore):
     def call(
         self, method: str, path: str, body: Any = None, *, session: RestSession | None = None, **options: Any
     ) -> Answer:
-        """The answer, of whatever status. Raises ApiError where there is none."""
+        """Return the answer, whatever its status. Raises ApiError if there is none."""
         try:
             return (session or self.session).call(method, path, body, **options)
         except NoAnswer as error:
             raise self.no_answer(error) from error
 
     def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
-        """The JSON object or list of an answer that went well. Raises ApiError."""
+        """Return the JSON of a successful answer. Raises ApiError."""
         answer = self.call(method, path, body, **options)
         if answer.status >= 300:
             raise self.failure(answer)
@@ -86,7 +90,7 @@ class RestStore(VectorStore):
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Around the reading of an answer, in which anything may be missing or of another type."""
+        """Wrap the reading of an answer, in which anything may be missing or have an unexpected type."""
         try:
             yield
         except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -96,18 +100,17 @@ class RestStore(VectorStore):
 
     def failure(self, answer: Answer) -> ApiError:
         status = status_of(answer.status)
-        retry_after = answer.headers.get("retry-after", "")
         return ApiError(
-            f"{self.label} API Error ({answer.status}): {self.words_of(answer)}",
+            f"{self.label} API Error ({answer.status}): {self.message_of(answer)}",
             status=status,
             code=f"{self.slug}_api_error",
-            headers={"Retry-After": retry_after} if status in (429, 503) and RETRY_AFTER.match(retry_after) else {},
+            headers=retry_after_headers(status, answer.headers.get("retry-after", "")),
         )
 
-    def words_of(self, answer: Answer) -> str:
-        """The store's own, on one line and without our key."""
+    def message_of(self, answer: Answer) -> str:
+        """Return the store's error message on one line, without our API key."""
         if 300 <= answer.status < 400:
-            return "It answered with a redirect, which is not followed. Check the address."
+            return "The store answered with a redirect, which is not followed. Check the base URL."
         try:
             text = self.error_text(answer.json())
         except (NoAnswer, LookupError, TypeError, AttributeError):
@@ -119,7 +122,7 @@ class RestStore(VectorStore):
 
     @abstractmethod
     def error_text(self, body: Any) -> Any:
-        """The store's words in its JSON. Raises whatever a body of another shape makes it raise."""
+        """Return the error message in the JSON. May raise LookupError, TypeError or AttributeError."""
 
 
 def in_batches(items: Sequence[Item], size: int = BATCH) -> Iterator[Sequence[Item]]:
@@ -128,10 +131,10 @@ def in_batches(items: Sequence[Item], size: int = BATCH) -> Iterator[Sequence[It
 
 
 def by_total_chunks(vectors: Sequence[Vector]) -> dict[int, list[str]]:
-    """The documents' ids, each once, by how many chunks they have now.
+    """Return the ids of the documents by their number of chunks.
 
-    Ids of chunks follow from their document's and their number. So a document whose count is the same as before has
-    been overwritten whole, and what is left of another tells by its own, different count.
+    The ids of chunks derive from the document's id and the chunk's index. So a document with as many chunks as before
+    was overwritten completely, and the remains of any other have a different total_chunks.
     """
     groups: dict[int, dict[str, None]] = {}
     for vector in vectors:
@@ -142,7 +145,7 @@ def by_total_chunks(vectors: Sequence[Vector]) -> dict[int, list[str]]:
 
 
 def cosine(a: Floats, b: Any) -> float | None:
-    """Of two vectors, the second as it came from outside; None if that is none."""
+    """Return the cosine of two vectors; None if the second, as the store sent it, is not a vector of that length."""
     try:
         other = np.asarray(b, dtype=np.float64)
         if other.shape != a.shape:
@@ -155,7 +158,7 @@ def cosine(a: Floats, b: Any) -> float | None:
 
 
 def in_range(score: Any) -> float | None:
-    """A score as a cosine; None if it is no number."""
+    """Return a score within -1 and 1; None if it is not a finite number."""
     if isinstance(score, bool) or not isinstance(score, int | float) or not np.isfinite(score):
         return None
     return max(-1.0, min(1.0, float(score)))

@@ -21,11 +21,10 @@ from unfold.widgets import (
 from providers.registry import PROVIDERS
 from puffer.api import ApiError
 from puffer.text import storable
-from vectorstores.ingestion.embedding_choice import choose_embedding, configured, embedding_providers
-from vectorstores.ingestion.pipeline import Destination
+from vectorstores.ingestion.destination import Destination, choose_embedding, configured, embedding_providers
 from vectorstores.models import Collection, Upload
 from vectorstores.registry import STORES
-from vectorstores.sources.uploaded import READABLE
+from vectorstores.sources.files import SUPPORTED_TYPES
 
 MAX_FILES = 100  # Django's own limit too
 MAX_PAIRS = 100
@@ -60,8 +59,8 @@ def name_of(file: UploadedFile) -> str:
 
 def problem_with(file: UploadedFile) -> str:
     name = name_of(file)
-    if PurePath(name).suffix.lower() not in READABLE:
-        return f"{name}: files of this kind are not read; these are: {', '.join(READABLE)}."
+    if PurePath(name).suffix.lower() not in SUPPORTED_TYPES:
+        return f"{name}: this file type is not supported. Supported types: {', '.join(SUPPORTED_TYPES)}."
     if not file.size:
         return f"{name} is empty."
     if file.size > settings.MAX_UPLOAD_BYTES:
@@ -104,7 +103,7 @@ class ContentForm(forms.Form):
     uploads = FilesField(
         label="Files",
         required=False,
-        widget=FilesInput({"class": " ".join(BASE_INPUT_CLASSES), "accept": ",".join(READABLE)}),
+        widget=FilesInput({"class": " ".join(BASE_INPUT_CLASSES), "accept": ",".join(SUPPORTED_TYPES)}),
     )
     title = forms.CharField(
         max_length=255,
@@ -129,8 +128,8 @@ class ContentForm(forms.Form):
             (f"{slug}/{model}", f"{PROVIDERS[slug].label}, {model}") for slug, model in ready
         ]
         self.fields["uploads"].help_text = (
-            f"{', '.join(READABLE)}; at most {settings.MAX_UPLOAD_BYTES / MEGABYTE:g} MB each. A file with the same "
-            "name replaces an earlier one."
+            f"{', '.join(SUPPORTED_TYPES)}; at most {settings.MAX_UPLOAD_BYTES / MEGABYTE:g} MB each. A file with the "
+            "same name replaces an earlier one."
         )
 
     @property

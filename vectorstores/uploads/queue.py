@@ -20,22 +20,22 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from providers.check_connection import on_event_loop
 from providers.local import bundled_model
+from providers.run_async import run_async
 from puffer.api import ApiError
-from puffer.runtime import LeaseLost, claim, with_heartbeat
-from vectorstores.ingestion.embedding import is_of_settings
+from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat
+from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.embedding import needs_configuration
 from vectorstores.ingestion.extract import Unreadable
-from vectorstores.ingestion.pipeline import Destination
-from vectorstores.ingestion.sync import Import, read
+from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.sync import Import, read_batches
 from vectorstores.models import CANCELLED, Upload, UploadContent
-from vectorstores.sources.rows import Refused
 from vectorstores.sources.uploaded import origin_of
 from vectorstores.uploads.sandbox import read_apart, spooled
 
 LEASE_SECONDS = 30.0
 MAX_TRIES = 6  # after failures that may pass
-FIRST_DELAY, LAST_DELAY = 10.0, 600.0  # seconds before the next try, three times as many after each
+FIRST_DELAY, LAST_DELAY = 10.0, 600.0  # seconds before the next attempt
 MAX_ATTEMPTS = 25  # also those of workers that were killed: perhaps by this very upload
 SHOWN_REFUSALS, MAX_WORDS = 100, 500
 OUR_FAULT = "Something went wrong here; the log of the worker has it."
@@ -88,7 +88,7 @@ def index(upload: Upload) -> None:
         if upload.attempts > MAX_ATTEMPTS:
             raise Unreadable(f"Workers have ended {MAX_ATTEMPTS} times while they were at it.")
         with bundled_model() if upload.embedding_provider == "local" else nullcontext():
-            on_event_loop(indexing.run)
+            run_async(indexing.run)
     except LeaseLost:
         raise
     except Cancelled:
@@ -104,7 +104,7 @@ def index(upload: Upload) -> None:
 
 def may_pass(error: ApiError) -> bool:
     """Not what only a change of the settings or of the upload would mend."""
-    return error.status in (408, 429) or (error.status >= 500 and not is_of_settings(error))
+    return error.status in (408, 429) or (error.status >= 500 and not needs_configuration(error))
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Indexing:
     async def store(self) -> None:
         with TemporaryFile() as spool:
             await self.read_into(spool)
-            await self.work.store(read(spooled(spool)))
+            await self.work.store(read_batches(spooled(spool)))
         if self.upload.kind == Upload.Kind.FILE and self.work.report.is_complete:
             # Rows that an earlier file of this name had and this one has not.
             await self.work.prune([origin_of(self.upload.kind, self.upload.name)])
@@ -187,6 +187,6 @@ class Indexing:
     def fail(self, words: str, may_pass: bool) -> None:
         tries = self.upload.attempts
         if may_pass and tries < MAX_TRIES:
-            self.upload.reschedule(min(FIRST_DELAY * 3 ** (tries - 1), LAST_DELAY), words, **self.result())
+            self.upload.reschedule(backoff(tries, FIRST_DELAY, LAST_DELAY, factor=3), words, **self.result())
         else:
             self.upload.fail(words, **self.result())

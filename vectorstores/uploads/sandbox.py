@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
+from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.extract import Unreadable
-from vectorstores.ingestion.pipeline import Destination
-from vectorstores.sources.rows import Refused
+from vectorstores.ingestion.rows import Refused
 from vectorstores.uploads.sandbox_process import Limits, send_documents
 
 TOO_SLOW = "It takes too long to read."

@@ -27,9 +27,10 @@ def send_documents(
     sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, destination: Any, limits: Limits
 ) -> None:
     """Lists of documents, and at the end an empty one, or a text that says why there are no more."""
+    from vectorstores.ingestion.chunking import DEFAULT_CHUNKING
     from vectorstores.ingestion.documents import NewDocument
-    from vectorstores.ingestion.sync import Chunking, documents_in
-    from vectorstores.sources.rows import Refused
+    from vectorstores.ingestion.pipeline import documents_from_rows
+    from vectorstores.ingestion.rows import Refused
     from vectorstores.sources.uploaded import uploaded_rows
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -39,7 +40,7 @@ def send_documents(
     logging.disable()  # pypdf has much to say of a bad file
     batch: list[NewDocument | Refused] = []
     characters = 0
-    for found in documents_in(uploaded_rows(kind, name, data), destination, Chunking()):
+    for found in documents_from_rows(uploaded_rows(kind, name, data), destination, DEFAULT_CHUNKING):
         if isinstance(found, NewDocument):
             characters += sum(len(chunk.text) for chunk in found.chunks)
         if characters > limits.characters:

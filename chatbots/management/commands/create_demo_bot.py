@@ -9,12 +9,12 @@ from django.core.management.base import BaseCommand
 
 from chatbots.models import Chatbot
 from providers.base import Capability
-from providers.check_connection import on_event_loop
 from providers.local import bundled_model
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, default_model, is_configured, settings_of
+from providers.run_async import run_async
 from puffer.api import ApiError
-from vectorstores.ingestion import CHUNK, Destination, cut, document_from, first_configured, ingest
+from vectorstores.ingestion import Destination, first_configured, ingest, make_document
 
 NAME = "Puffer demo"
 OLLAMA_SECONDS = 1.0  # who has Ollama running has it near
@@ -60,7 +60,7 @@ class Command(BaseCommand):
     def fill_collection(self, destination: Destination) -> bool:
         """Whether the demo's knowledge is there; a chatbot without it is of use too."""
         items = json.loads(KNOWLEDGE.read_text(encoding="utf-8"))
-        documents = [document_from(item, chunks=cut(item["content"], CHUNK)) for item in items]
+        documents = [make_document(item, destination) for item in items]
 
         async def store() -> None:
             async for _ in ingest(documents, destination):
@@ -68,7 +68,7 @@ class Command(BaseCommand):
 
         with bundled_model() if destination.embedding_provider == "local" else nullcontext():
             try:
-                on_event_loop(store)
+                run_async(store)
             except ApiError as error:
                 self.stderr.write(f"The demo chatbot goes without its knowledge base. {error.message}")
                 return False

@@ -11,6 +11,8 @@ from django.core.management.base import BaseCommand
 from django.db import close_old_connections, connections
 from django.utils.module_loading import import_string
 
+from puffer.runtime import backoff
+
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds before the next look when no job is due, doubled each time
 LAST_PAUSE_AFTER_FAILURE = 30.0  # seconds
 
@@ -61,7 +63,7 @@ def work(jobs: Sequence[JobRunner]) -> None:
 
 
 def run_repeatedly(job: JobRunner, stop: threading.Event) -> None:
-    pause = FIRST_PAUSE
+    idle_looks = 0
     while not stop.is_set():
         close_old_connections()
         try:
@@ -69,9 +71,7 @@ def run_repeatedly(job: JobRunner, stop: threading.Event) -> None:
         except Exception:
             logger.exception("%s failed and will be called again", job)
             worked, last_pause = False, LAST_PAUSE_AFTER_FAILURE
-        if worked:
-            pause = FIRST_PAUSE
-        else:
-            stop.wait(pause)
-            pause = min(2 * pause, last_pause)
+        idle_looks = 0 if worked else idle_looks + 1
+        if idle_looks:
+            stop.wait(backoff(idle_looks, FIRST_PAUSE, last_pause))
     connections.close_all()

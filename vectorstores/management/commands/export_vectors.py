@@ -11,21 +11,23 @@ from tqdm import tqdm
 from puffer.api import ApiError
 from puffer.runtime import open_atomic
 from vectorstores.base import Vector
-from vectorstores.ingestion.embedding_choice import Embedding, embedding_of
+from vectorstores.ingestion.destination import Embedding, embedding_of
 from vectorstores.registry import STORES, get_store
 
 
 class Command(BaseCommand):
     help = (
-        "Write a collection as JSON lines, with its vectors: id, content, metadata, values and the names of the "
-        "embedding model. import_vectors reads them again, into whichever store, without embedding anything."
+        "Export a collection with its vectors as JSON lines: id, content, metadata, values, embedding provider and "
+        "model. import_vectors imports them into any store without embedding them again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--provider", default="local", choices=list(STORES), help="the vector store")
-        parser.add_argument("--target", required=True, metavar="NAME", help="the collection (Pinecone's index)")
+        parser.add_argument(
+            "--provider", default="local", choices=list(STORES), help="the vector store (default: local)"
+        )
+        parser.add_argument("--target", required=True, metavar="NAME", help="the collection (for Pinecone, the index)")
         parser.add_argument("--namespace", default="")
-        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of printing")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
 
     def handle(self, *, provider: str, target: str, namespace: str, output: Path | None, **options: Any) -> None:
         embedding = embedding_of(provider, target)
@@ -44,7 +46,7 @@ class Command(BaseCommand):
         except ApiError as error:
             raise CommandError(error.message, returncode=2) from None
         except OSError as error:
-            raise CommandError(f"{output or 'The output'} can't be written: {error.strerror}.", returncode=2) from None
+            raise CommandError(f"{output or 'The output'} cannot be written: {error.strerror}.", returncode=2) from None
         self.stderr.write(f"Vectors written: {count}.")
 
 

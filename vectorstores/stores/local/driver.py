@@ -162,8 +162,10 @@ class Local(VectorStore):
                 rows = rows.filter(has_one_of(name, values))
         return list(rows.values_list("pk", flat=True))
 
-    def scan(self, target: str, namespace: str = "") -> Iterator[Vector]:
+    def scan(self, target: str, namespace: str = "", parent_id: str = "") -> Iterator[Vector]:
         rows, last = self.open(target, namespace).vectors.filter(namespace=namespace).order_by("pk"), 0
+        if parent_id:
+            rows = rows.filter(parent_vector_id=parent_id)
         while page := list(rows.filter(pk__gt=last)[:ROWS_AT_ONCE]):
             for row in page:
                 yield Vector(row.vector_id, np.frombuffer(row.values, "<f4"), row.text, row.metadata)

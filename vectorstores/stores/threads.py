@@ -1,4 +1,4 @@
-"""The bounded threads in which async code calls the stores."""
+"""The threads in which asynchronous code calls the stores, whose methods block."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 
 from vectorstores.base import VectorStore
 
-THREADS = 16  # a store that hangs holds one for a minute
+THREADS = 16  # a store that hangs occupies one for up to a minute
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="vectorstores")
 
 
-async def run(
+async def call_store(
     store: VectorStore, method: Callable[Params, Result], *args: Params.args, **options: Params.kwargs
 ) -> Result:
-    """What `method` of the store gives: `await run(store, store.query, target, query)`."""
+    """Call a method of the store in a thread: `await call_store(store, store.query, target, query)`."""
     if store.in_database:
         in_database_thread: Any = sync_to_async(method)
         return await in_database_thread(*args, **options)

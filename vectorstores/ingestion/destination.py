@@ -1,6 +1,7 @@
-"""Which model embeds, where nobody says."""
+"""Where documents are stored: a collection, and the embedding model that fills it."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from django.conf import settings
 
@@ -14,19 +15,30 @@ from vectorstores.models import Collection
 Embedding = tuple[str, str]  # provider and model
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A collection in a store (its slug), and the model whose embeddings the collection holds."""
+
+    store: str
+    target: str
+    embedding_provider: str
+    embedding_model: str
+    namespace: str = ""
+
+
 def choose_embedding(
     store: str, target: str, provider: str | None, model: str | None, brought: Embedding | None = None
 ) -> Embedding:
-    """The named provider and model, else those that the collection was filled with, else the first at hand.
+    """Return the named provider and model, otherwise those that filled the collection, otherwise the first available.
 
-    `brought` is the embedding of vectors that come ready made; it counts before what is at hand. Raises ApiError if
-    there is none, or if the collection was filled with another: its vectors would mean nothing to each other.
+    `brought` made the embeddings that the documents bring along; it takes precedence over what is available. Raises
+    ApiError if there is no model, or if another model filled the collection: their vectors cannot be compared.
     """
     if filled := embedding_of(store, target):
         if (provider or filled[0], model or filled[1]) != filled:
             raise ApiError(
-                f"{target!r} was filled with {filled[1]} of {filled[0]}: take that, or another collection "
-                "(see reembed).",
+                f"{target!r} was filled with {filled[1]} of {filled[0]}. Use that model or another collection, "
+                "or move the collection to a new model with the command reembed.",
                 status=400,
             )
         return filled
@@ -34,19 +46,22 @@ def choose_embedding(
         return provider, model
     if brought is not None and not (provider or model):
         return brought
-    if chosen := embedding_at_hand(provider, model):
+    if chosen := available_embedding(provider, model):
         return chosen
-    raise ApiError("There is no embedding model: name one with --embedding-provider and --embedding-model.", status=503)
+    raise ApiError(
+        "No embedding model is available. Connect a provider that offers one, or name a provider and a model.",
+        status=503,
+    )
 
 
 def embedding_of(store: str, target: str) -> Embedding | None:
-    """What a collection was filled with from here."""
+    """Return the embedding model that puffer filled the collection with; None if unknown."""
     filled = Collection.objects.filter(store=store, name=target, embedding_model__gt="").first()
     return (filled.embedding_provider, filled.embedding_model) if filled else None
 
 
-def embedding_at_hand(provider: str | None = None, model: str | None = None) -> Embedding | None:
-    """Of the provider, named or not configured as it may be; without one the bundled model, else the first that is."""
+def available_embedding(provider: str | None = None, model: str | None = None) -> Embedding | None:
+    """Return a model of the named provider, configured or not; without a name one of the first configured provider."""
     if provider:
         config = ProviderConfig.objects.filter(slug=provider).first() or ProviderConfig(slug=provider)
         default = model or default_model(config, Capability.EMBEDDING)
@@ -59,7 +74,7 @@ def first_configured(slugs: Iterable[str], model: str | None = None) -> Embeddin
 
 
 def configured(slugs: Iterable[str], model: str | None = None) -> Iterator[Embedding]:
-    """Those of the providers that embed and are ready to, each with its default model unless one is named."""
+    """Yield those of the providers that can embed and are configured, each with `model` or its default model."""
     configs = {config.slug: config for config in ProviderConfig.objects.all()}
     for slug in slugs:
         config = configs.get(slug) or ProviderConfig(slug=slug)
@@ -70,6 +85,6 @@ def configured(slugs: Iterable[str], model: str | None = None) -> Iterator[Embed
 
 
 def embedding_providers() -> list[str]:
-    """The bundled model first: it costs nothing and asks nobody."""
+    """Return the slugs of all providers that embed: the bundled model first, because it is free and stays local."""
     slugs = [adapter.slug for adapter in providers_with(Capability.EMBEDDING)]
     return ["local", *(slug for slug in slugs if slug != "local")]

@@ -1,6 +1,7 @@
-"""Chunks in whatever order -> the documents that they are of, each whole.
+"""Group chunks that arrive in any order into whole documents.
 
-Most come one document after the other. What comes scattered waits in a temporary file: it may be a whole collection.
+The chunks of a document usually arrive together. Scattered ones wait in a temporary file, because they may be a whole
+collection.
 """
 
 import pickle
@@ -11,36 +12,36 @@ from typing import Any, TypeVar
 
 from vectorstores.base import Vector
 
-Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 
-def gathered(found: Iterable[Found], vector_of: Callable[[Found], Vector | None]) -> Iterator[list[Found]]:
-    """In each list the chunks of a document in their order, and none twice: the last of an id counts.
+def group_chunks(items: Iterable[Item], vector_of: Callable[[Item], Vector | None]) -> Iterator[list[Item]]:
+    """Yield the chunks of each document in a list, in their order; of chunks with the same id only the last.
 
-    What has no vector passes through, in a list of its own.
+    An item without a vector is yielded in a list of its own.
     """
 
-    def parent_of(one: Found) -> str | None:
-        vector = vector_of(one)
+    def parent_of(item: Item) -> str | None:
+        vector = vector_of(item)
         return vector.parent_id if vector else None
 
-    def in_order(chunks: Iterable[Found]) -> list[Found]:
+    def in_order(chunks: Iterable[Item]) -> list[Item]:
         each = {vector.id: (index_of(vector), chunk) for chunk in chunks if (vector := vector_of(chunk))}
         return [chunk for _, chunk in sorted(each.values(), key=lambda pair: pair[0])]
 
-    with Waiting() as waiting:
-        for parent_id, together in groupby(found, parent_of):
+    with ScatteredChunks() as scattered:
+        for parent_id, together in groupby(items, parent_of):
             if parent_id is None:
-                yield from ([one] for one in together)
+                yield from ([item] for item in together)
                 continue
             chunks = in_order(together)
             vector = vector_of(chunks[0])
             if vector and vector.metadata.get("total_chunks", 1) == len(chunks):
                 yield chunks
             else:
-                waiting.add(parent_id, chunks)
-        for scattered in waiting.documents():
-            yield in_order(scattered)
+                scattered.add(parent_id, chunks)
+        for pieces in scattered.documents():
+            yield in_order(pieces)
 
 
 def index_of(vector: Vector) -> int:
@@ -48,11 +49,11 @@ def index_of(vector: Vector) -> int:
     return index if isinstance(index, int) else 0
 
 
-class Waiting:
-    """Pieces of documents, in a file that SQLite makes for itself and removes in the end."""
+class ScatteredChunks:
+    """Pieces of documents in a temporary file, which SQLite creates and removes."""
 
-    def __enter__(self) -> "Waiting":
-        # One thread after another may read the chunks, never two at a time.
+    def __enter__(self) -> "ScatteredChunks":
+        # Several threads may read the chunks one after another, never two at a time.
         self.file = sqlite3.connect("", check_same_thread=False)
         self.file.execute("CREATE TABLE pieces (parent_id TEXT, chunks BLOB)")
         return self
@@ -67,4 +68,4 @@ class Waiting:
         self.file.execute("CREATE INDEX by_parent ON pieces (parent_id)")
         pieces = self.file.execute("SELECT parent_id, chunks FROM pieces ORDER BY parent_id, rowid")
         for _, rows in groupby(pieces, key=lambda row: row[0]):
-            yield [chunk for _, chunks in rows for chunk in pickle.loads(chunks)]  # noqa: S301  our own, of a moment ago
+            yield [chunk for _, chunks in rows for chunk in pickle.loads(chunks)]  # noqa: S301  pickled by add()
