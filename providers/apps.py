@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.apps import apps as installed_apps
 from django.db.models.signals import post_migrate
 
 
@@ -16,7 +17,7 @@ class ProvidersConfig(AppConfig):
         post_migrate.connect(create_rows, sender=self)
 
 
-def create_rows(apps: Any, using: str, **options: Any) -> None:
+def create_rows(using: str, apps: Any = installed_apps, **options: Any) -> None:  # flush sends no `apps`
     """Create the settings row of each provider that has none yet: the admin has no page to add one."""
     from providers.registry import PROVIDERS
 
