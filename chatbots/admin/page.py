@@ -3,30 +3,30 @@
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 from unfold.admin import ModelAdmin
 
 from chatbots.conversation.visitor import Visitor
-from chatbots.models import Chatbot, GoldenQuestion
+from chatbots.models import Chatbot
 from logs.models import Conversation
+from puffer.admin import DeletionSummary
 from puffer.net import client_ip
 
 
-class PageAdmin(ModelAdmin):
+class PageAdmin(DeletionSummary, ModelAdmin):
+    deleted_with = {_lazy("golden questions"): Count("golden_questions")}
+
     def page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
         context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, **context}
         return TemplateResponse(request, f"admin/chatbots/chatbot/{template}.html", context)
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """The chatbots, and of what goes with them what somebody would miss."""
-        bots = list(objs)
-        questions = GoldenQuestion.objects.filter(chatbot__in=bots).count()
-        named = [f"{bot}: its widget and its API calls stop, its conversations stay in the log" for bot in bots]
-        return named, {"chatbots": len(bots), "golden questions": questions}, set(), []
+    def deletion_line(self, bot: Chatbot) -> str:
+        return _("%(bot)s: its widget and its API calls stop, its conversations stay in the log") % {"bot": bot}
 
     def page_urls(self, *pages: tuple[str, Any, str]) -> list[URLPattern]:
         """Route, view and name of each; only who may sign in to the admin gets to see them."""

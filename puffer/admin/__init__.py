@@ -2,7 +2,14 @@
 
 from puffer.admin import activity, api_keys, users  # noqa: F401 - registers their pages
 from puffer.admin.audit import record_export
-from puffer.admin.base import ReadOnlyAdmin, RecordAdmin
+from puffer.admin.base import DeletionSummary, ReadOnlyAdmin, RecordAdmin
 from puffer.admin.credentials import CredentialsAdmin, CredentialsForm
 
-__all__ = ["CredentialsAdmin", "CredentialsForm", "ReadOnlyAdmin", "RecordAdmin", "record_export"]
+__all__ = [
+    "CredentialsAdmin",
+    "CredentialsForm",
+    "DeletionSummary",
+    "ReadOnlyAdmin",
+    "RecordAdmin",
+    "record_export",
+]
