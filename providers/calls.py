@@ -10,10 +10,10 @@ from django.conf import settings
 
 from logs.usage import record_usage
 from providers.base import Capability, CompletionChunk, CompletionRequest, Provider, Usage
-from providers.prompt_text import clean
 from providers.token_estimate import estimate_usage
 from providers.upstream_errors import EmptyAnswer, no_answer_in_time, no_end_in_time
 from puffer.api import ApiError, Caller
+from puffer.text import without_control_characters
 
 CLIENT_LEFT = 499
 
@@ -152,7 +152,7 @@ def recorded(
         record_usage(
             operation=capability.value,
             provider=provider.slug,
-            model=clean(model)[:200],
+            model=without_control_characters(model)[:200],
             api_key_id=caller.key_id if caller else None,
             caller=caller.name if caller else "",
             chatbot_id=chatbot_id,

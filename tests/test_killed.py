@@ -45,7 +45,7 @@ WORK = ("vectorstores_upload", "logs_webhookdelivery")
 PREPARED = """
 from django.contrib.auth import get_user_model
 from chatbots.models import Chatbot
-from logs.outbox import EventName, Webhook
+from logs.webhooks.models import EventName, Webhook
 from providers.models import ProviderConfig
 get_user_model().objects.create_superuser("owner", password="correct horse")
 ProviderConfig.objects.filter(slug="openai").update(default_embedding_model="emb-1")

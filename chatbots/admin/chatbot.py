@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
@@ -32,11 +33,11 @@ from chatbots.admin.widget import (
     snippet_html,
 )
 from chatbots.lifecycle.exchange import export_chatbots
-from chatbots.models import Chatbot, GoldenQuestion
+from chatbots.models import Chatbot
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
 from logs.models import Conversation
-from puffer.admin import MenuItem, Section
+from puffer.admin import DeletionSummary, MenuItem, Section
 from puffer.api import site_url
 from puffer.runtime import invalidate
 
@@ -53,7 +54,7 @@ PAGES = [
 
 
 @admin.register(Chatbot)
-class ChatbotAdmin(ModelAdmin):
+class ChatbotAdmin(DeletionSummary, ModelAdmin):
     """Chatbots: the list and the settings. Each other page is a view of its own, in this package."""
 
     menu = [
@@ -67,6 +68,7 @@ class ChatbotAdmin(ModelAdmin):
             lambda model_admin, request: model_admin.has_unanswered_permission(request),
         ),
     ]
+    deleted_with = {_("golden questions"): Count("golden_questions")}
     list_display = ["name", "shown_status", "provider", "shown_model", "conversation_count"]
     list_filter = ["status", "provider"]
     search_fields = ["name", "model"]
@@ -102,14 +104,8 @@ class ChatbotAdmin(ModelAdmin):
             for name, options in LAYOUT
         ]
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Return the chatbots, and the count of golden questions, which are deleted with them."""
-        bots = list(objs)
-        questions = GoldenQuestion.objects.filter(chatbot__in=bots).count()
-        named = [f"{bot}: its widget and its API calls stop, its conversations stay in the log" for bot in bots]
-        return named, {"chatbots": len(bots), "golden questions": questions}, set(), []
+    def deletion_line(self, bot: Chatbot) -> str:
+        return _now("%(bot)s: its widget and its API calls stop, its conversations stay in the log") % {"bot": bot}
 
     def has_unanswered_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may read what visitors said."""

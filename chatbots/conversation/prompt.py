@@ -6,8 +6,9 @@ from typing import Any
 
 from chatbots.models import Chatbot
 from providers.base import CompletionRequest, Message
-from providers.prompt_text import clean, fill_placeholders
+from providers.prompt_text import fill_placeholders
 from providers.use_cases import read_sampling
+from puffer.text import one_line, without_control_characters
 from vectorstores.retrieve import Passage
 
 PASSAGE_CHARACTERS = 24_000  # of all passages together
@@ -32,8 +33,12 @@ def build_prompt(
 
     What a document says stands in the user's message, never among the instructions: there, a model would obey it.
     """
-    earlier = [Message(message["role"], text) for message in history if (text := clean(message["content"]))]
-    instructions = fill_placeholders(clean(bot.instructions), username)
+    earlier = [
+        Message(message["role"], text)
+        for message in history
+        if (text := without_control_characters(message["content"]))
+    ]
+    instructions = fill_placeholders(without_control_characters(bot.instructions), username)
     if passages and bot.only_from_sources:
         only = ONLY_FROM_SOURCES.format(refusal=bot.refusal_message)
         instructions = f"{instructions}\n\n{only}".strip()
@@ -76,8 +81,4 @@ def with_passages(question: str, passages: Sequence[Passage]) -> str:
 
 def fenced_passage(number: int, passage: Passage) -> str:
     heading = " > ".join(part for part in (passage.title, passage.headings) if part)
-    return MARK.sub(r"(\1", f"[{number}] {one_line(heading)}\n{clean(passage.text)}")
-
-
-def one_line(text: str) -> str:
-    return " ".join(clean(text).split())
+    return MARK.sub(r"(\1", f"[{number}] {one_line(heading)}\n{without_control_characters(passage.text)}")

@@ -19,10 +19,10 @@ from logs.conversations import VISITOR_LEFT, Turn, log_turn
 from logs.models import new_uuid
 from providers.base import Capability, CompletionRequest, Provider, Usage
 from providers.calls import ProviderCall, provider_call, streamed_call
-from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
 from providers.token_estimate import estimate_usage
 from puffer.api import ApiError
+from puffer.text import without_control_characters
 from vectorstores.retrieve import Passage, Search
 
 
@@ -113,7 +113,7 @@ async def follow_turn(
     All that can be refused is refused before the first event, for what comes after it costs money. To be closed in the
     task that iterates it: a visitor who leaves in the middle stops the provider, and is logged with what they used.
     """
-    question = clean(question)
+    question = without_control_characters(question)
     async with reserve(bot, visitor, question) as reservation:
         await moderate(bot, question, visitor)
         slug, model = await provider_and_model(bot)

@@ -33,13 +33,13 @@ from logs.webhooks import EventName
 from providers.base import Usage
 from providers.token_estimate import tokens_of
 from puffer.api import ApiError
+from puffer.runtime import Periodic
 
 logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXPECTED_ANSWER = 512  # tokens at most: what an answer may be long at most says little of how long it will be
 OF_THE_BOT = "bot"  # in MessageCount.counted, where visitors and addresses have a prefix
-SWEEP_EVERY = 60  # seconds
 
 # A row of an earlier period starts anew, at once for all that try. A row of a later one is no mistake: the owner has
 # chosen a longer period since, and what was used still counts.
@@ -259,7 +259,7 @@ def count_message(bot: Chatbot, visitor: Visitor, now: datetime) -> None:
 
 # Counts of windows that are over
 
-_next_sweep = 0.0  # by this process' clock
+_sweep = Periodic(every_seconds=60)
 
 
 def sweep_now_and_then() -> None:
@@ -267,10 +267,9 @@ def sweep_now_and_then() -> None:
 
     After the turn's own transaction, which then holds no further lock.
     """
-    global _next_sweep
-    if time.monotonic() < _next_sweep:
+    if not _sweep.is_due():
         return
-    _next_sweep = time.monotonic() + SWEEP_EVERY
+    _sweep.restart()
     try:
         sweep(int(time.time()))
     except DatabaseError:

@@ -20,13 +20,13 @@ from django.utils import timezone
 from chatbots.conversation.visitor import Identity
 from chatbots.models import Chatbot, UsedIdentity
 from puffer.api import ApiError
+from puffer.text import has_control_characters
 
 VALID_SECONDS = 12 * 3600
 RENEWABLE_SECONDS = 90 * 24 * 3600  # for which a browser stays the same visitor
 IDENTITY_SECONDS = 300  # between the host's signing and our seeing it, clocks that differ included
 MAX_ID, MAX_NAME, MAX_EMAIL = 200, 200, 254  # characters
 NONCE = re.compile(r"[\w.~+/=-]{8,100}\Z", re.ASCII)
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class InvalidVisitorToken(ApiError):
@@ -106,7 +106,7 @@ def verify_identity(bot: Chatbot, claimed: dict[str, Any]) -> Identity:
     user_id, name, email = claimed["user_id"], claimed.get("name") or "", claimed.get("email") or ""
     timestamp, nonce, given = claimed["timestamp"], claimed["nonce"], claimed["hash"]
     too_long = len(user_id) > MAX_ID or len(name) > MAX_NAME or len(email) > MAX_EMAIL
-    if not user_id or too_long or CONTROL.search(user_id + name + email) or not NONCE.match(nonce):
+    if not user_id or too_long or has_control_characters(user_id + name + email) or not NONCE.match(nonce):
         raise InvalidIdentity
     if not bot.identity_secret or abs(time.time() - timestamp) > IDENTITY_SECONDS:
         raise InvalidIdentity

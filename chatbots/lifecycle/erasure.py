@@ -21,7 +21,7 @@ from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.widget.events import TOLD
 from logs.conversations import KINDS, MAX_LAST_MESSAGE
 from logs.models import Conversation, ConversationQuerySet, Message, WebhookDelivery
-from puffer.text import one_line
+from puffer.text import excerpt
 
 AT_ONCE = 500  # values in one condition
 
@@ -136,7 +136,7 @@ class Erasure:
         WebhookDelivery.objects.filter(conversation=message.conversation_id).delete()  # which may hold the text
         last = Message.objects.filter(conversation=message.conversation_id).order_by("id").last()
         if message == last:
-            beginning = one_line(message.content, MAX_LAST_MESSAGE)
+            beginning = excerpt(message.content, MAX_LAST_MESSAGE)
             Conversation.objects.filter(pk=message.conversation_id).update(last_message=beginning)
 
 

@@ -9,12 +9,13 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import SuspiciousOperation
-from django.db.models import Case, QuerySet, Sum, When
+from django.db.models import Case, Count, Q, QuerySet, Sum, When
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 
 from logs.conversations.export import export
 from logs.models import Conversation, ConversationDailyTotal, ConversationQuerySet, Message
@@ -24,7 +25,6 @@ from puffer.admin import MenuItem, ReadOnlyAdmin, Section, record_export
 from puffer.text import moment, whole
 
 MAX_SHOWN = 200  # messages on one page
-MAX_NAMED = 100  # conversations on the page that asks whether to delete them
 
 
 class VisitorFilter(admin.SimpleListFilter):
@@ -84,6 +84,10 @@ class ConversationAdmin(ReadOnlyAdmin):
     where_from = "They come as soon as somebody talks to a chatbot: in a widget, through the API, or to try it."
     show_full_result_count = False
     actions = ["export_as_csv", "export_as_json"]
+    deleted_with = {
+        _("messages"): Count("messages"),
+        _("votes"): Count("messages", filter=~Q(messages__feedback="")),
+    }
     fields = ["visitor"]  # for the page's title; the page itself is made by its template
 
     class Media:
@@ -178,23 +182,8 @@ class ConversationAdmin(ReadOnlyAdmin):
             query["_changelist_filters"] = filters
         return reverse("admin:logs_conversation_change", args=[conversation.pk], query=query)
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """How much goes, and the first of the conversations by name: all of them may be too many for a page."""
-        messages = Message.objects.filter(conversation__in=objs)
-        counts = {
-            "conversations": len(objs),
-            "messages": messages.count(),
-            "votes": messages.exclude(feedback="").count(),
-        }
-        named = [
-            f"{self.visitor(conversation)}, {moment(conversation.created_at)}: {conversation.last_message}"
-            for conversation in objs[:MAX_NAMED]
-        ]
-        if more := len(objs) - len(named):
-            named.append(f"and {more} more")
-        return named, counts, set(), []
+    def deletion_line(self, conversation: Conversation) -> str:
+        return f"{self.visitor(conversation)}, {moment(conversation.created_at)}: {conversation.last_message}"
 
     @admin.action(description="Export selected conversations as CSV", permissions=["view"])
     def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> StreamingHttpResponse:

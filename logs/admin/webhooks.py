@@ -8,19 +8,20 @@ from typing import Any, cast
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from logs.webhooks.delivery import send_test
 from logs.webhooks.models import EventName, Webhook, WebhookDelivery, new_secret
-from puffer.admin import MenuItem, RecordAdmin, Section
+from puffer.admin import DeletionSummary, MenuItem, RecordAdmin, Section
 from puffer.runtime import Job
 from puffer.text import duration, moment
 
@@ -60,7 +61,7 @@ class WebhookForm(forms.ModelForm):
 
 
 @admin.register(Webhook)
-class WebhookAdmin(ModelAdmin):
+class WebhookAdmin(DeletionSummary, ModelAdmin):
     menu = [MenuItem(Section.ACTIVITY, 4, "webhook")]
     form = WebhookForm
     list_display = ["name", "url", "hears", "state", "created_at"]
@@ -69,6 +70,7 @@ class WebhookAdmin(ModelAdmin):
     autocomplete_fields = ["chatbots"]
     readonly_fields = ["state_in_words", "signing"]
     actions_detail = ["send_a_test", "show_deliveries", "renew_secret"]
+    deleted_with = {_("deliveries"): Count("deliveries")}
 
     def get_fieldsets(self, request: HttpRequest, obj: Webhook | None = None) -> list[Any]:
         fields = ["name", "url", "events", "is_bound", "chatbots", "is_active"]
@@ -109,13 +111,6 @@ class WebhookAdmin(ModelAdmin):
             posted["_continue"] = "1"
             request.POST = posted  # type: ignore[assignment]
         return super().response_add(request, obj, post_url_continue)
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """The webhooks alone: their deliveries go with them, and may be too many for a page."""
-        count = WebhookDelivery.objects.filter(webhook__in=list(objs)).count()
-        return [str(webhook) for webhook in objs], {"webhooks": len(objs), "deliveries": count}, set(), []
 
     @action(
         description="Send a test",

@@ -1,6 +1,5 @@
 """Deleting what was kept long enough: in small transactions, between which everybody else gets their turn."""
 
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -10,10 +9,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from logs.models import Conversation, UsageEvent
+from puffer.runtime import Periodic
 
-LOOK_EVERY = 3600.0  # seconds
 BATCH = 200  # conversations; of usage records ten times as many, for nothing hangs on them
-_next_look = 0.0  # by this process' clock
+_retention = Periodic(every_seconds=3600)
 Tell = Callable[[int], object]
 
 
@@ -41,12 +40,11 @@ def prune_usage(days: int, tell: Tell = lambda count: None) -> int:
 
 def run_due() -> bool:
     """The worker's job: a batch of what LOG_RETENTION_DAYS makes outdated, looked for once an hour."""
-    global _next_look
-    if not settings.LOG_RETENTION_DAYS or time.monotonic() < _next_look:
+    if not settings.LOG_RETENTION_DAYS or not _retention.is_due():
         return False
     deleted = _delete_batch(outdated_conversations(settings.LOG_RETENTION_DAYS), BATCH)
     if not deleted:
-        _next_look = time.monotonic() + LOOK_EVERY
+        _retention.restart()
     return bool(deleted)
 
 

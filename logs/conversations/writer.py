@@ -21,7 +21,7 @@ from logs.usage.prices import PriceBook
 from logs.webhooks.events import Event, Subscriber, active_subscribers, publish
 from logs.webhooks.models import EventName
 from puffer.net import anonymized
-from puffer.text import one_line
+from puffer.text import excerpt
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def conversation_row(identity: str, turns: Sequence[Turn], now: datetime) -> Con
         provider=next((part.provider for part in reversed(turns) if part.provider), ""),
         has_error=any(part.has_failed for part in turns),
         has_unanswered=any(part.is_unanswered for part in turns),
-        last_message=one_line(turn.reply or failure_text(turn.error), MAX_LAST_MESSAGE),
+        last_message=excerpt(turn.reply or failure_text(turn.error), MAX_LAST_MESSAGE),
         created_at=now,
         updated_at=now,
     )

@@ -20,14 +20,13 @@ from urllib3.exceptions import HTTPError
 from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
 from logs.webhooks.models import TEST, Webhook, WebhookDelivery
 from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors, validate_public_url
-from puffer.runtime import LeaseLost, backoff, claim
+from puffer.runtime import LeaseLost, Periodic, backoff, claim
 
 TOTAL_SECONDS = 15.0  # for a receiver to take a delivery, from the connection to the end of the answer
 LEASE_SECONDS = 60.0
 FIRST_DELAY, LONGEST_DELAY = 10, 3600  # seconds
 GIVE_UP_AFTER = timedelta(hours=24)
 KEPT = timedelta(days=30)
-SWEEP_EVERY = 60  # seconds
 SWEPT_AT_ONCE = 1000  # rows
 MAX_EXCERPT = 500  # characters of an answer
 
@@ -38,7 +37,9 @@ def run_due() -> bool:
     """One of settings.WORKER_JOBS: send the delivery that has been due for longest."""
     ready = WebhookDelivery.objects.filter(webhook__is_active=True).exclude(webhook__paused_until__gt=timezone.now())
     delivery = claim(ready.select_related("webhook"), LEASE_SECONDS)
-    sweep_now_and_then()
+    if _sweep.is_due():
+        _sweep.restart()
+        sweep()
     if delivery is None:
         return False
     deliver(delivery)
@@ -164,14 +165,7 @@ def excerpt_of(response: requests.Response) -> str:
 
 # Rows that have been there for long enough
 
-_next_sweep = 0.0  # by this process' clock
-
-
-def sweep_now_and_then() -> None:
-    global _next_sweep
-    if time.monotonic() >= _next_sweep:
-        _next_sweep = time.monotonic() + SWEEP_EVERY
-        sweep()
+_sweep = Periodic(every_seconds=60)
 
 
 def sweep() -> None:

@@ -6,7 +6,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from providers.base import Capability, EmbeddingRequest, ImageRequest, Usage
-from providers.prompt_text import clean
 from providers.registry import PROVIDERS, default_model, get_config, providers_with
 from providers.use_cases.completions import generate, require_text
 from providers.use_cases.embeddings import embed
@@ -25,6 +24,7 @@ from puffer.api import (
     site_url,
 )
 from puffer.models import Scope
+from puffer.text import without_control_characters
 
 UPSTREAM_STATUSES = {
     "408": "The provider gave up waiting.",
@@ -171,7 +171,7 @@ class ImagesView(AsyncAPIView):
     async def post(
         self, request: Request, *, prompt: str, provider: str, model: str | None, **options: Any
     ) -> Response:
-        prompt = clean(prompt)
+        prompt = without_control_characters(prompt)
         if not prompt:
             raise ApiError("The prompt must not be empty.", status=400, code="rest_aipkit_missing_prompt")
         model = (model or "").strip() or default_model(await get_config(provider), Capability.IMAGE)

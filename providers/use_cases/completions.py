@@ -9,9 +9,10 @@ from django.conf import settings
 
 from providers.base import Capability, Completion, CompletionRequest, Message, Sampling
 from providers.calls import provider_call
-from providers.prompt_text import clean, fill_placeholders
+from providers.prompt_text import fill_placeholders
 from providers.registry import get_provider
 from puffer.api import ApiError, Caller
+from puffer.text import without_control_characters
 
 DEFAULT_INSTRUCTIONS = "You are a helpful AI Assistant."
 MAX_COMPLETION_TOKENS = 128_000
@@ -49,14 +50,14 @@ def conversation(messages: Sequence[Mapping[str, str]]) -> list[Message]:
     return [
         Message(message["role"], text)
         for message in messages
-        if message["role"] != "system" and (text := clean(message["content"]))
+        if message["role"] != "system" and (text := without_control_characters(message["content"]))
     ]
 
 
 def instructions(system_instruction: str | None, messages: Sequence[Mapping[str, str]]) -> str:
     """The instruction, then the system messages in order; the built-in text only where there is neither."""
-    own = fill_placeholders(clean(system_instruction or ""))
-    system = [clean(message["content"]) for message in messages if message["role"] == "system"]
+    own = fill_placeholders(without_control_characters(system_instruction or ""))
+    system = [without_control_characters(message["content"]) for message in messages if message["role"] == "system"]
     return "\n\n".join(filter(None, [own, *system])) or DEFAULT_INSTRUCTIONS
 
 

@@ -2,13 +2,14 @@
 
 from puffer.admin import activity, api_keys, users  # noqa: F401 - registers their pages
 from puffer.admin.audit import record_export
-from puffer.admin.base import ReadOnlyAdmin, RecordAdmin
+from puffer.admin.base import DeletionSummary, ReadOnlyAdmin, RecordAdmin
 from puffer.admin.credentials import CredentialsAdmin, CredentialsForm
 from puffer.admin.navigation import MenuItem, Section
 
 __all__ = [
     "CredentialsAdmin",
     "CredentialsForm",
+    "DeletionSummary",
     "MenuItem",
     "ReadOnlyAdmin",
     "RecordAdmin",

@@ -1,13 +1,49 @@
-"""Bases for admin pages whose rows nobody types in."""
+"""Bases for admin pages: rows that nobody types in, and what a deletion deletes."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.db.models import Aggregate, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
+MAX_NAMED = 100  # objects on the page that asks whether to delete them
 
-class ReadOnlyAdmin(ModelAdmin):
+
+class DeletionSummary:
+    """A page that confirms a deletion: it names the objects and counts what is deleted with them.
+
+    Django names every related object too, which may be too many for a page.
+    """
+
+    model: Any
+    opts: Any
+    deleted_with: Mapping[str | Promise, Aggregate] = {}  # label -> how many, such as _("messages"): Count("messages")
+    delete_permissions: Mapping[str | Promise, str] = {}  # label -> a permission that the user needs in addition
+
+    def deletion_line(self, obj: Any) -> str:
+        """Say what is deleted with the object, and what is not."""
+        return str(obj)
+
+    def get_deleted_objects(
+        self, objs: QuerySet[Any] | Sequence[Model], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        keys = objs.order_by().values("pk") if isinstance(objs, QuerySet) else [obj.pk for obj in objs]
+        rows = self.model._default_manager.filter(pk__in=keys)
+        total = rows.count()
+        counts = {str(self.opts.verbose_name_plural): total}
+        counts |= {str(label): rows.aggregate(count=count)["count"] for label, count in self.deleted_with.items()}
+        named = [self.deletion_line(obj) for obj in objs[:MAX_NAMED]]
+        if more := total - len(named):
+            named.append(_("and %(count)s more") % {"count": more})
+        lacking = {str(label) for label, name in self.delete_permissions.items() if not request.user.has_perm(name)}
+        return named, counts, lacking, []
+
+
+class ReadOnlyAdmin(DeletionSummary, ModelAdmin):
     """Pages whose rows can be read and deleted, but neither added nor changed."""
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:

@@ -6,6 +6,7 @@ from puffer.runtime.child_process import ChildProcess
 from puffer.runtime.event_loop import run_on_server_loop, server_runs
 from puffer.runtime.jobs import Job, LeaseLost, claim, with_heartbeat
 from puffer.runtime.live_cache import LiveCache, invalidate
+from puffer.runtime.periodic import Periodic
 from puffer.runtime.sqlite_scrub import scrub_deleted_rows
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Job",
     "LeaseLost",
     "LiveCache",
+    "Periodic",
     "backoff",
     "claim",
     "invalidate",

@@ -1,6 +1,6 @@
 """Text from strangers, cleaned, rendered and formatted for pages."""
 
-from puffer.text.clean import one_line, storable
+from puffer.text.clean import excerpt, has_control_characters, one_line, storable, without_control_characters
 from puffer.text.formatting import counted, dollars, duration, moment, whole
 from puffer.text.markdown import Budget, render
 
@@ -9,9 +9,12 @@ __all__ = [
     "counted",
     "dollars",
     "duration",
+    "excerpt",
+    "has_control_characters",
     "moment",
     "one_line",
     "render",
     "storable",
     "whole",
+    "without_control_characters",
 ]

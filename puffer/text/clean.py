@@ -1,12 +1,31 @@
-"""Text from strangers, made safe to store and short enough to list."""
+"""Cleaning of text that strangers send."""
+
+import re
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL_BUT_TAB_AND_LF = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def storable(text: str) -> str:
-    """Return the text without NUL and lone surrogates, which databases and JSON cannot hold."""
+    """Remove what a database or JSON cannot hold: NUL, and halves of surrogate pairs, which become question marks."""
     return text.replace("\x00", "").encode(errors="replace").decode()
 
 
-def one_line(text: str, length: int) -> str:
-    """Return the beginning of the text on one line, for a list."""
-    words = " ".join(text[: 2 * length].split())
+def has_control_characters(text: str) -> bool:
+    return CONTROL.search(text) is not None
+
+
+def without_control_characters(text: str) -> str:
+    """Trim the text, end its lines with LF and remove all other control characters but TAB. HTML stays."""
+    return CONTROL_BUT_TAB_AND_LF.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def one_line(text: str) -> str:
+    """Put the text on one line: a space in place of each run of whitespace and control characters."""
+    return " ".join(CONTROL.sub(" ", text).split())
+
+
+def excerpt(text: str, length: int) -> str:
+    """Return the first `length` characters on one line, with an ellipsis if there are more; quick for any text."""
+    words = one_line(text[: 2 * length])
     return words if len(words) <= length and len(text) <= 2 * length else f"{words[: length - 1].rstrip()}…"

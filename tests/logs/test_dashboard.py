@@ -239,7 +239,9 @@ def test_more_days_take_no_more_queries(admin_client, happened):
     def count():
         with CaptureQueriesContext(connection) as queries:
             admin_client.get(HOME, {"days": 90})
-        return len([query for query in queries if re.search('FROM "logs_(usage|conversation)day"', query["sql"])])
+        return len(
+            [query for query in queries if re.search('FROM "logs_(usage|conversation)dailytotal"', query["sql"])]
+        )
 
     assert count() == 4
     for number in range(30):

@@ -187,10 +187,10 @@ django.setup()
 from django.core.management import call_command
 from django.db import connections
 from chatbots.models import Chatbot
-from logs import usage
-from logs.conversations import Turn, write_turns
-from logs.days import rebuild
+from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, ConversationDailyTotal, Message, UsageDailyTotal, UsageEvent
+from logs.usage import recorder
+from logs.usage.daily_totals import rebuild
 
 call_command("migrate", verbosity=0)
 bots = [Chatbot.objects.create(name=name).pk for name in ("Shop", "Other")]

@@ -236,8 +236,8 @@ django.setup()
 from django.core.management import call_command
 from django.db import connection
 from chatbots.models import Chatbot
-from chatbots.visitor import Identity, Visitor
-from logs.conversations import write_turns
+from chatbots.conversation.visitor import Identity, Visitor
+from logs.conversations.writer import write_turns
 from logs.models import Conversation
 call_command("migrate", verbosity=0)
 connection.cursor().execute("PRAGMA secure_delete = OFF")  # Debian's SQLite has it on, others do not

@@ -516,7 +516,7 @@ def test_triggers_survive_a_table_made_anew(db):
         for name in search_index.triggers(MESSAGES):
             cursor.execute(f"DROP TRIGGER {name}")
     assert check_index(["default"])
-    search_index.keep_in_step("default")
+    search_index.make_after_migrations("default")
     assert check_index(["default"]) == []
 
 

@@ -48,17 +48,6 @@ class QuestionForm(forms.Form):
             del self.fields["namespace"]
 
 
-def fate_of(collection: Any) -> str:
-    """What is deleted with a collection, and what is not."""
-    store = store_of(collection)
-    if store.in_database:
-        return f"{collection.name} ({store.label}) with its documents and all its vectors"
-    return (
-        f"{collection.name} ({store.label}): only what is known of it here. {store.label} keeps the collection and its "
-        "vectors; delete the documents first if their vectors must go."
-    )
-
-
 @admin.register(Collection)
 class CollectionAdmin(ReadOnlyAdmin):
     """Collections come from imports, uploads and upserts."""
@@ -73,6 +62,8 @@ class CollectionAdmin(ReadOnlyAdmin):
         (None, {"fields": [("name", "shown_store"), ("embedding", "dimension"), ("document_count", "created_at")]}),
     ]
     change_form_before_template = "admin/vectorstores/collection/in_store.html"
+    deleted_with = {"documents": Count("documents")}
+    delete_permissions = {"documents": "vectorstores.delete_document"}
     actions_list = ["add_content"]
     actions_detail = ["add_content_here", "try_question"]
     actions_row = ["add_content_here", "try_question"]
@@ -117,13 +108,14 @@ class CollectionAdmin(ReadOnlyAdmin):
                 context["error"] = error.message
         return super().change_view(request, object_id, form_url, context)
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """The collections alone: what goes with them may be too much for a page. And what does not go with them."""
-        counts = {"collections": len(objs), "documents": sum(collection.count for collection in objs)}
-        lacking = set() if request.user.has_perm("vectorstores.delete_document") else {"documents"}
-        return [fate_of(collection) for collection in objs], counts, lacking, []
+    def deletion_line(self, collection: Collection) -> str:
+        store = store_of(collection)
+        if store.in_database:
+            return f"{collection.name} ({store.label}) with its documents and all its vectors"
+        return (
+            f"{collection.name} ({store.label}): only what is known of it here. {store.label} keeps the collection and "
+            "its vectors; delete the documents first if their vectors must go."
+        )
 
     def has_content_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("vectorstores.add_document")

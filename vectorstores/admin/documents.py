@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -19,7 +19,7 @@ from vectorstores.ingestion.delete import delete_vectors
 from vectorstores.models import Document
 from vectorstores.retrieve import is_web_address
 
-MAX_DELETED = 5000  # documents; the page that asks for confirmation names each
+MAX_DELETED = 5000  # documents at once
 MAX_CELL = 300  # characters of a text in a list, as far as they fit
 
 
@@ -44,6 +44,7 @@ class DocumentAdmin(ReadOnlyAdmin):
         ("State", {"fields": [("shown_status", "chunks"), "error", ("created_at", "updated_at")]}),
     ]
     actions = ["delete_selected"]
+    deleted_with = {"chunks": Sum("chunks", default=0)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Document]:
         return super().get_queryset(request).select_related("collection")
@@ -119,12 +120,8 @@ class DocumentAdmin(ReadOnlyAdmin):
             messages.error(request, problem)
         return gone
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        counts = {"documents": len(objs), "chunks": sum(document.chunks for document in objs)}
-        named = [f"{document} in {self.in_collection(document)}, with its vectors" for document in objs]
-        return named, counts, set(), []
+    def deletion_line(self, document: Document) -> str:
+        return f"{document} in {self.in_collection(document)}, with its vectors"
 
 
 def on_one_line(text: str, width: int) -> str:

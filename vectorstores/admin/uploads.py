@@ -112,10 +112,8 @@ class UploadAdmin(ReadOnlyAdmin):
         more = upload.refused - len(upload.refusals)
         return format_html("{}<ul>{}</ul>{}", upload.refused, listed, f"And {more} more." if more > 0 else "")
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        return [f"{upload}: the upload alone, its documents stay" for upload in objs], {"uploads": len(objs)}, set(), []
+    def deletion_line(self, upload: Upload) -> str:
+        return f"{upload}: the upload alone, its documents stay"
 
     # Adding
 

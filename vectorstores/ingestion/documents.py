@@ -106,7 +106,7 @@ def make_document(
     parent_id = first_id(given.get("parent_vector_id"), item.get("id"), given.get("id"))
     metadata = clean_metadata(given)
     if item.get("uri"):
-        metadata["uri"] = one_line(item["uri"])
+        metadata["uri"] = without_markup(item["uri"])
     metadata["source"] = clean_key(str(metadata.get("source", ""))) or DEFAULT_SOURCE
     text = storable(item["content"])
     provider, model = destination.embedding_provider, destination.embedding_model
@@ -203,7 +203,7 @@ def clean_metadata(given: Mapping[str, Any]) -> Metadata:
 def clean_value(value: Any) -> Value | None:
     """Return the value as it is stored; None if no store can hold it."""
     if isinstance(value, str):
-        return one_line(value)
+        return without_markup(value)
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -211,12 +211,12 @@ def clean_value(value: Any) -> Value | None:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list) and value and all(isinstance(entry, str) for entry in value):
-        return [one_line(entry) for entry in value]
+        return [without_markup(entry) for entry in value]
     return None
 
 
-def one_line(text: str) -> str:
-    """Remove HTML tags and line breaks, and trim."""
+def without_markup(text: str) -> str:
+    """Return the text without HTML tags and line breaks, trimmed."""
     try:
         text = strip_tags(storable(text))
     except SuspiciousOperation:

@@ -12,12 +12,12 @@ from django.core.exceptions import ValidationError
 
 from puffer.api import ApiError
 from puffer.net import Answer, NoAnswer, RestSession, retry_after_headers, validate_base_url
+from puffer.text import one_line
 from vectorstores.base import Floats, StoreSettings, Vector, VectorStore
 from vectorstores.errors import MAX_TEXT, StoreNotConfigured, status_of
 
 BATCH = 100  # vectors in a request
 TAG = re.compile(r"<[^<>]*>")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 Item = TypeVar("Item")
 
@@ -115,7 +115,7 @@ class RestStore(VectorStore):
             text = self.error_text(answer.json())
         except (NoAnswer, LookupError, TypeError, AttributeError):
             text = TAG.sub(" ", answer.body[:5000].decode(errors="replace"))
-        text = " ".join(CONTROL.sub(" ", str(text)).split())
+        text = one_line(str(text))
         if self.settings.api_key:
             text = text.replace(self.settings.api_key, "[redacted]")
         return text[:MAX_TEXT] or "no reason given"
