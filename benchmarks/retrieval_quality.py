@@ -127,12 +127,12 @@ def embed_all(questions):
     import numpy as np
 
     from providers.base import EmbeddingRequest
-    from providers.check_connection import on_event_loop
     from providers.local.server import EMBEDDING_MODEL
+    from providers.run_async import run_async
     from providers.use_cases.embeddings import embed
 
     request = EmbeddingRequest(model=EMBEDDING_MODEL, texts=questions, task_type="RETRIEVAL_QUERY")
-    return np.asarray(on_event_loop(lambda: embed(None, "local", request)).vectors, np.float32)
+    return np.asarray(run_async(lambda: embed(None, "local", request)).vectors, np.float32)
 
 
 def by_embedding(store, embedding, text, top_k=DEPTH):

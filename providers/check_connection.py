@@ -1,38 +1,17 @@
 """Trying a provider out from a page of the admin: one cheap call, or the list of its models."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
 
-from asgiref.sync import async_to_sync
-
-from logs.usage import flush_usage
 from providers import registry
 from providers.base import Capability, CompletionRequest, Message, Sampling
 from providers.calls import provider_call
 from providers.models import ProviderConfig
 from providers.upstream_errors import no_answer_in_time
 from puffer.api import ApiError
-from puffer.runtime import run_on_server_loop, server_runs
 from puffer.text import storable
 
 TRIAL_SECONDS = 10
 TRIAL_TOKENS = 16
-
-Result = TypeVar("Result")
-
-
-def on_event_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """What `work` gives, for a sync view: on the server's own loop; without a server, on one that ends with it."""
-    return run_on_server_loop(work) if server_runs() else async_to_sync(run_alone)(work)
-
-
-async def run_alone(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    try:
-        return await work()
-    finally:
-        await flush_usage()
-        await registry.close_clients()
 
 
 async def try_out(config: ProviderConfig) -> str:

@@ -12,8 +12,8 @@ from chatbots.admin.widget import WidgetAdmin
 from chatbots.conversation.trace import TracedTurn, trace_turn
 from chatbots.models import Chatbot
 from logs.usage import PriceBook
-from providers.check_connection import on_event_loop
 from providers.registry import PROVIDERS
+from providers.run_async import run_async
 from vectorstores.retrieve import Passage
 
 # The settings beside the conversation, which are changed most. All others come along as they are in the form.
@@ -63,7 +63,7 @@ class PlaygroundAdmin(WidgetAdmin):
         if problems:
             return {"problems": problems}
         question, history = asked.cleaned_data["question"], asked.cleaned_data["history"]
-        watched = on_event_loop(
+        watched = run_async(
             lambda: trace_turn(
                 bot,
                 question,

@@ -18,7 +18,7 @@ from django.db.models.functions import Cast
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun, SettledQuestion
 from logs.conversations import KINDS
 from logs.models import Message, WebhookDelivery
-from providers.check_connection import on_event_loop
+from providers.run_async import run_async
 from vectorstores.ingestion import rename
 from vectorstores.models import Document, LocalVector, Upload
 from vectorstores.sources import ANSWERED, short_hash
@@ -139,7 +139,7 @@ class Mentions:
         for document in self.answers():
             old_id, new_id = document.parent_vector_id, f"question-{short_hash(document.parent_vector_id)}"
             title = self.out_of(document.title)
-            on_event_loop(lambda: rename(document, new_id, title))  # noqa: B023  it is over before the next one
+            run_async(lambda: rename(document, new_id, title))  # noqa: B023  it is over before the next one
             replace_id(old_id, new_id)
 
 

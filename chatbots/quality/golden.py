@@ -26,8 +26,8 @@ from chatbots.lifecycle.exchange import settings
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from logs.models import Conversation
 from logs.usage import PriceBook
-from providers.check_connection import on_event_loop
 from providers.local import bundled_model
+from providers.run_async import run_async
 from puffer.runtime import LeaseLost, claim, with_heartbeat
 from vectorstores.retrieve import Passage
 
@@ -108,9 +108,7 @@ def ask(run: GoldenRun) -> None:
     )
     left = iter(list(run.results.filter(ended_at=None)))
     with model_for(bot):
-        on_event_loop(
-            lambda: with_heartbeat(ask_all(run, bot, visitor, left, prices), lambda: run.extend(LEASE_SECONDS))
-        )
+        run_async(lambda: with_heartbeat(ask_all(run, bot, visitor, left, prices), lambda: run.extend(LEASE_SECONDS)))
 
 
 def model_for(bot: Chatbot) -> AbstractContextManager[None]:

@@ -21,7 +21,7 @@ from chatbots.models import Chatbot, QuestionEmbedding, SettledQuestion
 from logs.models import Conversation, Feedback, Message
 from logs.search import normalized
 from providers.base import EmbeddingRequest
-from providers.check_connection import on_event_loop
+from providers.run_async import run_async
 from providers.use_cases import embed
 from puffer.api import ApiError
 from vectorstores.base import Floats
@@ -179,7 +179,7 @@ def groups_of(bot: Chatbot, questions: Sequence[Question]) -> tuple[list[Group],
     problem, least = "", 0.0
     if bot.uses_knowledge and len(questions) > 1:
         try:
-            knowledge = on_event_loop(lambda: knowledge_of(bot))
+            knowledge = run_async(lambda: knowledge_of(bot))
         except ApiError as error:
             problem = error.message
         else:
@@ -223,7 +223,7 @@ def vectors_of(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge
     QuestionEmbedding.objects.filter(created_at__lt=timezone.now() - timedelta(days=KEPT_DAYS)).delete()
     problem = ""
     try:
-        on_event_loop(lambda: embed_questions(bot, new, knowledge))
+        run_async(lambda: embed_questions(bot, new, knowledge))
     except TimeoutError:
         problem = "There are many new ones; look again to have more of them compared."
     except ApiError as error:
@@ -264,7 +264,7 @@ async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge
 
 def add_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str = "") -> str:
     """Into one of its collections, in place of an earlier answer to it; gives the document's id. Raises ApiError."""
-    return on_event_loop(lambda: store_answer(bot, collection, question, answer, url))
+    return run_async(lambda: store_answer(bot, collection, question, answer, url))
 
 
 async def store_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str) -> str:

@@ -10,9 +10,10 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from providers.base import Capability, Provider
-from providers.check_connection import on_event_loop, read_models, try_out
+from providers.check_connection import read_models, try_out
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, refuse_unconfigured, settings_of
+from providers.run_async import run_async
 from puffer.admin import CredentialsAdmin, CredentialsForm
 from puffer.api import ApiError
 from puffer.text import moment
@@ -102,7 +103,7 @@ class ProviderConfigAdmin(CredentialsAdmin):
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)
         try:
-            messages.success(request, on_event_loop(lambda: try_out(config)))
+            messages.success(request, run_async(lambda: try_out(config)))
         except ApiError as error:
             messages.error(request, f"It does not work. {error.message}")
         return self.page_of(config)
@@ -121,7 +122,7 @@ class ProviderConfigAdmin(CredentialsAdmin):
     def refresh_models(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)
         try:
-            config.known_models = on_event_loop(lambda: read_models(config))
+            config.known_models = run_async(lambda: read_models(config))
         except ApiError as error:
             messages.error(request, f"The list could not be read. {error.message}")
             return self.page_of(config)

@@ -18,6 +18,7 @@ from logs.models import UsageEvent
 from providers import check_connection as connection
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS
+from providers.run_async import run_async
 from puffer.api.errors import ApiError
 from puffer.runtime.database_threads import page_threads
 from puffer.runtime.event_loop import set_server_loop
@@ -313,7 +314,7 @@ def test_in_a_server_the_work_is_done_on_the_servers_own_loop():
     async def serve() -> None:
         set_server_loop(asyncio.get_running_loop())
         page_threads.assign_one()
-        loop, database_thread = await sync_to_async(lambda: connection.on_event_loop(work))()
+        loop, database_thread = await sync_to_async(lambda: run_async(work))()
         view_is_done.set()
         assert loop is asyncio.get_running_loop()
         assert database_thread != await sync_to_async(threading.get_ident)()  # that one was busy with the view
@@ -332,7 +333,7 @@ def test_in_a_server_an_error_reaches_the_view():
     async def serve() -> None:
         set_server_loop(asyncio.get_running_loop())
         with pytest.raises(ApiError, match="No"):
-            await sync_to_async(lambda: connection.on_event_loop(work))()
+            await sync_to_async(lambda: run_async(work))()
 
     try:
         asyncio.run(serve())

@@ -16,7 +16,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from logs.usage import provider_name
-from providers.check_connection import on_event_loop
+from providers.run_async import run_async
 from puffer.admin import ReadOnlyAdmin
 from puffer.api import ApiError
 from vectorstores.admin.stores import store_of
@@ -111,7 +111,7 @@ class CollectionAdmin(ReadOnlyAdmin):
         if collection and self.has_view_permission(request, collection):
             context["store"] = store_of(collection).label
             try:
-                context["in_store"] = on_event_loop(lambda: describe(collection))
+                context["in_store"] = run_async(lambda: describe(collection))
             except ApiError as error:
                 context["error"] = error.message
         return super().change_view(request, object_id, form_url, context)
@@ -161,7 +161,7 @@ class CollectionAdmin(ReadOnlyAdmin):
             )
             started = time.perf_counter()
             try:
-                context["passages"] = on_event_loop(lambda: look_up(asked["question"], knowledge)).passages
+                context["passages"] = run_async(lambda: look_up(asked["question"], knowledge)).passages
             except ApiError as error:
                 context["error"] = error.message
             context["milliseconds"] = round((time.perf_counter() - started) * 1000)

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import action, display
 
-from providers.check_connection import on_event_loop
+from providers.run_async import run_async
 from puffer.admin import ReadOnlyAdmin
 from vectorstores.admin.stores import store_of
 from vectorstores.ingestion.delete import delete_vectors
@@ -113,7 +113,7 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     def without_vectors(self, request: HttpRequest, documents: Sequence[Document]) -> list[Document]:
         """Those whose vectors are gone from their store. Why the others stay is shown."""
-        gone, problems = on_event_loop(lambda: delete_vectors(documents))
+        gone, problems = run_async(lambda: delete_vectors(documents))
         for problem in problems:
             messages.error(request, problem)
         return gone

@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import action
 
-from providers.check_connection import on_event_loop
+from providers.run_async import run_async
 from puffer.admin import CredentialsAdmin, CredentialsForm
 from puffer.api import ApiError
 from vectorstores.base import VectorStore
@@ -90,7 +90,7 @@ class StoreConfigAdmin(CredentialsAdmin):
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)
         try:
-            names = on_event_loop(lambda: list_targets(config))
+            names = run_async(lambda: list_targets(config))
         except ApiError as error:
             messages.error(request, f"It does not work. {error.message}")
         else:

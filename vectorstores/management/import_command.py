@@ -18,9 +18,9 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from providers.base import Capability
-from providers.check_connection import on_event_loop
 from providers.local import bundled_model
 from providers.registry import providers_with
+from providers.run_async import run_async
 from puffer.api import ApiError
 from vectorstores.errors import CollectionNotFound
 from vectorstores.ingestion.pipeline import CONCURRENCY, Destination
@@ -74,7 +74,7 @@ class ImportCommand(BaseCommand):
             needs_model = embeds and destination.embedding_provider == "local"
             try:
                 with bundled_model() if needs_model else nullcontext():
-                    on_event_loop(lambda: self.ctrl_c.watch(work(run)))
+                    run_async(lambda: self.ctrl_c.watch(work(run)))
             except CollectionNotFound as error:
                 failure, code = error.message, NOTHING_DONE
                 if "create" in options:

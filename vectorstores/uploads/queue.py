@@ -20,8 +20,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from providers.check_connection import on_event_loop
 from providers.local import bundled_model
+from providers.run_async import run_async
 from puffer.api import ApiError
 from puffer.runtime import LeaseLost, claim, with_heartbeat
 from vectorstores.ingestion.embedding import is_of_settings
@@ -88,7 +88,7 @@ def index(upload: Upload) -> None:
         if upload.attempts > MAX_ATTEMPTS:
             raise Unreadable(f"Workers have ended {MAX_ATTEMPTS} times while they were at it.")
         with bundled_model() if upload.embedding_provider == "local" else nullcontext():
-            on_event_loop(indexing.run)
+            run_async(indexing.run)
     except LeaseLost:
         raise
     except Cancelled:

@@ -9,10 +9,10 @@ from django.core.management.base import BaseCommand
 
 from chatbots.models import Chatbot
 from providers.base import Capability
-from providers.check_connection import on_event_loop
 from providers.local import bundled_model
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, default_model, is_configured, settings_of
+from providers.run_async import run_async
 from puffer.api import ApiError
 from vectorstores.ingestion import CHUNK, Destination, cut, document_from, first_configured, ingest
 
@@ -68,7 +68,7 @@ class Command(BaseCommand):
 
         with bundled_model() if destination.embedding_provider == "local" else nullcontext():
             try:
-                on_event_loop(store)
+                run_async(store)
             except ApiError as error:
                 self.stderr.write(f"The demo chatbot goes without its knowledge base. {error.message}")
                 return False
