@@ -16,7 +16,7 @@ from chatbots.admin.golden import GoldenQuestionsAdmin
 from chatbots.admin.history import HistoryAdmin
 from chatbots.admin.playground import PlaygroundAdmin
 from chatbots.admin.unanswered import UnansweredAdmin
-from chatbots.lifecycle.exchange import ImportRefused, export_chatbots, import_chatbots
+from chatbots.lifecycle.serializers import ImportRefused, export_chatbots, import_chatbots
 from chatbots.models import Chatbot
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
@@ -95,8 +95,8 @@ class ChatbotAdmin(GoldenQuestionsAdmin, HistoryAdmin, PlaygroundAdmin, Unanswer
         for bot in changed:
             bot.status = status
             bot.save(update_fields=["status", "updated_at"])
-            self.log_change(request, bot, f"Now {status.label}.")
-        messages.success(request, f"Chatbots now {status.label}: {len(changed)}.")
+            self.log_change(request, bot, f"Now {status.label.lower()}.")
+        messages.success(request, f"Chatbots now {status.label.lower()}: {len(changed)}.")
 
     @action(description="Export as JSON", permissions=["view"])
     def export_as_json(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse:
