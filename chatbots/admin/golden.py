@@ -18,7 +18,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from chatbots.admin.history import different, label_of
 from chatbots.admin.page import PageAdmin
-from chatbots.lifecycle.exchange import settings
+from chatbots.lifecycle.serializers import SETTINGS
 from chatbots.models import Chatbot, GoldenQuestion, GoldenRun
 from chatbots.quality.golden import MAX_QUESTIONS, bot_of, enabled_questions, queue
 
@@ -164,7 +164,7 @@ class GoldenQuestionsAdmin(PageAdmin):
 
 def changed_by(run: GoldenRun) -> list[str]:
     """The settings that differ from those that are saved."""
-    return different(bot_of(run), run.chatbot, settings())
+    return different(bot_of(run), run.chatbot, SETTINGS)
 
 
 def runs_to_show(**of: Any) -> QuerySet[GoldenRun]:

@@ -1,26 +1,168 @@
-"""Chatbots as plain data, for the commands and the admin.
+"""Chatbots as JSON: their settings, and the import and export of files.
 
-file -> one mapping of settings per chatbot -> checked chatbots -> saved in one transaction, all of them or none
+file -> one object per chatbot -> ChatbotSerializer checks them -> all are saved in one transaction, or none
 """
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
+from django.db.models import prefetch_related_objects
+from rest_framework import serializers
+from rest_framework.settings import api_settings
 
 from chatbots.models import Chatbot, GoldenQuestion
 
-GOLDEN = "golden_questions"  # the key of a chatbot's list of them
-MAX_BYTES = 5 * 1024 * 1024
-MAX_ID = 2**53 - 1  # beyond it JavaScript, hence a widget, can't tell a whole number from the next
+MAX_BYTES = 5 * 1024 * 1024  # of a file
+MAX_ID = 2**53 - 1  # the largest integer that JavaScript, and so the widget, represents exactly
+MAX_UNKNOWN = 50  # names of unknown settings in a notice
+GOLDEN = "golden_questions"
+
+# The names of the fields that hold a person's decisions about a chatbot.
+SETTINGS = [field.name for field in Chatbot._meta.concrete_fields if field.editable and not field.primary_key]
+
+
+# Fields that accept what AI Puffer's and other programs' files contain, and nothing that only looks similar
+
+
+class TextField(serializers.CharField):
+    default_error_messages = {"invalid": "It must be text."}
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):  # CharField would accept numbers
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class LongTextField(TextField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+
+class FlagField(serializers.BooleanField):
+    FALSE_VALUES = {*serializers.BooleanField.FALSE_VALUES, ""}
+    default_error_messages = {"invalid": "It must be true or false."}
+
+
+class NumberField(serializers.FloatField):
+    default_error_messages = {"invalid": "It must be a number."}
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class WholeNumberField(serializers.IntegerField):
+    default_error_messages = {"invalid": "It must be a whole number."}
+
+    def run_validation(self, data: Any = serializers.empty) -> int | None:
+        return None if data == "" and self.allow_null else super().run_validation(data)
+
+
+class NamesField(serializers.JSONField):
+    """A list of texts."""
+
+    default_error_messages = {"invalid": "It must be a list of texts."}
+    name = TextField(allow_blank=True)  # the model's validator refuses blank names
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, list) or not all(isinstance(name, str) for name in data):
+            self.fail("invalid")
+        return [self.name.run_validation(name) for name in data]
+
+
+class LabeledChoiceField(serializers.ChoiceField):
+    """A choice by its value or its label, in any case: AI Puffer names providers by label."""
+
+    default_error_messages = {"invalid_choice": "{input} is not a valid choice. Use one of: {choices}."}
+
+    def to_internal_value(self, data: Any) -> str:
+        wanted = data.strip().lower() if isinstance(data, str) else None
+        if wanted == "" and self.allow_blank:
+            return ""
+        matching = [value for value, label in self.choices.items() if wanted in (value, str(label).lower())]
+        if not matching:
+            self.fail("invalid_choice", input=quoted(str(data)), choices=", ".join(self.choices))
+        return matching[0]
+
+
+# Serializers
+
+
+class LenientSerializer(serializers.ModelSerializer):
+    """A serializer with the fields above, for which null is the same as a missing key unless null is a value."""
+
+    default_error_messages = {"invalid": "It must be an object."}
+    serializer_field_mapping = {
+        models.CharField: TextField,
+        models.TextField: LongTextField,
+        models.BooleanField: FlagField,
+        models.FloatField: NumberField,
+        models.IntegerField: WholeNumberField,
+        models.JSONField: NamesField,
+    }
+    serializer_choice_field = LabeledChoiceField
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if isinstance(data, Mapping):
+            nullable = {name for name, field in self.fields.items() if field.allow_null}
+            data = {name: value for name, value in data.items() if value is not None or name in nullable}
+        return super().to_internal_value(data)
+
+
+class GoldenQuestionSerializer(LenientSerializer):
+    class Meta:
+        model = GoldenQuestion
+        fields = ["question", "expected_facts", "expected_source", "is_enabled"]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        GoldenQuestion(**attrs).clean()
+        return attrs
+
+
+class SettingsSerializer(LenientSerializer):
+    """A chatbot's settings, saved or not."""
+
+    class Meta:
+        model = Chatbot
+        fields = SETTINGS
+
+
+class ChatbotSerializer(SettingsSerializer):
+    """A chatbot in a file: its id, settings and golden questions."""
+
+    id = WholeNumberField(required=False, min_value=1, max_value=MAX_ID)
+    golden_questions = GoldenQuestionSerializer(
+        many=True, required=False, error_messages={"not_a_list": "It must be a list of objects."}
+    )
+
+    class Meta(SettingsSerializer.Meta):
+        fields = ["id", "name", *(name for name in SETTINGS if name != "name"), GOLDEN]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs.keys() & set(SETTINGS):
+            raise serializers.ValidationError({"settings": "It contains none of a chatbot's settings."})
+        return attrs
+
+    def to_representation(self, instance: Chatbot) -> dict[str, Any]:
+        row = super().to_representation(instance)
+        if not row[GOLDEN]:
+            del row[GOLDEN]
+        return row
+
+
+def settings_of(bot: Chatbot) -> dict[str, Any]:
+    return dict(SettingsSerializer(bot).data)
+
+
+# Files
 
 
 class ImportRefused(Exception):
-    """Nothing was saved. `problems` holds a sentence for each thing that is wrong with the file."""
+    """The file has errors and nothing was saved. `problems` holds one sentence for each error."""
 
     def __init__(self, *problems: str) -> None:
         self.problems = problems
@@ -29,88 +171,59 @@ class ImportRefused(Exception):
 
 @dataclass
 class Import:
-    """The chatbots in the order of the file, and what whoever imports them should know."""
+    """The imported chatbots in the order of the file, and notices for the person who imports them."""
 
     bots: list[Chatbot] = field(default_factory=list)
-    golden_questions: list[GoldenQuestion] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
 
-def settings() -> dict[str, Any]:
-    """The fields that hold what a person decides about a chatbot, by name."""
-    fields = Chatbot._meta.concrete_fields
-    return {setting.name: setting for setting in fields if setting.editable and not setting.primary_key}
-
-
-def settings_of_questions() -> dict[str, Any]:
-    fields = {setting.name: setting for setting in GoldenQuestion._meta.concrete_fields}
-    return {name: fields[name] for name in ("question", "expected_facts", "expected_source", "is_enabled")}
-
-
 def export_chatbots(bots: Iterable[Chatbot]) -> str:
-    """A JSON list that can be imported again: in the order of the ids, the same bytes for the same chatbots."""
+    """Return a JSON list that can be imported again, in the order of ids: equal chatbots give equal bytes."""
     bots = sorted(bots, key=lambda bot: bot.pk)
-    known = settings()
-    golden: dict[int, list[dict[str, Any]]] = {}
-    for question in GoldenQuestion.objects.filter(chatbot__in=bots).values("chatbot_id", *settings_of_questions()):
-        golden.setdefault(question.pop("chatbot_id"), []).append(question)
-    rows = [
-        {
-            "id": bot.pk,
-            "name": bot.name,
-            **{name: setting.value_from_object(bot) for name, setting in known.items()},
-            **({GOLDEN: golden[bot.pk]} if bot.pk in golden else {}),
-        }
-        for bot in bots
-    ]
-    return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
+    prefetch_related_objects(bots, GOLDEN)
+    return json.dumps(ChatbotSerializer(bots, many=True).data, ensure_ascii=False, indent=2) + "\n"
 
 
 @transaction.atomic
 def import_chatbots(data: bytes, *, dry_run: bool = False) -> Import:
-    """Save the chatbots that a JSON file describes. Raises ImportRefused if anything is wrong with any of them."""
-    done, problems = Import(), []
-    ids = set(Chatbot.objects.values_list("pk", flat=True))
+    """Save the chatbots of a JSON file. Raise ImportRefused if anything is wrong with any of them."""
+    entries = read_entries(data)
+    serializer = ChatbotSerializer(data=entries, many=True)
+    if not serializer.is_valid():
+        raise ImportRefused(*problems_of(entries, serializer.errors))
+    done = Import()
+    questions: list[GoldenQuestion] = []
+    taken = set(Chatbot.objects.values_list("pk", flat=True))
     displaced = []
-    unknown: set[str] = set()
-    for position, entry in enumerate(read_entries(data), 1):
-        title = f"Chatbot {position}{quoted_name(entry)}"
-        try:
-            bot = read_chatbot(entry)
-            done.golden_questions += read_golden_questions(bot, entry.get(GOLDEN))
-        except ValidationError as error:
-            for name, messages in error.message_dict.items():
-                problems.append(f"{title}, {name}: {' '.join(messages)}")
-            continue
-        if bot.pk in ids:
-            displaced.append((title, bot.pk, bot))
+    for position, given in enumerate(serializer.validated_data):
+        given_questions = given.pop(GOLDEN, [])
+        bot = Chatbot(**given)
+        if bot.pk in taken:
+            displaced.append((position, bot.pk, bot))
             bot.pk = None
         elif bot.pk:
-            ids.add(bot.pk)
-        unknown |= entry.keys() - settings().keys() - {"id", GOLDEN}
+            taken.add(bot.pk)
         done.bots.append(bot)
-    if problems:
-        raise ImportRefused(*problems)
+        questions += [GoldenQuestion(chatbot=bot, **question) for question in given_questions]
     if not dry_run:
         save(done.bots)
-        for question in done.golden_questions:
-            question.chatbot_id = question.chatbot.pk  # which it has only now
-        GoldenQuestion.objects.bulk_create(done.golden_questions)
-    for title, wanted, bot in displaced:
-        done.notices.append(f"{title}: the id {wanted} is taken, so it gets {bot.pk or 'another one'}.")
-    if unknown:
-        names = ", ".join(quoted(name) for name in sorted(unknown)[:50])
-        done.notices.append(f"Ignored, for puffer does not know them: {names}{', ...' if len(unknown) > 50 else ''}.")
+        GoldenQuestion.objects.bulk_create(questions)
+    for position, wanted, bot in displaced:
+        new = f"gets {bot.pk}" if bot.pk else "would get another one"
+        done.notices.append(f"{title_of(entries, position)}: the id {wanted} is taken, so it {new}.")
+    if unknown := sorted({name for entry in entries for name in entry} - ChatbotSerializer().fields.keys()):
+        names = ", ".join(quoted(name) for name in unknown[:MAX_UNKNOWN])
+        done.notices.append(f"Ignored unknown settings: {names}{', ...' if len(unknown) > MAX_UNKNOWN else ''}.")
     return done
 
 
 def save(bots: list[Chatbot]) -> None:
-    """Those that bring their ids first, so that no new id is one of theirs."""
+    """Insert the chatbots that bring an id first, so that no new id is one of theirs."""
     with_ids, without = [bot for bot in bots if bot.pk], [bot for bot in bots if not bot.pk]
     for bot in with_ids:
         bot.save(force_insert=True)
     if with_ids and connection.vendor == "postgresql":
-        # Its sequence does not notice ids that were given. It never goes back: a deleted chatbot's id stays unused.
+        # Explicit ids do not advance the sequence. It never goes back, so that ids of deleted chatbots stay unused.
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT setval(sequence, greatest(%s, nextval(sequence)))"
@@ -122,7 +235,7 @@ def save(bots: list[Chatbot]) -> None:
 
 
 def read_entries(data: bytes) -> list[Mapping[str, Any]]:
-    """The file's list of objects; a single object counts as a list of one."""
+    """Return the file's list of objects; a single object counts as a list of one. Raise ImportRefused."""
     if len(data) > MAX_BYTES:
         raise ImportRefused(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
     try:
@@ -133,154 +246,33 @@ def read_entries(data: bytes) -> list[Mapping[str, Any]]:
         raise ImportRefused(f"The file is not JSON: {error}.") from None
     entries = [content] if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ImportRefused("The file must hold a JSON list of objects, one for each chatbot.")
+        raise ImportRefused("The file must contain a JSON list with one object per chatbot.")
     return entries
 
 
-def quoted_name(entry: Mapping[str, Any]) -> str:
-    name = entry.get("name")
-    return f" {quoted(name)}" if isinstance(name, str) else ""
+def problems_of(entries: list[Mapping[str, Any]], errors: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+    for position, of_entry in errors.items():
+        for name, messages in of_entry.items():
+            yield f"{title_of(entries, position)}, {name}: {' '.join(sentences(messages))}"
+
+
+def sentences(errors: Any) -> list[str]:
+    """Return the messages of a field, those of golden questions with the question's number and field."""
+    if isinstance(errors, list):
+        return [str(error) for error in errors]
+    found = []
+    for key, messages in errors.items():
+        place = f"Question {key + 1}: " if isinstance(key, int) else f"{key}: "
+        place = "" if key == api_settings.NON_FIELD_ERRORS_KEY else place
+        found += [place + sentence for sentence in sentences(messages)]
+    return found
+
+
+def title_of(entries: list[Mapping[str, Any]], position: int) -> str:
+    name = entries[position].get("name")
+    return f"Chatbot {position + 1}" + (f" {quoted(name)}" if isinstance(name, str) else "")
 
 
 def quoted(text: str) -> str:
-    """Short, on one line, and fit for any terminal, whatever the file holds."""
+    """Return the text in quotes, shortened, on one line, and safe to print whatever the file contains."""
     return json.dumps(text[:60].encode(errors="replace").decode(), ensure_ascii=False)
-
-
-def read_chatbot(entry: Mapping[str, Any]) -> Chatbot:
-    """A checked chatbot, not saved, with the id that the file gives it. null is as good as left out, but of a limit.
-
-    Raises ValidationError with the problems of each field.
-    """
-    bot, known = Chatbot(), settings()
-    may_be_null = {name for name, setting in known.items() if setting.null}
-    given = {name: value for name, value in entry.items() if value is not None or name in may_be_null}
-    problems: dict[str, Any] = {}
-    if not given.keys() & known.keys():
-        raise ValidationError({"settings": "There are none that puffer knows."})
-    problems |= read_settings(bot, known, given)
-    try:
-        bot.pk = read_id(given["id"]) if "id" in given else None
-    except ValidationError as error:
-        problems["id"] = error
-    try:
-        bot.clean_fields(exclude=[*problems, "id"])
-    except ValidationError as error:
-        problems |= error.error_dict
-    if problems:
-        raise ValidationError(problems)
-    return bot
-
-
-def read_golden_questions(bot: Chatbot, entries: Any) -> list[GoldenQuestion]:
-    """Of a chatbot that is not saved yet. Raises ValidationError with the first question that is wrong."""
-    if entries is None:
-        return []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValidationError({GOLDEN: "It must be a list of objects."})
-    questions = []
-    for number, entry in enumerate(entries, 1):
-        question = GoldenQuestion(chatbot=bot)
-        problems = read_settings(question, settings_of_questions(), entry)
-        try:
-            question.clean_fields(exclude=[*problems, "id", "chatbot"])
-            question.clean()
-        except ValidationError as error:
-            problems["question"] = error
-        if problems:
-            words = [sentence for problem in problems.values() for sentence in problem.messages]
-            raise ValidationError({GOLDEN: f"Question {number}: {' '.join(words)}"})
-        questions.append(question)
-    return questions
-
-
-def read_settings(row: models.Model, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, ValidationError]:
-    """Set those that are given; what is wrong with which."""
-    problems = {}
-    for name, setting in known.items():
-        if name in given:
-            try:
-                setattr(row, name, read_setting(setting, given[name]))
-            except ValidationError as error:
-                problems[name] = error
-    return problems
-
-
-def read_setting(setting: Any, value: Any) -> Any:
-    """The value in the type of the field; numbers may come as strings, and of choices the label will do."""
-    if setting.null and value in (None, ""):
-        return None
-    if setting.choices:
-        return read_choice(setting, value)
-    if isinstance(setting, models.BooleanField):
-        return read_flag(value)
-    if isinstance(setting, models.JSONField):
-        return read_names(value)
-    if isinstance(setting, models.FloatField):
-        return read_number(value)
-    if isinstance(setting, models.IntegerField):
-        return read_whole(value)
-    text = read_text(value)
-    return text.strip() if isinstance(setting, models.CharField) else text
-
-
-def read_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValidationError("It must be a text.")
-    if "\x00" in value or value != value.encode(errors="ignore").decode():
-        raise ValidationError("It holds characters that can't be stored.")
-    return value
-
-
-def read_choice(setting: Any, value: Any) -> str:
-    wanted = read_text(value).strip().lower()
-    for choice, label in setting.flatchoices:
-        if wanted in (choice, label.lower()):
-            return choice
-    if setting.blank and not wanted:
-        return ""
-    allowed = ", ".join(choice for choice, _ in setting.flatchoices)
-    raise ValidationError(f"{quoted(value)} is none of {allowed}.")
-
-
-def read_flag(value: Any) -> bool:
-    """Also "1" and "0", as AI Puffer keeps them."""
-    flags = {True: True, False: False, "1": True, "0": False, "true": True, "false": False, "": False}
-    if not isinstance(value, bool | int | str) or value not in flags:
-        raise ValidationError("It must be true or false.")
-    return flags[value]
-
-
-def read_names(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise ValidationError("It must be a list of texts.")
-    return [read_text(name).strip() for name in value]
-
-
-def read_number(value: Any) -> float:
-    try:
-        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValidationError("It must be a number.")
-    return number
-
-
-def read_whole(value: Any) -> int:
-    try:
-        number = int(value) if isinstance(value, str) else value
-    except ValueError:
-        number = None
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise ValidationError("It must be a whole number.")
-    return number
-
-
-def read_id(value: Any) -> int:
-    number = read_whole(value)
-    if not 1 <= number <= MAX_ID:
-        raise ValidationError(f"It must be from 1 to {MAX_ID}.")
-    return number
