@@ -19,7 +19,7 @@ from logs.conversations import event_about
 from logs.webhooks import Event, EventName, Subscriber, active_subscribers, publish
 
 EVENTS_PER_MINUTE = 60  # of one chatbot and address
-EVENT_PREFIX = "told "  # of a MessageCount.subject that counts events
+EVENT_PREFIX = "event "  # of a MessageCount.subject that counts events
 
 logger = logging.getLogger(__name__)
 
