@@ -32,7 +32,7 @@ from chatbots.admin.widget import (
     chat_page_html,
     snippet_html,
 )
-from chatbots.lifecycle.exchange import export_chatbots
+from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
@@ -250,8 +250,8 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         for bot in changed:
             bot.status = status
             bot.save(update_fields=["status", "updated_at"])
-            self.log_change(request, bot, f"Now {status.label}.")
-        messages.success(request, f"Chatbots now {status.label}: {len(changed)}.")
+            self.log_change(request, bot, f"Now {status.label.lower()}.")
+        messages.success(request, f"Chatbots now {status.label.lower()}: {len(changed)}.")
 
     @action(description="Export as JSON", permissions=["view"])
     def export_as_json(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse:

@@ -11,7 +11,7 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
-from chatbots.lifecycle.exchange import MAX_BYTES
+from chatbots.lifecycle.serializers import MAX_BYTES
 from chatbots.models import Chatbot
 from chatbots.models.theme import MAX_STARTERS
 

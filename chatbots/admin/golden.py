@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from chatbots.admin.history import different, label_of
 from chatbots.admin.page import ChatbotPage
-from chatbots.lifecycle.exchange import settings
+from chatbots.lifecycle.serializers import SETTINGS
 from chatbots.models import Chatbot, GoldenQuestion, GoldenRun
 from chatbots.quality.golden import MAX_QUESTIONS, bot_of, enabled_questions, queue
 
@@ -161,7 +161,7 @@ def ask_before_publishing(request: HttpRequest, bots: Iterable[Chatbot]) -> Http
 
 def changed_by(run: GoldenRun) -> list[str]:
     """The settings that differ from those that are saved."""
-    return different(bot_of(run), run.chatbot, settings())
+    return different(bot_of(run), run.chatbot, SETTINGS)
 
 
 def runs_to_show(**of: Any) -> QuerySet[GoldenRun]:

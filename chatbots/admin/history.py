@@ -17,7 +17,7 @@ from django.utils.text import capfirst
 
 from chatbots.admin.forms import LAYOUT, ChatbotForm
 from chatbots.admin.page import ChatbotPage
-from chatbots.lifecycle.exchange import settings
+from chatbots.lifecycle.serializers import SETTINGS
 from chatbots.models import Chatbot
 from puffer.text import moment
 
@@ -121,13 +121,13 @@ def version_asked(request: HttpRequest, bot: Chatbot) -> Any:
 
 def restorable() -> list[str]:
     """Without the status: to publish is a decision of its own."""
-    return [name for name in settings() if name != "status"]
+    return [name for name in SETTINGS if name != "status"]
 
 
 def versions(records: Iterable[Any], bot: Chatbot) -> list[Version]:
     """The newest first, each with what it changed of the one that follows it."""
     rows = list(records)
-    shown = [Version(row, changes_between(earlier, row, settings())) for row, earlier in pairwise(rows)]
+    shown = [Version(row, changes_between(earlier, row, SETTINGS)) for row, earlier in pairwise(rows)]
     shown += [Version(row) for row in rows[-1:]]
     for version in shown:
         version.differs = version.record.history_type != "-" and bool(different(bot, version.record, restorable()))
@@ -151,12 +151,14 @@ def changes_between(old: Any, new: Any, names: Iterable[str]) -> list[Change]:
 def label_of(name: str) -> str:
     """As the form names it."""
     form_field = ChatbotForm.base_fields.get(name)
-    return str((form_field and form_field.label) or capfirst(settings()[name].verbose_name))
+    setting: Any = Chatbot._meta.get_field(name)
+    return str((form_field and form_field.label) or capfirst(setting.verbose_name))
 
 
 def in_words(row: Any, name: str) -> str:
     value = getattr(row, name)
-    choices = dict(settings()[name].flatchoices)
+    setting: Any = Chatbot._meta.get_field(name)
+    choices = dict(setting.flatchoices)
     if value in (None, "", []):
         return ""
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from chatbots.admin.forms import ImportForm
 from chatbots.admin.page import ChatbotPage
-from chatbots.lifecycle.exchange import ImportRefused, import_chatbots
+from chatbots.lifecycle.serializers import ImportRefused, import_chatbots
 
 MAX_PROBLEMS = 50  # shown of a file that is refused
 

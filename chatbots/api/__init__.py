@@ -1,1 +1,1 @@
-"""POST /chat/{id}/message, and the calls of the widget."""
+"""The chat endpoint for API keys, and the endpoints that the widget calls."""

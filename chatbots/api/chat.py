@@ -1,4 +1,4 @@
-"""POST /chat/{bot_id}/message."""
+"""POST /chat/{bot_id}/message: chat through the API."""
 
 import re
 from typing import Any
@@ -9,24 +9,17 @@ from rest_framework.response import Response
 from chatbots.conversation.sources import SCHEMA, sources_json
 from chatbots.conversation.turn import take_turn
 from chatbots.conversation.visitor import Visitor
-from chatbots.models import Chatbot
+from chatbots.models import live_bots
 from providers.api import UPSTREAM_STATUSES, USAGE, usage_json
 from puffer.api import ApiError, Array, AsyncAPIView, Lenient, Object, Parameters, String, caller_of
 from puffer.models import Scope
 from puffer.net import client_ip
-from puffer.runtime import LiveCache
 
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
 
 
-async def _read_bot(bot_id: str) -> Chatbot | None:
-    return await Chatbot.objects.answering().filter(pk=int(bot_id)).afirst()
-
-
-answering_bots = LiveCache(_read_bot)
-
-
 def clean_uuid(value: Any) -> str:
+    """Return the value without characters that no conversation's UUID has, or "" if it is not text."""
     return NOT_IN_UUIDS.sub("", value.lower())[:64] if isinstance(value, str) else ""
 
 
@@ -57,7 +50,7 @@ class ChatMessageView(AsyncAPIView):
             required=True,
             description="The conversation so far; the last message is the question.",
         ),
-        conversation_uuid=Lenient(String(description="Which conversation it continues in the log."), clean_uuid),
+        conversation_uuid=Lenient(String(description="The logged conversation to continue."), clean_uuid),
     )
 
     async def post(
@@ -74,8 +67,8 @@ class ChatMessageView(AsyncAPIView):
             )
         caller = caller_of(request)
         caller.require_bot(bot_id)
-        bot = await answering_bots.get(str(bot_id))
-        if bot is None:
+        bot = await live_bots.get(str(bot_id))
+        if bot is None or not bot.answers_api_calls:
             raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found")
         reply = await take_turn(
             bot,

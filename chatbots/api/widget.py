@@ -1,5 +1,6 @@
-"""What the widget calls, from pages of other sites. Public: no API key is in a page. What protects these calls is the
-list of allowed sites, the visitor's token, and the limits of the turn.
+"""The public endpoints that the widget calls from other websites.
+
+They take no API key. The list of allowed sites, the visitor's token and the chatbot's limits protect them.
 """
 
 import asyncio
@@ -14,9 +15,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.conversation.sources import logged_sources, sources_json
-from chatbots.conversation.turn import Found, Piece, Reply, Searching, Started, follow_turn
+from chatbots.conversation.turn import follow_turn
+from chatbots.conversation.turn_events import Found, Piece, Reply, Searching, Started
 from chatbots.conversation.visitor import Refusal, Visitor
-from chatbots.guards.cors import allowed_origin, published_bots
+from chatbots.guards.cors import allowed_origin
 from chatbots.guards.sessions import (
     VALID_SECONDS,
     Session,
@@ -28,9 +30,9 @@ from chatbots.guards.sessions import (
     renew,
     verify_identity,
 )
-from chatbots.models import Consent
+from chatbots.models import Consent, live_bots
 from chatbots.widget.config import MAX_MESSAGE_LENGTH, widget_config, widget_html
-from chatbots.widget.events import announce
+from chatbots.widget.events import publish_event
 from logs.conversations import (
     MAX_CONVERSATIONS,
     Turn,
@@ -50,7 +52,7 @@ from puffer.text import Budget, render
 logger = logging.getLogger(__name__)
 
 NO_VOTE = "none"
-CONFIG_SECONDS = 60  # that a browser may keep a configuration
+CONFIG_SECONDS = 60  # for which browsers may cache a configuration
 SESSION = {
     "type": "object",
     "properties": {
@@ -58,7 +60,7 @@ SESSION = {
         "expires_in": {"type": "integer", "description": "Seconds."},
         "visitor_id": {"type": "string"},
         "identified": {"type": "boolean"},
-        "consent_required": {"type": "boolean", "description": "Whether the visitor has still to agree."},
+        "consent_required": {"type": "boolean", "description": "Whether the visitor must still agree."},
     },
 }
 
@@ -70,7 +72,7 @@ class OriginRefused(ApiError):
 
 
 class InvalidBotId(ApiError):
-    """As WordPress says it of a parameter that a check of its own refuses: `details` prints as PHP's empty array."""
+    """WordPress' error for a parameter that its own check refuses. `details` is an empty list, like PHP's array."""
 
     status = 400
     code = "rest_invalid_param"
@@ -83,7 +85,7 @@ class InvalidBotId(ApiError):
 class NoSuchBot(ApiError):
     status = 404
     code = "rest_aipkit_bot_not_found"
-    message = "There is no such chatbot, or it is not published."
+    message = "This chatbot does not exist or is not published."
 
 
 class CannotAnswer(ApiError):
@@ -95,18 +97,18 @@ class CannotAnswer(ApiError):
 class NoSuchConversation(ApiError):
     status = 404
     code = "conversation_not_found"
-    message = "There is no such conversation of yours."
+    message = "You have no such conversation."
 
 
 class WidgetView(AsyncAPIView):
-    """A call for a published chatbot, from a page that it allows, with a visitor's token: bot, origin, session."""
+    """A widget call: sets `bot` (published), `origin` (allowed) and `session` (from the visitor's token)."""
 
     authentication_classes = []  # no API key is in a page
     permission_classes = []
     needs_session: ClassVar[bool] = True
 
     error_statuses: ClassVar[dict[str, str]] = {
-        "401": "The visitor's token is missing, too old, or of another chatbot or site.",
+        "401": "The visitor's token is missing, expired, or for another chatbot or site.",
         "403": "The chatbot may not be used on this site, or the visitor has not agreed yet.",
     }
 
@@ -116,8 +118,8 @@ class WidgetView(AsyncAPIView):
             return await super().respond(request, captured)
         if not captured["bot_id"]:
             raise InvalidBotId
-        bot = await published_bots.get(str(captured["bot_id"]))
-        if bot is None:
+        bot = await live_bots.get(str(captured["bot_id"]))
+        if bot is None or not bot.is_published:
             raise NoSuchBot
         self.bot = bot
         self.origin = self.check_origin(request._request)
@@ -143,7 +145,7 @@ class WidgetView(AsyncAPIView):
         )
 
     def owner(self, conversation_uuid: str = "") -> Turn:
-        """Whose conversations the visitor may see: their own, with this chatbot."""
+        """Return a turn that identifies the visitor's own conversations with this chatbot."""
         return self.visitor().turn(self.bot.pk, conversation_uuid)
 
     def session_json(self, session: Session) -> dict[str, Any]:
@@ -157,14 +159,14 @@ class WidgetView(AsyncAPIView):
 
 
 class EmbedConfigView(WidgetView):
-    """GET /chatbots/{bot_id}/embed-config: all that a page needs to show the widget."""
+    """GET /chatbots/{bot_id}/embed-config: everything a page needs to show the widget."""
 
     needs_session = False
     answer = {"type": "object", "properties": {"config": {"type": "object"}, "html": {"type": "string"}}}
-    parameters = Parameters(lang=String(description="The page's language, for a chatbot that has none of its own."))
+    parameters = Parameters(lang=String(description="The page's language, used if the chatbot has none set."))
 
     def check_origin(self, request: HttpRequest) -> str:
-        """Without an Origin nobody knows on which site it is going to be shown."""
+        """Refuse requests without an Origin header, which do not say where the widget will be shown."""
         if "HTTP_ORIGIN" not in request.META and not self.bot.embed_allow_any_domain:
             raise OriginRefused
         if self.bot.embed_allow_any_domain:
@@ -178,24 +180,25 @@ class EmbedConfigView(WidgetView):
 
 
 class SessionView(WidgetView):
-    """POST /chatbots/{bot_id}/session: a token for a visitor, a new one or the same one again."""
+    """POST /chatbots/{bot_id}/session: a token for a visitor, either new or renewed."""
 
     needs_session = False
     answer = SESSION
     parameters = Parameters(
-        token=String(description="An earlier token, to remain the same visitor."),
+        token=String(description="An earlier token, to stay the same visitor."),
         identity=Object(
             {
                 "user_id": String(required=True),
                 "name": String(),
                 "email": String(),
                 "timestamp": Integer(required=True, description="Unix seconds, when it was signed."),
-                "nonce": String(required=True, description="Never the same twice."),
+                "nonce": String(required=True, description="A different value for each signature."),
                 "hash": String(
-                    required=True, description="HMAC-SHA256 in hex of user_id, name, email, timestamp, nonce, by line."
+                    required=True,
+                    description="Hex HMAC-SHA256 of user_id, name, email, timestamp, nonce, by line.",
                 ),
             },
-            description="Who the visitor is, signed by the embedding site's server with the chatbot's secret.",
+            description="The visitor's identity, signed by the embedding site's server with the chatbot's secret.",
         ),
     )
 
@@ -208,12 +211,12 @@ class SessionView(WidgetView):
             session = session.as_user(verified)
         if not token:
             self.session = session
-            await announce(self.bot, self.visitor(), EventName.SESSION_STARTED, {"origin": self.origin})
+            await publish_event(self.bot, self.visitor(), EventName.SESSION_STARTED, {"origin": self.origin})
         return Response(self.session_json(session))
 
 
 class ConsentView(WidgetView):
-    """POST /chatbots/{bot_id}/consent: the visitor agrees to what the chatbot asks for."""
+    """POST /chatbots/{bot_id}/consent: the visitor agrees to the chatbot's consent text."""
 
     answer = SESSION
 
@@ -224,7 +227,7 @@ class ConsentView(WidgetView):
 
 
 class StreamView(WidgetView):
-    """POST /chatbots/{bot_id}/stream: a question; the answer comes as server-sent events.
+    """POST /chatbots/{bot_id}/stream: answer a question as server-sent events.
 
     start, status, sources, delta (many), then done or error.
     """
@@ -233,24 +236,24 @@ class StreamView(WidgetView):
     answer_media_type = "text/event-stream"
     parameters = Parameters(
         message=String(required=True, description=f"At most {MAX_MESSAGE_LENGTH} characters."),
-        conversation_uuid=String(description="Which of the visitor's conversations it continues; without: a new one."),
+        conversation_uuid=String(description="The visitor's conversation to continue. Leave out to begin a new one."),
     )
 
     async def post(self, request: Request, *, bot_id: int, message: str, conversation_uuid: str | None) -> Any:
         if needs_consent(self.bot, self.session):
-            raise ApiError("The visitor has not agreed yet.", status=403, code="consent_required")
+            raise ApiError("The visitor has not agreed to the consent text yet.", status=403, code="consent_required")
         if not message.strip() or len(message) > MAX_MESSAGE_LENGTH:
             raise ApiError(
-                f"A message has at least one and at most {MAX_MESSAGE_LENGTH} characters.",
+                f"A message must have 1 to {MAX_MESSAGE_LENGTH} characters.",
                 status=400,
                 code="rest_aipkit_invalid_last_message",
             )
         history: list[dict[str, str]] = []
         if conversation_uuid:
-            said = await read_messages(self.owner(conversation_uuid), 2 * self.bot.max_messages)
-            if said is None:
+            messages = await read_messages(self.owner(conversation_uuid), 2 * self.bot.max_messages)
+            if messages is None:
                 raise NoSuchConversation
-            history = as_prompt(said)
+            history = as_prompt(messages)
         return EventStream(self.events(message, self.visitor(), conversation_uuid or "", history))
 
     async def events(
@@ -292,14 +295,14 @@ def done_json(reply: Reply) -> dict[str, Any]:
 
 
 def error_json(error: ApiError) -> dict[str, Any]:
-    """In the documented shape. A refusal is said as it is; what failed elsewhere is for the log."""
-    told = error if isinstance(error, Refusal) else CannotAnswer(status=error.status)
-    notice = told.quota_notice if isinstance(told, Refusal) else None
-    return told.body() | ({"quota_notice": notice} if notice else {})
+    """Return a refusal with the owner's text, and any other error as CannotAnswer: its details are for the log only."""
+    shown = error if isinstance(error, Refusal) else CannotAnswer(status=error.status)
+    notice = shown.quota_notice if isinstance(shown, Refusal) else None
+    return shown.body() | ({"quota_notice": notice} if notice else {})
 
 
 class HistoryView(WidgetView):
-    """GET /chatbots/{bot_id}/history: what was said in one of the visitor's conversations."""
+    """GET /chatbots/{bot_id}/history: the messages of one of the visitor's conversations."""
 
     answer = {
         "type": "object",
@@ -311,15 +314,15 @@ class HistoryView(WidgetView):
     parameters = Parameters(conversation_uuid=String(required=True))
 
     async def get(self, request: Request, *, bot_id: int, conversation_uuid: str) -> Response:
-        said = await read_messages(self.owner(conversation_uuid))
-        if said is None:
+        messages = await read_messages(self.owner(conversation_uuid))
+        if messages is None:
             raise NoSuchConversation
-        messages = await asyncio.to_thread(messages_json, said, show_sources=self.bot.show_sources)
-        return Response({"conversation_uuid": conversation_uuid, "messages": messages})
+        shown = await asyncio.to_thread(messages_json, messages, show_sources=self.bot.show_sources)
+        return Response({"conversation_uuid": conversation_uuid, "messages": shown})
 
 
 def messages_json(messages: Sequence[Message], *, show_sources: bool) -> list[dict[str, Any]]:
-    """In a thread: to render texts that are meant to be slow takes up to a second."""
+    """Render the messages. Call it in a thread: hostile texts can take up to a second to render."""
     budget = Budget()
     return [message_json(message, budget, show_sources=show_sources) for message in messages]
 
@@ -340,7 +343,7 @@ def message_json(message: Message, budget: Budget, *, show_sources: bool) -> dic
 
 
 class ConversationsView(WidgetView):
-    """GET /chatbots/{bot_id}/conversations: the visitor's own, the newest first."""
+    """GET /chatbots/{bot_id}/conversations: the visitor's conversations, newest first."""
 
     answer = {"type": "object", "properties": {"conversations": {"type": "array", "items": {"type": "object"}}}}
 
@@ -376,5 +379,5 @@ class FeedbackView(WidgetView):
     ) -> Response:
         owner = self.owner(conversation_uuid)
         if not await store_feedback(owner, message_id, "" if feedback == NO_VOTE else feedback):
-            raise ApiError("There is no such answer in a conversation of yours.", status=404, code="message_not_found")
+            raise ApiError("There is no such answer in your conversations.", status=404, code="message_not_found")
         return Response({"message_id": message_id, "feedback": feedback})

@@ -1,4 +1,4 @@
-"""What a chatbot knows: its settings -> where to look a question up -> the passages found there."""
+"""A chatbot's knowledge: search its collections for passages that answer a question."""
 
 import asyncio
 import logging
@@ -10,15 +10,15 @@ from vectorstores.retrieve import Knowledge, Search, retrieve
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 15  # that a question is looked up before the chatbot goes on without
+SECONDS = 15  # after which the turn continues without knowledge
 
 
 class KnowledgeUnavailable(Exception):
-    """Nobody knows whether there is a passage."""
+    """The search failed, so it is unknown whether a passage exists."""
 
 
-async def look_up(bot: Chatbot, question: str, caller: Caller | None) -> Search:
-    """What is found for a question. Whatever goes wrong is in the log, and leaves as KnowledgeUnavailable."""
+async def search_knowledge(bot: Chatbot, question: str, caller: Caller | None) -> Search:
+    """Return the passages found for a question. Any error is logged and raised as KnowledgeUnavailable."""
     try:
         async with asyncio.timeout(SECONDS):
             return await retrieve(question, await knowledge_of(bot), caller=caller, chatbot_id=bot.pk)
@@ -26,15 +26,15 @@ async def look_up(bot: Chatbot, question: str, caller: Caller | None) -> Search:
         logger.warning("chatbot %s answers without its knowledge: %s", bot.pk, error.message)
         raise KnowledgeUnavailable from error
     except TimeoutError as error:
-        logger.warning("chatbot %s answers without its knowledge: it took longer than %s seconds", bot.pk, SECONDS)
+        logger.warning("chatbot %s answers without its knowledge: no result within %s seconds", bot.pk, SECONDS)
         raise KnowledgeUnavailable from error
-    except Exception as error:  # a turn is worth more than its passages
+    except Exception as error:  # an answer without passages is better than none
         logger.exception("chatbot %s answers without its knowledge", bot.pk)
         raise KnowledgeUnavailable from error
 
 
 async def knowledge_of(bot: Chatbot) -> Knowledge:
-    """Without an embedding model of its own, the one that its first collection was filled with."""
+    """Return where to search. A bot without an embedding model uses that of its first collection. Raise ApiError."""
     provider, model = bot.vector_embedding_provider, bot.vector_embedding_model
     if not (provider and model):
         filled = await Collection.objects.filter(
@@ -42,7 +42,7 @@ async def knowledge_of(bot: Chatbot) -> Knowledge:
         ).afirst()
         if filled is None:
             raise ApiError(
-                f"It names no embedding model, and nothing was put into {bot.collections[0]!r} from here.",
+                f"The chatbot has no embedding model, and {bot.collections[0]!r} was not filled by this server.",
                 status=503,
                 code="missing_vector_text_embedding_config",
             )

@@ -1,4 +1,4 @@
-"""Bot + passages + history + question -> the prompt. Pure."""
+"""The prompt: bot + passages + history + question -> CompletionRequest. Pure functions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from puffer.text import one_line, without_control_characters
 from vectorstores.retrieve import Passage
 
 PASSAGE_CHARACTERS = 24_000  # of all passages together
-LOCAL_PASSAGE_CHARACTERS = 2500  # the bundled model sees 4,096 tokens at a time
+LOCAL_PASSAGE_CHARACTERS = 2500  # the bundled model has a context of 4,096 tokens
 ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
     "If they do not hold the answer, say exactly this: {refusal}"
 )
-# A document that holds the marks of the fence itself, or something that looks like them, must not end it.
+# A document that contains the fence's tags, or something similar, must not end the fence.
 MARK = re.compile(r"<(\s*/?\s*passages)", re.IGNORECASE)
 
 
@@ -29,9 +29,9 @@ def build_prompt(
     username: str = "",
     passages: Sequence[Passage] = (),
 ) -> CompletionRequest:
-    """The last `max_messages` messages of the history that say something, then the passages and the question.
+    """Return the prompt: the last `max_messages` non-empty messages of the history, then passages and question.
 
-    What a document says stands in the user's message, never among the instructions: there, a model would obey it.
+    Passages are part of the user's message, never of the instructions, because a model would obey them there.
     """
     earlier = [
         Message(message["role"], text)
@@ -56,8 +56,8 @@ def build_prompt(
     )
 
 
-def fitting(passages: Sequence[Passage], provider: str) -> list[Passage]:
-    """The best of them, as many as the model has room for, but at least one."""
+def fit_passages(passages: Sequence[Passage], provider: str) -> list[Passage]:
+    """Return the best passages that fit into the prompt, but at least one."""
     left = LOCAL_PASSAGE_CHARACTERS if provider == "local" else PASSAGE_CHARACTERS
     chosen: list[Passage] = []
     for passage in passages:

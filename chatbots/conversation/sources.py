@@ -1,19 +1,20 @@
-"""What a reply is drawn from, as whoever asked gets to see it."""
+"""The sources of a reply, as API callers and visitors see them, and as the log stores them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chatbots.models import Chatbot
 from vectorstores.retrieve import Passage
 
 SCHEMA: dict[str, Any] = {
     "type": "array",
-    "description": "Only of a chatbot that uses knowledge and shows its sources.",
+    "description": "Only for a chatbot that uses knowledge and shows its sources.",
     "items": {
         "type": "object",
         "properties": {
             "title": {"type": "string"},
             "url": {"type": ["string", "null"]},
-            "score": {"type": "number", "description": "The cosine, -1 to 1."},
+            "score": {"type": "number", "description": "Cosine similarity, -1 to 1."},
             "excerpt": {"type": "string"},
         },
     },
@@ -21,7 +22,7 @@ SCHEMA: dict[str, Any] = {
 
 
 def sources_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """Each document once, with its best passage."""
+    """Return each document once, with its best passage."""
     best: dict[tuple[str, str], Passage] = {}
     for passage in passages:
         document = (passage.collection, passage.document_id)
@@ -38,8 +39,29 @@ def sources_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
     ]
 
 
+def passage_for_log(passage: Passage, bot: Chatbot) -> dict[str, Any]:
+    """Return what the log stores of a passage, under AI Puffer's names."""
+    metadata = passage.match.metadata
+    place = "index_name" if bot.vector_store_provider == "pinecone" else "collection_name"
+    return {
+        "provider": bot.vector_store_provider,
+        place: passage.collection,
+        "namespace": bot.namespace,
+        "result_id": passage.match.id,
+        "score": round(passage.score, 4),
+        "content_preview": " ".join(passage.text.split()[:10]),
+        "title": passage.title,
+        "url": passage.url,
+        **{
+            name: metadata[name]
+            for name in ("chunk_index", "total_chunks", "char_start", "char_end")
+            if name in metadata
+        },
+    }
+
+
 def logged_sources(passages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same of what the log keeps: less of the text, and each title and address once."""
+    """Return the sources of logged passages: shorter excerpts, and each title and address once."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for passage in passages:
         title, url = str(passage.get("title") or ""), str(passage.get("url") or "")

@@ -1,4 +1,4 @@
-"""A turn as somebody sees it who looks after the chatbot: what was found, what the model was sent, what it took."""
+"""The trace of a turn for the playground and golden questions: passages, prompt, reply, cost and time."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from chatbots.conversation.turn import Asking, Found, Reply, Started, follow_turn
+from chatbots.conversation.turn import follow_turn
+from chatbots.conversation.turn_events import Asking, Found, Reply, Started
 from chatbots.conversation.visitor import Visitor
 from chatbots.models import Chatbot
 from logs.usage import PriceBook
@@ -16,7 +17,7 @@ from puffer.api import ApiError
 
 @dataclass(slots=True)
 class TracedTurn:
-    """`found` is None where nothing is looked up, `asking` where the model is not asked, `reply` after an error."""
+    """`found` is None if nothing was searched, `asking` if no model was called, `reply` after an error."""
 
     question: str
     conversation_uuid: str = ""
@@ -27,7 +28,7 @@ class TracedTurn:
     milliseconds: int = 0
 
     def cost(self, prices: PriceBook) -> Decimal | None:
-        """US dollars for the answer; None if unknown. Looking the question up is not in it."""
+        """Return the completion's cost in US dollars, without the search; None if it is unknown."""
         if self.asking is None:
             return Decimal(0) if self.reply else None
         if self.reply is None or self.reply.usage is None:
@@ -44,8 +45,8 @@ async def trace_turn(
     visitor: Visitor,
     conversation_uuid: str = "",
 ) -> TracedTurn:
-    """Take the turn and tell of it. What is refused or fails is in `error`."""
-    watched = TracedTurn(question, conversation_uuid)
+    """Take the turn and return its trace. An ApiError is recorded in `error`."""
+    trace = TracedTurn(question, conversation_uuid)
     started = time.perf_counter()
     turn = follow_turn(
         bot, question, history=history, visitor=visitor, conversation_uuid=conversation_uuid, streamed=False
@@ -55,14 +56,14 @@ async def trace_turn(
             async for event in turn:
                 match event:
                     case Started(uuid):
-                        watched.conversation_uuid = uuid
+                        trace.conversation_uuid = uuid
                     case Found():
-                        watched.found = event
+                        trace.found = event
                     case Asking():
-                        watched.asking = event
+                        trace.asking = event
                     case Reply():
-                        watched.reply = event
+                        trace.reply = event
     except ApiError as error:
-        watched.error = error.message
-    watched.milliseconds = round((time.perf_counter() - started) * 1000)
-    return watched
+        trace.error = error.message
+    trace.milliseconds = round((time.perf_counter() - started) * 1000)
+    return trace

@@ -1,4 +1,4 @@
-"""Who talks to a chatbot, and how they are refused."""
+"""The person or program that talks to a chatbot, and the error that refuses them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +9,14 @@ from puffer.api import ApiError, Caller
 
 
 class Refusal(ApiError):
-    """Its text is the owner's, and is meant for the visitor. With a `quota_notice` it is about how much was used."""
+    """A refusal with a text by the chatbot's owner, shown to the visitor; `quota_notice` if a quota is used up."""
 
     quota_notice: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user of the site that embeds the widget, as that site has signed."""
+    """A user of the embedding site, as signed by that site."""
 
     user_id: str
     name: str = ""
@@ -25,9 +25,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """The holder of an API key, a user who tries the bot in the admin, or a visitor of a site with the widget.
+    """A caller with an API key, a user who tests the bot in the admin, or a visitor of a site with the widget.
 
-    `session_id` is the widget's own id of a browser, "" elsewhere.
+    `session_id` is the widget's id of a browser, "" for the others.
     """
 
     caller: Caller | None = None
@@ -40,11 +40,11 @@ class Visitor:
 
     @property
     def key(self) -> str:
-        """What the widget's limits know a visitor by."""
+        """Return the key under which the widget's limits and consents are stored."""
         return visitor_key(self.session_id, self.identity.user_id if self.identity else "")
 
     def turn(self, chatbot_id: int, conversation_uuid: str = "", question: str = "", **known: Any) -> Turn:
-        """A turn of theirs for the log, or whose conversation is meant, where there is no question."""
+        """Return a turn of this visitor for the log, or, without a question, one that only names the conversation."""
         return Turn(
             question=question,
             chatbot_id=chatbot_id,

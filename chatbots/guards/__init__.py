@@ -1,1 +1,1 @@
-"""What may refuse a turn: origins, sessions, moderation and limits."""
+"""The checks that can refuse a turn: origins, sessions, moderation and limits."""

@@ -1,21 +1,25 @@
-"""Which chatbots have used up what their owner allows them, or soon will."""
+"""Chatbots that have reached, or nearly reached, the limits that their owner set."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Case, Count, F, Q, When
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from chatbots.guards.limits import OF_THE_BOT, period_of
+from chatbots.guards.limits import ALL_VISITORS, period_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.usage import midnight, today
-from puffer.text import counted
+from puffer.text import whole
 
-NEAR = 0.8  # of what is allowed
+NEAR = 0.8  # share of the limit from which a budget is listed
 
 
 @dataclass(frozen=True)
 class Budget:
+    """A limit of a chatbot, and how much of it is used."""
+
     chatbot_id: int
     name: str
     words: str
@@ -31,21 +35,22 @@ class Budget:
 
 
 def near_budgets() -> list[Budget]:
-    """The fullest first."""
+    """Return the budgets that are nearly or completely used, the fullest first."""
     return sorted([*messages_of_today(), *visitors_at_their_quota()], key=lambda budget: (-budget.share, budget.name))
 
 
 def messages_of_today() -> Iterator[Budget]:
     window = int(midnight(today()).timestamp())
-    counts = MessageCount.objects.filter(counted=OF_THE_BOT, window=window, chatbot__messages_per_day__isnull=False)
+    counts = MessageCount.objects.filter(subject=ALL_VISITORS, window=window, chatbot__messages_per_day__isnull=False)
     for count in counts.filter(count__gte=F("chatbot__messages_per_day") * NEAR).select_related("chatbot"):
         bot, limit = count.chatbot, count.chatbot.messages_per_day
         assert limit is not None
-        yield Budget(bot.pk, bot.name, f"{count.count:,} of {limit:,} messages today", count.count / limit)
+        numbers = {"count": whole(count.count), "limit": whole(limit)}
+        yield Budget(bot.pk, bot.name, _("%(count)s of %(limit)s messages today") % numbers, count.count / limit)
 
 
 def visitors_at_their_quota() -> Iterator[Budget]:
-    """Each visitor has a quota of their own: the fullest is what the chatbot's share tells."""
+    """Yield one budget per chatbot. Each visitor has their own quota; the fullest decides on the share."""
     in_period = Q()
     for period in Chatbot.ResetPeriod.values:
         in_period |= Q(chatbot__token_reset_period=period, period_start__gte=period_of(period, today())[0])
@@ -59,5 +64,10 @@ def visitors_at_their_quota() -> Iterator[Budget]:
     )
     for row in near:
         over, near_it = row["over"], row["visitors"] - row["over"]
-        words = f"token quota: used up by {counted(over, 'visitor')}, nearly by {counted(near_it, 'visitor')}"
+        used_up = ngettext("used up by %(count)s visitor", "used up by %(count)s visitors", over)
+        nearly = ngettext("nearly by %(count)s visitor", "nearly by %(count)s visitors", near_it)
+        words = _("token quota: %(used_up)s, %(nearly)s") % {
+            "used_up": used_up % {"count": whole(over)},
+            "nearly": nearly % {"count": whole(near_it)},
+        }
         yield Budget(row["chatbot_id"], row["chatbot__name"], words, 1.0 if row["over"] else NEAR)

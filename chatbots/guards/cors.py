@@ -1,8 +1,8 @@
-"""Which sites a browser lets read the API's answers.
+"""CORS: which websites a browser lets read the API's responses.
 
-The widget's calls: those that the chatbot allows. All others: any, for what protects them is the API key, and no
-cookie takes part. What django-cors-headers asks is answered here; it asks within the event loop, so the chatbot is read
-before.
+The widget's calls: the sites that the chatbot allows. All other calls: any site, because an API key protects them and
+no cookie is sent. django-cors-headers asks within the event loop, where no query can be made, so a middleware reads the
+chatbot first.
 """
 
 import re
@@ -13,50 +13,42 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
 from chatbots.guards.origins import InvalidOrigin, is_allowed, read_origin
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, live_bots
 from puffer.api import ApiError, site_url
-from puffer.runtime import LiveCache
 
 WIDGET_CALL = re.compile(r"/wp-json/aipkit/v1/chatbots/(\d{1,18})/([\w-]+)$", re.ASCII)
-CONFIG_CALL = "embed-config"  # says itself, in words, that an origin is refused
-
-
-async def _read_published(bot_id: str) -> Chatbot | None:
-    return await Chatbot.objects.published().filter(pk=int(bot_id)).afirst()
-
-
-published_bots = LiveCache(_read_published)
+CONFIG_CALL = "embed-config"  # always readable: its error message says that the origin is refused
 
 
 @async_only_middleware
 def read_widget_bot(
     get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
 ) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
-    """Middleware: the chatbot of a widget's call, for the question that django-cors-headers is going to ask."""
+    """Middleware that sets `request.widget_bot` on the widget's calls, for allow_reading()."""
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         if call := WIDGET_CALL.match(request.path_info):
-            request.widget_bot = await published_bots.get(call[1])  # type: ignore[attr-defined]
+            request.widget_bot = await live_bots.get(call[1])  # type: ignore[attr-defined]
         return await get_response(request)
 
     return middleware
 
 
-def answer_may_be_read(sender: Any, request: HttpRequest, **_: Any) -> bool:
-    """Receiver of corsheaders.signals.check_request_enabled."""
+def allow_reading(sender: Any, request: HttpRequest, **_: Any) -> bool:
+    """Return whether the request's origin may read the response; receiver of corsheaders' check_request_enabled."""
     call = WIDGET_CALL.match(request.path_info)
     if call is None:
         return request.path_info.startswith("/wp-json")
     if call[2] == CONFIG_CALL:
         return True
-    bot = getattr(request, "widget_bot", None)
-    return bot is not None and allowed_origin(bot, request) is not None
+    bot: Chatbot | None = getattr(request, "widget_bot", None)
+    return bot is not None and bot.is_published and allowed_origin(bot, request) is not None
 
 
 def allowed_origin(bot: Chatbot, request: HttpRequest) -> str | None:
-    """The origin that a request of the widget comes from, normalised; None if the chatbot does not allow it.
+    """Return the normalized origin of a widget request, or None if the chatbot does not allow it.
 
-    The chatbot's page on this server has ours, and sends none with GET.
+    The chatbot's standalone page has this server's origin, and its GET requests carry no Origin header.
     """
     own = own_origin(request) if bot.enable_chat_page else None
     given = request.META.get("HTTP_ORIGIN")

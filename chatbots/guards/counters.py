@@ -1,4 +1,4 @@
-"""Counting up to a limit, in one statement: no crowd of workers gets past it."""
+"""Message counters: count up to a limit in one SQL statement, which stays correct under concurrent workers."""
 
 from django.db import connection
 
@@ -6,27 +6,28 @@ from puffer.net import read_ip
 
 MINUTE = 60  # seconds
 
-# The windows are fixed: a minute is the clock's. Around its end a visitor can send twice as many within 60 seconds,
-# never more; a window that slides would need a row for each message.
+# Windows are fixed, such as a minute of the clock. Around its end a visitor can send twice as many messages within 60
+# seconds, never more. A sliding window would need a row for each message.
 COUNT = """
-    INSERT INTO chatbots_messagecount (chatbot_id, counted, "window", count) VALUES (%s, %s, %s, 1)
-    ON CONFLICT (chatbot_id, counted, "window") DO UPDATE SET count = chatbots_messagecount.count + 1
+    INSERT INTO chatbots_messagecount (chatbot_id, subject, "window", count) VALUES (%s, %s, %s, 1)
+    ON CONFLICT (chatbot_id, subject, "window") DO UPDATE SET count = chatbots_messagecount.count + 1
     WHERE chatbots_messagecount.count < %s
     RETURNING count
 """
 
 
-def has_room(chatbot_id: int, counted: str, window: int, limit: int) -> bool:
-    """Whether one more was within the limit; if so, it is counted."""
+def count_within_limit(chatbot_id: int, subject: str, window: int, limit: int) -> bool:
+    """Count one more for the subject in the window and return True; return False if `limit` is reached."""
     with connection.cursor() as cursor:
-        cursor.execute(COUNT, [chatbot_id, counted, window, limit])
+        cursor.execute(COUNT, [chatbot_id, subject, window, limit])
         return cursor.fetchone() is not None
 
 
 def network_of(address: str) -> str:
-    """What one caller can't choose freely: an IPv4 address, or the 64 bits of an IPv6 network; "" if unknown.
+    """Return the counter key of an IP address: an IPv4 address, or the /64 network of IPv6; "" if it is unknown.
 
-    What has no address is not counted by it: otherwise all of a server behind a Unix socket were one.
+    One caller can freely choose addresses within their /64. Unknown addresses are not counted, because behind a Unix
+    socket all visitors would share one counter.
     """
     ip = read_ip(address)
     if ip is None:

@@ -1,9 +1,10 @@
-"""May this turn happen? Visitors of the widget are held to the limits of their chatbot; nobody else is.
+"""Limits of the widget: reserve a visitor's quota before a turn and settle it afterwards.
 
-    reserve -> one transaction: tokens; messages of the visitor, of the address, of the bot -> the turn -> one update
+    reserve() -> one transaction: tokens; messages of the visitor, of the address, of the bot -> the turn -> one update
 
-Each limit is one statement that counts only while there is room, so that no crowd of workers gets past it. A refusal
-undoes the whole transaction: a message that was refused has used up nothing.
+Callers of the API and users of the admin are not limited here. Each limit is one SQL statement that counts only while
+the limit is not reached, which stays correct under concurrent workers. A refusal rolls the whole transaction back, so
+that a refused message uses up nothing.
 """
 
 import asyncio
@@ -23,10 +24,10 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from chatbots.conversation.visitor import Refusal, Visitor
-from chatbots.guards.counters import MINUTE, has_room, network_of
+from chatbots.guards.counters import MINUTE, count_within_limit, network_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from chatbots.models.limits import LimitSettings
-from chatbots.widget.events import announce
+from chatbots.widget.events import publish_event
 from logs.models import Conversation
 from logs.usage import midnight
 from logs.webhooks import EventName
@@ -38,11 +39,11 @@ from puffer.runtime import Periodic
 logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EXPECTED_ANSWER = 512  # tokens at most: what an answer may be long at most says little of how long it will be
-OF_THE_BOT = "bot"  # in MessageCount.counted, where visitors and addresses have a prefix
+EXPECTED_ANSWER = 512  # tokens, the estimate's upper bound: most answers are far shorter than the maximum length
+ALL_VISITORS = "bot"  # a MessageCount.subject; those of visitors and addresses begin with a prefix
 
-# A row of an earlier period starts anew, at once for all that try. A row of a later one is no mistake: the owner has
-# chosen a longer period since, and what was used still counts.
+# A row of an earlier period is reset to 0 in the same statement. A row may also be of a period that began later, after
+# the owner chose a longer one: then its tokens still count.
 RESERVE_TOKENS = """
     INSERT INTO chatbots_tokenallowance AS held (chatbot_id, visitor, period_start, used) VALUES (%s, %s, %s, %s)
     ON CONFLICT (chatbot_id, visitor) DO UPDATE SET
@@ -60,9 +61,9 @@ class ChatbotPaused(Refusal):
 
 
 class LimitReached(Refusal):
-    """`quota_notice` is what the widget shows instead of an answer; None where waiting a moment helps.
+    """A limit that was reached: `limit` is the chatbot's field that sets it, `subject` the visitor or address that did.
 
-    `limit` is the field of the chatbot that says how much, `counted` whose use has come to that.
+    `quota_notice` is shown by the widget instead of an answer; it is None if waiting a moment is enough.
     """
 
     status = 429
@@ -72,13 +73,13 @@ class LimitReached(Refusal):
         self,
         message: str,
         limit: str,
-        counted: str,
+        subject: str,
         *,
         code: str | None = None,
         until: datetime | None = None,
         is_quota: bool = False,
     ) -> None:
-        self.limit, self.counted, self.until = limit, counted, until
+        self.limit, self.subject, self.until = limit, subject, until
         headers = {}
         if until:
             headers["Retry-After"] = str(max(math.ceil((until - timezone.now()).total_seconds()), 1))
@@ -89,37 +90,38 @@ class LimitReached(Refusal):
 
 @dataclass
 class Reservation:
-    """Of a running turn. A turn that ends without settle() has used nothing."""
+    """The reserved quota of a running turn. A turn that ends without settle() has used nothing."""
 
     usage: Usage | None = None
 
     def settle(self, usage: Usage | None) -> None:
-        """Note what the turn really used, also of an answer that was broken off; written when the turn ends."""
+        """Record the turn's real usage, also of an interrupted answer. It is stored when the turn ends."""
         self.usage = usage
 
 
 @dataclass(frozen=True)
-class HeldTokens:
-    """An estimate within what a visitor has used, to be replaced by the truth.
+class ReservedTokens:
+    """The estimated tokens of a running turn, included in the visitor's allowance until the real usage replaces them.
 
-    A crash leaves it there until the period ends, for ever where there is none: it is about what the provider will ask
-    for the turn that was under way, so the owner's budget is right and one visitor is short of one answer.
+    After a crash the estimate stays until the period ends. It is about what the provider charges for that turn, so the
+    owner's budget stays right, and the visitor loses one answer at most.
     """
 
     allowance: TokenAllowance
     estimate: int
 
     def replace_by(self, used: int) -> None:
-        # In a period that has begun since, the estimate isn't counted: nothing is to be replaced then.
+        # If a new period has begun since, the estimate is not part of it and nothing needs replacing.
         row = TokenAllowance.objects.filter(pk=self.allowance.pk, period_start=self.allowance.period_start)
         row.update(used=Greatest(F("used") + used - self.estimate, 0))
 
 
 @asynccontextmanager
 async def reserve(bot: Chatbot, visitor: Visitor, question: str) -> AsyncIterator[Reservation]:
-    """Around a turn: `reservation.settle(usage)` within. Raises LimitReached or ChatbotPaused before anything is spent.
+    """Reserve a visitor's quota around a turn, which calls `reservation.settle(usage)` within.
 
-    However the turn ends, also if its visitor leaves, the reserved tokens are replaced by those it has used.
+    Raise LimitReached or ChatbotPaused before anything is spent. However the turn ends, also if its visitor leaves, the
+    tokens it has used replace the reserved ones.
     """
     reservation = Reservation()
     if visitor.source != Conversation.Source.WIDGET:
@@ -127,85 +129,85 @@ async def reserve(bot: Chatbot, visitor: Visitor, question: str) -> AsyncIterato
         return
     if bot.is_paused:
         raise ChatbotPaused(bot.paused_message)
-    # A transaction goes on in its thread when its task is cancelled, and what it reserves must be given back too.
-    taking = asyncio.ensure_future(sync_to_async(take)(bot, visitor, estimate(bot, question)))
+    # When the task is cancelled, the transaction continues in its thread; its tokens must be given back as well.
+    reserving = asyncio.ensure_future(sync_to_async(reserve_or_refuse)(bot, visitor, estimate(bot, question)))
     try:
         try:
-            await asyncio.shield(taking)
+            await asyncio.shield(reserving)
         except LimitReached as refusal:
-            await undisturbed(announce_limit(bot, visitor, refusal))
+            await finish_even_if_cancelled(publish_limit_reached(bot, visitor, refusal))
             raise
         yield reservation
     finally:
-        await undisturbed(settle(taking, reservation))
+        await finish_even_if_cancelled(settle(reserving, reservation))
 
 
-async def announce_limit(bot: Chatbot, visitor: Visitor, refusal: LimitReached) -> None:
-    """Once in the time for which it holds, or in a day; not in the transaction of the turn, which was undone."""
+async def publish_limit_reached(bot: Chatbot, visitor: Visitor, refusal: LimitReached) -> None:
+    """Publish the webhook event, once until the limit resets, or once a day. The turn's transaction is rolled back."""
     until = refusal.until or midnight(timezone.localdate(timezone=timezone.get_default_timezone()) + timedelta(days=1))
     data = {
         "limit": refusal.limit,
         "code": refusal.code,
         "resets_at": refusal.until.isoformat() if refusal.until else None,
     }
-    once = f"{refusal.limit} {refusal.counted}"
-    await announce(bot, visitor, EventName.LIMIT_REACHED, data, once=once, until=int(until.timestamp()))
+    once = f"{refusal.limit} {refusal.subject}"
+    await publish_event(bot, visitor, EventName.LIMIT_REACHED, data, once=once, until=int(until.timestamp()))
 
 
 def estimate(bot: Chatbot, question: str) -> int:
-    """How many tokens the turn will use, roughly."""
+    """Return roughly how many tokens the turn will use."""
     characters = len(bot.instructions) + len(question)
     return tokens_of(characters) + min(bot.max_completion_tokens, EXPECTED_ANSWER)
 
 
-async def settle(taking: "asyncio.Future[HeldTokens | None]", reservation: Reservation) -> None:
+async def settle(reserving: "asyncio.Future[ReservedTokens | None]", reservation: Reservation) -> None:
     try:
-        held = await taking
+        reserved = await reserving
     except Exception:
-        return  # the turn was refused, and reserve() has raised it
-    if held is None:
+        return  # the turn was refused, and reserve() has raised the error
+    if reserved is None:
         return
     used = reservation.usage.total_tokens if reservation.usage else 0
     try:
-        await sync_to_async(held.replace_by)(used)
+        await sync_to_async(reserved.replace_by)(used)
     except DatabaseError:
-        logger.exception("what a turn has used is not written down: its estimate of %d tokens stays", held.estimate)
+        logger.exception("usage of a turn could not be stored: its estimate of %d tokens stays", reserved.estimate)
 
 
-_settling: set["asyncio.Task[None]"] = set()  # the loop itself keeps only weak references
+_unfinished: set["asyncio.Task[None]"] = set()  # asyncio itself keeps only weak references to tasks
 
 
-async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for it, and let it go on if the waiting task is cancelled."""
+async def finish_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work`, which continues if the waiting task is cancelled."""
     task = asyncio.create_task(work)
-    _settling.add(task)
-    task.add_done_callback(_settling.discard)
+    _unfinished.add(task)
+    task.add_done_callback(_unfinished.discard)
     await asyncio.shield(task)
 
 
 async def finish() -> None:
-    """Wait for what is being settled: the process may end right after."""
-    await asyncio.gather(*_settling)
+    """Wait for the reservations that are being settled. One of settings.AT_SHUTDOWN."""
+    await asyncio.gather(*_unfinished)
 
 
-def take(bot: Chatbot, visitor: Visitor, tokens: int) -> HeldTokens | None:
-    """Count the message and reserve the tokens, all or nothing; None where there is no quota."""
+def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int) -> ReservedTokens | None:
+    """Count the message and reserve the tokens in one transaction; return None if there is no token quota."""
     now = timezone.now()
     try:
         with transaction.atomic():
-            # In one order for all, so that no two wait for each other, and what many share last: it is locked briefly.
-            held = reserve_tokens(bot, visitor, tokens, now)
+            # All workers lock rows in the same order, so no deadlock, and the shared rows last, so only briefly.
+            reserved = reserve_tokens(bot, visitor, tokens, now)
             count_message(bot, visitor, now)
-    except IntegrityError:  # a worker may know a chatbot for a moment after it was deleted
+    except IntegrityError:  # the in-process cache can hold a chatbot for a moment after it was deleted
         raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found") from None
     sweep_now_and_then()
-    return held
+    return reserved
 
 
 # Tokens
 
 
-def reserve_tokens(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> HeldTokens | None:
+def reserve_tokens(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> ReservedTokens | None:
     name = "token_user_limit" if visitor.identity else "token_guest_limit"
     limit = getattr(bot, name)
     if limit is None:
@@ -220,11 +222,11 @@ def reserve_tokens(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -
     if not allowances:
         code = "token_limit_exceeded_final_logic"
         raise LimitReached(bot.token_limit_message, name, visitor.key, code=code, until=end, is_quota=True)
-    return HeldTokens(allowances[0], tokens)
+    return ReservedTokens(allowances[0], tokens)
 
 
 def period_of(period: str, today: date) -> tuple[datetime, datetime | None]:
-    """When the period that holds the day began and when it ends: at midnight in the site's time zone."""
+    """Return the period's start and end (None: never ends), at midnight in the site's time zone."""
     if period == LimitSettings.ResetPeriod.DAILY:
         first, following = today, today + timedelta(days=1)
     elif period == LimitSettings.ResetPeriod.WEEKLY:
@@ -238,10 +240,11 @@ def period_of(period: str, today: date) -> tuple[datetime, datetime | None]:
     return midnight(first), midnight(following)
 
 
-# Messages: a minute of one visitor, a minute of one address, a day of all visitors of the bot
+# Messages
 
 
 def count_message(bot: Chatbot, visitor: Visitor, now: datetime) -> None:
+    """Count the message per minute of its visitor and address, and per day of the bot. Raise LimitReached."""
     minute = int(now.timestamp()) // MINUTE * MINUTE
     minute_end = datetime.fromtimestamp(minute + MINUTE, tz=now.tzinfo)
     today = timezone.localdate(now, timezone.get_default_timezone())
@@ -249,23 +252,23 @@ def count_message(bot: Chatbot, visitor: Visitor, now: datetime) -> None:
     limits = [
         ("messages_per_minute", visitor.key, minute, minute_end),
         ("messages_per_minute_per_address", network_of(visitor.ip_address), minute, minute_end),
-        ("messages_per_day", OF_THE_BOT, day, midnight(today + timedelta(days=1))),
+        ("messages_per_day", ALL_VISITORS, day, midnight(today + timedelta(days=1))),
     ]
-    for name, counted, window, end in limits:
+    for name, subject, window, end in limits:
         limit = getattr(bot, name)
-        if limit is not None and counted and not has_room(bot.pk, counted, window, limit):
-            raise LimitReached(bot.rate_limit_message, name, counted, until=end)
+        if limit is not None and subject and not count_within_limit(bot.pk, subject, window, limit):
+            raise LimitReached(bot.rate_limit_message, name, subject, until=end)
 
 
-# Counts of windows that are over
+# Deletion of old counts
 
 _sweep = Periodic(every_seconds=60)
 
 
 def sweep_now_and_then() -> None:
-    """Some turns of each worker remove what is old: without a scheduler, and by the index on `window` it is cheap.
+    """Delete old counts in at most one turn per interval and worker, which needs no scheduler.
 
-    After the turn's own transaction, which then holds no further lock.
+    It runs after the turn's transaction, so that it holds none of its locks, and the index on `window` keeps it cheap.
     """
     if not _sweep.is_due():
         return
@@ -273,11 +276,11 @@ def sweep_now_and_then() -> None:
     try:
         sweep(int(time.time()))
     except DatabaseError:
-        logger.warning("old message counts are not removed; the next sweep will do it", exc_info=True)
+        logger.warning("old message counts could not be deleted; the next sweep tries again", exc_info=True)
 
 
 def sweep(now: int) -> None:
-    """With a margin for workers whose clocks differ."""
+    """Delete the counts of past windows, with a margin for workers whose clocks differ."""
     last_minute, last_day = now - 5 * MINUTE, now - int(timedelta(days=2).total_seconds())
-    over = Q(window__lt=last_minute) & ~Q(counted=OF_THE_BOT) | Q(window__lt=last_day)
+    over = Q(window__lt=last_minute) & ~Q(subject=ALL_VISITORS) | Q(window__lt=last_day)
     MessageCount.objects.filter(over).delete()

@@ -1,4 +1,4 @@
-"""May this question be asked? Banned addresses, banned words, and OpenAI's opinion, in the order of what they cost."""
+"""Moderation of the widget's questions: banned addresses, banned words, then OpenAI's moderation; cheapest first."""
 
 import asyncio
 import logging
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 SECONDS_FOR_OPENAI = 5
 ENTRY_END = re.compile(r"[,\n\r]")
-MAPPED_BITS = 96  # of an IPv6 address, before the IPv4 address that it wraps
-# Scripts without spaces between words, where a banned word is found anywhere: Thai, Lao, Myanmar, Khmer, kana, Han.
+MAPPED_BITS = 96  # of an IPv4-mapped IPv6 address, before the IPv4 address
+# Scripts without spaces between words, so a banned word matches anywhere: Thai, Lao, Myanmar, Khmer, kana, Han.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
-LONG_WHEN_WRITTEN_OUT = "\ufdfa\ufdfb"  # one sign each, which NFKC turns into a whole sentence
+LONG_WHEN_WRITTEN_OUT = "\ufdfa\ufdfb"  # single characters that NFKC expands to a whole phrase
 
 
 async def moderate(bot: Chatbot, question: str, visitor: Visitor) -> None:
-    """Raise Refusal, with the bot's text, for a question of the widget's visitor that may not be asked."""
+    """Raise Refusal, with the owner's text, if a visitor of the widget may not ask this question."""
     if visitor.source != Conversation.Source.WIDGET:
         return
     if is_banned(bot.banned_ips, visitor.ip_address):
@@ -51,15 +51,15 @@ def is_banned(entries: list[str], address: str) -> bool:
 
 @lru_cache(maxsize=64)
 def networks(entries: tuple[str, ...]) -> list[IPv4Network | IPv6Network]:
-    return [unwrapped(ip_network(entry, strict=False)) for entry in entries]
+    return [unmapped(ip_network(entry, strict=False)) for entry in entries]
 
 
-def unwrapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """A network of IPv4 addresses that is written as IPv6 is one of IPv4, as those addresses are."""
-    wrapped = getattr(network.network_address, "ipv4_mapped", None)
-    if wrapped is None or network.prefixlen < MAPPED_BITS:
+def unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Return an IPv4-mapped IPv6 network as the IPv4 network, because read_ip() maps visitors' addresses as well."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < MAPPED_BITS:
         return network
-    return IPv4Network((int(wrapped), network.prefixlen - MAPPED_BITS))
+    return IPv4Network((int(mapped), network.prefixlen - MAPPED_BITS))
 
 
 # Words
@@ -119,7 +119,7 @@ def phrases_in(banned_words: str) -> Phrases:
 
 
 def words_of(text: str) -> list[str]:
-    """Words and single signs, alike for all ways to write the same: case, width, composition, what nobody sees."""
+    """Split a text into words and single symbols, normalized: case, width, composition and invisible characters."""
     signs = patterns()
     text = signs.heap_of_marks.sub(r"\1", INVISIBLE.sub("", text.translate(signs.ignored)))
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -134,10 +134,10 @@ class Patterns(NamedTuple):
 
 @cache
 def patterns() -> Patterns:
-    """With the marks that `\\w` lacks: accents, and the vowel signs that many languages write.
+    """Return the patterns, which include the marks that `\\w` lacks: accents, and the vowel signs of many languages.
 
-    Of a heap of them on one letter thirty are kept, for to put them in order takes time by the square of their number.
-    Those beyond U+FFFF belong to rare scripts; without them the patterns are ten times as fast.
+    At most 30 marks in a row are kept, because normalization sorts them in quadratic time. Marks beyond U+FFFF belong
+    to rare scripts; ignoring them makes the patterns 10 times as fast.
     """
     marks = "".join(mark for code in range(0x300, 0x10000) if is_mark(mark := chr(code)))
     rare_marks = "".join(mark for code in range(0x10000, 0x1E950) if is_mark(mark := chr(code)))

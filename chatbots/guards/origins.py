@@ -1,6 +1,6 @@
-"""From which web sites a chatbot may be used: the one rule, which every call of the widget asks.
+"""The allowed-domains rule: whether a website may use a chatbot. Every call of the widget is checked against it.
 
-An origin is what a browser says of the page it shows: scheme, host and port. A pattern is a line of the bot's list.
+An origin is the scheme, host and port of a page, as the browser sends it. A pattern is a line of the chatbot's list.
 """
 
 import ipaddress
@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext_lazy as _
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\Z")
 
 
 class InvalidOrigin(ValueError):
-    """Its text goes on from the origin or pattern."""
+    """An origin or pattern that cannot be read. The message continues a sentence that begins with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`schemes` are those that it matches. `port` None: the scheme's own. A wildcard stands for one or more labels."""
+    """A line of the allowed domains. `port` None is the scheme's default. A wildcard matches one or more labels."""
 
     schemes: frozenset[str]
     host: str
@@ -44,56 +46,56 @@ class Origin:
 
 
 def read_origin(text: str) -> Origin:
-    """An Origin header, normalised. Raises InvalidOrigin, also for "null", which any sandboxed frame may send."""
+    """Return a normalized Origin header. Raise InvalidOrigin, also for "null", which any sandboxed frame may send."""
     scheme, host, port = split(text.strip())
     if scheme is None:
-        raise InvalidOrigin("has no scheme.")
+        raise InvalidOrigin(_("has no scheme."))
     return Origin(scheme, host, port or DEFAULT_PORTS[scheme])
 
 
 def read_pattern(text: str) -> Pattern:
-    """A line of the list, such as example.com, *.example.com or https://example.com:8443. Paths are ignored."""
+    """Parse a line such as example.com, *.example.com or https://example.com:8443. Paths are ignored."""
     if not isinstance(text, str):
-        raise InvalidOrigin("is no text.")
+        raise InvalidOrigin(_("is not text."))
     text = text.strip()
     before, wildcard, after = text.partition("*.")
     is_wildcard = bool(wildcard) and before.lower() in ("", "http://", "https://")
     scheme, host, port = split(before + after if is_wildcard else text)
     if is_wildcard and ("." not in host or is_ip(host)):
-        raise InvalidOrigin("has a wildcard for too much.")
+        raise InvalidOrigin(_("covers too many sites. Use a wildcard below your own domain."))
     return Pattern(frozenset([scheme] if scheme else DEFAULT_PORTS), host, port, is_wildcard)
 
 
 def split(text: str) -> tuple[str | None, str, int | None]:
-    """Scheme, host and port; None where the text names none."""
-    if not text.isprintable() or " " in text or "\\" in text:  # of which urlsplit() would leave some out
-        raise InvalidOrigin("is no address of the web.")
+    """Return scheme, host and port; scheme and port are None if the text has none."""
+    if not text.isprintable() or " " in text or "\\" in text:  # urlsplit() would drop some of these
+        raise InvalidOrigin(_("is not a valid web address."))
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text
     scheme = scheme.lower()
     if separator and scheme not in DEFAULT_PORTS:
-        raise InvalidOrigin("is no address of the web.")
+        raise InvalidOrigin(_("is not a valid web address."))
     try:
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise InvalidOrigin("is no address of the web.") from None
+        raise InvalidOrigin(_("is not a valid web address.")) from None
     if parts.username is not None or port == 0:
-        raise InvalidOrigin("is no origin.")
+        raise InvalidOrigin(_("is not a valid web address."))
     return scheme or None, read_host(host), port
 
 
 def read_host(host: str) -> str:
-    """In lower case and, for names of other alphabets, as browsers send it."""
+    """Return the host in lower case, and internationalized names in Punycode, as browsers send them."""
     if is_ip(host):
         return str(ipaddress.ip_address(host))
     try:
         name = host.rstrip(".").encode("idna").decode().lower()
     except UnicodeError:
-        raise InvalidOrigin("has no valid host name.") from None
+        raise InvalidOrigin(_("has no valid host name.")) from None
     if len(name) > 253 or not HOST.match(name):
-        raise InvalidOrigin("has no valid host name.")
+        raise InvalidOrigin(_("has no valid host name."))
     return name
 
 
@@ -106,7 +108,7 @@ def is_ip(host: str) -> bool:
 
 
 def is_allowed(origin: str, domains: Sequence[str], *, any_domain: bool) -> bool:
-    """Whether a page of this origin may use a bot with these allowed domains. An empty list allows nobody."""
+    """Return whether a page of this origin may use a bot with these allowed domains. An empty list allows no site."""
     if any_domain:
         return True
     try:

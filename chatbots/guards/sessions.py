@@ -1,7 +1,7 @@
-"""Who a visitor of the widget is: a signed token, bound to chatbot and origin. No cookie, no account, no row.
+"""Visitor sessions of the widget: signed tokens, bound to a chatbot and an origin. No cookie, no account, no row.
 
-A browser asks for a token and sends it with every call. A site that knows its users signs who they are with the
-chatbot's secret; each signature is taken once.
+A browser asks for a token and sends it with every call. A site can sign the identity of its user with the chatbot's
+secret; each signature is accepted once.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from puffer.api import ApiError
 from puffer.text import has_control_characters
 
 VALID_SECONDS = 12 * 3600
-RENEWABLE_SECONDS = 90 * 24 * 3600  # for which a browser stays the same visitor
-IDENTITY_SECONDS = 300  # between the host's signing and our seeing it, clocks that differ included
+RENEWABLE_SECONDS = 90 * 24 * 3600  # for this long a browser can renew its token and remain the same visitor
+IDENTITY_SECONDS = 300  # from signing to verification; includes clock differences
 MAX_ID, MAX_NAME, MAX_EMAIL = 200, 200, 254  # characters
 NONCE = re.compile(r"[\w.~+/=-]{8,100}\Z", re.ASCII)
 
@@ -32,18 +32,18 @@ NONCE = re.compile(r"[\w.~+/=-]{8,100}\Z", re.ASCII)
 class InvalidVisitorToken(ApiError):
     status = 401
     code = "invalid_visitor_token"
-    message = "The visitor's token is missing, too old, or of another chatbot or site."
+    message = "The visitor's token is missing, expired, or for another chatbot or site. Request a new session."
 
 
 class InvalidIdentity(ApiError):
     status = 401
     code = "invalid_identity"
-    message = "The visitor's identity is not signed as it should be, too old, or was used before."
+    message = "The visitor's identity is not signed correctly, is too old, or was used before. Sign it again."
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a token says. `origin` is the site that it was given to; `consent` a digest of the text agreed to."""
+    """The content of a token: `origin` is the site it was issued to, `consent` a digest of the text agreed to."""
 
     visitor_id: str
     origin: str
@@ -66,12 +66,12 @@ def issue(bot: Chatbot, session: Session) -> str:
 
 
 def read_token(bot: Chatbot, token: str, origin: str) -> Session:
-    """Raises InvalidVisitorToken."""
+    """Return the session of a valid token. Raise InvalidVisitorToken."""
     return _read(bot, token, origin, VALID_SECONDS)
 
 
 def renew(bot: Chatbot, token: str, origin: str) -> Session:
-    """The session of an older token. Who the visitor was is forgotten once the token is no longer valid."""
+    """Return the session of a token that may have expired. An expired token loses its signed identity."""
     try:
         return _read(bot, token, origin, VALID_SECONDS)
     except InvalidVisitorToken:
@@ -80,29 +80,29 @@ def renew(bot: Chatbot, token: str, origin: str) -> Session:
 
 def _read(bot: Chatbot, token: str, origin: str, max_age: int) -> Session:
     try:
-        said: dict[str, Any] = signing.loads(token, salt=salt_of(bot), max_age=max_age)
+        content: dict[str, Any] = signing.loads(token, salt=salt_of(bot), max_age=max_age)
     except signing.BadSignature:
         raise InvalidVisitorToken from None
-    if said["origin"] != origin:
+    if content["origin"] != origin:
         raise InvalidVisitorToken
-    identity = Identity(**said["identity"]) if said["identity"] else None
-    return Session(said["visitor_id"], said["origin"], identity, said["consent"])
+    identity = Identity(**content["identity"]) if content["identity"] else None
+    return Session(content["visitor_id"], content["origin"], identity, content["consent"])
 
 
 def salt_of(bot: Chatbot) -> str:
-    """A new secret of the chatbot ends all its sessions."""
+    """Return the signing salt. It contains the chatbot's secret, so that a new secret ends all sessions."""
     secret = hashlib.sha256(bot.identity_secret.encode()).hexdigest()
     return f"chatbots.sessions:{bot.pk}:{secret}"
 
 
 def signature(secret: str, user_id: str, name: str, email: str, timestamp: int, nonce: str) -> str:
-    """HMAC-SHA256 over the five, one on each line, in hex: what the embedding site computes for its user."""
-    said = "\n".join([user_id, name, email, str(timestamp), nonce])
-    return hmac.new(secret.encode(), said.encode(), hashlib.sha256).hexdigest()
+    """Return the HMAC-SHA256, in hex, of the five values joined by newlines: what the embedding site computes."""
+    signed = "\n".join([user_id, name, email, str(timestamp), nonce])
+    return hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
 
 
 def verify_identity(bot: Chatbot, claimed: dict[str, Any]) -> Identity:
-    """Uses the database, to take no signature twice. Raises InvalidIdentity."""
+    """Return the identity that a site has signed, and mark the signature as used. Raise InvalidIdentity."""
     user_id, name, email = claimed["user_id"], claimed.get("name") or "", claimed.get("email") or ""
     timestamp, nonce, given = claimed["timestamp"], claimed["nonce"], claimed["hash"]
     too_long = len(user_id) > MAX_ID or len(name) > MAX_NAME or len(email) > MAX_EMAIL
@@ -118,6 +118,7 @@ def verify_identity(bot: Chatbot, claimed: dict[str, Any]) -> Identity:
 
 
 def use_once(signature: str) -> None:
+    """Mark the signature as used. Raise InvalidIdentity if it already is."""
     now = timezone.now()
     UsedIdentity.objects.filter(expires_at__lt=now).delete()
     digest = hashlib.sha256(signature.encode()).hexdigest()
@@ -129,7 +130,7 @@ def use_once(signature: str) -> None:
 
 
 def consent_digest(bot: Chatbot) -> str:
-    """Of what visitors are asked to agree to: another text must be agreed to anew."""
+    """Return a digest of the consent text. If the text changes, visitors must agree again."""
     return hashlib.sha256(f"{bot.consent_title}\n{bot.consent_message}".encode()).hexdigest()
 
 

@@ -1,1 +1,1 @@
-"""Chatbots moved in and out, and visitors erased."""
+"""Import and export of chatbots, erasure of persons, and the switch to another collection."""

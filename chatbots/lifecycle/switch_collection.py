@@ -1,4 +1,4 @@
-"""Which collections chatbots use, when one takes the place of another."""
+"""Switch chatbots from one collection to another, such as after embedding it again."""
 
 from django.db import transaction
 
@@ -7,32 +7,32 @@ from vectorstores.ingestion import Destination
 from vectorstores.models import Collection
 from vectorstores.registry import STORES
 
-Left = list[tuple[Chatbot, str]]
+Kept = list[tuple[Chatbot, str]]  # chatbots that still use the old collection, and why
 
 
-def switch_collection(old: str, new: Destination) -> tuple[list[Chatbot], Left]:
-    """Those that look things up in `old` do so in `new`, with its model. Gives also those that were left, and why."""
+def switch_collection(old: str, new: Destination) -> tuple[list[Chatbot], Kept]:
+    """Let the chatbots that search `old` search `new`, with its model. Return those that changed, and those kept."""
     switched: list[Chatbot] = []
-    left: Left = []
+    kept: Kept = []
     bots = [bot for bot in Chatbot.objects.filter(vector_store_provider=new.store) if old in bot.collections]
     with transaction.atomic():
         for bot in bots:
-            reason = reason_to_leave(bot, old, new)
+            reason = reason_to_keep(bot, old, new)
             if reason:
-                left.append((bot, reason))
+                kept.append((bot, reason))
                 continue
             bot.collections = [new.target if name == old else name for name in bot.collections if name != new.target]
             if bot.vector_embedding_provider or bot.vector_embedding_model:
                 bot.vector_embedding_provider, bot.vector_embedding_model = new.embedding_provider, new.embedding_model
             bot.save()
             switched.append(bot)
-    return switched, left
+    return switched, kept
 
 
-def reason_to_leave(bot: Chatbot, old: str, new: Destination) -> str:
-    """A chatbot embeds a question once, so all its collections must be of one model. "" if there is none."""
+def reason_to_keep(bot: Chatbot, old: str, new: Destination) -> str:
+    """Return why the chatbot cannot switch, or "". It embeds a question once, so all its collections need one model."""
     if STORES[new.store].has_namespaces and bot.namespace != new.namespace:
-        return f"it uses the namespace {bot.namespace!r}, which was not embedded anew."
+        return f"it uses the namespace {bot.namespace!r}, which was not embedded again."
     others = [name for name in bot.collections if name not in (old, new.target)]
     same_model = Collection.objects.filter(
         store=new.store,
@@ -41,5 +41,5 @@ def reason_to_leave(bot: Chatbot, old: str, new: Destination) -> str:
         embedding_model=new.embedding_model,
     )
     if same_model.count() != len(set(others)):
-        return f"not all its other collections are of {new.embedding_model}."
+        return f"not all its other collections use {new.embedding_model}."
     return ""

@@ -1,8 +1,9 @@
-"""Chatbots and what is stored about them."""
+"""Chatbots, their settings, and what is stored about their visitors."""
 
 from chatbots.models.allowances import Consent, MessageCount, TokenAllowance, UsedIdentity
 from chatbots.models.chatbot import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot
 from chatbots.models.golden import GoldenQuestion, GoldenResult, GoldenRun
+from chatbots.models.live_bots import live_bots
 from chatbots.models.questions import QuestionEmbedding, SettledQuestion
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "SettledQuestion",
     "TokenAllowance",
     "UsedIdentity",
+    "live_bots",
 ]

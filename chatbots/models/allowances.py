@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""What visitors of the widget have used and agreed to: quotas, message counts, signed identities and consents."""
 
 from django.db import models
 
@@ -6,38 +6,38 @@ from chatbots.models.chatbot import Chatbot
 
 
 class TokenAllowance(models.Model):
-    """What a visitor has used of a chatbot's quota in the current period, reserved tokens of running turns included."""
+    """A visitor's token quota for one period: the tokens used so far, those reserved by running turns included."""
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.CASCADE, related_name="+")
-    visitor = models.CharField(max_length=80, help_text="As limits.py names them.")
+    visitor = models.CharField(max_length=80, help_text="Visitor.key.")
     period_start = models.DateTimeField()
     used = models.BigIntegerField(default=0)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["chatbot", "visitor"], name="one_allowance_of_a_visitor")]
+        constraints = [models.UniqueConstraint(fields=["chatbot", "visitor"], name="unique_token_allowance")]
 
     def __str__(self) -> str:
         return self.visitor
 
 
 class MessageCount(models.Model):
-    """How many messages were sent in a window of time, by a visitor, from an address, or to a chatbot at all."""
+    """The number of messages in a time window, of one visitor, one IP address, or all visitors of a chatbot."""
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.CASCADE, related_name="+")
-    counted = models.CharField(max_length=80, help_text="Whose messages, as limits.py names them.")
-    window = models.BigIntegerField(help_text="When it began, in Unix seconds.")
+    subject = models.CharField(max_length=80, help_text="Visitor.key, counters.network_of() or limits.ALL_VISITORS.")
+    window = models.BigIntegerField(help_text="When the window began, in Unix seconds.")
     count = models.PositiveIntegerField(default=0)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["chatbot", "counted", "window"], name="one_count_of_a_window")]
+        constraints = [models.UniqueConstraint(fields=["chatbot", "subject", "window"], name="unique_message_count")]
         indexes = [models.Index(fields=["window"])]
 
     def __str__(self) -> str:
-        return self.counted
+        return self.subject
 
 
 class UsedIdentity(models.Model):
-    """A signed identity that was taken once and is never taken again."""
+    """The digest of a signed identity that was used, so that the signature cannot be replayed."""
 
     digest = models.CharField(max_length=64, unique=True)
     expires_at = models.DateTimeField(db_index=True)
@@ -47,17 +47,15 @@ class UsedIdentity(models.Model):
 
 
 class Consent(models.Model):
-    """That a visitor has agreed, for whoever has to show it."""
+    """A visitor's agreement to a chatbot's consent text, kept as proof."""
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.CASCADE, related_name="consents")
-    visitor = models.CharField(max_length=80)
+    visitor = models.CharField(max_length=80, help_text="Visitor.key.")
     text_digest = models.CharField(max_length=64, help_text="SHA-256 of the title and message that were agreed to.")
     given_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["chatbot", "visitor", "text_digest"], name="one_consent_to_a_text")
-        ]
+        constraints = [models.UniqueConstraint(fields=["chatbot", "visitor", "text_digest"], name="unique_consent")]
 
     def __str__(self) -> str:
         return self.visitor

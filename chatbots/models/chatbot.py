@@ -1,10 +1,11 @@
-"""Chatbots: who answers, with which words, how long, and with how much memory."""
+"""The chatbot: its model, instructions and knowledge. Theme and limit settings are in files of their own."""
 
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from chatbots.models.limits import LimitSettings
@@ -15,6 +16,7 @@ from puffer.runtime import invalidate
 from vectorstores.registry import STORES
 
 MAX_COLLECTIONS = 20
+MAX_COLLECTION_NAME = 200  # characters
 REFUSAL = "I have no information about that."
 KNOWLEDGE_UNAVAILABLE = "I can't look that up right now. Please try again in a little while."
 DEFAULT_INSTRUCTIONS = "You are a helpful AI Assistant. Please be friendly. Today's date is [date]."
@@ -34,132 +36,124 @@ def store_choices() -> list[tuple[str, str]]:
 
 def validate_collections(value: Any) -> None:
     if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise ValidationError("It must be a list of names.")
-    if len(value) > MAX_COLLECTIONS or any(len(name) > 200 for name in value):
-        raise ValidationError(f"At most {MAX_COLLECTIONS} names of at most 200 characters.")
+        raise ValidationError(_("Enter a list of collection names."))
+    if len(value) > MAX_COLLECTIONS or any(len(name) > MAX_COLLECTION_NAME for name in value):
+        raise ValidationError(
+            _("Enter at most %(names)d names of at most %(length)d characters."),
+            params={"names": MAX_COLLECTIONS, "length": MAX_COLLECTION_NAME},
+        )
 
 
 class ChatbotQuerySet(models.QuerySet["Chatbot"]):
-    def answering(self) -> "ChatbotQuerySet":
-        """Those that may be talked to through the API."""
-        return self.filter(status__in=[Chatbot.Status.PUBLISHED, Chatbot.Status.DRAFT])
-
     def published(self) -> "ChatbotQuerySet":
-        """Those that visitors of web sites may meet."""
+        """Return the chatbots that visitors of websites can use."""
         return self.filter(status=Chatbot.Status.PUBLISHED)
 
 
 class Chatbot(ThemeSettings, LimitSettings, models.Model):
     class Status(models.TextChoices):
-        PUBLISHED = "published", "published"
-        DRAFT = "draft", "draft"
-        TRASH = "trash", "in the trash"
+        PUBLISHED = "published", _("Published")
+        DRAFT = "draft", _("Draft")
+        TRASH = "trash", _("In the trash")
 
     class ReasoningEffort(models.TextChoices):
-        NONE = "none", "none"
-        LOW = "low", "low"
-        MEDIUM = "medium", "medium"
-        HIGH = "high", "high"
-        XHIGH = "xhigh", "extra high"
+        NONE = "none", _("None")
+        LOW = "low", _("Low")
+        MEDIUM = "medium", _("Medium")
+        HIGH = "high", _("High")
+        XHIGH = "xhigh", _("Extra high")
 
-    name = models.CharField(max_length=200, default="New Chatbot")
+    name = models.CharField(_("name"), max_length=200, default="New Chatbot")
     status = models.CharField(
-        max_length=10,
-        choices=Status.choices,
-        default=Status.PUBLISHED,
-        help_text="A draft answers API calls only, so that it can be tried out. In the trash it answers nobody.",
-    )
+        _("status"), max_length=10, choices=Status.choices, default=Status.PUBLISHED,
+        help_text=_("A draft answers API calls only, so that you can try it. In the trash: answers no one."),
+    )  # fmt: skip
     provider = models.CharField(
-        max_length=20, choices=provider_choices, blank=True, help_text="Empty: the first provider that is configured."
-    )
+        _("provider"), max_length=20, choices=provider_choices, blank=True,
+        help_text=_("Leave empty to use the first connected provider."),
+    )  # fmt: skip
     model = models.CharField(
-        max_length=200, blank=True, help_text="The model's id. Empty: the provider's default model."
-    )
+        _("model"), max_length=200, blank=True,
+        help_text=_("The id of a model. Leave empty to use the provider's default model."),
+    )  # fmt: skip
     instructions = models.TextField(
-        blank=True,
-        default=DEFAULT_INSTRUCTIONS,
-        help_text="Who the chatbot is and how it answers. [date] becomes today's date, [username] the visitor's name.",
-    )
+        _("instructions"), blank=True, default=DEFAULT_INSTRUCTIONS,
+        help_text=_(
+            "Who the chatbot is and how it answers. [date] becomes today's date, [username] the visitor's name."
+        ),
+    )  # fmt: skip
     temperature = models.FloatField(
-        default=1.0,
-        validators=[MinValueValidator(0), MaxValueValidator(2)],
-        help_text="0 to 2: the higher, the more varied the answers. Some models choose for themselves.",
-    )
+        _("temperature"), default=1.0, validators=[MinValueValidator(0), MaxValueValidator(2)],
+        help_text=_("0 to 2. Higher values make the answers more varied. Some models ignore this."),
+    )  # fmt: skip
     max_completion_tokens = models.PositiveIntegerField(
-        default=4000,
-        validators=[MinValueValidator(1), MaxValueValidator(128_000)],
-        help_text="The longest answer, in tokens.",
-    )
+        _("maximum answer length"), default=4000, validators=[MinValueValidator(1), MaxValueValidator(128_000)],
+        help_text=_("In tokens."),
+    )  # fmt: skip
     max_messages = models.PositiveIntegerField(
-        "memory",
-        default=15,
-        validators=[MinValueValidator(1), MaxValueValidator(1024)],
-        help_text="How many earlier messages of the conversation the model gets to see.",
-    )
+        _("memory"), default=15, validators=[MinValueValidator(1), MaxValueValidator(1024)],
+        help_text=_("How many earlier messages of the conversation the model sees."),
+    )  # fmt: skip
     reasoning_effort = models.CharField(
-        max_length=10,
-        choices=ReasoningEffort.choices,
-        default=ReasoningEffort.NONE,
-        help_text="For models that think before they answer.",
-    )
+        _("reasoning effort"), max_length=10, choices=ReasoningEffort.choices, default=ReasoningEffort.NONE,
+        help_text=_("For models that think before they answer."),
+    )  # fmt: skip
     enable_vector_store = models.BooleanField(
-        "use knowledge", default=False, help_text="Look every question up in the collections below."
+        _("use knowledge"), default=False, help_text=_("Search the collections below for every question.")
     )
     vector_store_provider = models.CharField(
-        "vector store", max_length=20, choices=store_choices, default="local", help_text="Where the collections are."
-    )
+        _("vector store"), max_length=20, choices=store_choices, default="local",
+        help_text=_("Where the collections are stored."),
+    )  # fmt: skip
     collections = models.JSONField(
-        default=list, blank=True, validators=[validate_collections], help_text="The names of the collections."
-    )
+        _("collections"), default=list, blank=True, validators=[validate_collections],
+        help_text=_("Tick the collections to use."),
+    )  # fmt: skip
     namespace = models.CharField(
-        max_length=200, blank=True, help_text="A part of the collections. Pinecone and the local store have them."
-    )
+        _("namespace"), max_length=200, blank=True,
+        help_text=_("A section of the collections, in Pinecone or the local store. Leave empty for the default."),
+    )  # fmt: skip
     vector_embedding_provider = models.CharField(
-        "embedding provider",
-        max_length=20,
-        choices=embedding_provider_choices,
-        blank=True,
-        help_text="Empty: the one that the first collection was filled with.",
-    )
+        _("embedding provider"), max_length=20, choices=embedding_provider_choices, blank=True,
+        help_text=_("Leave empty to use the provider that embedded the first collection."),
+    )  # fmt: skip
     vector_embedding_model = models.CharField(
-        "embedding model",
-        max_length=200,
-        blank=True,
-        help_text="It must be the model that the collections were filled with. Empty: that one.",
-    )
+        _("embedding model"), max_length=200, blank=True,
+        help_text=_("Must be the collections' embedding model. Leave empty to use the first collection's model."),
+    )  # fmt: skip
     vector_store_top_k = models.PositiveIntegerField(
-        "passages",
-        default=3,
-        validators=[MinValueValidator(1), MaxValueValidator(20)],
-        help_text="How many the model gets to see, at most, from each collection.",
-    )
+        _("passages"), default=3, validators=[MinValueValidator(1), MaxValueValidator(20)],
+        help_text=_("The most passages the model sees from each collection."),
+    )  # fmt: skip
     vector_store_confidence_threshold = models.PositiveIntegerField(
-        "threshold",
-        default=20,
-        validators=[MaxValueValidator(100)],
-        help_text="In percent: how near to the question a passage must be.",
+        _("threshold"), default=20, validators=[MaxValueValidator(100)],
+        help_text=_("How similar a passage must be to the question, in percent."),
+    )  # fmt: skip
+    show_sources = models.BooleanField(
+        _("show sources"), default=True, help_text=_("List the documents that an answer is based on.")
     )
-    show_sources = models.BooleanField(default=True, help_text="Name the documents that an answer is drawn from.")
     only_from_sources = models.BooleanField(
-        "answer only from sources", default=False, help_text="Without a passage the refusal is the answer."
-    )
+        _("answer only from sources"), default=False,
+        help_text=_("If nothing is found, reply with the refusal text."),
+    )  # fmt: skip
     refusal_message = models.TextField(
-        "refusal", default=REFUSAL, help_text="What is said when nothing was found and only sources may be used."
+        _("refusal"), default=REFUSAL, help_text=_("The reply when nothing is found and only sources may be used.")
     )
     knowledge_unavailable_message = models.TextField(
-        "knowledge is unavailable",
-        default=KNOWLEDGE_UNAVAILABLE,
-        help_text="What is said when the collections can't be searched and only sources may be used.",
-    )
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+        _("knowledge unavailable text"), default=KNOWLEDGE_UNAVAILABLE,
+        help_text=_("The reply when the collections cannot be searched and only sources may be used."),
+    )  # fmt: skip
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     objects = ChatbotQuerySet.as_manager()
-    # A version for every save, without the secret: who may read what changed need not know it.
+    # A version for every save. The secret is left out: people who may read the history need not know it.
     history = HistoricalRecords(excluded_fields=["identity_secret", "created_at", "updated_at"])
-    _change_reason: str  # why it is being saved, for its version; django-simple-history looks for it
+    _change_reason: str  # the reason recorded with the version; django-simple-history reads this attribute
 
     class Meta:
+        verbose_name = _("chatbot")
+        verbose_name_plural = _("chatbots")
         ordering = ["name", "id"]
 
     def __str__(self) -> str:
@@ -173,6 +167,15 @@ class Chatbot(ThemeSettings, LimitSettings, models.Model):
         deleted = super().delete(*args, **options)
         invalidate()
         return deleted
+
+    @property
+    def is_published(self) -> bool:
+        """Return whether visitors of websites can use the chatbot."""
+        return self.status == self.Status.PUBLISHED
+
+    @property
+    def answers_api_calls(self) -> bool:
+        return self.status in (self.Status.PUBLISHED, self.Status.DRAFT)
 
     @property
     def uses_knowledge(self) -> bool:

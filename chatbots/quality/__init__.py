@@ -1,1 +1,1 @@
-"""How good the answers are: golden questions and unanswered questions."""
+"""The quality of answers: golden questions and unanswered questions."""

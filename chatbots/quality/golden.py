@@ -1,8 +1,8 @@
-"""Golden questions: questions with known answers, which a worker asks, each -> passed, or what is missing.
+"""Golden questions: a job asks a chatbot questions with known answers, and records what is missing in its answers.
 
-    queue(): a run, with a row for each question -> claimed by a worker -> one turn for each row, kept as it comes
+    queue(): a run with one result row per question -> a worker claims it -> one turn per row, stored as it ends
 
-A worker that is killed leaves its lease behind, and another goes on with the questions that have no result yet.
+If a worker is killed, its lease expires and another worker continues with the questions that have no result yet.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from chatbots.conversation.trace import TracedTurn, trace_turn
-from chatbots.conversation.turn import Reply
+from chatbots.conversation.turn_events import Reply
 from chatbots.conversation.visitor import Visitor
-from chatbots.lifecycle.exchange import settings
+from chatbots.lifecycle.serializers import SETTINGS, settings_of
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from logs.models import Conversation
 from logs.usage import PriceBook
@@ -34,19 +34,19 @@ from vectorstores.retrieve import Passage
 MAX_QUESTIONS = 50  # of a chatbot
 CONCURRENCY = 2
 LEASE_SECONDS = 30.0
-MAX_ATTEMPTS = 10  # of workers that were killed, or could not write: perhaps because of this very run
-OUR_FAULT = "Something went wrong here; the log of the worker has it."
+MAX_ATTEMPTS = 10  # by workers that were killed or could not write, perhaps because of this run
+INTERNAL_ERROR = "Internal error. See the worker's log."
 
 logger = logging.getLogger(__name__)
 
 
-# In
+# Queue
 
 
 @transaction.atomic
 def queue(bot: Chatbot, user: User, *, before_publishing: bool = False) -> GoldenRun:
-    """The questions that are enabled, to be asked with the chatbot's settings, saved or not. The run before goes."""
-    Chatbot.objects.select_for_update().get(pk=bot.pk)  # two who ask for a run at once do so one after another
+    """Queue a run of the enabled questions with the bot's settings, saved or not. It replaces the previous run."""
+    Chatbot.objects.select_for_update().get(pk=bot.pk)  # concurrent requests for a run wait for each other
     GoldenRun.objects.filter(chatbot=bot.pk).delete()
     run = GoldenRun.objects.create(
         chatbot_id=bot.pk, user=user, settings=settings_of(bot), is_before_publishing=before_publishing
@@ -67,65 +67,63 @@ def enabled_questions(bot: Chatbot) -> QuerySet[GoldenQuestion]:
     return GoldenQuestion.objects.filter(chatbot=bot.pk, is_enabled=True)
 
 
-def settings_of(bot: Chatbot) -> dict[str, Any]:
-    return {name: setting.value_from_object(bot) for name, setting in settings().items()}
-
-
 def bot_of(run: GoldenRun) -> Chatbot:
-    """The chatbot with the settings of the run."""
+    """Return a copy of the chatbot with the settings of the run."""
     bot = copy(run.chatbot)
-    for name in settings().keys() & run.settings.keys():
+    for name in set(SETTINGS) & run.settings.keys():
         setattr(bot, name, run.settings[name])
     return bot
 
 
-# Done by a worker
+# Run by a worker
 
 
 def run_due() -> bool:
-    """One of settings.WORKER_JOBS: ask the questions of one run."""
+    """Ask the questions of one run, and return whether there was one. One of settings.WORKER_JOBS."""
     run = claim(GoldenRun.objects.select_related("chatbot", "user"), LEASE_SECONDS)
     if run is None:
         return False
     try:
         if run.attempts > MAX_ATTEMPTS:
-            run.fail(f"Workers have ended {MAX_ATTEMPTS} times while they were at it.")
+            run.fail(f"Stopped, because {MAX_ATTEMPTS} workers ended during this run.")
         else:
             ask(run)
             run.finish()
     except LeaseLost:
-        logger.warning("golden run %s was taken up by another worker, or replaced by another run", run.pk)
+        logger.warning("golden run %s was claimed by another worker or replaced by another run", run.pk)
     return True
 
 
 def ask(run: GoldenRun) -> None:
-    """All that has no result yet. Raises LeaseLost."""
+    """Ask all questions that have no result yet. Raise LeaseLost."""
     bot, prices = bot_of(run), PriceBook()
     visitor = Visitor(
         user_id=run.user_id,
         username=run.user.get_username() if run.user else "",
         source=Conversation.Source.PREVIEW,
     )
-    left = iter(list(run.results.filter(ended_at=None)))
+    pending = iter(list(run.results.filter(ended_at=None)))
     with model_for(bot):
-        run_async(lambda: with_heartbeat(ask_all(run, bot, visitor, left, prices), lambda: run.extend(LEASE_SECONDS)))
+        run_async(
+            lambda: with_heartbeat(ask_all(run, bot, visitor, pending, prices), lambda: run.extend(LEASE_SECONDS))
+        )
 
 
 def model_for(bot: Chatbot) -> AbstractContextManager[None]:
-    """The bundled model, where it may be what answers or embeds, and nobody else runs it."""
+    """Return a context that runs the bundled model, if the bot may use it and no other process runs it."""
     embeds = bot.uses_knowledge and bot.vector_embedding_provider in ("", "local")
     return bundled_model() if embeds or bot.provider in ("", "local") else nullcontext()
 
 
 async def ask_all(
-    run: GoldenRun, bot: Chatbot, visitor: Visitor, left: Iterator[GoldenResult], prices: PriceBook
+    run: GoldenRun, bot: Chatbot, visitor: Visitor, pending: Iterator[GoldenResult], prices: PriceBook
 ) -> None:
-    """A few at a time. Each begins a conversation of its own."""
+    """Ask a few questions at a time, each in a new conversation."""
 
     async def ask_next() -> None:
-        for result in left:
-            turn = await turn_of(bot, result.question, visitor)
-            await sync_to_async(keep)(run, result, turn, prices)
+        for result in pending:
+            turn = await ask_one(bot, result.question, visitor)
+            await sync_to_async(store_result)(run, result, turn, prices)
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -135,18 +133,18 @@ async def ask_all(
         raise failed.exceptions[0] from None
 
 
-async def turn_of(bot: Chatbot, question: str, visitor: Visitor) -> TracedTurn:
-    """What fails is the question's result, and no end of the run."""
+async def ask_one(bot: Chatbot, question: str, visitor: Visitor) -> TracedTurn:
+    """Ask a question. A failure becomes its result and does not end the run."""
     try:
         return await trace_turn(bot, question, history=[], visitor=visitor)
     except Exception:
         logger.exception("a golden question of chatbot %s could not be asked", bot.pk)
-        return TracedTurn(question, error=OUR_FAULT)
+        return TracedTurn(question, error=INTERNAL_ERROR)
 
 
 @transaction.atomic
-def keep(run: GoldenRun, result: GoldenResult, turn: TracedTurn, prices: PriceBook) -> None:
-    """With the lease, so that a worker that has lost it writes nothing. Raises LeaseLost."""
+def store_result(run: GoldenRun, result: GoldenResult, turn: TracedTurn, prices: PriceBook) -> None:
+    """Extend the lease and store the result, so that a worker without the lease stores nothing. Raise LeaseLost."""
     run.extend(LEASE_SECONDS)
     if reply := turn.reply:
         result.missing = "\n".join(missing(result, reply))
@@ -159,15 +157,15 @@ def keep(run: GoldenRun, result: GoldenResult, turn: TracedTurn, prices: PriceBo
     result.save()
 
 
-# What has passed
+# Comparison with the expectations
 
 
 def missing(question: GoldenResult, reply: Reply) -> list[str]:
-    """What was expected and did not come, in sentences."""
+    """Return a sentence for each expectation that the reply does not meet."""
     problems = []
     facts = [fact for line in question.expected_facts.splitlines() if (fact := plain(line))]
     if facts and not any(fact in plain(reply.text) for fact in facts):
-        problems.append(f"The answer does not hold “{'” or “'.join(facts)}”.")
+        problems.append(f"The answer does not contain “{'” or “'.join(facts)}”.")
     source = plain(question.expected_source)
     if source and not any(source in names_of(passage) for passage in reply.passages):
         problems.append(f"“{question.expected_source.strip()}” is not among the sources.")
@@ -179,7 +177,7 @@ def names_of(passage: Passage) -> Sequence[str]:
 
 
 def plain(text: str) -> str:
-    """One way to write it: without upper case, line breaks, and the slash at the end of an address."""
+    """Normalize a text for comparison: case, Unicode form, white space, and a slash at the end of an address."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip("/")
 
 
@@ -188,7 +186,7 @@ def source_json(passage: Passage) -> dict[str, Any]:
 
 
 def copy_golden_questions(origin: int, bot: Chatbot) -> None:
-    """Those of a chatbot, for its copy."""
+    """Copy the golden questions of the chatbot with the id `origin` to its copy."""
     questions = list(GoldenQuestion.objects.filter(chatbot=origin))
     for question in questions:
         question.pk, question.chatbot = None, bot

@@ -1,6 +1,6 @@
-"""Questions that a chatbot failed at, and answers to them that it looks up from then on.
+"""Unanswered questions: find the questions that a chatbot failed to answer, and add answers to its knowledge.
 
-log -> turns that went wrong -> the same question once -> questions that are alike, together
+log -> failed turns -> each question once -> groups of similar questions
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import numpy as np
 from django.contrib.auth.models import User
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from chatbots.conversation.knowledge import knowledge_of
 from chatbots.models import Chatbot, QuestionEmbedding, SettledQuestion
@@ -32,14 +33,12 @@ from vectorstores.sources import ANSWERED, answer_item
 logger = logging.getLogger(__name__)
 
 MAX_TURNS, MAX_QUESTIONS = 5000, 500  # of a chatbot, the newest
-SECONDS = 10  # that a page waits for embeddings; those that came are kept, so the next one begins where it stopped
-KEPT_DAYS = 120  # of an embedding; more than any page looks back
-# In percent, as a chatbot's threshold. Measured with the bundled model on questions in English and German: 50 brings
-# together 8 of 10 pairs that ask for the same, and 1 of 100 that do not.
-ALIKE = 50
-AROUND = " ?!.,;:…¿¡\"'„“”"  # what one says with a question or without
-
-NO_PASSAGE, REFUSAL, VOTED_DOWN = "no passage", "refusal", "voted down"
+SECONDS = 10  # that a page waits for embeddings; finished ones are cached, so the next page view continues
+KEPT_DAYS = 120  # for cached embeddings; longer than any page looks back
+# In percent, like a chatbot's threshold. Measured with the bundled model on questions in English and German: 50 groups
+# 8 of 10 pairs with the same meaning, and 1 of 100 pairs with different meanings.
+SIMILARITY = 50
+PUNCTUATION = " ?!.,;:…¿¡\"'„“”"  # ignored at both ends of a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class FailedTurn:
 
 @dataclass(slots=True)
 class Question:
-    """What differs in no more than letter case, blanks and punctuation. Its turns are newest first."""
+    """The turns, newest first, whose questions differ only in case, white space and punctuation."""
 
     digest: str
     turns: list[FailedTurn] = field(default_factory=list)
@@ -69,7 +68,7 @@ class Question:
 
 @dataclass(slots=True)
 class Group:
-    """Questions that are alike; the first stands for all."""
+    """Similar questions. The first one represents the group."""
 
     questions: list[Question]
 
@@ -79,7 +78,7 @@ class Group:
 
     @property
     def turns(self) -> list[FailedTurn]:
-        """The newest first."""
+        """Return the turns of all questions, newest first."""
         turns = [turn for question in self.questions for turn in question.turns]
         return sorted(turns, key=lambda turn: turn.asked_at, reverse=True)
 
@@ -97,19 +96,22 @@ class Group:
 
     @property
     def digests(self) -> str:
-        """Of all its questions, as a form carries them."""
+        """Return the digests of all questions, separated by commas, for a form field."""
         return ",".join(question.digest for question in self.questions)
 
 
 def digest_of(question: str) -> str:
-    return hashlib.sha256(" ".join(normalized(question).split()).strip(AROUND).encode(errors="replace")).hexdigest()
+    """Return the same digest for questions that differ only in case, accents, white space and punctuation."""
+    return hashlib.sha256(
+        " ".join(normalized(question).split()).strip(PUNCTUATION).encode(errors="replace")
+    ).hexdigest()
 
 
-# What went wrong
+# Failed turns
 
 
 def open_questions(bot: Chatbot, days: int) -> list[Question]:
-    """Those of the last days that are neither answered nor dismissed, the most asked first, then the newest."""
+    """Return the questions of the last days that are neither answered nor dismissed, most asked first, then newest."""
     questions: dict[str, Question] = {}
     settled = {row.digest: row for row in SettledQuestion.objects.filter(chatbot=bot)}
     for turn in failed_turns(bot, days):
@@ -123,12 +125,12 @@ def open_questions(bot: Chatbot, days: int) -> list[Question]:
 
 
 def fails_again(settled: SettledQuestion, turn: FailedTurn) -> bool:
-    """Despite its answer, which was there before it was asked."""
+    """Return whether the turn failed although an answer had been added before."""
     return bool(settled.document_id) and turn.asked_at > settled.settled_at
 
 
 def failed_turns(bot: Chatbot, days: int) -> list[FailedTurn]:
-    """The newest first. What was tried out in the admin is none, nor what failed while nothing could be searched."""
+    """Return the failed turns, newest first, without tests in the admin and failed searches."""
     since = timezone.now() - timedelta(days=days)
     marked = Conversation.objects.filter(
         Q(has_unanswered=True) | Q(rating=Feedback.DOWN), chatbot=bot, updated_at__gte=since
@@ -154,18 +156,18 @@ def failed_turns(bot: Chatbot, days: int) -> list[FailedTurn]:
 
 def reasons(answer: Message, bot: Chatbot) -> list[str]:
     found = {
-        NO_PASSAGE: answer.passages == [] and not answer.error,
-        REFUSAL: answer.content == bot.refusal_message.strip(),
-        VOTED_DOWN: answer.feedback == Feedback.DOWN,
+        gettext("nothing found"): answer.passages == [] and not answer.error,
+        gettext("refusal"): answer.content == bot.refusal_message.strip(),
+        gettext("thumbs down"): answer.feedback == Feedback.DOWN,
     }
     return [reason for reason, holds in found.items() if holds]
 
 
-# What is alike
+# Similar questions
 
 
 def groups_of(bot: Chatbot, questions: Sequence[Question]) -> tuple[list[Group], str]:
-    """The most asked first, then the newest; and why some could not be compared with the others, or ""."""
+    """Return the groups, most asked first, then newest; and why some questions could not be compared, or ""."""
     vectors: dict[str, Floats] = {}
     problem, least = "", 0.0
     if bot.uses_knowledge and len(questions) > 1:
@@ -174,16 +176,18 @@ def groups_of(bot: Chatbot, questions: Sequence[Question]) -> tuple[list[Group],
         except ApiError as error:
             problem = error.message
         else:
-            least = least_cosine(knowledge.embedding_model, ALIKE)
+            least = least_cosine(knowledge.embedding_model, SIMILARITY)
             vectors, problem = vectors_of(bot, questions, knowledge)
-    together = alike([vectors.get(question.digest) for question in questions], least)
-    groups = [Group([questions[index] for index in indices]) for indices in together]
+    similar = group_similar([vectors.get(question.digest) for question in questions], least)
+    groups = [Group([questions[index] for index in indices]) for indices in similar]
     return sorted(groups, key=lambda group: (-group.count, -group.asked_at.timestamp())), problem
 
 
-def alike(vectors: Sequence[Floats | None], least: float) -> list[list[int]]:
-    """Indices of the vectors in groups: each joins the nearest of those that began one, if the cosine is at least
-    `least`, else it begins one itself. What has no vector stays alone.
+def group_similar(vectors: Sequence[Floats | None], least: float) -> list[list[int]]:
+    """Return groups of indices of the vectors. A missing vector (None) is a group of its own.
+
+    Each vector joins the group whose first vector is nearest, if their cosine is at least `least`; otherwise it begins
+    a new group.
     """
     groups: list[list[int]] = []
     leaders: list[int] = []  # groups that others may join
@@ -206,8 +210,8 @@ def alike(vectors: Sequence[Floats | None], least: float) -> list[list[int]]:
 
 
 def vectors_of(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge) -> tuple[dict[str, Floats], str]:
-    """By digest, those that are kept and those that can be had now; and why that is not all of them, or ""."""
-    vectors = kept(questions, knowledge)
+    """Return the vectors by digest, cached or embedded now; and why some are missing, or ""."""
+    vectors = cached_vectors(questions, knowledge)
     new = [question for question in questions if question.digest not in vectors]
     if not new:
         return vectors, ""
@@ -216,13 +220,13 @@ def vectors_of(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge
     try:
         run_async(lambda: embed_questions(bot, new, knowledge))
     except TimeoutError:
-        problem = "There are many new ones; look again to have more of them compared."
+        problem = gettext("There are many new questions. Reload this page to compare more of them.")
     except ApiError as error:
         problem = error.message
-    return vectors | kept(new, knowledge), problem
+    return vectors | cached_vectors(new, knowledge), problem
 
 
-def kept(questions: Iterable[Question], knowledge: Knowledge) -> dict[str, Floats]:
+def cached_vectors(questions: Iterable[Question], knowledge: Knowledge) -> dict[str, Floats]:
     rows = QuestionEmbedding.objects.filter(
         provider=knowledge.embedding_provider,
         model=knowledge.embedding_model,
@@ -232,7 +236,7 @@ def kept(questions: Iterable[Question], knowledge: Knowledge) -> dict[str, Float
 
 
 async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge: Knowledge) -> None:
-    """Each batch is kept as it comes. Raises ApiError, and TimeoutError when the page has waited long enough."""
+    """Embed the questions and cache each batch as it arrives. Raise ApiError, or TimeoutError after SECONDS."""
     provider, model = knowledge.embedding_provider, knowledge.embedding_model
     size, longest = batch_size(provider), chunk_size(provider, model)
     async with asyncio.timeout(SECONDS):
@@ -244,22 +248,22 @@ async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge
             embeddings = await embed(None, provider, request, chatbot_id=bot.pk)
             values = [as_floats(vector).astype("<f4").tobytes() for vector in embeddings.vectors]
             rows = [
-                QuestionEmbedding(provider=provider, model=model, digest=question.digest, values=own)
-                for question, own in zip(batch, values, strict=True)
+                QuestionEmbedding(provider=provider, model=model, digest=question.digest, values=vector)
+                for question, vector in zip(batch, values, strict=True)
             ]
             await QuestionEmbedding.objects.abulk_create(rows, ignore_conflicts=True)
 
 
-# What becomes of them
+# Answers
 
 
 def add_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str = "") -> str:
-    """Into one of its collections, in place of an earlier answer to it; gives the document's id. Raises ApiError."""
+    """Add or replace the answer to a question in a collection, and return its document's id. Raise ApiError."""
     return run_async(lambda: store_answer(bot, collection, question, answer, url))
 
 
 async def store_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str) -> str:
-    """As one that was uploaded: so the same question is the same document."""
+    """Store the answer as an uploaded one, whose id depends on the question only: asking again replaces it."""
     knowledge = await knowledge_of(bot)
     destination = Destination(
         knowledge.store, collection, knowledge.embedding_provider, knowledge.embedding_model, knowledge.namespace
@@ -272,7 +276,7 @@ async def store_answer(bot: Chatbot, collection: str, question: str, answer: str
 
 
 def settle(bot: Chatbot, digests: Iterable[str], user: User, document_id: str = "") -> None:
-    """Off the list: answered by a document, or dismissed."""
+    """Take the questions off the list: answered by a document, or dismissed."""
     now = timezone.now()
     SettledQuestion.objects.bulk_create(
         [

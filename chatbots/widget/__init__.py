@@ -1,4 +1,4 @@
-"""What a page needs to show a chatbot: configuration, files, labels and events."""
+"""The widget on a page: its configuration, files, labels and webhook events."""
 
 from chatbots.widget.pages import chat_page, loader, widget_file
 

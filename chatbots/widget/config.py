@@ -1,6 +1,6 @@
-"""What a page gets to show a chatbot: the widget's configuration, its element, and the addresses of its files.
+"""The widget's configuration, its HTML element, and the addresses of its files.
 
-Nothing in it is secret, and nothing is of a single visitor: neither instructions nor model, no key, no session.
+The configuration is public and the same for all visitors: no instructions, model, key or session.
 """
 
 import hashlib
@@ -22,7 +22,10 @@ MAX_MESSAGE_LENGTH = 8000  # characters of a visitor's question
 
 
 def widget_config(bot: Chatbot, site: str, language: str = "") -> dict[str, Any]:
-    """`site` is our own address, without a slash at the end; `language` that of the page, where the bot has none."""
+    """Return the configuration. `site` is this server's address without a trailing slash.
+
+    `language` is the page's language, used if the bot has none set.
+    """
     language = language_of(bot.language or language)
     return {
         "botId": bot.pk,
@@ -74,13 +77,13 @@ def widget_config(bot: Chatbot, site: str, language: str = "") -> dict[str, Any]
         "language": language,
         "direction": "rtl" if language in RIGHT_TO_LEFT else "ltr",
         "preview": False,
-        "text": LABELS[language] | own_words(bot),
+        "text": LABELS[language] | custom_labels(bot),
     }
 
 
-def own_words(bot: Chatbot) -> dict[str, str]:
-    """What the bot's owner says in place of the widget's own words."""
-    words = {
+def custom_labels(bot: Chatbot) -> dict[str, str]:
+    """Return the texts that the bot's owner has set, which replace the default labels."""
+    labels = {
         "initialGreeting": bot.greeting,
         "initialSubgreeting": bot.subgreeting,
         "typeMessage": bot.input_placeholder,
@@ -88,11 +91,11 @@ def own_words(bot: Chatbot) -> dict[str, str]:
         "consentMessage": bot.consent_message,
         "consentButton": bot.consent_button,
     }
-    return {label: text for label, text in words.items() if text}
+    return {label: text for label, text in labels.items() if text}
 
 
 def widget_html(config: dict[str, Any]) -> str:
-    """The element that the widget's script brings to life, with all that it needs to know in an attribute."""
+    """Return the element that the widget's script renders, with its configuration in an attribute."""
     kind = "popup_wrapper" if config["popupEnabled"] else "chat_container"
     return format_html(
         '<puffer-chat id="aipkit_{kind}_{bot}" class="aipkit_chatbot aipkit_{kind}" data-bot-id="{bot}"'
@@ -104,7 +107,7 @@ def widget_html(config: dict[str, Any]) -> str:
 
 
 def snippet(bot: Chatbot, site: str) -> str:
-    """What the owner of a site pastes into its pages."""
+    """Return the HTML that a site's owner pastes into its pages."""
     return (
         f'<div id="aipkit-chatbot-container-{bot.pk}"></div>\n'
         f'<script src="{site}/embed.js" data-bot-id="{bot.pk}" data-wp-site="{site}" defer></script>'
@@ -112,7 +115,7 @@ def snippet(bot: Chatbot, site: str) -> str:
 
 
 def asset_url(site: str, name: str) -> str:
-    """With a version, so that browsers and proxies may keep the file for long."""
+    """Return a file's address with its version, so that browsers and proxies can cache it for long."""
     return site + reverse("widget_file", args=[version_of(name), name])
 
 

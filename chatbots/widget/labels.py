@@ -1,4 +1,4 @@
-"""The widget's own words, in the languages it speaks. A new language is a row here and a choice in appearance.py."""
+"""The widget's texts in each of its languages. To add a language: an entry here and in ThemeSettings.Language."""
 
 DEFAULT_LANGUAGE = "en"
 RIGHT_TO_LEFT = {"ar"}
@@ -11,7 +11,7 @@ LABELS: dict[str, dict[str, str]] = {
         "sendMessage": "Send message",
         "stopResponse": "Stop the answer",
         "thinking": "Thinking",
-        "statusSearching": "Looking it up",
+        "statusSearching": "Searching",
         "sources": "Sources",
         "sourceOpens": "opens in a new tab",
         "errorPrefix": "Something went wrong.",
@@ -24,7 +24,7 @@ LABELS: dict[str, dict[str, str]] = {
         "download": "Download the chat",
         "downloadEmpty": "There is nothing to download yet.",
         "fullscreen": "Fullscreen",
-        "exitFullscreen": "Leave fullscreen",
+        "exitFullscreen": "Exit fullscreen",
         "openChat": "Open the chat",
         "closeChat": "Close the chat",
         "copyActionLabel": "Copy",
@@ -33,7 +33,7 @@ LABELS: dict[str, dict[str, str]] = {
         "feedbackDislikeLabel": "Bad answer",
         "feedbackSubmitted": "Thank you!",
         "consentTitle": "Consent required",
-        "consentMessage": "Before you chat, please agree to our terms and to how we handle what you write.",
+        "consentMessage": "Before you chat, please agree to our terms and to how we process your messages.",
         "consentButton": "I agree",
         "userPrefix": "You",
         "botSays": "{name} says",
@@ -52,7 +52,7 @@ LABELS: dict[str, dict[str, str]] = {
         "sendMessage": "Nachricht senden",
         "stopResponse": "Antwort anhalten",
         "thinking": "Denkt nach",
-        "statusSearching": "Schlägt nach",
+        "statusSearching": "Sucht nach Informationen",
         "sources": "Quellen",
         "sourceOpens": "öffnet sich in einem neuen Tab",
         "errorPrefix": "Etwas ist schiefgegangen.",
@@ -254,6 +254,6 @@ LABELS: dict[str, dict[str, str]] = {
 
 
 def language_of(wanted: str) -> str:
-    """The language of a tag such as de-AT, if the widget speaks it; else English."""
+    """Return the widget's language for a tag such as de-AT, or English."""
     primary = wanted.strip().lower().replace("_", "-").partition("-")[0]
     return primary if primary in LABELS else DEFAULT_LANGUAGE

@@ -1,4 +1,4 @@
-"""The widget's files, with its loader at /embed.js, and a chatbot's page of its own at /chat/{id}/."""
+"""The widget's files, its loader at /embed.js, and a chatbot's standalone page at /chat/{id}/."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from chatbots.widget.config import LOADER, SCRIPT, STYLES, read_asset, version_o
 from puffer.api import site_url
 
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
-LOADER_SECONDS = 300  # that a browser may keep the loader, whose address has no version
+LOADER_SECONDS = 300  # for which browsers may cache the loader, whose address has no version
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors "
@@ -55,7 +55,7 @@ def file_for_any_site(name: str, cache_control: str) -> HttpResponse:
 @require_safe
 @xframe_options_exempt
 def chat_page(request: HttpRequest, bot_id: int) -> HttpResponse:
-    """For a link, or for a frame on a site of the chatbot's list."""
+    """Return the standalone page, to link to, or to frame on one of the chatbot's allowed sites."""
     bot = Chatbot.objects.published().filter(pk=bot_id, enable_chat_page=True).first()
     if bot is None:
         raise Http404("There is no such page.")
@@ -69,7 +69,7 @@ def chat_page(request: HttpRequest, bot_id: int) -> HttpResponse:
 
 
 def frame_ancestors(bot: Chatbot) -> Sequence[str]:
-    """Who may frame the page, as a Content-Security-Policy writes it."""
+    """Return the sites that may frame the page, in Content-Security-Policy syntax."""
     if bot.embed_allow_any_domain:
         return ["*"]
     sources = [source for domain in bot.embed_allowed_domains for source in frame_sources(domain)]

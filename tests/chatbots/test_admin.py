@@ -10,8 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from chatbots.admin.forms import SHOWN_WHILE
-from chatbots.lifecycle.exchange import MAX_BYTES, export_chatbots
-from chatbots.lifecycle.exchange import settings as settings_of_chatbots
+from chatbots.lifecycle.serializers import MAX_BYTES, SETTINGS, export_chatbots
 from chatbots.models import Chatbot
 from logs.models import Conversation, new_uuid
 
@@ -58,7 +57,7 @@ def test_a_file_can_be_checked_only(admin_client):
     ("content", "words"),
     [
         ([{"name": "Good"}, {"name": "Bad", "temperature": 9}], 'Chatbot 2 "Bad", temperature:'),
-        ([{"name": "Good"}, {"name": NASTY, "provider": NASTY}], f'provider: "{NASTY}" is none of openai'),
+        ([{"name": "Good"}, {"name": NASTY, "provider": NASTY}], f'provider: "{NASTY}" is not a valid choice.'),
         (b"{not json", "The file is not JSON"),
         (b" " * (MAX_BYTES + 1), "larger than 5 MB"),
         (b"", "empty"),
@@ -177,7 +176,7 @@ def test_a_chatbot_can_be_made_and_is_checked(admin_client):
 
 
 def test_every_setting_is_in_the_form(admin_client, bot):
-    assert admin_client.get(change_page(bot)).context["adminform"].form.fields.keys() == settings_of_chatbots().keys()
+    assert admin_client.get(change_page(bot)).context["adminform"].form.fields.keys() == set(SETTINGS)
 
 
 def test_what_is_saved_unchanged_stays_as_it_is(admin_client, bot):
@@ -195,7 +194,7 @@ def test_what_is_saved_unchanged_stays_as_it_is(admin_client, bot):
 
 
 def test_fields_depend_on_fields_that_are_there():
-    fields = settings_of_chatbots().keys()
+    fields = set(SETTINGS)
     for condition, names in SHOWN_WHILE.items():
         assert {part.partition("=")[0] for part in condition.split()} | set(names) <= fields
 

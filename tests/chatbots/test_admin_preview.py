@@ -87,7 +87,7 @@ def test_a_draft_is_shown_and_not_saved(admin_client, bot):
         ({"accent_color": "url(//evil)"}, "Accent color"),
         ({"accent_color": ""}, "Accent color"),
         ({"popup_icon_value": "javascript:alert(1)"}, "Popup icon"),
-        ({"font_family": "x;} body{display:none"}, "Font family"),
+        ({"font_family": "x;} body{display:none"}, "Font"),
         ({"popup_width": "9"}, "Popup width"),
         ({"popup_width": "wide"}, "Popup width"),
         ({"language": "xx"}, "Language"),
@@ -160,7 +160,7 @@ def test_the_page_says_which_sites_are_allowed(admin_client, bot):
     [
         ({"embed_allowed_domains": ""}, "None yet"),
         ({"embed_allowed_domains": "", "embed_allow_any_domain": "on"}, "Any site may show the widget"),
-        ({"embed_allowed_domains": "a.example\r\n\r\n*.com"}, "*.com has a wildcard for too much."),
+        ({"embed_allowed_domains": "a.example\r\n\r\n*.com"}, "*.com covers too many sites."),
         ({"embed_allowed_domains": NASTY}, f"{NASTY} has no valid host name."),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from chatbots.lifecycle.exchange import MAX_BYTES, export_chatbots
+from chatbots.lifecycle.serializers import MAX_BYTES, export_chatbots
 from chatbots.models import Chatbot
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS
@@ -270,7 +270,7 @@ def test_a_huge_file_is_not_read_to_its_end(stdin):
 
 
 def test_a_missing_file():
-    with pytest.raises(CommandError, match="can't be read"):
+    with pytest.raises(CommandError, match="cannot be read"):
         run("import_chatbots", "/nonexistent.json")
 
 

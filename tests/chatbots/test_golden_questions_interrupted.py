@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 QUESTIONS = 16
 QUEUE = f"""
 from django.contrib.auth.models import User
-from chatbots.golden import queue
+from chatbots.quality.golden import queue
 from chatbots.models import Chatbot, GoldenQuestion
 bot = Chatbot.objects.create(name="Shop", provider="openai", model="gpt-4o-mini")
 for number in range({QUESTIONS}):

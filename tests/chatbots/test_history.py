@@ -8,7 +8,7 @@ from django.db import connection
 from django.urls import reverse
 
 from chatbots.admin.history import VERSIONS_ON_A_PAGE, difference
-from chatbots.lifecycle.exchange import export_chatbots
+from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot
 from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
 
@@ -54,7 +54,7 @@ def test_who_changed_what_from_what_to_what(admin_client, bot):
     assert told(page) == [
         ("Instructions", "", "boots and "),
         ("Temperature", "1.0", "0.2"),
-        ("Reasoning effort", "none", "extra high"),
+        ("Reasoning effort", "None", "Extra high"),
         ("Collections", "empty", "shop\nfaq"),
         ("Banned words", "empty", NASTY),
     ]

@@ -66,7 +66,7 @@ def used():
 
 
 def counts():
-    return sorted(MessageCount.objects.values_list("counted", "count"))
+    return sorted(MessageCount.objects.values_list("subject", "count"))
 
 
 # Who is held to limits
@@ -181,10 +181,10 @@ def test_old_counts_are_removed_and_live_ones_stay(bot):
     now = 1_800_000_000
     rows = {("guest:now", now): True, ("guest:old", now - 600): False, ("address:old", now - 600): False}
     rows |= {("bot", now - 24 * 60 * 60): True, ("bot", now - 3 * 24 * 60 * 60): False}
-    for counted, window in rows:
-        MessageCount.objects.create(chatbot=bot, counted=counted, window=window, count=1)
+    for subject, window in rows:
+        MessageCount.objects.create(chatbot=bot, subject=subject, window=window, count=1)
     limits.sweep(now)
-    left = set(MessageCount.objects.values_list("counted", "window"))
+    left = set(MessageCount.objects.values_list("subject", "window"))
     assert left == {row for row, stays in rows.items() if stays}
 
 
@@ -406,14 +406,14 @@ from django.core.management import call_command
 call_command("migrate", verbosity=0)
 
 from django.db import connections
-from chatbots.limits import LimitReached, reserve
+from chatbots.guards.limits import LimitReached, reserve
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
-from chatbots.visitor import Visitor
+from chatbots.conversation.visitor import Visitor
 from logs.models import Conversation
 
 fields = json.loads(sys.argv[1])
 bot = Chatbot.objects.create(name="Crowd", instructions="", **fields)
-MessageCount.objects.create(chatbot=bot, counted="guest:old", window=0, count=3)  # which a first turn sweeps away
+MessageCount.objects.create(chatbot=bot, subject="guest:old", window=0, count=3)  # which a first turn sweeps away
 connections.close_all()
 
 
@@ -465,7 +465,7 @@ print(json.dumps({
     "processes": len(outcomes),
     "passed": sum(passed for passed, _ in outcomes),
     "refused": sum(refused for _, refused in outcomes),
-    "counts": sorted(MessageCount.objects.values_list("counted", "count")),
+    "counts": sorted(MessageCount.objects.values_list("subject", "count")),
     "used": sum(TokenAllowance.objects.values_list("used", flat=True)),
 }))
 """
@@ -492,5 +492,5 @@ def test_of_eight_processes_exactly_as_many_pass_as_the_limit_allows(database_ur
     outcome = json.loads(run.stdout)
     assert (outcome["processes"], outcome["passed"], outcome["refused"]) == (8, 10, 70), run.stderr
     assert outcome["used"] == 0
-    counted = [count for counted, count in outcome["counts"]]
+    counted = [count for _, count in outcome["counts"]]
     assert counted == ([10] if "token_guest_limit" not in fields else [])

@@ -94,7 +94,7 @@ def test_what_the_site_wrote_stays_and_is_named(bot, openai):
     GoldenQuestion.objects.create(chatbot=bot, question="Whom?", expected_facts=EMAIL)
     said = forget()
     assert (
-        "The address stays in what the site itself wrote, until you change that. "
+        "The address stays in content of this site. Edit or delete it yourself: "
         "documents: 1, chatbots: 1, golden questions: 1." in said
     )
     assert LocalVector.objects.filter(text=f"Write to {EMAIL}.").exists()

@@ -251,7 +251,7 @@ def test_what_is_wrong_is_named_and_nothing_is_asked(admin_client, playground, u
 def test_nothing_is_configured(admin_client, settings):
     settings.PROVIDER_ENVIRONMENT = {}
     turn = Playground(admin_client, Chatbot.objects.create(name="Lost")).ask("Hello?")
-    assert "names no model" in turn["html"]
+    assert "has no model" in turn["html"]
 
 
 def test_a_chatbot_in_the_trash_is_not_tried(playground, upstream, bot):

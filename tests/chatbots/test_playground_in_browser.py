@@ -154,7 +154,7 @@ def test_golden_questions_stand_before_publishing(server, sign_in):  # noqa: F81
     page.click("text=Save and run")
     expect(page.locator(".golden-results tbody tr")).to_have_count(2)
     expect(page.locator(".golden-results tbody tr").first).to_contain_text("passed")
-    expect(page.locator(".golden-results tbody tr").last).to_contain_text("does not hold “bye”")
+    expect(page.locator(".golden-results tbody tr").last).to_contain_text("does not contain “bye”")
 
     page.goto(f"{server.url}/admin/chatbots/chatbot/1/change/")
     page.select_option("#id_status", "draft")

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from chatbots.models import REFUSAL, Chatbot, QuestionEmbedding, SettledQuestion
-from chatbots.quality.unanswered import KEPT_DAYS, MAX_QUESTIONS, alike, digest_of
+from chatbots.quality.unanswered import KEPT_DAYS, MAX_QUESTIONS, digest_of, group_similar
 from logs.models import Conversation, Message, new_uuid
 from tests.providers_on_loopback import CHAT_COMPLETION, answering, embedding
 from vectorstores.models import Collection, Document, LocalVector
@@ -216,10 +216,10 @@ def test_without_knowledge_there_is_no_form(bot, admin_client):
 @pytest.mark.parametrize(
     ("answer", "reasons"),
     [
-        ({}, ["no passage", "refusal"]),
-        ({"content": "Perhaps."}, ["no passage"]),
+        ({}, ["nothing found", "refusal"]),
+        ({"content": "Perhaps."}, ["nothing found"]),
         ({"passages": [{"title": "x"}]}, ["refusal"]),
-        ({"content": "Wrong.", "passages": None, "feedback": "down"}, ["voted down"]),
+        ({"content": "Wrong.", "passages": None, "feedback": "down"}, ["thumbs down"]),
         ({"content": "Right.", "passages": None, "feedback": "up"}, None),
         ({"content": "Right.", "passages": [{"title": "x"}]}, None),
         ({"content": "Error: x", "error": "x"}, None),
@@ -290,7 +290,7 @@ def test_the_overview_counts_over_all_chatbots(bot, admin_client):
 )
 def test_what_is_alike(vectors, groups):
     arrays = [None if vector is None else np.asarray(vector, np.float32) for vector in vectors]
-    assert sorted(alike(arrays, 0.8)) == sorted(groups)
+    assert sorted(group_similar(arrays, 0.8)) == sorted(groups)
 
 
 @pytest.mark.parametrize(

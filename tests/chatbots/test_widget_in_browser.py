@@ -883,7 +883,7 @@ def test_fullscreen_and_back(visit, name):
     page.get_by_label("Fullscreen").click()
     assert resting(page, ".panel") == {"x": 0, "y": 0, "width": 1100, "height": 760}
     expect(page.locator(".message.bot strong")).to_be_visible()
-    page.get_by_label("Leave fullscreen").click()
+    page.get_by_label("Exit fullscreen").click()
     assert resting(page, ".panel") == before
 
 

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.guards.budgets import near_budgets
-from chatbots.guards.limits import OF_THE_BOT, period_of
+from chatbots.guards.limits import ALL_VISITORS, period_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.conversations.writer import Turn, write_turns
 from logs.models import ConversationDailyTotal, UsageDailyTotal
@@ -181,9 +181,9 @@ def test_a_provider_that_fails(admin_client):
 def test_messages_of_a_day(bot, fields, count, expected):
     Chatbot.objects.update(**fields)
     window = int(midnight(today()).timestamp())
-    MessageCount.objects.create(chatbot=bot, counted=OF_THE_BOT, window=window, count=count)
-    MessageCount.objects.create(chatbot=bot, counted=OF_THE_BOT, window=window - 86_400, count=9999)
-    MessageCount.objects.create(chatbot=bot, counted="guest:x", window=window, count=9999)
+    MessageCount.objects.create(chatbot=bot, subject=ALL_VISITORS, window=window, count=count)
+    MessageCount.objects.create(chatbot=bot, subject=ALL_VISITORS, window=window - 86_400, count=9999)
+    MessageCount.objects.create(chatbot=bot, subject="guest:x", window=window, count=9999)
     assert [(budget.words, budget.percent, budget.is_over) for budget in near_budgets()] == expected
 
 

@@ -109,7 +109,7 @@ def test_whose_conversations_go(log, bot, arguments, left):
 
 def test_what_else_goes(log, bot, other):
     mine = {ada().key, visitor("ada-1").key, visitor("ada-2").key}
-    for model, key in ((Consent, "visitor"), (TokenAllowance, "visitor"), (MessageCount, "counted")):
+    for model, key in ((Consent, "visitor"), (TokenAllowance, "visitor"), (MessageCount, "subject")):
         assert set(model.objects.filter(chatbot=bot).values_list(key, flat=True)) > {ada().key, visitor("ada-1").key}
     said = forget("--email", EMAIL)
     assert said.splitlines() == [
@@ -134,7 +134,7 @@ def test_what_else_goes(log, bot, other):
     for model, key in ((Consent, "visitor"), (TokenAllowance, "visitor")):
         assert set(model.objects.filter(chatbot=bot).values_list(key, flat=True)) == others
         assert set(model.objects.filter(chatbot=other).values_list(key, flat=True)) == {ada().key}
-    counted = set(MessageCount.objects.filter(chatbot=bot).values_list("counted", flat=True))
+    counted = set(MessageCount.objects.filter(chatbot=bot).values_list("subject", flat=True))
     assert others < counted
     assert not counted & mine
     assert "address:192.0.2.1" not in counted
@@ -184,10 +184,10 @@ def test_it_asks_first(log, monkeypatch, answer, is_erased):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Whom?"),
-        (["--email", " "], "Whom?"),
-        (["--bot", "1"], "Whom?"),
-        (["--email", "ada"], "no e-mail address"),
+        ([], "Name a person"),
+        (["--email", " "], "Name a person"),
+        (["--bot", "1"], "Name a person"),
+        (["--email", "ada"], "not a valid e-mail address"),
         (["--user", "nobody"], "There is no user nobody"),
         (["--user", "999999999999999999999999999"], "There is no user"),
     ],
@@ -211,7 +211,7 @@ def account(log, bot):
 @pytest.mark.parametrize("named_by", ["name", "id", "email"])
 def test_an_account_stays_unless_asked_for(account, named_by):
     name = {"name": ["--user", "countess"], "id": ["--user", str(account.pk)], "email": ["--email", EMAIL]}[named_by]
-    assert "The account stays: countess." in forget(*name)
+    assert "Kept account: countess." in forget(*name)
     assert uuids() == (OTHERS if named_by == "email" else EVERYTHING)
     account.refresh_from_db()
 

@@ -148,7 +148,7 @@ def test_a_visitor_sees_again_what_the_log_has(api, bot, upstream, settings):
     assert history["messages"][0]["text"] == "I am [e-mail]."
     # Limits know the address that the log does not.
     assert Conversation.objects.get().ip_address == "127.0.0.0"
-    assert list(MessageCount.objects.filter(counted__startswith="address").values_list("counted")) == [
+    assert list(MessageCount.objects.filter(subject__startswith="address").values_list("subject")) == [
         ("address:127.0.0.1",)
     ]
     assert widget.ask()[0][1]["code"] == "rate_limit_exceeded"

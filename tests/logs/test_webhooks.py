@@ -254,7 +254,7 @@ def test_a_person_who_is_forgotten_is_forgotten_here_too(webhook, api, widget, b
     call_command("forget_user", "--session", conversation.session_id, "--yes", "--no-vacuum")
     (left,) = told()
     assert left["visitor"]["session_id"] not in (None, conversation.session_id)
-    assert not MessageCount.objects.filter(counted__contains="address").exists()
+    assert not MessageCount.objects.filter(subject__contains="address").exists()
 
 
 def test_a_session_is_told_when_it_begins_and_not_when_it_goes_on(webhook, widget):
@@ -264,7 +264,7 @@ def test_a_session_is_told_when_it_begins_and_not_when_it_goes_on(webhook, widge
 
 
 def test_strangers_cannot_flood_a_webhook(webhook, widget, monkeypatch):
-    monkeypatch.setattr(announcements, "TOLD_PER_MINUTE", 3)
+    monkeypatch.setattr(announcements, "EVENTS_PER_MINUTE", 3)
     assert [widget.post("session").status_code for _ in range(8)] == [200] * 8
     assert 3 <= len(names()) <= 6  # of two minutes at most
 

@@ -1,1 +1,1 @@
-"""Commands that move chatbots and erase visitors."""
+"""Commands that import and export chatbots, embed collections again, and erase persons."""

@@ -17,14 +17,14 @@ from puffer.api import ApiError
 from vectorstores.ingestion import Destination, first_configured, ingest, make_document
 
 NAME = "Puffer demo"
-OLLAMA_SECONDS = 1.0  # who has Ollama running has it near
+OLLAMA_SECONDS = 1.0  # Ollama runs on this machine or in the local network
 
-SMALL_MODEL_TOKENS = 40  # the bundled model goes astray in longer answers
+SMALL_MODEL_TOKENS = 40  # the bundled model rambles in longer answers
 COLLECTION = "puffer"
-KNOWLEDGE = Path(__file__).parents[1] / "demo_knowledge.json"  # items as the API takes them
+KNOWLEDGE = Path(__file__).parents[1] / "demo_knowledge.json"  # items of POST /vector-stores/upsert
 
 INSTRUCTIONS = "You are Puffer, a friendly assistant. Answer in one or two short sentences."
-# Two answers to go by, for that is what so small a model can make use of.
+# So small a model follows examples better than rules.
 SMALL_MODEL_INSTRUCTIONS = """\
 You are Puffer, a friendly assistant. Answer with one short sentence from the passages.
 
@@ -36,15 +36,15 @@ A: You make an API key with the command: python manage.py create_api_key NAME"""
 
 
 class Command(BaseCommand):
-    help = "Make the demo chatbot on the best provider at hand, unless it is there, and print its id."
+    help = "Create the demo chatbot, unless it exists, with the best available provider, and print its id."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print a JSON list with the id instead")
+        parser.add_argument("--json", action="store_true", help="print a JSON list with the id")
 
     def handle(self, **options: Any) -> None:
         bot = Chatbot.objects.filter(name=NAME).order_by("pk").first()
         if bot is None:
-            provider, model = best_at_hand()
+            provider, model = best_available()
             bot = Chatbot(name=NAME, provider=provider, model=model, instructions=INSTRUCTIONS, temperature=0)
             bot.enable_chat_page = True
             if provider == "local":
@@ -58,7 +58,7 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps([bot.pk]) if options["json"] else str(bot.pk))
 
     def fill_collection(self, destination: Destination) -> bool:
-        """Whether the demo's knowledge is there; a chatbot without it is of use too."""
+        """Import the demo's knowledge, and return whether that worked. The chatbot is useful without it, too."""
         items = json.loads(KNOWLEDGE.read_text(encoding="utf-8"))
         documents = [make_document(item, destination) for item in items]
 
@@ -70,13 +70,13 @@ class Command(BaseCommand):
             try:
                 run_async(store)
             except ApiError as error:
-                self.stderr.write(f"The demo chatbot goes without its knowledge base. {error.message}")
+                self.stderr.write(f"The demo chatbot has no knowledge base: {error.message}")
                 return False
         return True
 
 
-def best_at_hand() -> tuple[str, str]:
-    """A provider with an API key, else an Ollama that has a model, else the bundled model; and the model."""
+def best_available() -> tuple[str, str]:
+    """Return provider and model: a provider with an API key, else Ollama with a model, else the bundled model."""
     configs = {config.slug: config for config in ProviderConfig.objects.all()}
     for slug, provider in PROVIDERS.items():
         config = configs.get(slug) or ProviderConfig(slug=slug)
@@ -92,7 +92,7 @@ def best_at_hand() -> tuple[str, str]:
 
 
 async def models_of(ollama: ProviderConfig) -> list[str]:
-    """The models that can talk; none if Ollama can't be reached."""
+    """Return the chat models, or [] if Ollama cannot be reached."""
     try:
         async with asyncio.timeout(OLLAMA_SECONDS):
             models = await adapter_for("ollama", Capability.COMPLETION, settings_of(ollama)).list_models()

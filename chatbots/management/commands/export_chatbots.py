@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chatbots.lifecycle.exchange import export_chatbots
+from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot
 
 
@@ -12,8 +12,10 @@ class Command(BaseCommand):
     help = "Print chatbots as JSON that `import_chatbots` reads."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--bot", action="append", type=int, default=[], help="only this chatbot, by id")
-        parser.add_argument("--output", type=Path, help="write to this file instead")
+        parser.add_argument(
+            "--bot", action="append", type=int, default=[], help="export only this chatbot, by id; repeatable"
+        )
+        parser.add_argument("--output", type=Path, help="write to this file instead of standard output")
 
     def handle(self, *, bot: list[int], output: Path | None, **options: Any) -> None:
         chatbots = Chatbot.objects.filter(pk__in=bot) if bot else Chatbot.objects.all()
@@ -26,5 +28,5 @@ class Command(BaseCommand):
         try:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise CommandError(f"{output} can't be written: {error.strerror}.") from None
+            raise CommandError(f"{output} cannot be written: {error.strerror}.") from None
         self.stderr.write(f"Chatbots written to {output}: {len(chatbots)}.")

@@ -13,27 +13,30 @@ from puffer.runtime import scrub_deleted_rows
 
 class Command(BaseCommand):
     help = (
-        "Erase what is kept of a person: conversations with messages, votes and identity, consents, and what they have "
-        "used of their allowances. Several names mean all that any of them finds. An address is also taken out of what "
-        "others wrote and of records. Usage records stay, for they hold nothing of visitors. See docs/privacy.md."
+        "Erase a person: their conversations with messages, votes and identity, their consents and token allowances. "
+        "If you name a person in several ways, everything that any of them finds is erased. An e-mail address is also "
+        "replaced in messages of others and in records. Usage records are kept: they do not identify visitors. See "
+        "docs/privacy.md."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--user", metavar="NAME|ID", help="of an account on this server")
-        parser.add_argument("--email", help="of an account, or as a site that embeds a chatbot has told it")
-        parser.add_argument("--external-user", default="", metavar="ID", help="as a site calls its user; see --bot")
-        parser.add_argument("--session", default="", metavar="ID", help="of a browser, as GET /logs has it")
+        parser.add_argument("--user", metavar="NAME|ID", help="an account on this server")
+        parser.add_argument("--email", help="of an account, or of a user that an embedding site has signed")
+        parser.add_argument(
+            "--external-user", default="", metavar="ID", help="the id that an embedding site gives its user; see --bot"
+        )
+        parser.add_argument("--session", default="", metavar="ID", help="the session id of a browser, as in GET /logs")
         parser.add_argument(
             "--bot", action="append", type=int, default=[], metavar="ID",
-            help="only with this chatbot, for another site may call another person the same; may be repeated",
+            help="search this chatbot only, because another site may use the same id for another person; repeatable",
         )  # fmt: skip
         parser.add_argument("--account", action="store_true", help="delete the account too")
-        parser.add_argument("--dry-run", action="store_true", help="only say what would go")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--dry-run", action="store_true", help="only report what would be erased")
+        parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         parser.add_argument(
             "--no-vacuum", action="store_true",
-            help="SQLite: do not write the whole file anew, for nobody else can write meanwhile (half a minute for a "
-            "gigabyte); until a later run does, what was erased can be read from the file",
+            help="SQLite: do not rewrite the database file, which blocks writers for half a minute per gigabyte; until "
+            "a later run does, erased data can still be read from the file",
         )  # fmt: skip
 
     def handle(self, *, account: bool, dry_run: bool, yes: bool, no_vacuum: bool, **options: Any) -> None:
@@ -44,9 +47,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{name}: {count}")
         if person.accounts and not account:
             names = ", ".join(found.get_username() for found in person.accounts)
-            self.stdout.write(f"The account stays: {names}. With --account it goes too.")
-        if site := ", ".join(f"{name}: {count}" for name, count in erasure.mentioned.left().items() if count):
-            self.stdout.write(f"The address stays in what the site itself wrote, until you change that. {site}.")
+            self.stdout.write(f"Kept account: {names}. Add --account to delete it.")
+        if kept := ", ".join(f"{name}: {count}" for name, count in erasure.address.kept().items() if count):
+            self.stdout.write(f"The address stays in content of this site. Edit or delete it yourself: {kept}.")
         if dry_run:
             return
         if any(counts.values()):
@@ -56,20 +59,22 @@ class Command(BaseCommand):
                 erasure.erase()
             except ApiError as error:
                 raise CommandError(
-                    f"{error.message} Titles of documents come first: nothing else was erased."
+                    f"{error.message} Some document titles may be changed, nothing else was erased. Run it again."
                 ) from None
             self.stdout.write("Erased.")
-        # Also where nothing is left: an earlier run may have been stopped before this.
+        # Also if nothing was found: an earlier run may have been stopped before this step.
         if connection.vendor == "sqlite" and not no_vacuum and not scrub_deleted_rows():
-            raise CommandError("Somebody was reading all the time: copies are left in the file. Run it again.")
+            raise CommandError(
+                "The database file was in use all the time, so copies remain in it. Run this command again."
+            )
 
 
 def person_of(options: dict[str, Any]) -> Person:
     user, email = options["user"], (options["email"] or "").strip()
     if not (user or email or options["external_user"] or options["session"]):
-        raise CommandError("Whom? Say --user, --email, --external-user or --session.")
+        raise CommandError("Name a person with --user, --email, --external-user or --session.")
     if email and "@" not in email:
-        raise CommandError(f"{email} is no e-mail address.")
+        raise CommandError(f"{email} is not a valid e-mail address.")
     return Person(
         accounts=tuple(accounts_of(user, email)),
         email=email,
@@ -94,6 +99,6 @@ def accounts_of(user: str | None, email: str) -> list[AbstractUser]:
 
 def confirmed() -> bool:
     try:
-        return input("Erase all of this, for good? [yes/no] ").strip().lower() == "yes"
+        return input("Erase all of this permanently? [yes/no] ").strip().lower() == "yes"
     except EOFError:
         return False

@@ -5,17 +5,17 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chatbots.lifecycle.exchange import MAX_BYTES, ImportRefused, import_chatbots
+from chatbots.lifecycle.serializers import MAX_BYTES, ImportRefused, import_chatbots
 
-MAX_PROBLEMS = 50  # shown; who has more does not read them anyway
+MAX_PROBLEMS = 50  # printed
 
 
 class Command(BaseCommand):
-    help = "Import chatbots from a JSON file: all of them, or none if anything is wrong with one."
+    help = "Import chatbots from a JSON file: all of them, or none if any of them has an error."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", help="the file; - reads standard input")
-        parser.add_argument("--dry-run", action="store_true", help="check everything and save nothing")
+        parser.add_argument("file", help="the JSON file; - reads standard input")
+        parser.add_argument("--dry-run", action="store_true", help="check the file and save nothing")
         parser.add_argument("--json", action="store_true", help="print only a JSON list of the new chatbots' ids")
 
     def handle(self, *, file: str, dry_run: bool, **options: Any) -> None:
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([] if dry_run else [bot.pk for bot in done.bots]))
         elif dry_run:
-            self.stdout.write(f"Nothing is wrong with the file. Chatbots it would add: {len(done.bots)}.")
+            self.stdout.write(f"The file is valid. Chatbots it would add: {len(done.bots)}.")
         else:
             for bot in done.bots:
                 self.stdout.write(f"{bot.pk}: {bot.name}")
@@ -44,4 +44,4 @@ class Command(BaseCommand):
             with open(file, "rb") as opened:
                 return opened.read(MAX_BYTES + 1)
         except OSError as error:
-            raise CommandError(f"{file} can't be read: {error.strerror}.") from None
+            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None

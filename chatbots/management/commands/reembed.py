@@ -13,15 +13,17 @@ from vectorstores.registry import get_store
 
 class Command(ImportCommand):
     help = (
-        "Embed the chunks of a collection with another model, into a new collection, and let the chatbots use that. "
-        "The old one stays. Run again, it goes on where it stood. Exit codes as those of import_vectors."
+        "Embed the chunks of a collection with another model into a new collection, and switch chatbots to it. The old "
+        "collection is kept. Run it again to continue after an interruption. Exit codes are those of import_vectors."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         self.add_store_arguments(parser)
-        parser.add_argument("--to", required=True, metavar="NEW", help="the new collection; made if there is none")
+        parser.add_argument(
+            "--to", required=True, metavar="NEW", help="the new collection, created if it does not exist"
+        )
         self.add_embedding_arguments(parser, required=True)
-        parser.add_argument("--switch-bots", action="store_true", help="then let the chatbots use the new collection")
+        parser.add_argument("--switch-bots", action="store_true", help="then switch the chatbots to the new collection")
         self.add_import_arguments(parser)
 
     def handle(self, *, provider: str, target: str, to: str, namespace: str, **options: Any) -> None:
@@ -42,15 +44,15 @@ class Command(ImportCommand):
         self.carry_out(destination, work, Bar(total, lambda report: report.chunks, " chunks"), options)
         if reembedding.too_long:
             self.stderr.write(
-                f"{reembedding.too_long} chunks are longer than what {named[1]} may read; what is beyond does not "
-                "count. Better import the texts anew."
+                f"{reembedding.too_long} chunks exceed the input limit of {named[1]}; their remainders were not "
+                "embedded. Import the texts again to get shorter chunks."
             )
         if options["switch_bots"]:
             self.switch_bots(target, destination)
 
     def switch_bots(self, old: str, new: Destination) -> None:
-        switched, left = switch_collection(old, new)
+        switched, kept = switch_collection(old, new)
         for bot in switched:
             self.stderr.write(f"Chatbot {bot.pk} ({bot.name}) now uses {new.target}.")
-        for bot, reason in left:
+        for bot, reason in kept:
             self.stderr.write(f"Chatbot {bot.pk} ({bot.name}) still uses {old}: {reason}", self.style.WARNING)

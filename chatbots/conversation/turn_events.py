@@ -1,0 +1,60 @@
+"""The events of a turn, in the order in which follow_turn() yields them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from providers.base import CompletionRequest, Usage
+from vectorstores.retrieve import Passage, Search
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The turn passed all checks. The ids are those of the log."""
+
+    conversation_uuid: str
+    question_id: str
+    reply_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """The search for passages begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The result of the search: `passages` are those in the prompt. `search` is None if it failed."""
+
+    passages: Sequence[Passage]
+    search: Search | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The provider is called. Without this event, the chatbot replies with a fixed text."""
+
+    provider: str
+    prompt: CompletionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of the reply's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The complete reply. `passages` are those in the prompt."""
+
+    text: str
+    usage: Usage | None
+    model: str
+    conversation_uuid: str
+    message_id: str
+    finish_reason: str = "stop"
+    passages: Sequence[Passage] = ()
+
+
+TurnEvent = Started | Searching | Found | Asking | Piece | Reply
