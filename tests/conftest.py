@@ -16,9 +16,9 @@ from providers import registry
 from puffer.asgi import application
 from puffer.fresh import forget
 from puffer.models import ApiKey, Scope
-from tests import providers_on_loopback
-from tests.installation import empty_database
-from tests.providers_on_loopback import Upstream
+from tests.support import upstream as providers
+from tests.support.installation import empty_database
+from tests.support.upstream import Upstream
 
 BASE = "/wp-json/aipkit/v1"
 
@@ -80,7 +80,7 @@ def bot(db: None) -> Chatbot:
 
 @pytest.fixture(scope="session")
 def loopback_server() -> Iterator[Upstream]:
-    with providers_on_loopback.running() as server:
+    with providers.running() as server:
         yield server
 
 
@@ -88,7 +88,7 @@ def loopback_server() -> Iterator[Upstream]:
 def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
     """Every provider. What they are sent is in `sent`; what they say is up to the test."""
     loopback_server.forget()
-    settings.PROVIDER_ENVIRONMENT = providers_on_loopback.environment(loopback_server.url)
+    settings.PROVIDER_ENVIRONMENT = providers.environment(loopback_server.url)
     return loopback_server
 
 

@@ -18,4 +18,4 @@ RUN_BESIDE_SERVER = []
 LOCAL_MODEL = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGGING_CONFIG = None  # pytest's caplog sees the records
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.work"]  # noqa: F405
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.work"]  # noqa: F405

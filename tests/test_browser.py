@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.installation import wait_until
-from tests.providers_on_loopback import (
+from tests.puffer.test_serve import Server, start, stop
+from tests.support.installation import wait_until
+from tests.support.upstream import (
     CHAT_COMPLETION,
     CHAT_END,
     Connection,
@@ -21,7 +22,6 @@ from tests.providers_on_loopback import (
     running,
     streaming,
 )
-from tests.puffer.test_serve import Server, start, stop
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
 expect = playwright.expect

@@ -21,8 +21,8 @@ from uuid import UUID
 import pytest
 import requests
 
-from tests.installation import Installation, answers, free_port, wait_until
-from tests.providers_on_loopback import (
+from tests.support.installation import Installation, answers, free_port, wait_until
+from tests.support.upstream import (
     CHAT_COMPLETION,
     Behaviour,
     Connection,

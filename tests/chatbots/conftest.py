@@ -3,7 +3,7 @@
 import pytest
 from django.contrib.auth.models import Permission
 
-from tests.providers_on_loopback import CHAT_COMPLETION, answering, embedding
+from tests.support.upstream import CHAT_COMPLETION, answering, embedding
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.providers_on_loopback import running
 from tests.puffer.test_serve import Server, start, stop
+from tests.support.upstream import running
 from tests.test_browser import CHROMIUM, OPTIONS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")

@@ -12,7 +12,7 @@ from logs.conversations import Turn, write_turns
 from logs.models import Conversation, Message, UsageEvent
 from puffer.models import ApiKey
 from tests.conftest import Api
-from tests.providers_on_loopback import CHAT_COMPLETION, COMPLETIONS
+from tests.support.upstream import CHAT_COMPLETION, COMPLETIONS
 
 
 def user(content):

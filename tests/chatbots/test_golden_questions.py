@@ -17,7 +17,7 @@ from logs.models import Conversation, ModelPrice
 from puffer.leases import LeaseLost, claim
 from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
 from tests.chatbots.test_knowledge import OPENING, RETURNS
-from tests.providers_on_loopback import CHAT_COMPLETION, answering
+from tests.support.upstream import CHAT_COMPLETION, answering
 
 pytestmark = pytest.mark.django_db
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import Installation, empty_database, wait_until
-from tests.providers_on_loopback import CHAT_COMPLETION, Upstream, answering, running
+from tests.support.installation import Installation, empty_database, wait_until
+from tests.support.upstream import CHAT_COMPLETION, Upstream, answering, running
 
 pytestmark = pytest.mark.slow
 

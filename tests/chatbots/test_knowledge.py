@@ -9,7 +9,7 @@ import pytest
 from chatbots import knowledge
 from chatbots.models import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot
 from logs.models import Message, UsageEvent
-from tests.providers_on_loopback import ANTHROPIC_MESSAGE, GENERATED_CONTENT, answering, embedding
+from tests.support.upstream import ANTHROPIC_MESSAGE, GENERATED_CONTENT, answering, embedding
 
 RETURNS = {
     "id": "returns",

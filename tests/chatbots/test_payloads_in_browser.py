@@ -16,8 +16,8 @@ from tests.chatbots.test_widget_in_browser import (  # noqa: F401  its server, i
     site,
     visit,
 )
-from tests.providers_on_loopback import embedding
 from tests.puffer.test_markdown import PAYLOADS
+from tests.support.upstream import embedding
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
 expect = playwright.expect

@@ -10,7 +10,7 @@ from logs.models import Conversation, Message, ModelPrice, UsageEvent
 from providers.models import ProviderConfig
 from tests.chatbots.test_admin import LIST, NASTY, change_page, filled
 from tests.chatbots.test_knowledge import OPENING, RETURNS
-from tests.providers_on_loopback import CHAT_COMPLETION, answering
+from tests.support.upstream import CHAT_COMPLETION, answering
 from vectorstores.models import Collection
 
 pytestmark = pytest.mark.django_db

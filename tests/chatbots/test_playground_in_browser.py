@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chatbots.test_admin_in_browser import axe, browser, expect, pytestmark, sign_in, tab  # noqa: F401
-from tests.providers_on_loopback import CHAT_COMPLETION, embedding, running
 from tests.puffer.test_serve import Server, start, stop
+from tests.support.upstream import CHAT_COMPLETION, embedding, running
 
 ROWS = """
 from django.contrib.auth import get_user_model

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.providers_on_loopback import CHAT_END, Upstream, chat_chunk, running
 from tests.puffer.test_serve import Server, start, stop
+from tests.support.upstream import CHAT_END, Upstream, chat_chunk, running
 
 pytestmark = pytest.mark.slow
 

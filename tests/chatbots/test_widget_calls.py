@@ -20,7 +20,7 @@ from chatbots.protection import new_identity_secret
 from chatbots.visitor import Identity
 from logs.models import Conversation, Message, UsageEvent
 from tests.conftest import BASE
-from tests.providers_on_loopback import CHAT_DONE, CHAT_STREAM, answering, embedding, streaming
+from tests.support.upstream import CHAT_DONE, CHAT_STREAM, answering, embedding, streaming
 
 SHOP = "https://shop.example"
 QUESTION = "Do you sell shoes?"

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.providers_on_loopback import (
+from tests.puffer.test_serve import Server, start, stop
+from tests.support.upstream import (
     CHAT_END,
     Connection,
     Upstream,
@@ -25,7 +26,6 @@ from tests.providers_on_loopback import (
     running,
     streaming,
 )
-from tests.puffer.test_serve import Server, start, stop
 from tests.test_browser import CHROMIUM, OPTIONS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")

@@ -16,7 +16,7 @@ from logs.models import Conversation, Message
 from logs.redaction import KINDS, redact
 from puffer.client_ip import anonymized
 from tests.chatbots.test_widget_calls import Widget
-from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM
+from tests.support.upstream import CHAT_COMPLETION, CHAT_STREAM
 
 ROOT = Path(__file__).parent.parent.parent
 REAL = "I am ada@lovelace.example, +49 30 1234567, card 4111 1111 1111 1111, DE89 3704 0044 0532 0130 00."

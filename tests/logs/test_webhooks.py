@@ -24,7 +24,7 @@ from logs.models import Conversation
 from logs.outbox import EventName, Webhook, WebhookDelivery, listener_of, validate_url
 from puffer.leases import claim
 from tests.chatbots.test_widget_calls import Widget
-from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM, closed_port, running, sending, streaming
+from tests.support.upstream import CHAT_COMPLETION, CHAT_STREAM, closed_port, running, sending, streaming
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()

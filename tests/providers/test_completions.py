@@ -10,7 +10,7 @@ import pytest
 from providers.base import Capability
 from providers.completions import DEFAULT_INSTRUCTIONS
 from providers.registry import PROVIDERS, providers_with
-from tests.providers_on_loopback import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
+from tests.support.upstream import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
 
 USAGE = {"input_tokens": 11, "output_tokens": 5, "total_tokens": 16}
 GOOGLE_USAGE = {**USAGE, "cached_tokens": 0, "thought_tokens": 0, "tool_use_tokens": 0}

@@ -21,7 +21,7 @@ from providers.token_estimate import estimate_usage
 from puffer.api.errors import ApiError
 from tests.providers.test_completions import SENT
 from tests.providers.test_upstream_failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
-from tests.providers_on_loopback import (
+from tests.support.upstream import (
     ANTHROPIC_END,
     ANTHROPIC_START,
     CHAT_DONE,

@@ -8,7 +8,7 @@ import pytest
 
 from providers.base import Capability
 from providers.registry import PROVIDERS, providers_with
-from tests.providers_on_loopback import (
+from tests.support.upstream import (
     COMPLETIONS,
     EMBEDDING_LIST,
     EMBEDDINGS,

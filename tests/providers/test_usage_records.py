@@ -13,7 +13,7 @@ from logs.models import Message, ModelPrice, UsageEvent
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey
-from tests.providers_on_loopback import (
+from tests.support.upstream import (
     ANTHROPIC_MESSAGE,
     CAT_BASE64,
     CHAT_COMPLETION,

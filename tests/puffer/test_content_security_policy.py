@@ -9,8 +9,8 @@ from django.urls import reverse
 
 from chatbots.models import Chatbot
 from tests.conftest import Api
-from tests.providers_on_loopback import CHAT_COMPLETION, embedding, running
 from tests.puffer.test_serve import Server, start, stop
+from tests.support.upstream import CHAT_COMPLETION, embedding, running
 from tests.test_browser import CHROMIUM, OPTIONS
 
 EVAL = "'unsafe-eval'"

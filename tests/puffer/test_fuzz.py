@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.providers_on_loopback import (
+from tests.puffer.test_serve import Server, start, stop
+from tests.support.upstream import (
     ANTHROPIC_MESSAGE,
     CHAT_COMPLETION,
     GENERATED_CONTENT,
@@ -20,7 +21,6 @@ from tests.providers_on_loopback import (
     answering,
     running,
 )
-from tests.puffer.test_serve import Server, start, stop
 
 pytest.importorskip("hypothesis", reason="hypothesis and schemathesis come with requirements-dev.txt")
 from hypothesis import HealthCheck, given, settings

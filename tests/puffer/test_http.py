@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from puffer.http import Interrupted, NoAnswer, RestSession, may_connect, validate_base_url
-from tests.providers_on_loopback import closed_port, full_backlog
+from tests.support.upstream import closed_port, full_backlog
 
 KEY = "sk-very-secret-0123456789"
 

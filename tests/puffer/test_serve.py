@@ -19,8 +19,8 @@ import psycopg
 import pytest
 import requests
 
-from tests.installation import POSTGRES, ROOT, empty_database, forks_of, wait_until
-from tests.providers_on_loopback import CHAT_COMPLETION, Upstream, running
+from tests.support.installation import POSTGRES, ROOT, empty_database, forks_of, wait_until
+from tests.support.upstream import CHAT_COMPLETION, Upstream, running
 
 pytestmark = pytest.mark.slow
 

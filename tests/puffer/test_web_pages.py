@@ -9,7 +9,7 @@ import pytest
 from puffer import web_pages
 from puffer.http import NoAnswer
 from puffer.web_pages import fetch
-from tests.providers_on_loopback import closed_port
+from tests.support.upstream import closed_port
 
 HOST = "127.0.0.1"  # where the tests' own server is, which is as private as can be
 

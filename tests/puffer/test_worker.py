@@ -14,8 +14,8 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from puffer.leases import LeaseLost, claim
-from tests.installation import Installation, answers, empty_database, forks_of, free_port, wait_until
-from tests.work.models import Piece, Result
+from tests.support.installation import Installation, answers, empty_database, forks_of, free_port, wait_until
+from tests.support.work.models import Piece, Result
 
 # Leases
 
@@ -106,7 +106,7 @@ def test_how_work_ends():
 
 @pytest.mark.django_db
 def test_once_does_what_is_due_and_ends(settings):
-    settings.WORKER_JOBS = ["tests.work.models.run_due"]
+    settings.WORKER_JOBS = ["tests.support.work.models.run_due"]
     first, second = pieces(2)
     Piece.objects.create(due_at=timezone.now() + timedelta(seconds=60))
     call_command("worker", once=True)
@@ -127,7 +127,7 @@ def test_a_look_at_nothing_takes_one_query_and_no_lock(django_assert_num_queries
 
 TABLES = """
 from django.db import connection
-from tests.work.models import Piece, Result
+from tests.support.work.models import Piece, Result
 with connection.schema_editor() as editor:
     editor.create_model(Piece)
     editor.create_model(Result)
@@ -154,7 +154,7 @@ class Work(Installation):
 def with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
     folder = tmp_path_factory.mktemp("work")
     with empty_database(request.param, folder) as url:
-        work = Work(folder, url, {"DJANGO_SETTINGS_MODULE": "tests.work.settings"})
+        work = Work(folder, url, {"DJANGO_SETTINGS_MODULE": "tests.support.work.settings"})
         work.python(TABLES)
         yield work
 

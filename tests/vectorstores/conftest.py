@@ -15,8 +15,8 @@ import pytest
 import requests
 from pytest_django import Settings
 
-from tests.providers_on_loopback import Upstream, embedding, running
-from tests.vectorstores.canned_stores import KEY, WIRES
+from tests.support.stores.canned import KEY, WIRES
+from tests.support.upstream import Upstream, embedding, running
 from vectorstores import pgvector
 from vectorstores.base import Metric, StoreSettings, VectorStore
 from vectorstores.models import Collection
@@ -100,7 +100,7 @@ def answers(url: str) -> bool:
 
 @pytest.fixture
 def pinecone_server() -> Iterator[Upstream]:
-    from tests.vectorstores.pinecone_on_loopback import PineconeOnLoopback
+    from tests.support.stores.pinecone import PineconeOnLoopback
 
     with running(PineconeOnLoopback(KEYS["pinecone"])) as server:
         yield server
@@ -109,7 +109,7 @@ def pinecone_server() -> Iterator[Upstream]:
 @pytest.fixture
 def qdrant_server() -> Iterator[Upstream]:
     pytest.importorskip("qdrant_client", reason="qdrant-client, the engine of the double, is not installed")
-    from tests.vectorstores.qdrant_on_loopback import QdrantOnLoopback
+    from tests.support.stores.qdrant import QdrantOnLoopback
 
     with running(QdrantOnLoopback(KEYS["qdrant"])) as server:
         yield server

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from logs.models import UsageEvent
-from tests.providers_on_loopback import answering
+from tests.support.upstream import answering
 from tests.vectorstores.conftest import KEYS
 from vectorstores import admin, connection, deletion
 from vectorstores.base import StoreSettings

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.providers_on_loopback import Upstream, answering, running
+from tests.support.upstream import Upstream, answering, running
 
 pytestmark = pytest.mark.slow
 

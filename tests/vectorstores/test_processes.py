@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 class Process:
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.vectorstores.store_process"],
+            [sys.executable, "-m", "tests.support.stores.process"],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

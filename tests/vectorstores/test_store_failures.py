@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from puffer.api.errors import ApiError
-from tests.providers_on_loopback import Upstream, answering, closed_port, running, sending, stalling
-from tests.vectorstores.canned_stores import KEY, WIRES
+from tests.support.stores.canned import KEY, WIRES
+from tests.support.upstream import Upstream, answering, closed_port, running, sending, stalling
 from tests.vectorstores.conftest import KEYS
 from vectorstores.base import Query, StoreSettings
 from vectorstores.registry import STORES

@@ -18,7 +18,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.providers_on_loopback import answering, embedding
+from tests.support.upstream import answering, embedding
 from vectorstores import uploads as indexing
 from vectorstores.documents import NewDocument
 from vectorstores.extract import Unreadable

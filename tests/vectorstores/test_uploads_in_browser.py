@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.providers_on_loopback import embedding, running
 from tests.puffer.test_serve import Server, start, stop
+from tests.support.upstream import embedding, running
 from tests.test_browser import CHROMIUM, OPTIONS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import requests
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 POSTGRES = os.environ.get("PUFFER_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
 
 
