@@ -3,13 +3,12 @@
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+from tests.support.repository import README, ROOT
+
 SETTINGS = (ROOT / "puffer" / "settings.py").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 OUR_FILES = re.compile(r"`((?:puffer|logs|providers|vectorstores|chatbots|tests|docs|benchmarks)/[\w/.]+)`")

@@ -20,7 +20,7 @@ from logs.history import store_feedback
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from logs.prices import PriceBook
 from puffer.models import ApiKey
-from tests.support.upstream import CHAT_COMPLETION
+from tests.support.providers import CHAT_COMPLETION
 
 pytestmark = pytest.mark.django_db
 

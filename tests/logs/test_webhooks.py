@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -23,10 +22,11 @@ from logs.conversations import Turn, write_turns
 from logs.models import Conversation
 from logs.outbox import EventName, Webhook, WebhookDelivery, listener_of, validate_url
 from puffer.leases import claim
-from tests.chatbots.test_widget_calls import Widget
-from tests.support.upstream import CHAT_COMPLETION, CHAT_STREAM, closed_port, running, sending, streaming
+from tests.support.providers import CHAT_COMPLETION, CHAT_STREAM
+from tests.support.repository import ROOT
+from tests.support.upstream import closed_port, running, sending, streaming
+from tests.support.widget import Widget
 
-ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()
 SHOP = "https://shop.example"
 HOST = "127.0.0.1"  # where the tests' own receiver is

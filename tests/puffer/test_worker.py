@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from puffer.leases import LeaseLost, claim
-from tests.support.installation import Installation, answers, empty_database, forks_of, free_port, wait_until
+from tests.support.installation import Installation, answers, forks_of, free_port, wait_until
 from tests.support.work.models import Piece, Result
 
 # Leases
@@ -153,8 +153,7 @@ class Work(Installation):
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
     folder = tmp_path_factory.mktemp("work")
-    with empty_database(request.param, folder) as url:
-        work = Work(folder, url, {"DJANGO_SETTINGS_MODULE": "tests.support.work.settings"})
+    with Work.new(folder, request.param, DJANGO_SETTINGS_MODULE="tests.support.work.settings") as work:
         work.python(TABLES)
         yield work
 
@@ -240,8 +239,6 @@ def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
 
 @pytest.mark.slow
 def test_serve_keeps_a_worker_beside_it(tmp_path):
-    here = Installation(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3")
-    here.manage("migrate", "--verbosity=0")
     port = free_port()
 
     def started(*arguments: str) -> "subprocess.Popen[bytes]":
@@ -249,7 +246,7 @@ def test_serve_keeps_a_worker_beside_it(tmp_path):
         wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
         return process
 
-    try:
+    with Installation.new(tmp_path) as here:
         server = started()
         (worker,) = forks_of(server.pid, "worker")
         os.kill(worker, signal.SIGKILL)
@@ -262,5 +259,3 @@ def test_serve_keeps_a_worker_beside_it(tmp_path):
         assert forks_of(server.pid, "worker") == []
         server.terminate()
         assert server.wait(30) == 0
-    finally:
-        here.kill_all()

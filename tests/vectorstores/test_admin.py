@@ -12,8 +12,8 @@ from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from logs.models import UsageEvent
+from tests.support.stores.place import KEYS
 from tests.support.upstream import answering
-from tests.vectorstores.conftest import KEYS
 from vectorstores import admin, connection, deletion
 from vectorstores.base import StoreSettings
 from vectorstores.models import Collection, Document, LocalVector, StoreConfig

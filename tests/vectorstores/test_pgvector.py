@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 from django.db import connection
 
+from tests.support.repository import ROOT
 from vectorstores import pgvector
 from vectorstores.base import Query, StoreSettings, Vector
 from vectorstores.models import Collection
 from vectorstores.stores.local import Local
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture

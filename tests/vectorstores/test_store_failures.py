@@ -8,8 +8,8 @@ import pytest
 
 from puffer.api.errors import ApiError
 from tests.support.stores.canned import KEY, WIRES
+from tests.support.stores.place import KEYS
 from tests.support.upstream import Upstream, answering, closed_port, running, sending, stalling
-from tests.vectorstores.conftest import KEYS
 from vectorstores.base import Query, StoreSettings
 from vectorstores.registry import STORES
 from vectorstores.store_errors import StoreNotConfigured

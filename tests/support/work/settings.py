@@ -1,4 +1,4 @@
-"""For `manage.py worker` in a process of its own, which does tests.support.work.models' pieces, two at a time."""
+"""Settings for `manage.py worker` in a process of its own: two jobs at a time do the pieces of work.models."""
 
 from tests.settings import *  # noqa: F403
 
