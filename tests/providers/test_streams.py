@@ -37,7 +37,7 @@ from tests.support.providers import (
 )
 from tests.support.upstream import closed_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 HELLO = CompletionRequest("some-model", [Message("user", "Hi there")], instructions="Be nice.")
 PROTOCOLS = ["openai", "claude", "google"]
