@@ -2,12 +2,15 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test lint format
+.PHONY: run test test-all lint format
 
 run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
 
 test: .venv/dev
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-all: .venv/dev
 	$(BIN)/python -m pytest -n auto
 
 lint: .venv/dev
