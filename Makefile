@@ -8,12 +8,15 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DJADE := $(BIN)/djade --target-version 5.2
 TEMPLATES = $(shell find puffer logs providers vectorstores chatbots -path '*/templates/*.html')
 
-.PHONY: run test lint format lock screenshots
+.PHONY: run test test-all lint format lock screenshots
 
 run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
 
 test: .venv/dev
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-all: .venv/dev
 	$(BIN)/python -m pytest -n auto
 
 lint: .venv/dev

@@ -214,7 +214,7 @@ def measure(chunks, questions, chroma_folder):
 
 
 def keywords_only(collection, text):
-    from vectorstores.stores.local import keywords
+    from vectorstores.stores.local.driver import keywords
 
     return keywords.search(collection, "", text, TOP_K)
 

@@ -1,57 +1,20 @@
 """What tests share: an API client on the real ASGI application, one sensible row of each kind, and the providers."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from asgiref.sync import async_to_sync
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from logs.usage import recorder
-from providers import registry
-from puffer.asgi import application
 from puffer.models import ApiKey, Scope
 from puffer.runtime.live_cache import invalidate_process
-from tests import providers_on_loopback
-from tests.installation import empty_database
-from tests.providers_on_loopback import Upstream
-
-BASE = "/wp-json/aipkit/v1"
-
-
-class Api:
-    """`api.post("/generate", json={...})`: a call of the ASGI application, with the key unless told otherwise."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-    def request(self, method: str, path: str, *, key: str | None = "", **options: Any) -> httpx2.Response:
-        headers = dict(options.pop("headers", None) or {})
-        key = self.key if key == "" else key
-        if key:
-            headers.setdefault("Authorization", f"Bearer {key}")
-        url = path if path.startswith(("/wp-json", "/?", "http")) else BASE + path
-        return async_to_sync(self._send)(method, url, headers=headers, **options)
-
-    async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
-        transport = httpx2.ASGITransport(app=application, raise_app_exceptions=True)
-        try:
-            async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", timeout=60) as client:
-                return await client.request(method, url, **options)
-        finally:
-            await recorder.flush_usage()
-            await registry.close_clients()
-            await asyncio.sleep(0)
-
-    def get(self, path: str, **options: Any) -> httpx2.Response:
-        return self.request("GET", path, **options)
-
-    def post(self, path: str, **options: Any) -> httpx2.Response:
-        return self.request("POST", path, **options)
+from tests.support.api import Api
+from tests.support.browser import launched
+from tests.support.installation import at_the_end, new_database
+from tests.support.providers import environment
+from tests.support.upstream import Upstream, running
 
 
 @pytest.fixture(autouse=True)
@@ -80,20 +43,36 @@ def bot(db: None) -> Chatbot:
 
 @pytest.fixture(scope="session")
 def loopback_server() -> Iterator[Upstream]:
-    with providers_on_loopback.running() as server:
+    with running() as server:
         yield server
 
 
 @pytest.fixture
 def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
-    """Every provider. What they are sent is in `sent`; what they say is up to the test."""
+    """Every provider. `sent` holds what they were sent; the test says what they answer."""
     loopback_server.forget()
-    settings.PROVIDER_ENVIRONMENT = providers_on_loopback.environment(loopback_server.url)
+    settings.PROVIDER_ENVIRONMENT = environment(loopback_server.url)
     return loopback_server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database for processes of a test's own."""
-    with empty_database(request.param, tmp_path) as url:
+    """The URL of a database for the processes that a test starts."""
+    with new_database(request.param, tmp_path) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests; each opens contexts of its own."""
+    with launched() as browser:
+        yield browser
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests in a browser last: once Playwright has started, its event loop runs until the session ends."""
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+
+
+def pytest_sessionfinish() -> None:
+    at_the_end.close()

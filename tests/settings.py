@@ -17,5 +17,6 @@ MEDIA_ROOT = str(VAR_DIR / "media")
 RUN_BESIDE_SERVER = []
 LOCAL_MODEL = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+WHITENOISE_AUTOREFRESH = True  # else every client of a test scans all static files
 LOGGING_CONFIG = None  # pytest's caplog sees the records
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.work"]  # noqa: F405
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.work"]  # noqa: F405

@@ -16,7 +16,7 @@ from chatbots.models import Chatbot
 from puffer.api import ApiKeyAuthentication, HasScope
 from puffer.api.routes import api_views
 from puffer.models import ApiKey, Scope
-from tests.conftest import Api
+from tests.support.api import Api
 
 PUBLIC = {
     "": 302,  # leads to the admin

@@ -3,43 +3,19 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.installation import wait_until
-from tests.providers_on_loopback import (
-    CHAT_COMPLETION,
-    CHAT_END,
-    Connection,
-    Upstream,
-    answering,
-    chat_chunk,
-    embedding,
-    running,
-    streaming,
-)
-from tests.puffer.test_serve import Server, start, stop
+from tests.support.browser import OWNER, expect, in_browser, open_admin, pages, tab
+from tests.support.installation import Server, serving, wait_until
+from tests.support.providers import CHAT_COMPLETION, CHAT_END, chat_chunk
+from tests.support.upstream import Connection, Upstream, answering, embedding, running, streaming
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
-expect = playwright.expect
-expect.set_options(timeout=20_000)  # a machine may be busy
-
-CHROMIUM = Path("/usr/bin/chromium")
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 BOT = "Shop <i>bot</i>"
 QUESTION = "Within how many days may shoes go back?"
-OWNER = """
-from django.contrib.auth import get_user_model
-get_user_model().objects.create_superuser("owner", password="correct horse")
-"""
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
-]
+pytestmark = in_browser
 
 
 def knows_what_it_is_told(connection: Connection) -> None:
@@ -56,14 +32,11 @@ def knows_what_it_is_told(connection: Connection) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A new one: nothing is in it but the owner's account."""
-    folder = tmp_path_factory.mktemp("browser")
-    with running() as upstream:
+    with running() as upstream, serving(tmp_path_factory.mktemp("browser"), upstream) as server:
         upstream.pages["/v1/embeddings"] = embedding(1536)
         upstream.pages["/v1/chat/completions"] = knows_what_it_is_told
-        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
         server.python(OWNER)
         yield server
-        stop(server)
 
 
 @pytest.fixture
@@ -75,37 +48,18 @@ def site() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def new_page() -> Iterator[Any]:
+def new_page(browser: Any) -> Iterator[Any]:
     """Each call is a browser of somebody else. Nothing on any page may go wrong."""
-    wrong: list[str] = []
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-
-        def new_page() -> Any:
-            page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-            page.set_default_timeout(20_000)
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
-            return page
-
+    with pages(browser) as new_page:
         yield new_page
-        browser.close()
-    assert [url for url in wrong if "favicon" not in url] == []
 
 
 @pytest.fixture
 def page(server: Server, new_page: Any) -> Any:
     """The owner's, signed in."""
     page = new_page()
-    page.goto(f"{server.url}/admin/")
-    page.fill("input[name=username]", "owner")
-    page.fill("input[name=password]", "correct horse")
-    page.click("button[type=submit]")
+    open_admin(page, server)
     return page
-
-
-def tab(page: Any, name: str) -> None:
-    page.click(f"#chatbot_form nav >> text={name}")
 
 
 def figures(page: Any, server: Server) -> dict[str, str]:

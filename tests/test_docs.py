@@ -3,13 +3,13 @@
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
-ROOT = Path(__file__).parent.parent
-VARIABLES = (ROOT / "README.md").read_text() + (ROOT / "docs" / "configuration.md").read_text()
+from tests.support.repository import README, ROOT
+
+VARIABLES = README + (ROOT / "docs" / "configuration.md").read_text()
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 SETTINGS = (ROOT / "puffer" / "settings.py").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -56,7 +56,7 @@ def test_every_labelled_question_has_its_answer_in_one_place():
 
 
 def test_every_make_target_exists():
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:
-        for line in re.findall(r"(?:^|`)make ([a-z ]+?)(?:`| {2}|$)", document.read_text(), re.MULTILINE):
+        for line in re.findall(r"(?:^|`)make ([a-z -]+?)(?:`| {2}|$)", document.read_text(), re.MULTILINE):
             assert set(shlex.split(line)) <= targets

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from providers.local.server import installed
-from tests.test_docs import README, ROOT
+from tests.support.repository import README, ROOT
 
 pytestmark = [
     pytest.mark.slow,

@@ -21,16 +21,9 @@ from uuid import UUID
 import pytest
 import requests
 
-from tests.installation import Installation, answers, free_port, wait_until
-from tests.providers_on_loopback import (
-    CHAT_COMPLETION,
-    Behaviour,
-    Connection,
-    Upstream,
-    answering,
-    running,
-)
-from tests.vectorstores.test_import_interrupted import fast_embedding
+from tests.support.installation import Installation, answers, free_port, wait_until
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.upstream import Behaviour, Connection, Upstream, answering, fast_embedding, running
 
 pytestmark = pytest.mark.slow
 
@@ -160,16 +153,12 @@ def upstream() -> Iterator[Upstream]:
         yield upstream
 
 
-@pytest.fixture
-def installation(database_url: str, tmp_path: Path, upstream: Upstream) -> Iterator[Installation]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def installation(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> Iterator[Installation]:
     provider = {"OPENAI_API_KEY": "sk-0123456789", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
-    installation = Installation(tmp_path, database_url, {**provider, "PRIVATE_HOST_ALLOWLIST": "127.0.0.1"})
-    try:
-        installation.manage("migrate", "--verbosity=0")
+    with Installation.new(tmp_path, request.param, **provider, PRIVATE_HOST_ALLOWLIST="127.0.0.1") as installation:
         installation.python(PREPARED.format(hook=f"{upstream.url}/hook"))
         yield installation
-    finally:
-        installation.kill_all()
 
 
 def calls_of(upstream: Upstream, path: str) -> int:

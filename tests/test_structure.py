@@ -1,6 +1,7 @@
 """The shape of the code: imports go one way and through front doors, SDKs stay in adapters, no file is too long."""
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -105,3 +106,10 @@ def test_an_adapter_has_the_methods_that_its_capabilities_name(provider):
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(KNOW_SDKS)])
 def test_sdks_stay_in_their_adapters(file):
     assert not imported_packages(file) & SDKS
+
+
+def test_tests_import_what_they_share_from_their_support_package():
+    """No module imports from a test module or a conftest.py."""
+    others = re.compile(r"^\s*(?:from|import) tests\b(?!\.support\b|\.settings\b).*", re.MULTILINE)
+    found = {path.name: others.findall(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
+    assert not {name: lines for name, lines in found.items() if lines}

@@ -1,9 +1,16 @@
-"""What tests of chatbots share: a provider that answers and embeds, a collection, somebody of the staff."""
+"""What tests of chatbots share: a provider that answers and embeds, a collection, a user of the admin, widget pages."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
 
-from tests.providers_on_loopback import CHAT_COMPLETION, answering, embedding
+from tests.support.browser import open_admin, pages
+from tests.support.installation import Server
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.upstream import Upstream, answering, embedding, running
+from tests.support.widget_pages import COMPLETIONS, Site, Visits, says, widget_site
 
 
 @pytest.fixture
@@ -15,7 +22,7 @@ def openai(upstream):
 
 @pytest.fixture
 def store(api, openai):
-    """Puts texts into a collection, through the API."""
+    """Put texts into a collection through the API."""
 
     def put(*items, target="shop"):
         call = {"provider": "local", "target_id": target, "vectors": list(items)}
@@ -30,7 +37,7 @@ def store(api, openai):
 
 @pytest.fixture
 def staff(client, django_user_model):
-    """A client of somebody with these permissions on chatbots."""
+    """Return a client that is signed in as a user with these permissions on chatbots."""
 
     def with_permissions(*names: str):
         user = django_user_model.objects.create_user("staff", is_staff=True)
@@ -39,3 +46,50 @@ def staff(client, django_user_model):
         return client
 
     return with_permissions
+
+
+# In a browser
+
+
+@pytest.fixture
+def sign_in(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
+    """Open a page of the admin as a user. None of them may fail."""
+    with pages(browser) as new_page:
+
+        def open_as(user: str, path: str = "/admin/chatbots/chatbot/1/change/", **options: Any) -> Any:
+            page = new_page(**options)
+            open_admin(page, server, user, path)
+            return page
+
+        yield open_as
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Upstream]:
+    """The web site that embeds the widget."""
+    with running() as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, host: Upstream) -> Iterator[Site]:
+    with widget_site(tmp_path_factory.mktemp("widget"), host) as site:
+        yield site
+
+
+@pytest.fixture
+def model(site: Site) -> Upstream:
+    """The provider behind every chatbot."""
+    site.server.upstream.client_hung_up.clear()
+    site.server.upstream.pages[COMPLETIONS] = says("Yes, we **do** sell shoes.")
+    return site.server.upstream
+
+
+@pytest.fixture
+def visit(browser: Any, site: Site, host: Upstream, model: Upstream) -> Iterator[Visits]:
+    """Open pages of the host. On none of them may a script fail or a request go to a third party."""
+    visits = Visits(browser, site, host)
+    yield visits
+    visits.end()
+    assert visits.errors == []
+    assert visits.strays() == set()

@@ -1,37 +1,19 @@
 """Chatbots in the admin: import, export, bulk actions, the form."""
 
 import html
-import json
 import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.core.files.uploadedfile import SimpleUploadedFile
-from django.urls import reverse
 
 from chatbots.admin.forms import SHOWN_WHILE
 from chatbots.lifecycle.serializers import MAX_BYTES, SETTINGS, export_chatbots
 from chatbots.models import Chatbot
 from logs.models import Conversation, new_uuid
+from tests.support.admin_rows import NASTY
+from tests.support.chatbot_admin import IMPORT, LIST, act, change_page, filled, text_of, upload
 
 pytestmark = pytest.mark.django_db
-
-LIST = "/admin/chatbots/chatbot/"
-IMPORT = "/admin/chatbots/chatbot/import/"
-NASTY = "<script>alert(1)</script>"
-
-
-def upload(client, content: object, **fields):
-    data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return client.post(IMPORT, {"file": SimpleUploadedFile("bots.json", data), **fields}, follow=True)
-
-
-def text_of(page) -> str:
-    return html.unescape(re.sub(r"\s+", " ", page.text))
-
-
-def act(client, action: str, *bots: Chatbot):
-    return client.post(LIST, {"action": action, "_selected_action": [bot.pk for bot in bots]}, follow=True)
 
 
 # Import and export
@@ -129,17 +111,6 @@ def test_conversations_are_counted_and_linked(admin_client, bot):
 
 
 # The form
-
-
-def filled(page) -> dict[str, str]:
-    """What a browser would send of a page's form as it stands."""
-    values = {field.html_name: field.value() for field in page.context["adminform"].form}
-    sent = {name: value for name, value in values.items() if value is not None and value is not False}
-    return {name: "on" if value is True else value for name, value in sent.items()}
-
-
-def change_page(bot: Chatbot) -> str:
-    return reverse("admin:chatbots_chatbot_change", args=[bot.pk])
 
 
 def test_a_chatbot_can_be_made_and_is_checked(admin_client):

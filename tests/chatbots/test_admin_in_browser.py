@@ -5,18 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.providers_on_loopback import running
-from tests.puffer.test_serve import Server, start, stop
-from tests.test_browser import CHROMIUM, OPTIONS
+from tests.support.browser import axe, expect, in_browser, tab
+from tests.support.installation import Server, serving
+from tests.support.upstream import running
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe comes with requirements-dev.txt")
-expect = playwright.expect
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
-]
+pytestmark = in_browser
 
 ACCOUNTS = """
 from django.contrib.auth import get_user_model
@@ -33,49 +26,9 @@ Chatbot.objects.create(name="Shop", provider="openai", model="gpt-4o-mini", popu
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("admin")
-    with running() as upstream:
-        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
+    with running() as upstream, serving(tmp_path_factory.mktemp("admin"), upstream) as server:
         server.python(ACCOUNTS)
         yield server
-        stop(server)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def sign_in(server, browser):
-    """A page of the admin for a user; it fails if a script or a call of it has failed."""
-    wrong: list[str] = []
-    contexts = []
-
-    def with_name(user: str, path: str = "/admin/chatbots/chatbot/1/change/", **options):
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
-        page.goto(f"{server.url}/admin/login/?next={path}")
-        page.fill("input[name=username]", user)
-        page.fill("input[name=password]", "correct horse")
-        page.click("button[type=submit]")
-        return page
-
-    yield with_name
-    for context in contexts:
-        context.close()
-    assert [url for url in wrong if "favicon" not in url] == []
-
-
-def tab(page, name: str) -> None:
-    page.click(f"#chatbot_form nav >> text={name}")
 
 
 def frame_of(page):
@@ -216,5 +169,5 @@ def test_what_is_ours_of_the_page_is_accessible(sign_in):
     page.click("text=Show the secret")
     page.click("text=How your server signs")
     for ours in ("#preview", ".code-box", ".secret", ".samples", "#allowed-sites"):
-        found = axe.Axe().run(page, context=ours, options={"iframes": False})
+        found = axe.run(page, context=ours, options={"iframes": False})
         assert found.violations_count == 0, found.generate_report()

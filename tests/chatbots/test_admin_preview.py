@@ -15,8 +15,9 @@ from chatbots.admin.widget import sites_of
 from chatbots.guards.origins import is_allowed
 from chatbots.guards.sessions import InvalidVisitorToken, issue, new_session, read_token, verify_identity
 from chatbots.models import Chatbot
-from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of
-from tests.test_docs import README
+from tests.support.admin_rows import NASTY
+from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of
+from tests.support.repository import README
 
 pytestmark = pytest.mark.django_db
 

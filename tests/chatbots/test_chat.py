@@ -11,8 +11,8 @@ from chatbots.models import Chatbot
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message, UsageEvent
 from puffer.models import ApiKey
-from tests.conftest import Api
-from tests.providers_on_loopback import CHAT_COMPLETION, COMPLETIONS
+from tests.support.api import Api
+from tests.support.providers import CHAT_COMPLETION, COMPLETIONS
 
 
 def user(content):

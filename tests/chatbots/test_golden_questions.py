@@ -15,9 +15,11 @@ from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from chatbots.quality.golden import MAX_ATTEMPTS, MAX_QUESTIONS, ask
 from logs.models import Conversation, ModelPrice
 from puffer.runtime.jobs import LeaseLost, claim
-from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
-from tests.chatbots.test_knowledge import OPENING, RETURNS
-from tests.providers_on_loopback import CHAT_COMPLETION, answering
+from tests.support.admin_rows import NASTY
+from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of, upload
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.shop import OPENING, RETURNS
+from tests.support.upstream import answering
 
 pytestmark = pytest.mark.django_db
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import Installation, empty_database, wait_until
-from tests.providers_on_loopback import CHAT_COMPLETION, Upstream, answering, running
+from tests.support.installation import Installation, wait_until
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.upstream import Upstream, answering, running
 
 pytestmark = pytest.mark.slow
 
@@ -40,13 +41,9 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def work(request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path) -> Iterator[Installation]:
-    with empty_database(request.param, tmp_path) as url:
-        work = Installation(tmp_path, url, {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{upstream.url}/v1"})
-        try:
-            work.manage("migrate", "--verbosity=0")
-            yield work
-        finally:
-            work.kill_all()
+    openai = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
+    with Installation.new(tmp_path, request.param, **openai) as work:
+        yield work
 
 
 def has_answered(running: Installation, at_least: int) -> bool:

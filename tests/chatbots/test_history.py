@@ -10,7 +10,8 @@ from django.urls import reverse
 from chatbots.admin.history import VERSIONS_ON_A_PAGE, difference
 from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot
-from tests.chatbots.test_admin import LIST, NASTY, act, change_page, filled, text_of, upload
+from tests.support.admin_rows import NASTY
+from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of, upload
 
 pytestmark = pytest.mark.django_db
 

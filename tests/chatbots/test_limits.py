@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -19,8 +18,8 @@ from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.models import Conversation
 from providers.base import Usage
 from puffer.api.errors import ApiError
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 NO_LIMITS = {"messages_per_minute": None, "messages_per_minute_per_address": None, "messages_per_day": None}
 
 
@@ -402,9 +401,6 @@ CROWD = """
 import asyncio, json, os, sys
 import django
 django.setup()
-from django.core.management import call_command
-call_command("migrate", verbosity=0)
-
 from django.db import connections
 from chatbots.guards.limits import LimitReached, reserve
 from chatbots.models import Chatbot, MessageCount, TokenAllowance

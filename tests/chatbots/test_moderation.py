@@ -13,7 +13,8 @@ from chatbots.guards import moderation
 from chatbots.guards.moderation import is_banned, moderate, phrases_in
 from logs.models import Conversation
 from providers import registry
-from tests.providers_on_loopback import closed_port, environment
+from tests.support.providers import environment
+from tests.support.upstream import closed_port
 
 FLAGGED = {"id": "modr-1", "model": "omni-moderation-latest", "results": [{"flagged": True, "categories": {}}]}
 HARMLESS = {"id": "modr-2", "model": "omni-moderation-latest", "results": [{"flagged": False, "categories": {}}]}

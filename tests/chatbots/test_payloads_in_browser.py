@@ -6,21 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.chatbots.test_widget_in_browser import (  # noqa: F401  its server, its browser, its pages
-    COMPLETIONS,
-    browser,
-    host,
-    model,
-    pytestmark,
-    says,
-    site,
-    visit,
-)
-from tests.providers_on_loopback import embedding
-from tests.puffer.test_markdown import PAYLOADS
+from tests.support.browser import expect, in_browser
+from tests.support.markdown_attacks import PAYLOADS
+from tests.support.upstream import embedding
+from tests.support.widget_pages import COMPLETIONS, says
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
-expect = playwright.expect
+pytestmark = in_browser
 
 TOGETHER = 40  # payloads in an answer
 # Whatever a payload manages to call is written down, and every listener that it may want to wake is woken.
@@ -65,7 +56,7 @@ def test_there_are_enough_of_them():
 
 
 @pytest.mark.parametrize("batch", range(len(batches())))
-def test_in_an_answer_and_in_an_earlier_one(visit, model, batch):  # noqa: F811
+def test_in_an_answer_and_in_an_earlier_one(visit, model, batch):
     page = visit("inline", head=WATCH)
     model.pages[COMPLETIONS] = says("\n\n".join(batches()[batch]))
     ask(page)
@@ -77,7 +68,7 @@ def test_in_an_answer_and_in_an_earlier_one(visit, model, batch):  # noqa: F811
     assert page.evaluate(LOOK) == NOTHING
 
 
-def test_in_a_question_of_the_visitor(visit, model):  # noqa: F811
+def test_in_a_question_of_the_visitor(visit, model):
     page = visit("inline", head=WATCH)
     page.fill("textarea", "\n\n".join(PAYLOADS)[:7900])
     page.press("textarea", "Enter")
@@ -88,7 +79,7 @@ def test_in_a_question_of_the_visitor(visit, model):  # noqa: F811
     assert page.evaluate(LOOK) == NOTHING
 
 
-def test_in_sources(visit, model, site):  # noqa: F811
+def test_in_sources(visit, model, site):
     server = site.server
     server.upstream.pages["/v1/embeddings"] = embedding()
     items = [
@@ -136,7 +127,7 @@ NAMES = [payload for payload in PAYLOADS if len(payload) < 150 and "\n" not in p
 
 
 @pytest.mark.parametrize("payload", NAMES)
-def test_in_the_chatbot_s_own_words(visit, site, payload):  # noqa: F811
+def test_in_the_chatbot_s_own_words(visit, site, payload):
     """Its owner is trusted with much, but not with the site that embeds it."""
     words = ["name", "greeting", "subgreeting", "input_placeholder", "header_online_text", "footer_text"]
     words += ["popup_label_text"]

@@ -8,9 +8,11 @@ from django.urls import reverse
 from chatbots.models import Chatbot
 from logs.models import Conversation, Message, ModelPrice, UsageEvent
 from providers.models import ProviderConfig
-from tests.chatbots.test_admin import LIST, NASTY, change_page, filled
-from tests.chatbots.test_knowledge import OPENING, RETURNS
-from tests.providers_on_loopback import CHAT_COMPLETION, answering
+from tests.support.admin_rows import NASTY
+from tests.support.chatbot_admin import LIST, change_page, filled
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.shop import OPENING, RETURNS
+from tests.support.upstream import answering
 from vectorstores.models import Collection
 
 pytestmark = pytest.mark.django_db

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chatbots.test_admin_in_browser import axe, browser, expect, pytestmark, sign_in, tab  # noqa: F401
-from tests.providers_on_loopback import CHAT_COMPLETION, embedding, running
-from tests.puffer.test_serve import Server, start, stop
+from tests.support.browser import axe, expect, in_browser, tab
+from tests.support.installation import Server, serving
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.upstream import embedding, running
+
+pytestmark = in_browser
 
 ROWS = """
 from django.contrib.auth import get_user_model
@@ -33,11 +36,9 @@ def upstream():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, upstream) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("playground")
-    server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
-    server.python(ROWS)
-    yield server
-    stop(server)
+    with serving(tmp_path_factory.mktemp("playground"), upstream) as server:
+        server.python(ROWS)
+        yield server
 
 
 def offered(page, field: str) -> list[str]:
@@ -48,7 +49,7 @@ def hint_of(page, field: str):
     return page.locator(f"#id_{field} ~ .choices-hint")
 
 
-def test_models_follow_the_provider(sign_in):  # noqa: F811
+def test_models_follow_the_provider(sign_in):
     page = sign_in("owner")
     tab(page, "Model")
     assert offered(page, "model") == ["gpt-4o-mini", "gpt-5"]
@@ -70,7 +71,7 @@ def test_models_follow_the_provider(sign_in):  # noqa: F811
     assert offered(page, "vector_embedding_model") == ["gpt-4o-mini", "gpt-5"]
 
 
-def test_collections_are_ticked_or_typed(sign_in):  # noqa: F811
+def test_collections_are_ticked_or_typed(sign_in):
     page = sign_in("owner")
     tab(page, "Knowledge")
     page.click("label[for=id_enable_vector_store]")
@@ -89,7 +90,7 @@ def test_collections_are_ticked_or_typed(sign_in):  # noqa: F811
     expect(page.locator(".known-collections")).to_have_text("No collection in Chroma is known here yet.")
 
 
-def test_settings_are_tried_and_then_saved(server, upstream, sign_in):  # noqa: F811
+def test_settings_are_tried_and_then_saved(server, upstream, sign_in):
     page = sign_in("owner")
     page.fill("#id_instructions", "Talk like a sailor.")
     with page.context.expect_page() as opened:
@@ -127,7 +128,7 @@ def test_settings_are_tried_and_then_saved(server, upstream, sign_in):  # noqa: 
     page.click("button[name=ask]")
     expect(answer).to_have_count(1)
     assert len(upstream.sent[-1].json["messages"]) == 2
-    found = axe.Axe().run(page, context="#chatbot_form")
+    found = axe.run(page, context="#chatbot_form")
     assert found.violations_count == 0, found.generate_report()
 
     page.click("text=Save these settings")
@@ -144,7 +145,7 @@ def test_settings_are_tried_and_then_saved(server, upstream, sign_in):  # noqa: 
     assert (bot["instructions"], bot["temperature"]) == ("Sell shoes.", 1.0)
 
 
-def test_golden_questions_stand_before_publishing(server, sign_in):  # noqa: F811
+def test_golden_questions_stand_before_publishing(server, sign_in):
     page = sign_in("owner", "/admin/chatbots/chatbot/1/golden-questions/")
     page.fill("#id_golden_questions-0-question", "Open?")
     page.fill("#id_golden_questions-0-expected_facts", "hi")
@@ -165,7 +166,7 @@ def test_golden_questions_stand_before_publishing(server, sign_in):  # noqa: F81
     page.wait_for_selector("text=Not all golden questions passed.")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert bot["status"] == "draft"
-    found = axe.Axe().run(page, context=".golden-results")
+    found = axe.run(page, context=".golden-results")
     assert found.violations_count == 0, found.generate_report()
     page.click("text=Publish anyway")
     page.wait_for_selector("text=Chatbots published: Shop.")

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from chatbots.models import Chatbot
-from tests.providers_on_loopback import answering, embedding
+from tests.support.upstream import answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.models import Collection, Document
 from vectorstores.stores.local.driver import Local

@@ -13,7 +13,8 @@ from django.utils import timezone
 from chatbots.models import REFUSAL, Chatbot, QuestionEmbedding, SettledQuestion
 from chatbots.quality.unanswered import KEPT_DAYS, MAX_QUESTIONS, digest_of, group_similar
 from logs.models import Conversation, Message, new_uuid
-from tests.providers_on_loopback import CHAT_COMPLETION, answering, embedding
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.upstream import answering, embedding
 from vectorstores.models import Collection, Document, LocalVector
 
 pytestmark = pytest.mark.django_db

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.providers_on_loopback import CHAT_END, Upstream, chat_chunk, running
-from tests.puffer.test_serve import Server, start, stop
+from tests.support.installation import Server, serving
+from tests.support.providers import CHAT_END, chat_chunk
+from tests.support.upstream import Upstream, running
 
 pytestmark = pytest.mark.slow
 
@@ -56,16 +57,14 @@ def upstream() -> Iterator[SlowWriter]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, upstream: SlowWriter) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("leaving")
-    server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
-    server.python(
-        "from chatbots.models import Chatbot;"
-        "Chatbot.objects.create(name='Shop', provider='openai', model='m', embed_allowed_domains=['shop.example'],"
-        " messages_per_minute=None, messages_per_minute_per_address=None, messages_per_day=None,"
-        " token_guest_limit=10**9)"
-    )
-    yield server
-    stop(server)
+    with serving(tmp_path_factory.mktemp("leaving"), upstream) as server:
+        server.python(
+            "from chatbots.models import Chatbot;"
+            "Chatbot.objects.create(name='Shop', provider='openai', model='m', embed_allowed_domains=['shop.example'],"
+            " messages_per_minute=None, messages_per_minute_per_address=None, messages_per_day=None,"
+            " token_guest_limit=10**9)"
+        )
+        yield server
 
 
 def visitor(server: Server) -> str:

@@ -19,11 +19,10 @@ from chatbots.models import Chatbot, Consent, TokenAllowance, UsedIdentity
 from chatbots.models.limits import new_identity_secret
 from chatbots.widget.labels import LABELS
 from logs.models import Conversation, Message, UsageEvent
-from tests.conftest import BASE
-from tests.providers_on_loopback import CHAT_DONE, CHAT_STREAM, answering, embedding, streaming
-
-SHOP = "https://shop.example"
-QUESTION = "Do you sell shoes?"
+from tests.support.api import BASE
+from tests.support.providers import CHAT_DONE, CHAT_STREAM
+from tests.support.upstream import answering, embedding, streaming
+from tests.support.widget import QUESTION, SHOP, Widget, events_of
 
 
 @pytest.fixture
@@ -39,42 +38,6 @@ def openai(upstream):
     upstream.pages["/v1/chat/completions"] = streaming(CHAT_STREAM, 0, "end", {})
     upstream.pages["/v1/embeddings"] = embedding()
     return upstream
-
-
-class Widget:
-    """A browser on a page of `origin` that shows the bot."""
-
-    def __init__(self, api, bot, origin=SHOP, token=""):
-        self.api, self.bot, self.origin, self.token = api, bot, origin, token
-
-    def call(self, method, name, **options):
-        headers = {"Origin": self.origin} if self.origin else {}
-        if self.token:
-            headers["Authorization"] = f"Visitor {self.token}"
-        headers |= options.pop("headers", {})
-        return self.api.request(method, f"/chatbots/{self.bot.pk}/{name}", key=None, headers=headers, **options)
-
-    def get(self, name, **params):
-        return self.call("GET", name, params=params)
-
-    def post(self, name, **body):
-        return self.call("POST", name, json=body)
-
-    def begin(self, **body):
-        self.token = self.post("session", **body).json()["token"]
-        return self
-
-    def ask(self, message=QUESTION, **more):
-        """The events of the answer."""
-        response = self.post("stream", message=message, **more)
-        assert response.status_code == 200, response.text
-        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        return events_of(response.text)
-
-
-def events_of(text):
-    blocks = [block.split("\n") for block in text.split("\n\n") if block and not block.startswith(":")]
-    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from logs.search import query as search
 from logs.usage.prices import PriceBook
 from puffer.models import ApiKey
-from tests.providers_on_loopback import CHAT_COMPLETION
+from tests.support.providers import CHAT_COMPLETION
 
 pytestmark = pytest.mark.django_db
 

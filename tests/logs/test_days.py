@@ -7,7 +7,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -19,10 +18,10 @@ from logs.models import Conversation, ConversationDailyTotal, Message, UsageDail
 from logs.usage import recorder
 from logs.usage.daily_totals import column_of, rebuild, today, usage_days
 from puffer.models import ApiKey
+from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.django_db
 
-ROOT = Path(__file__).parent.parent.parent
 CALL = {"operation": "completion", "provider": "openai", "model": "gpt-4o", "milliseconds": 400, "status": 200}
 
 
@@ -184,7 +183,6 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 import django
 django.setup()
-from django.core.management import call_command
 from django.db import connections
 from chatbots.models import Chatbot
 from logs.conversations.writer import Turn, write_turns
@@ -192,7 +190,6 @@ from logs.models import Conversation, ConversationDailyTotal, Message, UsageDail
 from logs.usage import recorder
 from logs.usage.daily_totals import rebuild
 
-call_command("migrate", verbosity=0)
 bots = [Chatbot.objects.create(name=name).pk for name in ("Shop", "Other")]
 models = ["gpt-4o", "gpt-4o-mini", "unknown"]
 

@@ -4,10 +4,10 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -20,8 +20,9 @@ from chatbots.models import Chatbot
 from logs.conversations.export import COLUMNS, CONVERSATIONS_AT_ONCE, MESSAGES_AT_ONCE
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message
+from tests.support.installation import migrated_file
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 CONVERSATIONS = "/admin/logs/conversation/"
 USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 AWKWARD = 'He said: "a, b;\r\nc"\n\u2028 \x0b é 🐡'
@@ -231,9 +232,7 @@ def test_who_may_read_may_export_but_not_delete(logged):
 FILL = """
 import sys, uuid, django
 django.setup()
-from django.core.management import call_command
 from logs.models import Conversation, Message
-call_command("migrate", verbosity=0)
 for _ in range(int(sys.argv[1]) // 1000):
     begun = Conversation.objects.bulk_create(Conversation(identity=uuid.uuid4().hex) for _ in range(1000))
     Message.objects.bulk_create(
@@ -263,9 +262,8 @@ def test_memory_does_not_grow_with_the_log(tmp_path):
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
-    environment = os.environ | {
-        "DATABASE_URL": f"sqlite:///{tmp_path}/log.sqlite3", "DJANGO_SETTINGS_MODULE": "tests.settings",
-    }  # fmt: skip
+    file = shutil.copy(migrated_file(), tmp_path)
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{file}", "DJANGO_SETTINGS_MODULE": "tests.settings"}
     peaks: dict[str, list[int]] = {"csv": [], "jsonl": []}
     for added in (1000, 19_000):
         run(FILL, str(added))

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from chatbots.models import Chatbot, Consent, MessageCount, TokenAllowance
 from logs.conversations.writer import write_turns
 from logs.models import Conversation, Message
 from logs.search.query import with_message
+from tests.support.installation import migrated_file
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 EMAIL = "ada@lovelace.example"
 WIDGET = Conversation.Source.WIDGET
 
@@ -211,7 +213,7 @@ def account(log, bot):
 @pytest.mark.parametrize("named_by", ["name", "id", "email"])
 def test_an_account_stays_unless_asked_for(account, named_by):
     name = {"name": ["--user", "countess"], "id": ["--user", str(account.pk)], "email": ["--email", EMAIL]}[named_by]
-    assert "Kept account: countess." in forget(*name)
+    assert "LiveCache account: countess." in forget(*name)
     assert uuids() == (OTHERS if named_by == "email" else EVERYTHING)
     account.refresh_from_db()
 
@@ -233,13 +235,11 @@ RARE = "zq7xk.jwvq@qxz9.example"  # its trigrams are in no other text
 SEED = """
 import django
 django.setup()
-from django.core.management import call_command
 from django.db import connection
 from chatbots.models import Chatbot
 from chatbots.conversation.visitor import Identity, Visitor
 from logs.conversations.writer import write_turns
 from logs.models import Conversation
-call_command("migrate", verbosity=0)
 connection.cursor().execute("PRAGMA secure_delete = OFF")  # Debian's SQLite has it on, others do not
 bot = Chatbot.objects.create(name="Shop")
 for turn in range(30):  # each writes the conversation's row anew
@@ -288,7 +288,7 @@ Document.objects.create(
 
 def test_the_files_of_sqlite_hold_no_copy(tmp_path):
     """While another connection is open, as of a running server: so the write-ahead log is there all the time."""
-    file = tmp_path / "puffer.sqlite3"
+    file = Path(shutil.copy(migrated_file(), tmp_path))
     environment = os.environ | {"DATABASE_URL": f"sqlite:///{file}", "DJANGO_SETTINGS_MODULE": "tests.settings"}
 
     def run(*arguments):

@@ -10,7 +10,7 @@ from chatbots.models import Chatbot
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation
 from puffer.models import ApiKey
-from tests.conftest import Api
+from tests.support.api import Api
 
 USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,10 @@ from chatbots.models import MessageCount
 from logs.conversations.redaction import KINDS, redact
 from logs.models import Conversation, Message
 from puffer.net.client_ip import anonymized
-from tests.chatbots.test_widget_calls import Widget
-from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM
+from tests.support.providers import CHAT_COMPLETION, CHAT_STREAM
+from tests.support.repository import ROOT
+from tests.support.widget import Widget
 
-ROOT = Path(__file__).parent.parent.parent
 REAL = "I am ada@lovelace.example, +49 30 1234567, card 4111 1111 1111 1111, DE89 3704 0044 0532 0130 00."
 REDACTED = "I am [e-mail], [phone], card [card], [IBAN]."
 

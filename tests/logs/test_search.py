@@ -16,6 +16,7 @@ from logs.search import index as search_index
 from logs.search import query as search
 from logs.search.index import MESSAGES, SEARCHED, VISITORS, check_index, index_added, take_up
 from logs.search.query import everything, matching, with_bots, with_message, with_visitor
+from tests.support.sql_injections import MARK, payloads
 
 LONG = "All of this sentence is in there, and the end of it tells one from the other by its last word: "
 CONTENTS = {
@@ -235,26 +236,6 @@ def test_the_admin_searches_both(said):
 
 
 # What is asked of the database
-
-
-def payloads() -> list[str]:
-    classic = [
-        "' OR '1'='1", "' OR 1=1 --", '" OR ""="', "'; DROP TABLE logs_message; --", "') UNION SELECT 1,2,3 --",
-        "1; ATTACH DATABASE 'x' AS y", "' || (SELECT password FROM auth_user) || '", "%' OR 1=1 /*", "\\' OR 1=1 #",
-        "$$; SELECT pg_sleep(9); $$", "'; COPY logs_message TO '/tmp/x'; --", "\\x27 OR 1=1", "%s", "%(id)s", "{0}",
-        "?",
-        "$1", ":id", "%%", "__", "%_%_%", "\\%", "\\", "\\\\", '"', '""', "'", "''", "*", "a*", "^a", "a AND b", "a OR",
-        "NOT a", "NEAR(a b, 2)", "NEAR(", "body : a", "{body} : a", "- body : a", "logs_messagesearch", "rowid:1", "(",
-        ")",
-        "a + b", '"a" * "b', "delete-all", "rank", "';--\x1f", "\u0027 OR 1=1", "ʼ OR 1=1", "＇ OR 1＝1", "‘ OR 1=1",
-    ]  # fmt: skip
-    dice = random.Random(2)
-    pieces = [*classic, "%", "_", " ", "x", "SELECT", "é", "東", "😀", "0x31", "\t", "\\"]
-    mixed = ["".join(dice.choices(pieces, k=dice.randint(2, 5))) for _ in range(1000)]
-    return list(dict.fromkeys([*classic, *mixed]))[:500]
-
-
-MARK = "zzqqmark"  # in no statement of ours, so that a payload is recognised wherever it stands
 
 
 @pytest.mark.slow
@@ -617,7 +598,7 @@ def test_what_is_kept_has_a_bound(kept, monkeypatch):
 
 
 def test_pages_and_totals_of_the_api_follow(kept, api_key):
-    from tests.conftest import Api
+    from tests.support.api import Api
 
     api = Api(api_key.issue())
     for number in range(25):

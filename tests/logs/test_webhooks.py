@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -25,10 +24,11 @@ from logs.webhooks.events import subscriber_of
 from logs.webhooks.models import EventName, Webhook, WebhookDelivery
 from puffer.net import validate_public_url
 from puffer.runtime.jobs import claim
-from tests.chatbots.test_widget_calls import Widget
-from tests.providers_on_loopback import CHAT_COMPLETION, CHAT_STREAM, closed_port, running, sending, streaming
+from tests.support.providers import CHAT_COMPLETION, CHAT_STREAM
+from tests.support.repository import ROOT
+from tests.support.upstream import closed_port, running, sending, streaming
+from tests.support.widget import Widget
 
-ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()
 SHOP = "https://shop.example"
 HOST = "127.0.0.1"  # where the tests' own receiver is
@@ -45,7 +45,7 @@ def receiver(receiving, settings):
     receiving.forget()
     receiving.serves("/hook", b"thanks")
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
-    settings.WORKER_JOBS = ["logs.webhooks.delivery.run_due"]
+    settings.WORKER_JOBS = ["logs.webhooks.delivery.delivery.run_due"]
     return receiving
 
 

@@ -15,7 +15,7 @@ from asgiref.sync import async_to_sync
 from logs.usage import recorder
 from providers import registry
 from puffer.asgi import application
-from tests.conftest import BASE, Api
+from tests.support.api import BASE, Api
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from providers.calls import streamed_call
 from providers.registry import PROVIDERS, get_provider
 from providers.token_estimate import estimate_usage
 from puffer.api.errors import ApiError
-from tests.providers.test_completions import SENT
-from tests.providers.test_upstream_failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
-from tests.providers_on_loopback import (
+from tests.support.provider_failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
+from tests.support.provider_requests import SENT
+from tests.support.providers import (
     ANTHROPIC_END,
     ANTHROPIC_START,
     CHAT_DONE,
@@ -31,13 +31,13 @@ from tests.providers_on_loopback import (
     STREAMS,
     anthropic_piece,
     chat_chunk,
-    closed_port,
     environment,
     event,
     google_chunk,
 )
+from tests.support.upstream import closed_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 HELLO = CompletionRequest("some-model", [Message("user", "Hi there")], instructions="Be nice.")
 PROTOCOLS = ["openai", "claude", "google"]

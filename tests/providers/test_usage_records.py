@@ -13,7 +13,7 @@ from logs.usage import recorder
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey
-from tests.providers_on_loopback import (
+from tests.support.providers import (
     ANTHROPIC_MESSAGE,
     CAT_BASE64,
     CHAT_COMPLETION,
@@ -23,9 +23,9 @@ from tests.providers_on_loopback import (
     GENERATED_CONTENT,
     GPT_IMAGE,
     IMAGES,
-    closed_port,
     environment,
 )
+from tests.support.upstream import closed_port
 
 HI = [{"role": "user", "content": "Hi"}]
 

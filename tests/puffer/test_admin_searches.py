@@ -14,8 +14,8 @@ from django.db.models import CharField, TextField
 from django.test import RequestFactory
 
 from logs.models import Conversation, WebhookDelivery
-from tests.logs.test_search import MARK, payloads
-from tests.puffer.test_admin import ROWS, url_of
+from tests.support.admin_rows import ROWS, url_of
+from tests.support.sql_injections import MARK, payloads
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from puffer.models import ApiKey, Scope, is_well_formed, new_key
-from tests.conftest import Api
+from tests.support.api import Api
 
 ENDPOINTS = {
     Scope.GENERATE: ("POST", "/generate"),

@@ -8,10 +8,11 @@ import pytest
 from django.urls import reverse
 
 from chatbots.models import Chatbot
-from tests.conftest import Api
-from tests.providers_on_loopback import CHAT_COMPLETION, embedding, running
-from tests.puffer.test_serve import Server, start, stop
-from tests.test_browser import CHROMIUM, OPTIONS
+from tests.support.api import Api
+from tests.support.browser import needs_browser, open_admin
+from tests.support.installation import Server, serving
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.upstream import embedding, running
 
 EVAL = "'unsafe-eval'"
 
@@ -137,15 +138,12 @@ document.addEventListener("securitypolicyviolation", event => {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("policy")
-    with running() as upstream:
+    with running() as upstream, serving(tmp_path_factory.mktemp("policy"), upstream) as server:
         upstream.pages["/v1/embeddings"] = embedding()
         upstream.serves("/v1/chat/completions", CHAT_COMPLETION)
-        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
         server.python(DATA)
         server.manage("rebuild_daily_totals")
         yield server
-        stop(server)
 
 
 LEAD_AWAY = SHOW, MAKE, TEST = "button:has-text('Show')", "button:has-text('Make a new one')", "button:has-text('Test')"
@@ -164,25 +162,6 @@ USES = {
 }
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip("no Chromium here")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        yield browser
-        browser.close()
-
-
-def sign_in(page, server):
-    page.goto(f"{server.url}/admin/login/")
-    page.fill("input[name=username]", "owner")
-    page.fill("input[name=password]", "correct horse")
-    page.click("button[type=submit]")
-    page.wait_for_selector("h1:has-text('Dashboard')")
-
-
 def pages_of(server, page) -> list[str]:
     """The addresses of all that can be opened; others lead elsewhere, or take nothing but POST."""
     paths = json.loads(server.python(PAGES))
@@ -191,6 +170,7 @@ def pages_of(server, page) -> list[str]:
 
 
 @pytest.mark.slow
+@needs_browser
 def test_no_page_breaks_its_policy(server, browser):
     page = browser.new_page()
     page.set_default_timeout(10_000)
@@ -208,7 +188,7 @@ def test_no_page_breaks_its_policy(server, browser):
 
     page.goto(f"{server.url}/admin/login/")
     look("/admin/login/")
-    sign_in(page, server)
+    open_admin(page, server)
     look("signing in")
     paths = pages_of(server, page)
     for path in paths:
@@ -233,9 +213,10 @@ def test_no_page_breaks_its_policy(server, browser):
 
 
 @pytest.mark.slow
+@needs_browser
 def test_no_page_of_the_admin_is_wider_than_a_phone(server, browser):
     page = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True)
-    sign_in(page, server)
+    open_admin(page, server)
     widths = {}
     for path in pages_of(server, page):
         page.goto(server.url + path)

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from tests.puffer.test_roles import member
+from tests.support.accounts import member
 
 pytestmark = pytest.mark.django_db
 

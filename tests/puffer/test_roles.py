@@ -16,7 +16,8 @@ from django.urls import NoReverseMatch, reverse
 
 from chatbots.models import Chatbot
 from puffer.security.roles import EDITOR, OWNER, RIGHTS, ROLES, VIEWER, may
-from tests.puffer.test_admin import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
+from tests.support.accounts import member
+from tests.support.admin_rows import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
 from vectorstores.models import StoreConfig
 
 pytestmark = pytest.mark.django_db
@@ -129,12 +130,6 @@ LOOK_UPS = {
 
 PAGES_OF_DJANGO = {"changelist", "add", "history", "delete", "change"}
 MODELS = {model._meta.label: model for model in ROWS}
-
-
-def member(role: str) -> User:
-    user = User.objects.create_user(role.lower(), password="correct horse", is_staff=True)
-    user.groups.add(Group.objects.get(name=role))
-    return user
 
 
 @pytest.fixture

@@ -11,21 +11,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.puffer.test_serve import start, stop
-
-PASSWORD = "correct horse"
-LIMIT = 5
-LOGIN = "/admin/login/"
+from tests.support.accounts import LIMIT, LOGIN, PASSWORD, sign_in
+from tests.support.installation import serving
 
 
 @pytest.fixture
 def owner(db: None) -> User:
     return User.objects.create_superuser("owner", password=PASSWORD)
-
-
-def sign_in(password: str, username: str = "owner", client: Client | None = None, **request):
-    form = {"username": username, "password": password}
-    return (client or Client()).post(LOGIN, form, **{"REMOTE_ADDR": "192.0.2.7", **request})
 
 
 def fail(times: int = LIMIT, **request) -> list[int]:
@@ -152,26 +144,23 @@ def test_weak_passwords_are_refused(owner, weak):
 @pytest.mark.slow
 def test_on_a_real_server(tmp_path, upstream):
     """With both workers, whichever answers."""
-    server = start(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3", upstream)
-    server.python(
-        "from django.contrib.auth import get_user_model;"
-        f"get_user_model().objects.create_superuser('owner', password='{PASSWORD}')"
-    )
+    with serving(tmp_path, upstream) as server:
+        server.python(
+            "from django.contrib.auth import get_user_model;"
+            f"get_user_model().objects.create_superuser('owner', password='{PASSWORD}')"
+        )
 
-    def post(password: str, number: int = 0) -> int:
-        session = requests.Session()
-        session.get(server.url + LOGIN, timeout=10)
-        form = {"username": "owner", "password": password, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
-        forged = {"X-Forwarded-For": f"198.51.100.{number}", "Referer": server.url + LOGIN}
-        return session.post(
-            server.url + LOGIN, data=form, headers=forged, timeout=10, allow_redirects=False
-        ).status_code
+        def post(password: str, number: int = 0) -> int:
+            session = requests.Session()
+            session.get(server.url + LOGIN, timeout=10)
+            form = {"username": "owner", "password": password, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
+            forged = {"X-Forwarded-For": f"198.51.100.{number}", "Referer": server.url + LOGIN}
+            return session.post(
+                server.url + LOGIN, data=form, headers=forged, timeout=10, allow_redirects=False
+            ).status_code
 
-    try:
         assert post(PASSWORD) == 302
         assert [post("wrong", number) for number in range(LIMIT)] == [200] * (LIMIT - 1) + [429]
         assert post(PASSWORD) == 429
         server.manage("axes_reset_username", "owner")
         assert post(PASSWORD) == 302
-    finally:
-        stop(server)

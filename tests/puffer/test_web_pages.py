@@ -9,7 +9,7 @@ import pytest
 from puffer.net import guarded_fetch as web_pages
 from puffer.net.guarded_fetch import fetch
 from puffer.net.rest_session import NoAnswer
-from tests.providers_on_loopback import closed_port
+from tests.support.upstream import closed_port
 
 HOST = "127.0.0.1"  # where the tests' own server is, which is as private as can be
 

@@ -14,8 +14,8 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from puffer.runtime.jobs import LeaseLost, claim
-from tests.installation import Installation, answers, empty_database, forks_of, free_port, wait_until
-from tests.work.models import Piece, Result
+from tests.support.installation import Installation, answers, forks_of, free_port, wait_until
+from tests.support.work.models import Piece, Result
 
 # Leases
 
@@ -111,7 +111,7 @@ def test_how_work_ends():
 
 @pytest.mark.django_db
 def test_once_does_what_is_due_and_ends(settings):
-    settings.WORKER_JOBS = ["tests.work.models.run_due"]
+    settings.WORKER_JOBS = ["tests.support.work.models.run_due"]
     first, second = pieces(2)
     Piece.objects.create(due_at=timezone.now() + timedelta(seconds=60))
     call_command("worker", once=True)
@@ -132,7 +132,7 @@ def test_a_look_at_nothing_takes_one_query_and_no_lock(django_assert_num_queries
 
 TABLES = """
 from django.db import connection
-from tests.work.models import Piece, Result
+from tests.support.work.models import Piece, Result
 with connection.schema_editor() as editor:
     editor.create_model(Piece)
     editor.create_model(Result)
@@ -158,8 +158,7 @@ class Work(Installation):
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
     folder = tmp_path_factory.mktemp("work")
-    with empty_database(request.param, folder) as url:
-        work = Work(folder, url, {"DJANGO_SETTINGS_MODULE": "tests.work.settings"})
+    with Work.new(folder, request.param, DJANGO_SETTINGS_MODULE="tests.support.work.settings") as work:
         work.python(TABLES)
         yield work
 
@@ -245,8 +244,6 @@ def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
 
 @pytest.mark.slow
 def test_serve_keeps_a_worker_beside_it(tmp_path):
-    here = Installation(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3")
-    here.manage("migrate", "--verbosity=0")
     port = free_port()
 
     def started(*arguments: str) -> "subprocess.Popen[bytes]":
@@ -254,7 +251,7 @@ def test_serve_keeps_a_worker_beside_it(tmp_path):
         wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
         return process
 
-    try:
+    with Installation.new(tmp_path) as here:
         server = started()
         (worker,) = forks_of(server.pid, "worker")
         os.kill(worker, signal.SIGKILL)
@@ -267,5 +264,3 @@ def test_serve_keeps_a_worker_beside_it(tmp_path):
         assert forks_of(server.pid, "worker") == []
         server.terminate()
         assert server.wait(30) == 0
-    finally:
-        here.kill_all()

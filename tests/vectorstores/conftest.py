@@ -1,106 +1,28 @@
 """The stores to test against: a real Chroma server, doubles of Qdrant and Pinecone, and our own database."""
 
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 from pytest_django import Settings
 
-from tests.providers_on_loopback import Upstream, embedding, running
-from tests.vectorstores.canned_stores import KEY, WIRES
-from vectorstores.base import Metric, StoreSettings, VectorStore
-from vectorstores.models import Collection
+from tests.support.stores.canned import KEY, WIRES
+from tests.support.stores.chroma import running_chroma
+from tests.support.stores.place import DIMENSION, KEYS, Place
+from tests.support.upstream import Upstream, embedding, running
+from vectorstores.base import StoreSettings
 from vectorstores.registry import STORES
-from vectorstores.stores.local import pgvector
-
-KEYS = {"pinecone": "pcsk_0123456789abcdef", "qdrant": "qd-0123456789abcdef", "chroma": "", "local": ""}
-DIMENSION = 4
-CHROMA_START = 30  # seconds
-
-
-@dataclass
-class Place:
-    """A store that runs, and what cannot be seen from its driver."""
-
-    name: str
-    store: VectorStore
-    server: Upstream | None = None
-
-    def new_collection(self, metric: Metric = Metric.COSINE, dimension: int = DIMENSION) -> str:
-        """Its name. By cosine it is made by the driver, by another metric as the store's own users make it."""
-        target = f"kb-{uuid.uuid4().hex[:12]}"
-        if metric is not Metric.COSINE:
-            self.create_by_hand(target, metric, dimension)
-        elif self.name == "local" and pgvector.can_hold(dimension):
-            Collection.objects.create(store="local", name=target, dimension=dimension, index=Collection.Index.MATRIX)
-        else:
-            self.store.create(target, dimension)
-        return target
-
-    def create_by_hand(self, target: str, metric: Metric, dimension: int) -> None:
-        dot = metric is Metric.DOT
-        session: Any = self.store.session
-        if self.name == "pinecone":
-            body = {"name": target, "dimension": dimension, "metric": "dotproduct" if dot else "euclidean"}
-            answer = session.call("POST", "/indexes", body)
-        elif self.name == "qdrant":
-            body = {"vectors": {"size": dimension, "distance": "Dot" if dot else "Euclid"}}
-            answer = session.call("PUT", f"/collections/{target}", body)
-        else:
-            body = {"name": target, "configuration": {"hnsw": {"space": "ip" if dot else "l2"}}}
-            answer = session.call("POST", "/collections", body)
-        assert answer.status < 300, answer.body
-
-    def delete_by_hand(self, target: str) -> None:
-        if self.store.in_database:
-            Collection.objects.filter(name=target).delete()
-        else:
-            path = {"pinecone": "/indexes", "qdrant": "/collections", "chroma": "/collections"}[self.name]
-            assert self.store.session.call("DELETE", f"{path}/{target}").status < 300
+from vectorstores.stores.local.driver import pgvector
 
 
 @pytest.fixture(scope="session")
 def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = Path(sys.executable).with_name("chroma")
-    if not command.exists():
-        pytest.skip("chromadb, whose server is tested against, is not installed")
-    folder = tmp_path_factory.mktemp("chroma")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    arguments = [command, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "log").open("wb") as log, subprocess.Popen(arguments, stdout=log, stderr=log) as server:
-        try:
-            deadline = time.monotonic() + CHROMA_START
-            while not answers(f"{url}/api/v2/heartbeat"):
-                assert server.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, "Chroma does not start"
-                time.sleep(0.05)
-            yield url
-        finally:
-            server.terminate()
-    shutil.rmtree(folder)
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.ConnectionError:
-        return False
+    with running_chroma(tmp_path_factory.mktemp("chroma")) as url:
+        yield url
 
 
 @pytest.fixture
 def pinecone_server() -> Iterator[Upstream]:
-    from tests.vectorstores.pinecone_on_loopback import PineconeOnLoopback
+    from tests.support.stores.pinecone import PineconeOnLoopback
 
     with running(PineconeOnLoopback(KEYS["pinecone"])) as server:
         yield server
@@ -109,7 +31,7 @@ def pinecone_server() -> Iterator[Upstream]:
 @pytest.fixture
 def qdrant_server() -> Iterator[Upstream]:
     pytest.importorskip("qdrant_client", reason="qdrant-client, the engine of the double, is not installed")
-    from tests.vectorstores.qdrant_on_loopback import QdrantOnLoopback
+    from tests.support.stores.qdrant import QdrantOnLoopback
 
     with running(QdrantOnLoopback(KEYS["qdrant"])) as server:
         yield server

@@ -12,8 +12,8 @@ from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from logs.models import UsageEvent
-from tests.providers_on_loopback import answering
-from tests.vectorstores.conftest import KEYS
+from tests.support.stores.place import KEYS
+from tests.support.upstream import answering
 from vectorstores import check_connection as connection
 from vectorstores.admin import documents
 from vectorstores.base import StoreSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.vectorstores.conftest import KEYS
+from tests.support.stores.place import KEYS
 
 pinecone = pytest.importorskip("pinecone", reason="Pinecone's client is not installed")
 pytest.importorskip("qdrant_client", reason="Qdrant's client is not installed")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.providers_on_loopback import embedding
+from tests.support.upstream import embedding
 from vectorstores.base import StoreSettings, Vector
 from vectorstores.models import Collection, Document
 from vectorstores.stores.local.driver import Local

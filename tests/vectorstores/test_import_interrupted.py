@@ -6,45 +6,25 @@ import pty
 import random
 import re
 import signal
-import sqlite3
 import subprocess
-import sys
 import termios
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from tests.providers_on_loopback import Upstream, answering, running
+from tests.support.installation import Installation
+from tests.support.upstream import Upstream, fast_embedding, running
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
-DIMENSION = 8
-VALUES = [[round(random.Random(at).uniform(-1, 1), 3) for _ in range(DIMENSION)] for at in range(100)]
 
+class Importer(Installation):
+    """An installation whose embedding provider answers at once."""
 
-def fast_embedding(connection: Any) -> None:
-    texts = orjson.loads(connection.received.body)["input"]
-    data = [{"object": "embedding", "index": at, "embedding": VALUES[len(text) % 100]} for at, text in enumerate(texts)]
-    body = {"object": "list", "data": data, "model": "emb-1", "usage": {"prompt_tokens": 7, "total_tokens": 7}}
-    answering(orjson.dumps(body))(connection)
-
-
-@dataclass
-class Installation:
-    """A database of its own in a folder, and an embedding provider that answers at once."""
-
-    folder: Path
     upstream: Upstream
-    environment: dict[str, str]
-
-    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environment, **options)
 
     def start_import(self, *sources: str, names_model: bool = True, **options: Any) -> "subprocess.Popen[bytes]":
         model = ["--embedding-provider=openai", "--embedding-model=emb-1"] if names_model else []
@@ -57,16 +37,14 @@ class Installation:
         return json.loads((self.folder / "out").read_text())
 
     def counts(self) -> tuple[int, int, int, int]:
-        """Vectors, different ones, documents, and different ones of which our records say that they are stored."""
-        with sqlite3.connect(self.folder / "puffer.sqlite3") as database:
-            (vectors,) = database.execute("SELECT count(*), count(DISTINCT vector_id) FROM vectorstores_localvector")
-            (documents,) = database.execute(
-                "SELECT count(*), count(DISTINCT parent_vector_id) FROM vectorstores_document WHERE status = 'stored'"
-            )
-        database.close()
-        return (*vectors, *documents)
+        """Count vectors, different ones, documents and different ones that are recorded as stored."""
+        ((vectors, different),) = self.rows("SELECT count(*), count(DISTINCT vector_id) FROM vectorstores_localvector")
+        ((documents, recorded),) = self.rows(
+            "SELECT count(*), count(DISTINCT parent_vector_id) FROM vectorstores_document WHERE status = 'stored'"
+        )
+        return vectors, different, documents, recorded
 
-    def rows(self, count: int, words: int = 3) -> str:
+    def source(self, count: int, words: int = 3) -> str:
         file = self.folder / f"{count}.jsonl"
         with file.open("w") as lines:
             for number in range(count):
@@ -79,16 +57,10 @@ class Installation:
 def installation(tmp_path):
     with running() as upstream:
         upstream.pages["/v1/embeddings"] = fast_embedding
-        environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"} | {
-            "PUFFER_ENV_FILE": "/nonexistent",
-            "SECRET_KEY": "only-for-tests",
-            "DATABASE_URL": f"sqlite:///{tmp_path}/puffer.sqlite3",
-            "OPENAI_API_KEY": "sk-0123456789",
-            "OPENAI_BASE_URL": f"{upstream.url}/v1",
-        }
-        here = Installation(tmp_path, upstream, environment)
-        assert here.start("migrate", "--verbosity=0").wait(60) == 0
-        yield here
+        openai = {"OPENAI_API_KEY": "sk-0123456789", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
+        with Importer.new(tmp_path, **openai) as importer:
+            importer.upstream = upstream
+            yield importer
 
 
 def wait_for(condition, seconds=30.0):
@@ -99,7 +71,7 @@ def wait_for(condition, seconds=30.0):
 
 
 def test_killed_at_any_point_the_next_run_finishes(installation):
-    source, chance = installation.rows(20_000), random.Random(time.time_ns())
+    source, chance = installation.source(20_000), random.Random(time.time_ns())
     upstream, calls = installation.upstream, 0
     for _ in range(10):
         # At a random moment of what is left of about 400 calls: the first ones, or long after.
@@ -125,7 +97,7 @@ def test_killed_at_any_point_the_next_run_finishes(installation):
 )
 def test_ctrl_c_ends_within_a_second(installation, where):
     upstream = installation.upstream
-    source = installation.rows(20_000)
+    source = installation.source(20_000)
     if where == "while a provider is silent":
         upstream.pages = {}
         for _ in range(4):
@@ -166,7 +138,7 @@ def test_on_a_terminal_there_is_a_bar(installation):
 
     reader = threading.Thread(target=read)
     reader.start()
-    process = installation.start_import(installation.rows(2000), stderr=theirs)
+    process = installation.start_import(installation.source(2000), stderr=theirs)
     os.close(theirs)
     installation.finish(process)
     reader.join()
@@ -181,7 +153,7 @@ def peak_megabytes(installation, rows):
 
     As the kernel says of it while it runs: what wait4() tells afterwards counts the process it was forked from too.
     """
-    process = installation.start_import(installation.rows(rows, words=20), f"--namespace=rows-{rows}")
+    process = installation.start_import(installation.source(rows, words=20), f"--namespace=rows-{rows}")
     status, peak = Path(f"/proc/{process.pid}/status"), 0
     while process.poll() is None:
         if found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text()):  # none once it has ended

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.providers_on_loopback import Upstream, answering, embedding
+from tests.support.upstream import Upstream, answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.management import import_command
 from vectorstores.models import Collection, Document

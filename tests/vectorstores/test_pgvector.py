@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 from django.db import connection
 
+from tests.support.repository import ROOT
 from vectorstores.base import Query, StoreSettings, Vector
 from vectorstores.models import Collection
-from vectorstores.stores.local import pgvector
-from vectorstores.stores.local.driver import Local
-
-ROOT = Path(__file__).parent.parent.parent
+from vectorstores.stores.local.driver import Local, pgvector
 
 
 @pytest.fixture

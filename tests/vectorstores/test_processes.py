@@ -6,22 +6,21 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from django.conf import settings
+from django.db import connection
+
+from tests.support.installation import new_database
+from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 class Process:
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.vectorstores.store_process"],
+            [sys.executable, "-m", "tests.support.stores.process"],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -43,28 +42,14 @@ class Process:
 
 
 @pytest.fixture(scope="module")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database of the kind that this run has, in which what is written is there for other processes."""
-    if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-        yield f"sqlite:///{tmp_path_factory.mktemp('processes')}/puffer.sqlite3"
-        return
-    server = os.environ["DATABASE_URL"]
-    name = f"processes_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield server.rpartition("/")[0] + f"/{name}"
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(scope="module")
-def processes(database_url: str) -> Iterator[list[Process]]:
-    environment = os.environ | {"DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
-    migrate = [sys.executable, "manage.py", "migrate", "--verbosity=0"]
-    subprocess.run(migrate, cwd=ROOT, env=environment, check=True, timeout=120)
-    processes = [Process(environment) for _ in range(3)]
-    yield processes
-    for process in processes:
-        process.end()
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
+    """Processes on a database of the kind that this run has."""
+    with new_database(connection.vendor, tmp_path_factory.mktemp("processes")) as url:
+        environment = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+        processes = [Process(environment) for _ in range(3)]
+        yield processes
+        for process in processes:
+            process.end()
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from puffer.api.errors import ApiError
-from tests.providers_on_loopback import Upstream, answering, closed_port, running, sending, stalling
-from tests.vectorstores.canned_stores import KEY, WIRES
-from tests.vectorstores.conftest import KEYS
+from tests.support.stores.canned import KEY, WIRES
+from tests.support.stores.place import KEYS
+from tests.support.upstream import Upstream, answering, closed_port, running, sending, stalling
 from vectorstores.base import Query, StoreSettings
 from vectorstores.errors import StoreNotConfigured
 from vectorstores.registry import STORES

@@ -9,7 +9,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from puffer.api.errors import ApiError
-from tests.vectorstores.conftest import DIMENSION
+from tests.support.stores.place import DIMENSION
 from vectorstores.base import CollectionInfo, Metric, Query, Vector
 from vectorstores.errors import CollectionNotFound
 from vectorstores.ingestion.rename import rename

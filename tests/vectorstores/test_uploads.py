@@ -18,14 +18,14 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.providers_on_loopback import answering, embedding
+from tests.support.upstream import answering, embedding
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.extract import Unreadable
 from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Collection, Document, LocalVector, Upload, UploadContent
-from vectorstores.uploads import queue as indexing
 from vectorstores.uploads.queue import queue
+from vectorstores.uploads.queue import queue as indexing
 from vectorstores.uploads.sandbox import read_apart, spooled
 from vectorstores.uploads.sandbox_process import Limits
 
@@ -42,7 +42,7 @@ LIST = "/admin/vectorstores/upload/"
 def worker(openai, settings):
     """`worker()` does what waits, as `manage.py worker --once` does it."""
     openai.pages["/v1/embeddings"] = embedding(1536)
-    settings.WORKER_JOBS = ["vectorstores.uploads.queue.run_due"]
+    settings.WORKER_JOBS = ["vectorstores.uploads.queue.queue.run_due"]
     settings.VECTOR_STORE_ENVIRONMENT = {}
     return lambda: call_command("worker", once=True)
 

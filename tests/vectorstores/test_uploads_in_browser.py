@@ -7,23 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.providers_on_loopback import embedding, running
-from tests.puffer.test_serve import Server, start, stop
-from tests.test_browser import CHROMIUM, OPTIONS
+from tests.support.browser import OWNER, axe, expect, in_browser, open_admin, pages
+from tests.support.installation import Server, serving
+from tests.support.upstream import embedding, running
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with requirements-dev.txt")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe comes with requirements-dev.txt")
-expect = playwright.expect
+pytestmark = in_browser
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
-]
-
-OWNER = """
-from django.contrib.auth import get_user_model
-get_user_model().objects.create_superuser("owner", password="correct horse")
-"""
 NASTY = "<img src=x onerror=alert(1)>"
 
 
@@ -46,33 +35,19 @@ def held_up() -> Iterator[threading.Event]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("uploads")
-    with running() as upstream:
+    with running() as upstream, serving(tmp_path_factory.mktemp("uploads"), upstream) as server:
         upstream.pages["/v1/embeddings"] = embedding_when_it_may
-        server = start(folder, f"sqlite:///{folder}/puffer.sqlite3", upstream)
         server.python(OWNER)
         yield server
-        stop(server)
 
 
 @pytest.fixture
-def page(server: Server) -> Iterator[Any]:
-    """The browser, its owner signed in. Nothing on any page may go wrong."""
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(20_000)
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if "Security Policy" in message.text else None)
-        page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
-        page.goto(f"{server.url}/admin/")
-        page.fill("input[name=username]", "owner")
-        page.fill("input[name=password]", "correct horse")
-        page.click("button[type=submit]")
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """A page of the owner, who is signed in. Nothing on any page may go wrong."""
+    with pages(browser) as new_page:
+        page = new_page()
+        open_admin(page, server)
         yield page
-        browser.close()
-        assert [text for text in wrong if "favicon" not in text] == []
 
 
 def upload_of(page: Any, name: str) -> Any:
@@ -153,5 +128,5 @@ def test_axe_finds_nothing_of_ours(server, page, path):
     page.goto(f"{server.url}/admin/vectorstores/{path}")
     part = ".add-content" if "add" in path else "[data-upload]"
     page.wait_for_selector(part)
-    found = axe.Axe().run(page, context=json.loads(json.dumps({"include": [[part]]})))
+    found = axe.run(page, context=json.loads(json.dumps({"include": [[part]]})))
     assert [violation["id"] for violation in found.response["violations"]] == []

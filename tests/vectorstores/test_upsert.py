@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.providers_on_loopback import answering, embedding
+from tests.support.upstream import answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.models import Collection, Document
 from vectorstores.stores.local.driver import Local

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.vectorstores.canned_stores import CHROMA, CHROMA_ID, KEY
+from tests.support.stores.canned import CHROMA, CHROMA_ID, KEY
 from vectorstores.base import Query, StoreSettings
 from vectorstores.registry import STORES
 from vectorstores.stores.qdrant import point_id

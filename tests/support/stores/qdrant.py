@@ -11,8 +11,8 @@ from urllib.parse import unquote
 import pydantic
 from qdrant_client import QdrantClient, models
 
-from tests.providers_on_loopback import Sent
-from tests.vectorstores.double import Double, Refused
+from tests.support.stores.double import Double, Refused
+from tests.support.upstream import Sent
 
 
 class QdrantOnLoopback(Double):

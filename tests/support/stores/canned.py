@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.providers_on_loopback import Upstream
+from tests.support.upstream import Upstream
 
 KEY = "key-0123456789abcdef"
 CHROMA = "/api/v2/tenants/default_tenant/databases/default_database/collections"

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from tests.providers_on_loopback import Behaviour, Sent, running, sending
-from tests.vectorstores.double import Double, Refused
+from tests.support.stores.double import Double, Refused
+from tests.support.upstream import Behaviour, Sent, running, sending
 
 MAX_UPSERT_BYTES = 2 * 1024 * 1024
 MAX_UPSERT = 1000  # records

@@ -4,7 +4,7 @@ import threading
 from abc import abstractmethod
 from typing import Any
 
-from tests.providers_on_loopback import Behaviour, Connection, Sent, Upstream, answering
+from tests.support.upstream import Behaviour, Connection, Sent, Upstream, answering
 
 
 class Refused(Exception):

@@ -1,0 +1,44 @@
+"""A client of the HTTP API on the real ASGI application."""
+
+import asyncio
+from typing import Any
+
+import httpx2
+from asgiref.sync import async_to_sync
+
+from logs.usage import recorder
+from providers import registry
+from puffer.asgi import application
+
+BASE = "/wp-json/aipkit/v1"
+
+
+class Api:
+    """`api.post("/generate", json={...})`: a call of the ASGI application, with the key unless told otherwise."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def request(self, method: str, path: str, *, key: str | None = "", **options: Any) -> httpx2.Response:
+        headers = dict(options.pop("headers", None) or {})
+        key = self.key if key == "" else key
+        if key:
+            headers.setdefault("Authorization", f"Bearer {key}")
+        url = path if path.startswith(("/wp-json", "/?", "http")) else BASE + path
+        return async_to_sync(self._send)(method, url, headers=headers, **options)
+
+    async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=application, raise_app_exceptions=True)
+        try:
+            async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", timeout=60) as client:
+                return await client.request(method, url, **options)
+        finally:
+            await recorder.flush_usage()
+            await registry.close_clients()
+            await asyncio.sleep(0)
+
+    def get(self, path: str, **options: Any) -> httpx2.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx2.Response:
+        return self.request("POST", path, **options)
