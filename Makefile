@@ -1,8 +1,9 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
+WIDGET := chatbots/widget/src
 
-.PHONY: run test lint format
+.PHONY: run test lint format widget widget-check
 
 run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
@@ -18,6 +19,17 @@ lint: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The built files are committed: only a change of the widget's sources needs Node.js.
+widget: $(WIDGET)/node_modules
+	node $(WIDGET)/build.js
+
+widget-check: $(WIDGET)/node_modules
+	node $(WIDGET)/build.js --check
+
+$(WIDGET)/node_modules: $(WIDGET)/package.json $(WIDGET)/package-lock.json
+	cd $(WIDGET) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 # A stamp per set of requirements: a second call installs nothing unless a file changed.
 .venv/bin/python:

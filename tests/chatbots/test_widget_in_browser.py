@@ -371,11 +371,11 @@ def test_text_is_there_before_the_answer_is_done(visit, model):
     page = visit("inline")
     answer = ask(page)
     expect(answer.locator(".bubble")).to_have_text("Yes, **we")
-    assert page.locator(".log > .unseen").inner_text() == ""  # a screen reader hears of whole answers only:
+    assert page.locator(".log > .visually-hidden").inner_text() == ""  # a screen reader hears of whole answers only:
     expect(page.locator("[role=log][aria-live=polite] [aria-live=off] .bubble")).to_have_count(2)
     go_on.set()
     expect(answer.locator("strong")).to_have_text("we do")
-    expect(page.locator(".log > .unseen")).to_have_text("Yes, we do.")
+    expect(page.locator(".log > .visually-hidden")).to_have_text("Yes, we do.")
 
 
 def test_stop_keeps_what_has_come_and_closes_the_providers_connection(visit, model):
@@ -442,7 +442,7 @@ def test_an_answer_is_copied_and_voted_for(visit, site):
     assert page.evaluate("navigator.clipboard.readText()").strip() == "Yes, we **do** sell shoes."
 
     answer.get_by_label("Good answer").click()
-    expect(page.locator(".log > .unseen")).to_have_text("Thank you!")
+    expect(page.locator(".log > .visually-hidden")).to_have_text("Thank you!")
     answer.get_by_label("Bad answer").click()
     expect(answer.get_by_label("Good answer")).to_have_attribute("aria-pressed", "false")
     page.reload()
@@ -965,8 +965,8 @@ def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 PAIRS = [
     ("on-fill", "fill"), ("on-fill", "fill-end"), ("on-bubble", "bubble"), ("on-bubble", "code"), ("link", "bubble"),
-    ("accent", "surface"), ("ink", "surface"), ("muted", "surface"), ("muted", "raised"), ("danger", "danger-ground"),
-    ("danger", "surface"), ("notice-ink", "notice-ground"),
+    ("accent", "surface"), ("text", "surface"), ("muted", "surface"), ("muted", "raised"), ("danger", "danger-surface"),
+    ("danger", "surface"), ("notice", "notice-surface"),
 ]  # fmt: skip
 
 
