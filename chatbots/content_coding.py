@@ -1,7 +1,7 @@
-"""Serve the widget's files compressed, in the content coding that the client prefers.
+"""Compress the widget's files in the content coding that the client prefers.
 
-Brotli copies come from the build: Python's standard library has no Brotli, and with a package for it installed, requests
-and aiohttp would start to ask every server for Brotli.
+The build makes the Brotli copies. A Python package for Brotli would do more than intended: once one is installed,
+requests and aiohttp accept Brotli from every server they call.
 """
 
 import gzip
