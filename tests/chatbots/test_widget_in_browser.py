@@ -322,7 +322,8 @@ def test_a_hint_that_was_dismissed_stays_away_while_the_page_is_open(visit):
 
 
 def test_a_browser_gets_the_files_with_brotli(visit, site):
-    page = visit("inline")
+    page = visit()
+    visit.serve(site.snippet("inline"))
     with (
         page.expect_response("**/embed.js") as loader,
         page.expect_response("**/widget.js") as script,

@@ -45,7 +45,7 @@ export class Chat {
 
   #renderPanel() {
     const { enableSidebar, footerText, kind, text } = this.#config;
-    const [tag, label] = kind === "popup" ? ["div", null] : ["section", text.chatWith]; // a popup's dialog has the label
+    const [tag, label] = kind === "popup" ? ["div", null] : ["section", text.chatWith]; // or the dialog has it
     const footer = footerText && element("p", { class: "footer", dir: "auto" }, footerText);
     return element(tag, { class: "panel", "aria-label": label },
       this.header.node,

@@ -29,7 +29,9 @@ export function sanitizedNodes(html, text, opensInNewTab) {
   return copyChildren(parsed.body, opensInNewTab);
 }
 
-const copyChildren = (node, opensInNewTab) => [...node.childNodes].flatMap((child) => copyAllowed(child, opensInNewTab));
+function copyChildren(node, opensInNewTab) {
+  return [...node.childNodes].flatMap((child) => copyAllowed(child, opensInNewTab));
+}
 
 function copyAllowed(node, opensInNewTab) {
   if (node.nodeType === Node.TEXT_NODE) return [node.data];
