@@ -8,7 +8,9 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DJADE := $(BIN)/djade --target-version 5.2
 TEMPLATES = $(shell find puffer logs providers vectorstores chatbots -path '*/templates/*.html')
 
-.PHONY: run test test-all lint format lock screenshots
+WIDGET := chatbots/widget/src
+
+.PHONY: run test test-all lint format lock screenshots widget widget-check
 
 run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
@@ -37,6 +39,17 @@ lock: .venv/bin/python
 	$(LOCK) requirements.txt -o requirements.lock
 	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 	$(LOCK) requirements-local.txt --no-deps --emit-build-options -o requirements-local.lock
+
+# The built files are committed: only a change of the widget's sources needs Node.js.
+widget: $(WIDGET)/node_modules
+	node $(WIDGET)/build.js
+
+widget-check: $(WIDGET)/node_modules
+	node $(WIDGET)/build.js --check
+
+$(WIDGET)/node_modules: $(WIDGET)/package.json $(WIDGET)/package-lock.json
+	cd $(WIDGET) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 # A stamp per lock file: a second call installs nothing unless a file changed.
 .venv/bin/python:

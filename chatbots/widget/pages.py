@@ -7,12 +7,12 @@ from pathlib import PurePath
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.clickjacking import xframe_options_exempt
-from django.views.decorators.gzip import gzip_page
-from django.views.decorators.http import etag, require_safe
+from django.views.decorators.http import conditional_page, require_safe
 
 from chatbots.guards.origins import read_pattern
 from chatbots.models import Chatbot
-from chatbots.widget.config import LOADER, SCRIPT, STYLES, read_asset, version_of, widget_config
+from chatbots.widget.config import LOADER, SCRIPT, STYLES, version_of, widget_config
+from chatbots.widget.content_coding import encoded_asset, preferred_coding
 from puffer.api import site_url
 
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -24,32 +24,37 @@ PAGE_POLICY = (
 
 
 @require_safe
-@gzip_page
-@etag(lambda request: f'"{version_of(LOADER)}"')
+@conditional_page
 def loader(request: HttpRequest) -> HttpResponse:
-    return file_for_any_site(LOADER, f"public, max-age={LOADER_SECONDS}")
+    return file_for_any_site(request, LOADER, f"public, max-age={LOADER_SECONDS}")
 
 
 @require_safe
-@gzip_page
+@conditional_page
 def widget_file(request: HttpRequest, version: str, name: str) -> HttpResponse:
-    """The widget's script or styles. One of another version is the present one, and is not to be kept for it."""
+    """Return the widget's script or styles, in the current version whatever `version` is: caches keep no other."""
     if name not in (SCRIPT, STYLES):
         raise Http404("There is no such file.")
-    kept = "public, max-age=31536000, immutable" if version == version_of(name) else "no-cache"
-    return file_for_any_site(name, kept)
+    cache_control = "public, max-age=31536000, immutable" if version == version_of(name) else "no-cache"
+    return file_for_any_site(request, name, cache_control)
 
 
-def file_for_any_site(name: str, cache_control: str) -> HttpResponse:
-    return HttpResponse(
-        read_asset(name),
+def file_for_any_site(request: HttpRequest, name: str, cache_control: str) -> HttpResponse:
+    coding = preferred_coding(request.headers.get("Accept-Encoding", ""))
+    response = HttpResponse(
+        encoded_asset(name, coding),
         content_type=f"{MEDIA_TYPES[PurePath(name).suffix]}; charset=utf-8",
         headers={
             "Cache-Control": cache_control,
+            "ETag": f'W/"{version_of(name)}"',  # weak: the same for every content coding
+            "Vary": "Accept-Encoding",
             "Access-Control-Allow-Origin": "*",  # modules and styles are read by the pages of other sites
             "Cross-Origin-Resource-Policy": "cross-origin",
         },
     )
+    if coding != "identity":
+        response["Content-Encoding"] = coding
+    return response
 
 
 @require_safe

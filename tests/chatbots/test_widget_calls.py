@@ -1,7 +1,6 @@
 """The calls that a widget makes from other sites' pages: who gets what, and who is refused."""
 
 import dataclasses
-import gzip
 import hashlib
 import hmac
 import json
@@ -512,29 +511,6 @@ def test_a_vote_may_be_given_changed_and_taken_back(widget, api, bot):
 
 
 # Pages
-
-
-def test_the_loader_is_a_script_for_any_site(client, db):
-    response = client.get("/embed.js")
-    assert response.status_code == 200
-    assert response["content-type"] == "text/javascript; charset=utf-8"
-    assert client.get("/embed.js", headers={"If-None-Match": response["etag"]}).status_code == 304
-
-
-def test_the_widget_s_files_are_packed_and_kept_for_as_long_as_they_are_the_same(client, db, api, bot):
-    size = 0
-    for url in [*Widget(api, bot).get("embed-config").json()["config"]["assetUrls"].values(), "/embed.js"]:
-        path = url.removeprefix("http://testserver")
-        response = client.get(path, headers={"Accept-Encoding": "gzip"})
-        assert response["access-control-allow-origin"] == "*"
-        assert response["content-encoding"] == "gzip"
-        assert ("immutable" in response["cache-control"]) == (path != "/embed.js")
-        assert client.get(path).content == gzip.decompress(response.content)
-        size += len(response.content)
-    assert size <= 30 * 1024
-    assert client.get("/widget/older/widget.js")["cache-control"] == "no-cache"
-    assert client.get("/widget/1/chat_page.css").status_code == 404
-    assert client.get("/widget/1/..%2fadmin.js").status_code == 404
 
 
 def test_a_chatbot_may_have_a_page_of_its_own(client, bot, api, openai):
