@@ -253,7 +253,7 @@ def test_a_later_upload_of_the_name_takes_the_place_of_one_that_waits(worker):
     states = dict(Upload.objects.values_list("pk", "state"))
     assert states == {earlier.pk: "dead", other.pk: "done", later.pk: "done"}
     assert set(LocalVector.objects.values_list("text", flat=True)) == {"Other.", "New."}
-    assert not Upload.objects.with_content_known().get(pk=earlier.pk).has_content
+    assert not Upload.objects.with_has_content().get(pk=earlier.pk).has_content
 
 
 def test_two_versions_are_never_worked_on_at_once(worker):

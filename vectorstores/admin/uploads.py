@@ -76,7 +76,7 @@ class UploadAdmin(ReadOnlyAdmin):
     # The list and the page of one
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Upload]:
-        return Upload.objects.with_content_known().select_related("added_by")
+        return Upload.objects.with_has_content().select_related("added_by")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         plain = ["name", "kind", "namespace", "chunks", "added_by", "created_at", "ended_at"]

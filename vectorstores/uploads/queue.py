@@ -55,7 +55,7 @@ def queue(destination: Destination, kind: str, name: str, data: bytes, user: Use
     """To be indexed. An earlier upload of the same name that is not stored yet gives way."""
     upload = Upload(kind=kind, name=name, size=len(data), added_by=user, **asdict(destination))
     if kind != Upload.Kind.QUESTIONS:
-        earlier = Upload.objects.of_the_same(upload)
+        earlier = Upload.objects.versions_of(upload)
         for other in earlier.filter(state=Upload.State.WAITING):
             other.cancel()
         UploadContent.objects.filter(upload__in=earlier).delete()  # to try it again would bring back what was replaced
@@ -69,7 +69,7 @@ def queue(destination: Destination, kind: str, name: str, data: bytes, user: Use
 
 def run_due() -> bool:
     """Index one upload, if any waits."""
-    upload = claim(Upload.objects.to_be_indexed(), LEASE_SECONDS)
+    upload = claim(Upload.objects.ready_to_index(), LEASE_SECONDS)
     if upload is None:
         return False
     try:
