@@ -1,4 +1,4 @@
-"""Where the stores are, the collections and documents that puffer has stored, uploads, and the local store's vectors."""
+"""Settings of the stores, records of collections and documents, uploads, and the vectors of the local store."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -125,7 +125,9 @@ class Document(models.Model):
     parent_vector_id = models.CharField(max_length=100)
     title = models.CharField(_("title"), max_length=500, blank=True)
     source = models.CharField(_("source"), max_length=2000, blank=True)  # the file or URL it was read from
-    origin = models.CharField(_("origin"), max_length=2000, blank=True, help_text=_("What the import was told to read."))
+    origin = models.CharField(
+        _("origin"), max_length=2000, blank=True, help_text=_("What the import was told to read.")
+    )
     content_hash = models.CharField(max_length=64, blank=True)  # of the text, the metadata and the chunking
     chunks = models.PositiveIntegerField(_("chunks"), default=0)
     status = models.CharField(_("status"), max_length=10, choices=Status.choices, default=Status.STORED)
