@@ -165,10 +165,10 @@ def test_an_owner_tries_a_question_and_deletes_the_document(server, page):
 
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("#result_list >> text=shop")
-    page.wait_for_selector("text=Vectors in Local now: 1")
+    page.wait_for_selector("text=1 passage is indexed in Local")
     page.click("text=Try a question")
     page.fill("textarea[name=question]", "Within how many days may shoes be returned?")
-    page.click("button:has-text('Look it up')")
+    page.click("form[method=post] button:has-text('Search')")
     page.wait_for_selector("text=Shoes may be returned within 45 days.")
 
     page.goto(f"{server.url}/admin/vectorstores/document/")

@@ -1,4 +1,4 @@
-"""Knowledge: content that is read, embedded, stored and retrieved."""
+"""Knowledge: import content, embed it, store it and retrieve passages."""
 
 # The front doors: the modules and packages that other apps may import.
 __all__ = ["base", "ingestion", "management", "models", "registry", "retrieve", "sources"]

@@ -3,11 +3,12 @@ from typing import Any
 from django.apps import AppConfig
 from django.apps import apps as installed_apps
 from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy as _
 
 
 class VectorStoresConfig(AppConfig):
     name = "vectorstores"
-    verbose_name = "Knowledge"
+    verbose_name = _("Knowledge")
 
     def ready(self) -> None:
         post_migrate.connect(create_rows, sender=self)
@@ -19,7 +20,7 @@ def create_rows(using: str, apps: Any = installed_apps, **options: Any) -> None:
 
     try:
         rows = apps.get_model("vectorstores", "StoreConfig").objects.using(using)
-    except LookupError:  # only other apps have been migrated
+    except LookupError:  # this app is not migrated yet
         return
     for slug, store in STORES.items():
         if not store.in_database:

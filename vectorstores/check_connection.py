@@ -1,4 +1,4 @@
-"""Asking a store from a page of the admin, whose reader waits only so long."""
+"""Calls of a store from admin pages, each with a time limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,35 +12,35 @@ from vectorstores.retrieve import Knowledge, Search, retrieve
 from vectorstores.stores.threads import call_store
 
 TRIAL_SECONDS = 10.0
-PAGE_SECONDS = 4.0  # for what a page can do without
+PAGE_SECONDS = 4.0  # for optional information on a page
 QUESTION_SECONDS = 30.0  # an embedding model may have to be loaded first
 
 
 @asynccontextmanager
-async def in_time(who: str, seconds: float) -> AsyncIterator[None]:
-    """Raises ApiError when the time is over."""
+async def time_limit(name: str, seconds: float) -> AsyncIterator[None]:
+    """Raise ApiError if the block takes longer. `name` says in the message who did not answer."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as late:
-        raise ApiError(f"{who} did not answer within {seconds:g} seconds.", status=504) from late
+        raise ApiError(f"{name} did not answer within {seconds:g} seconds.", status=504) from late
 
 
 async def list_targets(config: StoreConfig) -> list[str]:
-    """The names of the store's collections. Raises ApiError with the store's words if it does not work."""
+    """Return the names of the store's collections. Raises ApiError with the store's error message."""
     store = store_for(config.slug, settings_of(config))
-    async with in_time(store.label, TRIAL_SECONDS):
+    async with time_limit(store.label, TRIAL_SECONDS):
         return await call_store(store, store.list_targets)
 
 
 async def describe(collection: Collection) -> CollectionInfo:
-    """What the store tells of the collection. Raises ApiError."""
-    async with in_time(STORES[collection.store].label, PAGE_SECONDS):
+    """Return the store's description of the collection. Raises ApiError."""
+    async with time_limit(STORES[collection.store].label, PAGE_SECONDS):
         store = await get_store(collection.store)
         return await call_store(store, store.describe, collection.name)
 
 
 async def look_up(question: str, knowledge: Knowledge) -> Search:
-    """What a chatbot with this knowledge would find. Raises ApiError."""
-    async with in_time(f"The embedding model or {STORES[knowledge.store].label}", QUESTION_SECONDS):
+    """Return what a chatbot with this knowledge would find. Raises ApiError."""
+    async with time_limit(f"The embedding model or {STORES[knowledge.store].label}", QUESTION_SECONDS):
         return await retrieve(question, knowledge)

@@ -1,6 +1,4 @@
-"""Where the stores are, which collections and documents puffer has put there or is to put there, and the vectors of the
-local store.
-"""
+"""Settings of the stores, records of collections and documents, uploads, and the vectors of the local store."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +7,7 @@ from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from puffer.net import validate_base_url
 from puffer.runtime import Job, invalidate
@@ -16,22 +15,27 @@ from puffer.security import EncryptedTextField
 
 
 class StoreConfig(models.Model):
-    """What the admin has saved about a store. Empty fields fall back to the environment and the vendor's defaults."""
+    """The saved settings of a store. The environment and the vendor's defaults replace empty fields."""
 
     slug = models.CharField(max_length=20, unique=True, editable=False)
-    api_key = EncryptedTextField("API key", blank=True)
+    api_key = EncryptedTextField(_("API key"), blank=True)
     base_url = models.CharField(
-        "base URL",
+        _("base URL"),
         max_length=300,
         blank=True,
         validators=[validate_base_url],
-        help_text="Of Pinecone its control plane; empty: the vendor's own address.",
+        help_text=_("For Pinecone, the URL of its control plane. Leave empty for the default address."),
     )
-    tenant = models.CharField(max_length=200, blank=True, help_text="Chroma only. Empty: default_tenant.")
-    database = models.CharField(max_length=200, blank=True, help_text="Chroma only. Empty: default_database.")
+    tenant = models.CharField(
+        _("tenant"), max_length=200, blank=True, help_text=_("Chroma only. Leave empty for default_tenant.")
+    )
+    database = models.CharField(
+        _("database"), max_length=200, blank=True, help_text=_("Chroma only. Leave empty for default_database.")
+    )
 
     class Meta:
-        verbose_name = "vector store"
+        verbose_name = _("vector store")
+        verbose_name_plural = _("vector stores")
         ordering = ["id"]
 
     def __str__(self) -> str:
@@ -43,45 +47,47 @@ class StoreConfig(models.Model):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What environment variables say where nothing is saved."""
+        """Return the settings from environment variables."""
         return settings.VECTOR_STORE_ENVIRONMENT.get(self.slug, {})
 
 
 class CollectionQuerySet(models.QuerySet["Collection"]):
     @transaction.atomic
     def delete(self) -> tuple[int, dict[str, int]]:
-        """With the tables of their own that some have in PostgreSQL."""
+        """Delete the collections and their pgvector tables."""
         for collection in self.filter(index=Collection.Index.PGVECTOR):
             collection.drop_pgvector_table()
         return super().delete()
 
-    # No template calls it, as Django says of its own: django.db.models.query.QuerySet.delete
+    # Templates must not call it. Django sets the same on its own: django.db.models.query.QuerySet.delete
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class Collection(models.Model):
-    """A collection that puffer has written to, in whichever store it lies, or one of the local store."""
+    """A collection of the local store, or one of another store that puffer has written to."""
 
     class Index(models.TextChoices):
         MATRIX = "matrix", "in memory"
         PGVECTOR = "pgvector", "pgvector"
 
-    store = models.CharField(max_length=20, help_text="The store's slug.")
-    name = models.CharField(max_length=200)
-    dimension = models.PositiveIntegerField(null=True)
+    store = models.CharField(max_length=20)  # slug
+    name = models.CharField(_("name"), max_length=200)
+    dimension = models.PositiveIntegerField(_("dimension"), null=True)
     embedding_provider = models.CharField(max_length=20, blank=True)
     embedding_model = models.CharField(max_length=200, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    # Of the local store alone:
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    # Only for the local store:
     index = models.CharField(max_length=10, choices=Index.choices, default=Index.MATRIX, editable=False)
-    version = models.BigIntegerField(default=0, editable=False, help_text="Rises with every change of its vectors.")
-    deletions = models.BigIntegerField(default=0, editable=False, help_text="Rises when vectors are removed.")
+    version = models.BigIntegerField(default=0, editable=False)  # increases with every change of its vectors
+    deletions = models.BigIntegerField(default=0, editable=False)  # increases when vectors are deleted
 
     objects = CollectionQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["store", "name"], name="one_collection_of_a_name")]
+        verbose_name = _("collection")
+        verbose_name_plural = _("collections")
+        constraints = [models.UniqueConstraint(fields=["store", "name"], name="unique_collection_name")]
         ordering = ["store", "name"]
 
     def __str__(self) -> str:
@@ -106,30 +112,34 @@ class Collection(models.Model):
 
 
 class Document(models.Model):
-    """A text that was cut into chunks and stored: what a later import compares with, and what the admin lists."""
+    """The record of a stored document: imports compare with it, and the admin lists it."""
 
     class Status(models.TextChoices):
-        STORED = "stored", "stored"
-        FAILED = "failed", "failed"
+        STORED = "stored", _("stored")
+        FAILED = "failed", _("failed")
 
-    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="documents")
-    namespace = models.CharField(max_length=200, blank=True)
+    collection = models.ForeignKey(
+        Collection, on_delete=models.CASCADE, related_name="documents", verbose_name=_("collection")
+    )
+    namespace = models.CharField(_("namespace"), max_length=200, blank=True)
     parent_vector_id = models.CharField(max_length=100)
-    title = models.CharField(max_length=500, blank=True)
-    source = models.CharField(max_length=2000, blank=True, help_text="Where it was read: a file or a URL.")
-    origin = models.CharField(max_length=2000, blank=True, help_text="What the import was told to read.")
-    content_hash = models.CharField(max_length=64, blank=True, help_text="Of its text, metadata and way of chunking.")
-    chunks = models.PositiveIntegerField(default=0)
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.STORED)
-    error = models.TextField(blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    title = models.CharField(_("title"), max_length=500, blank=True)
+    source = models.CharField(_("source"), max_length=2000, blank=True)  # the file or URL it was read from
+    origin = models.CharField(
+        _("origin"), max_length=2000, blank=True, help_text=_("What the import was told to read.")
+    )
+    content_hash = models.CharField(max_length=64, blank=True)  # of the text, the metadata and the chunking
+    chunks = models.PositiveIntegerField(_("chunks"), default=0)
+    status = models.CharField(_("status"), max_length=10, choices=Status.choices, default=Status.STORED)
+    error = models.TextField(_("error"), blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
+        verbose_name = _("document")
+        verbose_name_plural = _("documents")
         constraints = [
-            models.UniqueConstraint(
-                fields=["collection", "namespace", "parent_vector_id"], name="one_document_of_an_id"
-            )
+            models.UniqueConstraint(fields=["collection", "namespace", "parent_vector_id"], name="unique_document_id")
         ]
         indexes = [models.Index(fields=["collection", "updated_at"])]
         ordering = ["-updated_at", "-id"]
@@ -139,22 +149,22 @@ class Document(models.Model):
 
 
 class LocalVector(models.Model):
-    """A vector of the local store. Rows are never changed: replaced ones are deleted and written anew."""
+    """A vector of the local store. Rows are never changed, only deleted and written again."""
 
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="vectors")
     namespace = models.CharField(max_length=200, blank=True)
     vector_id = models.CharField(max_length=150)
     parent_vector_id = models.CharField(max_length=100)
-    values = models.BinaryField(help_text="float32, little-endian, of length 1.")
+    values = models.BinaryField()  # float32, little-endian, scaled to length 1
     title = models.TextField(blank=True)
     headings = models.TextField(blank=True)
     text = models.TextField()
     metadata = models.JSONField(default=dict)
-    scope = models.CharField(max_length=40, editable=False, help_text="Collection and namespace in one keyword.")
+    scope = models.CharField(max_length=40, editable=False)  # collection and namespace as one word, for full text
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["collection", "namespace", "vector_id"], name="one_local_vector_of_an_id")
+            models.UniqueConstraint(fields=["collection", "namespace", "vector_id"], name="unique_local_vector_id")
         ]
         indexes = [models.Index(fields=["collection", "namespace", "parent_vector_id"])]
 
@@ -163,67 +173,70 @@ class LocalVector(models.Model):
 
 
 class UploadQuerySet(models.QuerySet["Upload"]):
-    def of_the_same(self, upload: "Upload") -> "UploadQuerySet":
-        """Those whose documents this upload's take the place of, or the other way round."""
-        return self.filter(**{name: getattr(upload, name) for name in Upload.PLACE})
+    def versions_of(self, upload: "Upload") -> "UploadQuerySet":
+        """Return the uploads, including this one, that replace each other's documents."""
+        return self.filter(**{name: getattr(upload, name) for name in Upload.IDENTITY})
 
-    def with_content_known(self) -> "UploadQuerySet":
-        """`has_content`: whether its bytes are still here. They go when all of it is stored."""
+    def with_has_content(self) -> "UploadQuerySet":
+        """Annotate `has_content`: whether the bytes are still kept. They are deleted once everything is stored."""
         return self.annotate(has_content=Exists(UploadContent.objects.filter(upload=OuterRef("pk"))))
 
-    def free(self) -> "UploadQuerySet":
-        """Those that nobody works on."""
+    def unleased(self) -> "UploadQuerySet":
         return self.filter(Q(leased_until=None) | Q(leased_until__lte=timezone.now()))
 
-    def to_be_indexed(self) -> "UploadQuerySet":
-        """Not while another of the same is worked on: of two versions of a file the later one must be the last."""
-        same = Upload.objects.filter(**{name: OuterRef(name) for name in Upload.PLACE})
-        worked_on = same.filter(state=Job.State.WAITING, leased_until__gt=timezone.now())
-        return self.exclude(Exists(worked_on.exclude(pk=OuterRef("pk"))))
+    def ready_to_index(self) -> "UploadQuerySet":
+        """Leave out uploads while another version is being indexed, because the latest version must be stored last."""
+        versions = Upload.objects.filter(**{name: OuterRef(name) for name in Upload.IDENTITY})
+        running = versions.filter(state=Job.State.WAITING, leased_until__gt=timezone.now())
+        return self.exclude(Exists(running.exclude(pk=OuterRef("pk"))))
 
 
 class Upload(Job):
-    """What somebody has put into a collection in the admin, and how far a worker has come with it."""
+    """Content added to a collection in the admin, and how far a worker has indexed it."""
 
     class Kind(models.TextChoices):
-        FILE = "file", "file"
-        TEXT = "text", "text"
-        QUESTIONS = "questions", "questions and answers"
+        FILE = "file", _("file")
+        TEXT = "text", _("text")
+        QUESTIONS = "questions", _("questions and answers")
 
-    PLACE = ["kind", "name", "store", "target", "namespace"]
+    IDENTITY = ["kind", "name", "store", "target", "namespace"]  # uploads that agree in these replace each other
 
-    kind = models.CharField(max_length=10, choices=Kind.choices)
-    name = models.CharField(max_length=255)  # of the file; a text's title
-    store = models.CharField(max_length=20, help_text="The store's slug.")
-    target = models.CharField("collection", max_length=200)
-    namespace = models.CharField(max_length=200, blank=True)
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
+    name = models.CharField(_("name"), max_length=255)  # of the file; the title of a text
+    store = models.CharField(max_length=20)  # slug
+    target = models.CharField(_("collection"), max_length=200)
+    namespace = models.CharField(_("namespace"), max_length=200, blank=True)
     embedding_provider = models.CharField(max_length=20)
     embedding_model = models.CharField(max_length=200)
-    size = models.PositiveIntegerField(help_text="Bytes.")
-    added_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
-    created_at = models.DateTimeField("added", auto_now_add=True)
+    size = models.PositiveIntegerField()  # bytes
+    added_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", verbose_name=_("added by")
+    )
+    created_at = models.DateTimeField(_("added"), auto_now_add=True)
     is_cancelled = models.BooleanField(default=False, editable=False)
-    # What a worker finds in it:
-    documents = models.PositiveIntegerField(default=0, editable=False, help_text="Stored, now or before.")
-    chunks = models.PositiveIntegerField(null=True, editable=False)  # of all documents; null until it is read
+    # Written by the worker:
+    documents = models.PositiveIntegerField(default=0, editable=False)  # stored by this upload or before
+    chunks = models.PositiveIntegerField(_("chunks"), null=True, editable=False)  # of all documents; null until read
     chunks_done = models.PositiveIntegerField(default=0, editable=False)
     refused = models.PositiveIntegerField(default=0, editable=False)
-    refusals = models.JSONField(default=list, editable=False, help_text="Place and reason of the first of them.")
+    refusals = models.JSONField(default=list, editable=False)  # place and reason of the first ones
 
     objects = UploadQuerySet.as_manager()
 
     class Meta(Job.Meta):
+        verbose_name = _("upload")
+        verbose_name_plural = _("uploads")
         ordering = ["-id"]
-        default_permissions = ()  # who may do what with documents may do it with uploads
+        default_permissions = ()  # uploads use the permissions of documents
 
     def __str__(self) -> str:
         return self.name
 
     def cancel(self) -> None:
-        """What is stored of it stays. A worker that is at it stops within a few seconds."""
+        """Cancel the upload. A running worker stops within seconds; what it has stored stays."""
         waiting = Upload.objects.filter(pk=self.pk, state=Job.State.WAITING)
         waiting.update(is_cancelled=True)
-        waiting.free().update(state=Job.State.DEAD, last_error=CANCELLED, ended_at=timezone.now(), lease="")
+        waiting.unleased().update(state=Job.State.DEAD, last_error=CANCELLED, ended_at=timezone.now(), lease="")
 
     @transaction.atomic
     def retry(self) -> None:
@@ -235,7 +248,7 @@ CANCELLED = "Cancelled."
 
 
 class UploadContent(models.Model):
-    """The bytes of an upload. In the database, for the worker that reads them may be on another machine."""
+    """The bytes of an upload, kept in the database because the worker may run on another machine."""
 
     upload = models.OneToOneField(Upload, on_delete=models.CASCADE, primary_key=True, related_name="content")
     data = models.BinaryField()

@@ -1,4 +1,4 @@
-"""Every vector store by its slug, and the one place that knows their credentials."""
+"""All vector stores by slug, their credentials and their drivers."""
 
 from puffer.runtime import LiveCache
 from vectorstores.base import StoreSettings, VectorStore
@@ -8,7 +8,7 @@ from vectorstores.stores.local.driver import Local
 from vectorstores.stores.pinecone import Pinecone
 from vectorstores.stores.qdrant import Qdrant
 
-# In the order in which they are listed, in enums and in the admin.
+# In the order in which enums and the admin list them.
 STORES: dict[str, type[VectorStore]] = {store.slug: store for store in (Pinecone, Qdrant, Chroma, Local)}
 
 _drivers: dict[str, VectorStore] = {}
@@ -22,7 +22,7 @@ configs = LiveCache(_read_config)
 
 
 def settings_of(config: StoreConfig) -> StoreSettings:
-    """What is saved over what the environment names over the vendor's own address."""
+    """Return the saved settings; where a field is empty, those of the environment, then the vendor's address."""
     environment = config.environment
     return StoreSettings(
         api_key=(config.api_key or environment.get("api_key", "")).strip(),
@@ -33,14 +33,14 @@ def settings_of(config: StoreConfig) -> StoreSettings:
 
 
 async def get_store(slug: str) -> VectorStore:
-    """The driver, ready to be called. Raises StoreNotConfigured."""
+    """Return the configured driver. Raises StoreNotConfigured."""
     config = await configs.get(slug)
     assert config is not None
     return store_for(slug, settings_of(config))
 
 
 def store_for(slug: str, wanted: StoreSettings) -> VectorStore:
-    """The driver with these settings; the one of the last call if they are still the same."""
+    """Return a driver with these settings: the previous one while the settings are the same."""
     driver = _drivers.get(slug)
     if driver is None or driver.settings != wanted:
         driver = _drivers[slug] = STORES[slug](wanted)

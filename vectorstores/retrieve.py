@@ -1,4 +1,4 @@
-"""The way out: question -> embedding -> every collection at once -> passages."""
+"""Retrieve passages: question -> embedding -> search all collections at once -> passages."""
 
 import asyncio
 import logging
@@ -19,17 +19,17 @@ from vectorstores.stores.threads import call_store
 
 logger = logging.getLogger(__name__)
 
-EXCERPT = 200  # characters
+MAX_EXCERPT = 200  # characters
 
-# Where the cosines of texts that have nothing to do with each other end, by how the model's id begins. Of models that
-# are not listed they are near 0. Measured with the bundled model on questions and passages in English and German:
-# unrelated ones 0.74 on average and 0.78 at the 90th percentile, related ones 0.82 to 0.92.
-UNRELATED = {"multilingual-e5": 0.77}
+# The cosine up to which texts are unrelated, by the start of the model's id; near 0 for models that are not listed.
+# Measured with the bundled model on questions and passages in English and German: unrelated pairs have 0.74 on average
+# and 0.78 at the 90th percentile, related pairs 0.82 to 0.92.
+UNRELATED_COSINES = {"multilingual-e5": 0.77}
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Where a question is looked up, and how near a passage must be to count. `threshold` is in percent."""
+    """Where to search, and how similar a passage must be. `threshold` is in percent: see least_cosine()."""
 
     store: str
     collections: Sequence[str]
@@ -65,26 +65,26 @@ class Passage:
 
     @property
     def url(self) -> str:
-        """ "" where the document names none that a browser may follow."""
+        """Return the document's web address; "" if it has none."""
         named = (self.match.metadata.get(name) for name in ("url", "uri", "source"))
         return next((url for url in named if isinstance(url, str) and is_web_address(url)), "")
 
     @property
     def title(self) -> str:
-        """The document's, else the first of its headings, else its id."""
+        """Return the document's title, otherwise the first of its headings, otherwise its id."""
         title = self.match.metadata.get("title")
         return (title if isinstance(title, str) else "") or self.headings.partition(" > ")[0] or self.document_id
 
     @property
     def excerpt(self) -> str:
-        """The beginning, on one line."""
+        """Return the start of the text on one line."""
         line = " ".join(self.text.split())
-        return line if len(line) <= EXCERPT else line[:EXCERPT].rpartition(" ")[0] + " …"
+        return line if len(line) <= MAX_EXCERPT else line[:MAX_EXCERPT].rpartition(" ")[0] + " …"
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What was found: `passages` count, `too_far` are below the threshold, which asks for a cosine of `least`."""
+    """The passages found. `too_far` are below the threshold, which requires a cosine of at least `least`."""
 
     passages: Sequence[Passage]
     too_far: Sequence[Passage]
@@ -100,18 +100,18 @@ def is_web_address(text: str) -> bool:
 
 
 def least_cosine(model: str, threshold: int) -> float:
-    """What a threshold in percent asks of the model's cosines: its share of the way from unrelated to the same."""
+    """Return the cosine that a threshold requires: 0 percent is unrelated for this model, 100 percent identical."""
     name = model.rpartition("/")[2]
-    floor = next((floor for start, floor in UNRELATED.items() if name.startswith(start)), 0.0)
+    floor = next((floor for start, floor in UNRELATED_COSINES.items() if name.startswith(start)), 0.0)
     return floor + (1 - floor) * threshold / 100
 
 
 async def retrieve(
     question: str, knowledge: Knowledge, *, caller: Caller | None = None, chatbot_id: int | None = None
 ) -> Search:
-    """The best first, none twice: of each collection up to `top_k`, those that are too far included.
+    """Search all collections and return up to `top_k` passages of each, best first, without duplicates.
 
-    A collection that fails is logged and left out. Raises ApiError if all fail, or the embedding.
+    A collection that fails is logged and left out. Raises ApiError if all collections or the embedding fail.
     """
     store = await get_store(knowledge.store)
     request = EmbeddingRequest(model=knowledge.embedding_model, texts=[question], task_type="RETRIEVAL_QUERY")
@@ -128,8 +128,8 @@ async def retrieve(
         if not isinstance(matches, ApiError)
     ]
     return Search(
-        passages=merged([[passage for passage in ranking if passage.score >= least] for ranking in rankings]),
-        too_far=merged([[passage for passage in ranking if passage.score < least] for ranking in rankings]),
+        passages=merge([[passage for passage in ranking if passage.score >= least] for ranking in rankings]),
+        too_far=merge([[passage for passage in ranking if passage.score < least] for ranking in rankings]),
         least=least,
     )
 
@@ -138,12 +138,12 @@ async def matches_in(store: VectorStore, target: str, query: Query, knowledge: K
     try:
         return await call_store(store, store.query, target, query, knowledge.namespace)
     except ApiError as error:
-        logger.warning("the collection %s in %s cannot be searched: %s", target, store.label, error.message)
+        logger.warning("collection %s in %s cannot be searched: %s", target, store.label, error.message)
         return error
 
 
-def merged(rankings: Sequence[Sequence[Passage]]) -> list[Passage]:
-    """The first of each ranking, then the second of each: a store's own order may be better than its scores."""
+def merge(rankings: Sequence[Sequence[Passage]]) -> list[Passage]:
+    """Take the first of each ranking, then the second of each: a store's order may be better than its scores."""
     passages: list[Passage] = []
     seen: set[str] = set()
     for rank in zip_longest(*rankings):

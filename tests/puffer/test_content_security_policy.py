@@ -158,7 +158,7 @@ USES = {
     "/admin/logs/webhook/1/change/": ["text=Show the secret", "text=Send a test"],
     "/admin/providers/providerconfig/1/change/": ["text=Test connection", TEST],
     "/admin/puffer/apikey/1/change/": [".select2-selection"],
-    "/admin/vectorstores/upload/add/": ["text=Questions and answers", "text=Another question"],
+    "/admin/vectorstores/upload/add/": ["text=Questions and answers", "text=Add another question"],
 }
 
 

@@ -195,11 +195,11 @@ def test_a_store_is_neither_added_nor_deleted(admin_client, qdrant):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ([], "Qdrant answered. It has no collections yet."),
-        (["shop", NASTY], f"Qdrant answered. Collections: 2 ({NASTY}, shop)."),
+        ([], "Connected to Qdrant. It has no collections yet."),
+        (["shop", NASTY], f"Connected to Qdrant. 2 collections: {NASTY}, shop."),
         (
             [f"c{n:02}" for n in range(12)],
-            "Collections: 12 (c00, c01, c02, c03, c04, c05, c06, c07, c08, c09 and 2 more).",
+            "12 collections: c00, c01, c02, c03, c04, c05, c06, c07, c08, c09 and 2 more.",
         ),
     ],
 )
@@ -214,13 +214,13 @@ def test_a_tenant_and_a_database_are_names_and_no_paths(admin_client, upstream):
     place = "/api/v2/tenants/acme%2F..%2Fx/databases/kb%3Fa"
     upstream.serves(f"{place}/collections?limit=200&offset=0", [])
     save(admin_client, chroma, base_url=upstream.url, tenant="acme/../x", database="kb?a")
-    assert "Chroma answered. It has no collections yet." in press(admin_client, chroma)
+    assert "Connected to Chroma. It has no collections yet." in press(admin_client, chroma)
 
 
 def test_what_the_store_says_is_shown(admin_client, qdrant, qdrant_server):
     qdrant_server.serves("/collections", {"status": {"error": f"Key {SECRET} is wrong"}}, 403)
     page = press(admin_client, qdrant)
-    assert "It does not work. Qdrant API Error (403): Key [redacted] is wrong" in page
+    assert "Connection failed: Qdrant API Error (403): Key [redacted] is wrong" in page
 
 
 def test_a_store_that_is_slow_is_not_waited_for(admin_client, qdrant, qdrant_server, monkeypatch):
@@ -243,7 +243,7 @@ def test_a_store_that_is_not_configured(admin_client, settings, slug, words):
     settings.VECTOR_STORE_ENVIRONMENT = {}
     config = StoreConfig.objects.get(slug=slug)
     assert f"No. {words}" in text_of(admin_client.get(page_of(config)))
-    assert f"It does not work. {words}" in press(admin_client, config)
+    assert f"Connection failed: {words}" in press(admin_client, config)
 
 
 def test_a_get_request_calls_no_store(admin_client, qdrant, qdrant_server):
@@ -267,15 +267,13 @@ def test_collections_are_listed_with_their_documents(admin_client, put, foreign)
 
 def test_a_collections_page_tells_how_many_vectors_there_are(admin_client, put):
     collection = put(RETURNS, {"id": "long", "content": "x" * 7000})
-    assert "Vectors in Local now: 3, of 64 numbers, compared by cosine." in text_of(
-        admin_client.get(page_of(collection))
-    )
+    assert "3 passages are indexed in Local." in text_of(admin_client.get(page_of(collection)))
 
 
 def test_the_store_is_asked_for_a_page_and_never_for_the_list(admin_client, foreign, qdrant_server):
     admin_client.get(list_of("collection"))
     assert not qdrant_server.sent
-    assert "Vectors in Qdrant now: 2, of 64 numbers, compared by cosine." in text_of(admin_client.get(page_of(foreign)))
+    assert "2 passages are indexed in Qdrant." in text_of(admin_client.get(page_of(foreign)))
     assert [sent.path for sent in qdrant_server.sent].count("/collections/faq/points/count") == 1
 
 
@@ -350,7 +348,7 @@ def test_what_a_document_says_is_shown_and_not_obeyed(admin_client, put):
 )
 def test_how_many_passages_count(admin_client, put, changes, count):
     page = ask(admin_client, put(RETURNS, OPENING), **changes)
-    assert f"Passages: {count}" in text_of(page)
+    assert f"{count} passage" in text_of(page)
     assert len(page.context["passages"]) == count
 
 
@@ -387,7 +385,7 @@ def test_what_went_wrong_is_shown(admin_client, put, openai):
 
 def test_without_an_embedding_model_nothing_can_be_asked(admin_client, openai):
     collection = Collection.objects.create(store="local", name="moved", dimension=4)
-    assert "It is not known with which model it was filled" in text_of(ask(admin_client, collection))
+    assert "The embedding model of this collection is unknown" in text_of(ask(admin_client, collection))
     assert not openai.sent
 
 
@@ -519,7 +517,7 @@ def test_what_is_too_much_at_once(admin_client, put, monkeypatch):
     monkeypatch.setattr(documents, "MAX_DELETED", 1)
     put(RETURNS, OPENING)
     page = choose_deletion(admin_client, Document.objects.first(), select_across="1")
-    assert "At most 1 documents" in text_of(page)
+    assert "At most 1 document" in text_of(page)
     assert Document.objects.count() == 2
 
 

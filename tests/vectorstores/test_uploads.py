@@ -26,7 +26,7 @@ from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Collection, Document, LocalVector, Upload, UploadContent
 from vectorstores.uploads.queue import queue
 from vectorstores.uploads.queue import queue as indexing
-from vectorstores.uploads.sandbox import read_apart, spooled
+from vectorstores.uploads.sandbox import read_in_sandbox, read_spool
 from vectorstores.uploads.sandbox_process import Limits
 
 pytestmark = pytest.mark.django_db
@@ -116,7 +116,7 @@ def test_files_are_indexed_and_their_bytes_are_gone(editor, worker):
     assert (collection.name, collection.embedding_provider, collection.embedding_model) == (
         "shop", "openai", "text-embedding-3-small",
     )  # fmt: skip
-    assert LogEntry.objects.filter(change_message="Into shop (Local).").count() == 2
+    assert LogEntry.objects.filter(change_message="Added to shop (Local).").count() == 2
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ REFUSED = [
     (form(uploads=file("empty.txt", b"")), "empty.txt is empty."),
     (form(uploads=file("large.txt", b"x" * 2000)), "large.txt is larger than 0.00095"),
     (form(uploads=[file("a.md"), file("x/a.md")]), "Two files are named a.md."),
-    (form(uploads=file("a.md"), new_collection=""), "Name it, or choose one that is there."),
+    (form(uploads=file("a.md"), new_collection=""), "Enter a name or choose an existing collection."),
     (form(uploads=file("a.md"), new_collection="x" * 201), "at most 200 characters"),
     (form(uploads=file("a.md"), embedding="openai/other"), "Select a valid choice."),
     (form("text", title="x"), "This field is required."),
@@ -253,7 +253,7 @@ def test_a_later_upload_of_the_name_takes_the_place_of_one_that_waits(worker):
     states = dict(Upload.objects.values_list("pk", "state"))
     assert states == {earlier.pk: "dead", other.pk: "done", later.pk: "done"}
     assert set(LocalVector.objects.values_list("text", flat=True)) == {"Other.", "New."}
-    assert not Upload.objects.with_content_known().get(pk=earlier.pk).has_content
+    assert not Upload.objects.with_has_content().get(pk=earlier.pk).has_content
 
 
 def test_two_versions_are_never_worked_on_at_once(worker):
@@ -290,10 +290,10 @@ def test_a_failure_that_may_pass_is_tried_again_later(indexed, openai, worker):
 def test_it_is_given_up_in_the_end(indexed, openai, worker):
     openai.pages["/v1/embeddings"] = answering({"error": {"message": "Upset."}}, status=500)
     upload = indexed("a.txt", b"Text.")
-    Upload.objects.update(due_at=timezone.now(), attempts=indexing.MAX_TRIES - 1)
+    Upload.objects.update(due_at=timezone.now(), attempts=indexing.MAX_TRANSIENT_FAILURES - 1)
     worker()
     upload.refresh_from_db()
-    assert (upload.state, upload.attempts) == ("dead", indexing.MAX_TRIES)
+    assert (upload.state, upload.attempts) == ("dead", indexing.MAX_TRANSIENT_FAILURES)
 
 
 def test_what_only_other_settings_would_mend_is_given_up_at_once(indexed, settings):
@@ -312,7 +312,7 @@ def test_rows_that_are_refused_are_named(indexed, editor):
     assert (upload.state, upload.documents, upload.refused) == ("done", 1, 2)
     page = editor.get(f"{LIST}{upload.pk}/change/").content.decode()
     assert "rows.jsonl:2: It has no text under" in page
-    assert "stored in part" in page
+    assert "partly stored" in page
 
 
 def test_an_upload_that_kills_its_workers_is_given_up(indexed, worker):
@@ -321,7 +321,7 @@ def test_an_upload_that_kills_its_workers_is_given_up(indexed, worker):
     worker()
     upload.refresh_from_db()
     assert upload.state == "dead"
-    assert "ended 25 times" in upload.last_error
+    assert "stopped 25 times" in upload.last_error
 
 
 def test_a_dead_workers_upload_is_taken_up(worker):
@@ -347,11 +347,11 @@ def test_progress_in_json_and_in_the_list(editor, worker, indexed):
     )
     answer = editor.get(f"{LIST}progress/", {"id": [done.pk, waiting.pk, "x", "9" * 30]}).json()["uploads"]
     assert answer[str(done.pk)] == {
-        "status": "stored", "words": "1 document, 1 chunk", "error": "", "done": 1, "of": 1, "is_over": True,
-        "can_retry": False, "can_cancel": False,
+        "state": "stored", "status": "stored", "details": "1 document, 1 chunk", "error": "", "done": 1, "total": 1,
+        "is_over": True, "can_retry": False, "can_cancel": False,
     }  # fmt: skip
     at_work = answer[str(waiting.pk)]
-    assert (at_work["status"], at_work["words"], at_work["can_cancel"]) == ("at work", "4 of 10 chunks", True)
+    assert (at_work["status"], at_work["details"], at_work["can_cancel"]) == ("processing", "4 of 10 chunks", True)
     page = editor.get(LIST).content.decode()
     assert "4 of 10 chunks" in page
     assert NASTY not in page
@@ -445,11 +445,11 @@ def pdf(content: bytes, pages: int = 1) -> bytes:
 
 def read(name: str, data: bytes, limits: Limits, stop: threading.Event | None = None) -> list[NewDocument | Refused]:
     with TemporaryFile() as spool:
-        read_apart(spool, "file", name, data, HERE, stop or threading.Event(), limits)
-        return list(spooled(spool))
+        read_in_sandbox(spool, "file", name, data, HERE, stop or threading.Event(), limits)
+        return list(read_spool(spool))
 
 
-def test_a_pdf_is_read_apart():
+def test_a_pdf_is_read_in_sandbox():
     (document,) = read("a.pdf", pdf(b"BT /F 9 Tf (Shoes may be returned.) Tj ET", pages=3), Limits())
     assert [chunk.text for chunk in document.chunks] == ["\n\n".join(["Shoes may be returned."] * 3)]
 

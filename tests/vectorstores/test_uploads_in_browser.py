@@ -76,7 +76,7 @@ def test_files_are_uploaded_and_watched(server, page, held_up):
 
     expect.set_options(timeout=60_000)  # a worker takes a while to start on a busy machine
     at_work = upload_of(page, "rows.csv")
-    expect(at_work).to_contain_text("It waits for a worker.")
+    expect(at_work).to_contain_text("Waiting for a worker.")
     expect(at_work.locator("progress")).to_have_attribute("max", "400")
     expect(at_work).to_contain_text("of 400 chunks")
     held_up.set()
@@ -97,13 +97,13 @@ def test_the_form_shows_what_belongs_to_the_choice(server, page):
     title, files = page.locator("[name=title]"), page.locator("[name=uploads]")
     expect(files).to_be_visible()
     expect(title).to_be_hidden()
-    page.click("text=A text")
+    page.click("label:has-text('Text')")
     expect(files).to_be_hidden()
     expect(title).to_be_visible()
     page.click("label:has-text('Questions and answers')")
     expect(title).to_be_hidden()
     expect(page.locator(".pair")).to_have_count(4)
-    page.click("text=Another question")
+    page.click("text=Add another question")
     expect(page.locator("[name=pairs-4-question]")).to_be_focused()
     page.fill("[name=pairs-4-question]", "Where are you?")
     page.fill("[name=pairs-4-answer]", "In Bremen.")
@@ -119,7 +119,7 @@ def test_the_form_shows_what_belongs_to_the_choice(server, page):
 @pytest.mark.parametrize("path", ["upload/add/", "upload/"])
 def test_axe_finds_nothing_of_ours(server, page, path):
     page.goto(f"{server.url}/admin/vectorstores/upload/add/")
-    page.click("text=A text")
+    page.click("label:has-text('Text')")
     page.fill("[name=title]", "Hours")
     page.fill("[name=text]", "Open from nine to five.")
     page.fill("[name=new_collection]", path.replace("/", ""))

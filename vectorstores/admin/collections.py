@@ -1,4 +1,4 @@
-"""Knowledge: where the stores are, what is in them, and a page to try a question out."""
+"""Collections in the admin: what is in them, and a page to try a question."""
 
 import time
 from typing import Any
@@ -12,6 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
@@ -26,20 +28,32 @@ from vectorstores.retrieve import Knowledge, least_cosine
 
 
 class QuestionForm(forms.Form):
-    question = forms.CharField(max_length=10_000, widget=UnfoldAdminTextareaWidget({"rows": 2, "autofocus": True}))
+    question = forms.CharField(
+        label=gettext_lazy("Question"),
+        max_length=10_000,
+        widget=UnfoldAdminTextareaWidget({"rows": 2, "autofocus": True}),
+    )
     top_k = forms.IntegerField(
-        label="Passages at most", min_value=1, max_value=50, initial=5, widget=UnfoldAdminIntegerFieldWidget
+        label=gettext_lazy("Maximum passages"),
+        min_value=1,
+        max_value=50,
+        initial=5,
+        widget=UnfoldAdminIntegerFieldWidget,
     )
     threshold = forms.IntegerField(
-        label="Threshold in percent",
+        label=gettext_lazy("Threshold in percent"),
         min_value=0,
         max_value=100,
         initial=20,
-        help_text="As a chatbot's confidence threshold.",
+        help_text=gettext_lazy("The same as the confidence threshold of a chatbot."),
         widget=UnfoldAdminIntegerFieldWidget,
     )
     namespace = forms.CharField(
-        max_length=200, required=False, help_text="Empty: the default one.", widget=UnfoldAdminTextInputWidget
+        label=gettext_lazy("Namespace"),
+        max_length=200,
+        required=False,
+        help_text=gettext_lazy("Leave empty for the default namespace."),
+        widget=UnfoldAdminTextInputWidget,
     )
 
     def __init__(self, *args: Any, collection: Collection) -> None:
@@ -53,7 +67,9 @@ class CollectionAdmin(ReadOnlyAdmin):
     """Collections come from imports, uploads and upserts."""
 
     menu = [MenuItem(Section.KNOWLEDGE, 1, "library_books")]
-    where_from = "The first one comes with content: added here, imported by a command, or upserted through the API."
+    where_from = gettext_lazy(
+        "Collections appear here when content is added here, imported with a command or upserted through the API."
+    )
 
     list_display = ["name", "shown_store", "dimension", "embedding", "document_count", "created_at"]
     list_filter = [("store", admin.AllValuesFieldListFilter)]
@@ -62,7 +78,7 @@ class CollectionAdmin(ReadOnlyAdmin):
         (None, {"fields": [("name", "shown_store"), ("embedding", "dimension"), ("document_count", "created_at")]}),
     ]
     change_form_before_template = "admin/vectorstores/collection/in_store.html"
-    deleted_with = {"documents": Count("documents")}
+    deleted_with = {gettext_lazy("documents"): Count("documents")}
     delete_permissions = {"documents": "vectorstores.delete_document"}
     actions_list = ["add_content"]
     actions_detail = ["add_content_here", "try_question"]
@@ -79,17 +95,17 @@ class CollectionAdmin(ReadOnlyAdmin):
     def name_of(self, collection: Collection) -> str:
         return f"{collection.name} ({store_of(collection).label})"
 
-    @admin.display(description="store", ordering="store")
+    @admin.display(description=gettext_lazy("store"), ordering="store")
     def shown_store(self, collection: Collection) -> str:
         return store_of(collection).label
 
-    @admin.display(description="embedding model", ordering="embedding_model")
+    @admin.display(description=gettext_lazy("embedding model"), ordering="embedding_model")
     def embedding(self, collection: Collection) -> str:
         if not collection.embedding_model:
             return ""
         return f"{provider_name(collection.embedding_provider)}, {collection.embedding_model}"
 
-    @admin.display(description="documents", ordering="count")
+    @admin.display(description=gettext_lazy("documents"), ordering="count")
     def document_count(self, collection: Any) -> str:
         url = reverse("admin:vectorstores_document_changelist", query={"collection__id__exact": collection.pk})
         return format_html('<a class="text-link" href="{}">{}</a>', url, collection.count)
@@ -97,7 +113,7 @@ class CollectionAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """With what the store tells now."""
+        """Show the store's current description of the collection."""
         collection = self.get_object(request, unquote(object_id))
         context = extra_context or {}
         if collection and self.has_view_permission(request, collection):
@@ -110,29 +126,40 @@ class CollectionAdmin(ReadOnlyAdmin):
 
     def deletion_line(self, collection: Collection) -> str:
         store = store_of(collection)
+        names = {"collection": collection.name, "store": store.label}
         if store.in_database:
-            return f"{collection.name} ({store.label}) with its documents and all its vectors"
+            return _("%(collection)s (%(store)s) with its documents and all its vectors") % names
         return (
-            f"{collection.name} ({store.label}): only what is known of it here. {store.label} keeps the collection and "
-            "its vectors; delete the documents first if their vectors must go."
+            _(
+                "%(collection)s (%(store)s): only the records here. %(store)s keeps the collection and its vectors. To "
+                "delete the vectors too, delete the documents first."
+            )
+            % names
         )
 
     def has_content_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("vectorstores.add_document")
 
-    @action(description="Add content", icon="upload_file", url_path="add-content", permissions=["content"])
+    @action(
+        description=gettext_lazy("Add content"), icon="upload_file", url_path="add-content", permissions=["content"]
+    )
     def add_content(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:vectorstores_upload_add"))
 
-    @action(description="Add content", icon="upload_file", url_path="add-content-here", permissions=["content"])
+    @action(
+        description=gettext_lazy("Add content"),
+        icon="upload_file",
+        url_path="add-content-here",
+        permissions=["content"],
+    )
     def add_content_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:vectorstores_upload_add", query={"collection": object_id}))
 
     def has_try_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Of those who may change collections: nobody does so here, but a question costs an embedding."""
+        """Require the permission to change collections, because a question costs an embedding."""
         return request.user.has_perm("vectorstores.change_collection")
 
-    @action(description="Try a question", icon="quiz", url_path="try", permissions=["try"])
+    @action(description=gettext_lazy("Try a question"), icon="quiz", url_path="try", permissions=["try"])
     def try_question(self, request: HttpRequest, object_id: str) -> HttpResponse:
         collection = self.get_object(request, object_id)
         if collection is None:
@@ -140,24 +167,24 @@ class CollectionAdmin(ReadOnlyAdmin):
         form = QuestionForm(request.POST if request.method == "POST" else None, collection=collection)
         context: dict[str, Any] = {"form": form, "object": collection}
         if not collection.embedding_model:
-            context["error"] = "It is not known with which model it was filled, so no question can be looked up."
+            context["error"] = _("The embedding model of this collection is unknown, so it cannot be searched.")
         elif form.is_valid():
-            asked = form.cleaned_data
+            values = form.cleaned_data
             knowledge = Knowledge(
                 store=collection.store,
                 collections=[collection.name],
                 embedding_provider=collection.embedding_provider,
                 embedding_model=collection.embedding_model,
-                namespace=asked.get("namespace", ""),
-                top_k=asked["top_k"],
-                threshold=asked["threshold"],
+                namespace=values.get("namespace", ""),
+                top_k=values["top_k"],
+                threshold=values["threshold"],
             )
             started = time.perf_counter()
             try:
-                context["passages"] = run_async(lambda: look_up(asked["question"], knowledge)).passages
+                context["passages"] = run_async(lambda: look_up(values["question"], knowledge)).passages
             except ApiError as error:
                 context["error"] = error.message
             context["milliseconds"] = round((time.perf_counter() - started) * 1000)
             context["least"] = least_cosine(knowledge.embedding_model, knowledge.threshold)
-        context |= {**self.admin_site.each_context(request), "opts": self.opts, "title": "Try a question"}
+        context |= {**self.admin_site.each_context(request), "opts": self.opts, "title": _("Try a question")}
         return TemplateResponse(request, "admin/vectorstores/collection/try_question.html", context)

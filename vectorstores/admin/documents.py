@@ -1,4 +1,4 @@
-"""Documents in the admin: listed, searched and deleted with their vectors."""
+"""Documents in the admin: list, search and delete them with their vectors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,8 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from unfold.decorators import action, display
 
 from providers.run_async import run_async
@@ -19,16 +21,18 @@ from vectorstores.ingestion.delete import delete_vectors
 from vectorstores.models import Document
 from vectorstores.retrieve import is_web_address
 
-MAX_DELETED = 5000  # documents at once
-MAX_CELL = 300  # characters of a text in a list, as far as they fit
+MAX_DELETED = 5000  # documents; the confirmation page lists each
+MAX_CELL = 300  # characters of a text in a list
 
 
 @admin.register(Document)
 class DocumentAdmin(ReadOnlyAdmin):
-    """Documents come from imports, uploads and upserts. They are deleted here, and their vectors with them."""
+    """Documents come from imports, uploads and upserts. Deleting them here also deletes their vectors."""
 
     menu = [MenuItem(Section.KNOWLEDGE, 2, "article")]
-    where_from = "They come with content that is added here, imported by a command, or upserted through the API."
+    where_from = gettext_lazy(
+        "Documents appear here when content is added here, imported with a command or upserted through the API."
+    )
     list_display = [
         *("short_title", "in_collection", "shown_status", "chunks", "updated_at"),
         *("short_source", "short_error"),
@@ -37,14 +41,14 @@ class DocumentAdmin(ReadOnlyAdmin):
     list_filter = [("collection", admin.RelatedOnlyFieldListFilter), "status"]
     list_per_page = 50
     search_fields = ["title", "source", "parent_vector_id"]
-    search_help_text = "In titles, sources and ids"
+    search_help_text = gettext_lazy("Search titles, sources and ids")
     show_full_result_count = False
     fieldsets = [
         (None, {"fields": ["title", "known_as", ("collection_link", "namespace"), "source_link", "origin"]}),
-        ("State", {"fields": [("shown_status", "chunks"), "error", ("created_at", "updated_at")]}),
+        (gettext_lazy("State"), {"fields": [("shown_status", "chunks"), "error", ("created_at", "updated_at")]}),
     ]
     actions = ["delete_selected"]
-    deleted_with = {"chunks": Sum("chunks", default=0)}
+    deleted_with = {gettext_lazy("chunks"): Sum("chunks", default=0)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Document]:
         return super().get_queryset(request).select_related("collection")
@@ -53,28 +57,28 @@ class DocumentAdmin(ReadOnlyAdmin):
         plain = ["title", "namespace", "origin", "chunks", "error", "created_at", "updated_at"]
         return [*plain, "known_as", "collection_link", "source_link", "shown_status"]
 
-    @admin.display(description="title", ordering="title")
+    @admin.display(description=gettext_lazy("title"), ordering="title")
     def short_title(self, document: Document) -> str:
         return on_one_line(str(document), 14)
 
-    @admin.display(description="id", ordering="parent_vector_id")
+    @admin.display(description=gettext_lazy("id"), ordering="parent_vector_id")
     def known_as(self, document: Document) -> str:
         return document.parent_vector_id
 
-    @admin.display(description="collection", ordering="collection")
+    @admin.display(description=gettext_lazy("collection"), ordering="collection")
     def in_collection(self, document: Document) -> str:
         return f"{document.collection.name} ({store_of(document.collection).label})"
 
-    @admin.display(description="collection")
+    @admin.display(description=gettext_lazy("collection"))
     def collection_link(self, document: Document) -> str:
         url = reverse("admin:vectorstores_collection_change", args=[document.collection_id])
         return format_html('<a class="text-link" href="{}">{}</a>', url, self.in_collection(document))
 
-    @admin.display(description="source", ordering="source")
+    @admin.display(description=gettext_lazy("source"), ordering="source")
     def short_source(self, document: Document) -> str:
         return on_one_line(document.source, 8)
 
-    @admin.display(description="source")
+    @admin.display(description=gettext_lazy("source"))
     def source_link(self, document: Document) -> str:
         if not is_web_address(document.source):
             return document.source
@@ -83,49 +87,55 @@ class DocumentAdmin(ReadOnlyAdmin):
             document.source,
         )
 
-    @display(description="status", ordering="status", label={"stored": "success", "failed": "danger"})
+    @display(description=gettext_lazy("status"), ordering="status", label={"stored": "success", "failed": "danger"})
     def shown_status(self, document: Document) -> str:
         return document.status
 
-    @admin.display(description="error", ordering="error")
+    @admin.display(description=gettext_lazy("error"), ordering="error")
     def short_error(self, document: Document) -> str:
         return on_one_line(document.error, 8)
 
-    # Deleting: the vectors first, and outside of any transaction, for a store may take a minute to answer.
+    # Deleting: first the vectors, outside of any transaction, because a store may take a minute to answer.
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         document = self.get_object(request, unquote(object_id)) if request.POST else None
-        if document and self.has_delete_permission(request, document) and not self.without_vectors(request, [document]):
+        if document and self.has_delete_permission(request, document) and not self.delete_vectors(request, [document]):
             return HttpResponseRedirect(reverse("admin:vectorstores_document_change", args=[document.pk]))
         return super().delete_view(request, object_id, extra_context)
 
-    @action(description="Delete selected documents", permissions=["delete"])
+    @action(description=gettext_lazy("Delete selected documents"), permissions=["delete"])
     def delete_selected(self, request: HttpRequest, documents: QuerySet[Document]) -> HttpResponse | None:
         if documents.count() > MAX_DELETED:
-            messages.error(request, f"At most {MAX_DELETED} documents can be deleted at once.")
+            limit = ngettext(
+                "At most %(count)d document can be deleted at once.",
+                "At most %(count)d documents can be deleted at once.",
+                MAX_DELETED,
+            )
+            messages.error(request, limit % {"count": MAX_DELETED})
             return None
         if request.POST.get("post"):
-            gone = self.without_vectors(request, list(documents))
-            if not gone:
+            deleted = self.delete_vectors(request, list(documents))
+            if not deleted:
                 return None
-            documents = documents.filter(pk__in=[document.pk for document in gone])
+            documents = documents.filter(pk__in=[document.pk for document in deleted])
         return delete_selected(self, request, documents)
 
-    def without_vectors(self, request: HttpRequest, documents: Sequence[Document]) -> list[Document]:
-        """Those whose vectors are gone from their store. Why the others stay is shown."""
-        gone, problems = run_async(lambda: delete_vectors(documents))
+    def delete_vectors(self, request: HttpRequest, documents: Sequence[Document]) -> list[Document]:
+        """Return the documents whose vectors were deleted, and show an error message for the others."""
+        deleted, problems = run_async(lambda: delete_vectors(documents))
         for problem in problems:
             messages.error(request, problem)
-        return gone
+        return deleted
 
     def deletion_line(self, document: Document) -> str:
-        return f"{document} in {self.in_collection(document)}, with its vectors"
+        names = {"document": document, "collection": self.in_collection(document)}
+        return _("%(document)s in %(collection)s, with its vectors") % names
 
 
 def on_one_line(text: str, width: int) -> str:
-    """A cell of at most `width` rem; what does not fit is in its tooltip."""
+    """Return a cell of at most `width` rem, with the whole text as its tooltip."""
     return text and format_html(
         '<span style="display: block; max-width: {}rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap"'
         ' title="{}">{}</span>',

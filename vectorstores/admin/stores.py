@@ -1,4 +1,4 @@
-"""Vector stores in the admin: credentials, and the button that tests the connection."""
+"""Vector stores in the admin: credentials, and a button to test the connection."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from unfold.decorators import action
 
 from providers.run_async import run_async
@@ -16,7 +18,7 @@ from vectorstores.check_connection import list_targets
 from vectorstores.models import Collection, StoreConfig
 from vectorstores.registry import STORES, settings_of
 
-MAX_NAMES = 10  # of a store's collections, in a message
+MAX_NAMES = 10  # collections that a message names
 
 
 def store_of(row: StoreConfig | Collection) -> type[VectorStore]:
@@ -31,8 +33,12 @@ class StoreConfigForm(CredentialsForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         if "base_url" in self.fields:
-            own = self.instance.environment.get("base_url") or store_of(self.instance).default_base_url
-            self.fields["base_url"].help_text = f"Empty: {own}." if own else "Of the server, with its port."
+            default = self.instance.environment.get("base_url") or store_of(self.instance).default_base_url
+            self.fields["base_url"].help_text = (
+                _("Leave empty to use %(url)s.") % {"url": default}
+                if default
+                else _("The URL of the server, with its port.")
+            )
 
 
 @admin.register(StoreConfig)
@@ -48,10 +54,10 @@ class StoreConfigAdmin(CredentialsAdmin):
         assert obj is not None  # there is no page to add one
         fieldsets: list[Any] = [(store_of(obj).label, {"fields": self.access_fields(request, obj)})]
         if obj.slug == "chroma":
-            fieldsets.append(("Where the collections are", {"fields": ["tenant", "database"]}))
+            fieldsets.append((gettext_lazy("Location of the collections"), {"fields": ["tenant", "database"]}))
         return fieldsets
 
-    @admin.display(description="store", ordering="id")
+    @admin.display(description=gettext_lazy("store"), ordering="id")
     def label(self, config: StoreConfig) -> str:
         return store_of(config).label
 
@@ -65,27 +71,27 @@ class StoreConfigAdmin(CredentialsAdmin):
             return error.message
         return ""
 
-    @admin.display(description="configured", boolean=True)
+    @admin.display(description=gettext_lazy("configured"), boolean=True)
     def is_configured(self, config: StoreConfig) -> bool:
         return not self.refusal(config)
 
-    @admin.display(description="base URL in use")
+    @admin.display(description=gettext_lazy("base URL in use"))
     def effective_base_url(self, config: StoreConfig) -> str:
         return settings_of(config).base_url
 
     def has_test_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Also of those who fill the stores, and may not change how they are reached."""
+        """Allow it also to users who may fill the stores but not change their settings."""
         return self.has_change_permission(request) or request.user.has_perm("vectorstores.change_collection")
 
     @action(
-        description="Test connection",
+        description=gettext_lazy("Test connection"),
         icon="network_check",
         permissions=["test"],
         dialog={
-            "title": "Test the connection",
-            "description": "The store is asked for its collections, with the settings that are saved.",
+            "title": gettext_lazy("Test the connection"),
+            "description": gettext_lazy("Lists the collections in the store, using the saved settings."),
             "form_class": None,
-            "form_submit_text": "Test",
+            "form_submit_text": gettext_lazy("Test"),
         },
     )
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
@@ -93,14 +99,19 @@ class StoreConfigAdmin(CredentialsAdmin):
         try:
             names = run_async(lambda: list_targets(config))
         except ApiError as error:
-            messages.error(request, f"It does not work. {error.message}")
+            messages.error(request, _("Connection failed: %(error)s") % {"error": error.message})
         else:
-            messages.success(request, f"{store_of(config).label} answered. {listed(names)}")
+            messages.success(
+                request, _("Connected to %(store)s.") % {"store": store_of(config).label} + " " + listed(names)
+            )
         return self.page_of(config)
 
 
 def listed(names: Sequence[str]) -> str:
     if not names:
-        return "It has no collections yet."
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"Collections: {len(names)} ({', '.join(name[:100] for name in names[:MAX_NAMES])}{more})."
+        return _("It has no collections yet.")
+    shown = ", ".join(name[:100] for name in names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        shown = _("%(names)s and %(count)d more") % {"names": shown, "count": len(names) - MAX_NAMES}
+    text = ngettext("%(count)d collection: %(names)s.", "%(count)d collections: %(names)s.", len(names))
+    return text % {"count": len(names), "names": shown}

@@ -1,6 +1,6 @@
-"""Uploads in the admin: a page to add content to a collection, and how far workers have come with it."""
+"""Uploads in the admin: add content to a collection, follow its progress, retry and cancel."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -21,26 +21,28 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from unfold.decorators import action
 
 from logs.usage import provider_name
 from puffer.admin import MenuItem, ReadOnlyAdmin, Section
-from puffer.text import counted
 from vectorstores.models import CANCELLED, Upload
 from vectorstores.registry import STORES
 from vectorstores.sources.uploaded import answered_questions, origin_of, pasted_text
 from vectorstores.uploads.forms import ContentForm, Kind, PairForms, name_of
 from vectorstores.uploads.queue import queue
 
-MAX_ASKED = 200  # uploads whose progress a page asks for at once
+MAX_NAMED = 10  # uploads that a message names
+MAX_POLLED = 200  # uploads in one request for progress
 
 
 @admin.register(Upload)
 class UploadAdmin(ReadOnlyAdmin):
-    """Whoever may see, add or delete documents may do so with uploads."""
+    """Uploads, with the permissions of documents."""
 
     menu = [MenuItem(Section.KNOWLEDGE, 3, "upload_file")]
-    where_from = "Files, texts, and questions with answers that are put into a collection."
+    where_from = gettext_lazy("Files, texts and questions with answers that are added to a collection.")
 
     list_display = ["short_name", "collection_name", "progress", "added_by", "created_at"]
     list_select_related = ["added_by"]
@@ -50,8 +52,8 @@ class UploadAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     fieldsets = [
         (None, {"fields": ["progress", ("name", "kind"), ("collection_name", "namespace"), "embedding"]}),
-        ("What became of it", {"fields": ["documents_link", "chunks", "refused_rows"]}),
-        ("Who and when", {"fields": [("added_by", "created_at"), "ended_at"]}),
+        (gettext_lazy("Result"), {"fields": ["documents_link", "chunks", "refused_rows"]}),
+        (gettext_lazy("Added"), {"fields": [("added_by", "created_at"), "ended_at"]}),
     ]
     actions = ["retry_selected", "cancel_selected"]
 
@@ -59,7 +61,7 @@ class UploadAdmin(ReadOnlyAdmin):
         css = {"all": ["vectorstores/uploads.css"]}
         js = [Script("vectorstores/uploads.js", type="module")]
 
-    # Who may do what
+    # Permissions
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("vectorstores.view_document")
@@ -68,52 +70,54 @@ class UploadAdmin(ReadOnlyAdmin):
         return request.user.has_perm("vectorstores.add_document")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Of the upload alone. The documents stay."""
+        """Allow deleting an upload; its documents stay."""
         return request.user.has_perm("vectorstores.delete_document")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
 
-    # The list and the page of one
+    # List and detail pages
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Upload]:
-        return Upload.objects.with_content_known().select_related("added_by")
+        return Upload.objects.with_has_content().select_related("added_by")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         plain = ["name", "kind", "namespace", "chunks", "added_by", "created_at", "ended_at"]
         return [*plain, "progress", "collection_name", "embedding", "documents_link", "refused_rows"]
 
-    @admin.display(description="name", ordering="name")
+    @admin.display(description=gettext_lazy("name"), ordering="name")
     def short_name(self, upload: Upload) -> str:
         return upload.name[:80]
 
-    @admin.display(description="collection", ordering="target")
+    @admin.display(description=gettext_lazy("collection"), ordering="target")
     def collection_name(self, upload: Upload) -> str:
         return f"{upload.target} ({STORES[upload.store].label})"
 
-    @admin.display(description="embedding model")
+    @admin.display(description=gettext_lazy("embedding model"))
     def embedding(self, upload: Upload) -> str:
         return f"{provider_name(upload.embedding_provider)}, {upload.embedding_model}"
 
-    @admin.display(description="progress", ordering="state")
+    @admin.display(description=gettext_lazy("progress"), ordering="state")
     def progress(self, upload: Any) -> str:
         return render_to_string("admin/vectorstores/upload/progress.html", {"upload": upload, **progress_of(upload)})
 
-    @admin.display(description="documents")
+    @admin.display(description=gettext_lazy("documents"))
     def documents_link(self, upload: Upload) -> str:
         query = {"origin": origin_of(upload.kind, upload.name), "collection__name": upload.target}
         url = reverse("admin:vectorstores_document_changelist", query=query)
         return format_html('<a class="text-link" href="{}">{}</a>', url, upload.documents)
 
-    @admin.display(description="refused")
+    @admin.display(description=gettext_lazy("refused"))
     def refused_rows(self, upload: Upload) -> str:
         rows = ((refusal["place"], refusal["reason"]) for refusal in upload.refusals)
         listed = format_html_join("", "<li>{}: {}</li>", rows)
         more = upload.refused - len(upload.refusals)
-        return format_html("{}<ul>{}</ul>{}", upload.refused, listed, f"And {more} more." if more > 0 else "")
+        return format_html(
+            "{}<ul>{}</ul>{}", upload.refused, listed, _("And %(count)d more.") % {"count": more} if more > 0 else ""
+        )
 
     def deletion_line(self, upload: Upload) -> str:
-        return f"{upload}: the upload alone, its documents stay"
+        return _("%(upload)s (its documents are kept)") % {"upload": upload}
 
     # Adding
 
@@ -124,16 +128,17 @@ class UploadAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         posted = request.POST if request.method == "POST" else None
         form = ContentForm(posted, request.FILES or None, initial={"collection": request.GET.get("collection")})
-        asks = form.kind_chosen == Kind.QUESTIONS
-        pairs = PairForms(posted if asks else None, prefix="pairs")
-        if posted is not None and form.is_valid() and (not asks or pairs.is_valid()):
+        has_pairs = form.kind_chosen == Kind.QUESTIONS
+        pairs = PairForms(posted if has_pairs else None, prefix="pairs")
+        if posted is not None and form.is_valid() and (not has_pairs or pairs.is_valid()):
             uploads = self.queue(request, form, pairs)
-            messages.success(request, f"To be indexed: {', '.join(upload.name[:80] for upload in uploads[:10])}.")
+            text = ngettext("%(names)s is queued for indexing.", "%(names)s are queued for indexing.", len(uploads))
+            messages.success(request, text % {"names": ", ".join(upload.name[:80] for upload in uploads[:MAX_NAMED])})
             return HttpResponseRedirect(reverse("admin:vectorstores_upload_changelist"))
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": "Add content",
+            "title": _("Add content"),
             "form": form,
             "pairs": pairs,
             "media": self.media,
@@ -144,10 +149,10 @@ class UploadAdmin(ReadOnlyAdmin):
         kind, user = form.cleaned_data["kind"], cast(User, request.user)
         uploads = [queue(form.destination, kind, name, data, user) for name, data in contents_of(form, pairs)]
         for upload in uploads:
-            self.log_addition(request, upload, f"Into {self.collection_name(upload)}.")
+            self.log_addition(request, upload, f"Added to {self.collection_name(upload)}.")
         return uploads
 
-    # What the page asks for as it stands there
+    # Requests of the script uploads.js
 
     def get_urls(self) -> list[URLPattern]:
         pages = [
@@ -164,7 +169,7 @@ class UploadAdmin(ReadOnlyAdmin):
     def progress_view(self, request: HttpRequest) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        ids = [int(pk) for pk in request.GET.getlist("id")[:MAX_ASKED] if pk.isdecimal() and len(pk) < 19]
+        ids = [int(pk) for pk in request.GET.getlist("id")[:MAX_POLLED] if pk.isdecimal() and len(pk) < 19]
         may_act = self.has_add_permission(request)
         uploads = self.get_queryset(request).filter(pk__in=ids)
         return JsonResponse({"uploads": {upload.pk: progress_of(upload, may_act) for upload in uploads}})
@@ -175,7 +180,7 @@ class UploadAdmin(ReadOnlyAdmin):
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self.act(request, pk, self.cancel)
 
-    def act(self, request: HttpRequest, pk: int, deed: Any) -> HttpResponse:
+    def act(self, request: HttpRequest, pk: int, action: Callable[[HttpRequest, Any], bool]) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":
@@ -183,51 +188,53 @@ class UploadAdmin(ReadOnlyAdmin):
         upload = self.get_queryset(request).filter(pk=pk).first()
         if upload is None:
             raise Http404
-        deed(request, upload)
+        action(request, upload)
         return JsonResponse(progress_of(self.get_queryset(request).get(pk=pk), True))
 
     def retry(self, request: HttpRequest, upload: Any) -> bool:
-        """Whether it could be."""
+        """Queue the upload again if that is possible, and return whether it was."""
         if not can_retry(upload):
             return False
         upload.retry()
-        self.log_change(request, upload, "Tried again.")
+        self.log_change(request, upload, "Queued again.")
         return True
 
     def cancel(self, request: HttpRequest, upload: Any) -> bool:
-        """Whether it could be."""
+        """Cancel the upload if that is possible, and return whether it was."""
         if not can_cancel(upload):
             return False
         upload.cancel()
         self.log_change(request, upload, "Cancelled.")
         return True
 
-    @action(description="Try again", permissions=["add"])
+    @action(description=gettext_lazy("Try again"), permissions=["add"])
     def retry_selected(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
         count = sum(self.retry(request, upload) for upload in uploads)
-        messages.success(request, f"To be tried again: {count}.")
+        text = ngettext("%(count)d upload is queued again.", "%(count)d uploads are queued again.", count)
+        messages.success(request, text % {"count": count})
 
-    @action(description="Cancel", permissions=["add"])
+    @action(description=gettext_lazy("Cancel"), permissions=["add"])
     def cancel_selected(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
         count = sum(self.cancel(request, upload) for upload in uploads)
-        messages.success(request, f"Cancelled: {count}.")
+        text = ngettext("%(count)d upload was cancelled.", "%(count)d uploads were cancelled.", count)
+        messages.success(request, text % {"count": count})
 
 
 def contents_of(form: ContentForm, pairs: Any) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each upload."""
-    given = form.cleaned_data
-    if given["kind"] == Kind.FILE:
-        for file in given["uploads"]:
+    """Yield the name and the bytes of each upload."""
+    values = form.cleaned_data
+    if values["kind"] == Kind.FILE:
+        for file in values["uploads"]:
             yield name_of(file), file.read()
-    elif given["kind"] == Kind.TEXT:
-        yield given["title"], pasted_text(given["title"], given["text"], given["url"])
+    elif values["kind"] == Kind.TEXT:
+        yield values["title"], pasted_text(values["title"], values["text"], values["url"])
     else:
         answered = [(pair["question"], pair["answer"]) for pair in pairs.cleaned_data if pair]
         yield f"Questions: {len(answered)}", answered_questions(answered)
 
 
 def can_retry(upload: Any) -> bool:
-    """What has failed, in part or until its next try, and whose content is still here."""
+    """Return whether the upload failed, partly or for now, and its content is still kept."""
     return upload.has_content and not upload.is_running and (upload.attempts > 0 or upload.state == Upload.State.DEAD)
 
 
@@ -236,33 +243,52 @@ def can_cancel(upload: Upload) -> bool:
 
 
 def progress_of(upload: Any, may_act: bool = False) -> dict[str, Any]:
-    """For the list and for its script: a word for the state, what is told of it, and what may be done with it."""
-    status, words, error = words_for(upload)
+    """Return what the list and its script show of an upload, and which actions are possible."""
+    state, status, details, error = status_of(upload)
     return {
+        "state": state,
         "status": status,
-        "words": words,
+        "details": details,
         "error": error,
         "done": upload.chunks_done,
-        "of": upload.chunks,
+        "total": upload.chunks,
         "is_over": upload.state != Upload.State.WAITING,
         "can_retry": may_act and can_retry(upload),
         "can_cancel": may_act and can_cancel(upload),
     }
 
 
-def words_for(upload: Upload) -> tuple[str, str, str]:
-    stored = f"{counted(upload.documents, 'document')}, {counted(upload.chunks_done, 'chunk')}"
-    first = upload.refusals[0] if upload.refusals else {}
-    refused = f"{upload.refused} refused. {first['place']}: {first['reason']}" if first else ""
+def status_of(upload: Upload) -> tuple[str, str, str, str]:
+    """Return a state for the style sheet, and for people a status, details and an error."""
     if upload.state == Upload.State.DONE:
-        return "stored in part" if upload.refused else "stored", stored, refused
+        if upload.refused:
+            return "partial", _("partly stored"), stored_counts(upload), refusal_of(upload)
+        return "stored", _("stored"), stored_counts(upload), ""
     if upload.state == Upload.State.DEAD:
-        status = "cancelled" if upload.last_error == CANCELLED else "failed"
-        return status, stored if upload.documents else "", "" if status == "cancelled" else upload.last_error
+        details = stored_counts(upload) if upload.documents else ""
+        if upload.last_error == CANCELLED:
+            return "cancelled", _("cancelled"), details, ""
+        return "failed", _("failed"), details, upload.last_error
     if upload.is_running:
-        read = f"{upload.chunks_done} of {upload.chunks} chunks" if upload.chunks is not None else "It is being read."
-        return "stopping" if upload.is_cancelled else "at work", read, ""
+        details = _("Reading the content.")
+        if upload.chunks is not None:
+            details = _("%(done)d of %(total)d chunks") % {"done": upload.chunks_done, "total": upload.chunks}
+        state, status = ("stopping", _("stopping")) if upload.is_cancelled else ("processing", _("processing"))
+        return state, status, details, ""
     seconds = (upload.due_at - timezone.now()).total_seconds()
+    details = _("Waiting for a worker.")
     if seconds > 0:
-        return "waiting", f"The next try is in {seconds:.0f} seconds.", upload.last_error
-    return "waiting", "It waits for a worker.", upload.last_error
+        details = _("The next attempt is in %(seconds)d seconds.") % {"seconds": seconds}
+    return "waiting", _("waiting"), details, upload.last_error
+
+
+def stored_counts(upload: Upload) -> str:
+    documents = ngettext("%(count)d document", "%(count)d documents", upload.documents) % {"count": upload.documents}
+    chunks = ngettext("%(count)d chunk", "%(count)d chunks", upload.chunks_done) % {"count": upload.chunks_done}
+    return f"{documents}, {chunks}"
+
+
+def refusal_of(upload: Upload) -> str:
+    count = ngettext("%(count)d row was refused.", "%(count)d rows were refused.", upload.refused)
+    first = upload.refusals[0] if upload.refusals else {"place": "", "reason": ""}
+    return f"{count % {'count': upload.refused}} {first['place']}: {first['reason']}"

@@ -53,8 +53,10 @@ def documents_from_rows(
 ) -> Iterator[NewDocument | Refused]:
     """Make documents of rows. Rows with vectors are chunks, and all chunks of a document become one document."""
     for group in group_chunks(rows, lambda row: row.vector if isinstance(row, Row) else None):
-        chunks = [row for row in group if isinstance(row, Row)]
-        yield document_from_rows(chunks, destination, chunking) if chunks else group[0]
+        if isinstance(group[0], Refused):
+            yield group[0]
+        else:
+            yield document_from_rows([row for row in group if isinstance(row, Row)], destination, chunking)
 
 
 def document_from_rows(rows: Sequence[Row], destination: Destination, chunking: Chunking) -> NewDocument | Refused:

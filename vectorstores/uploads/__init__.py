@@ -1,1 +1,1 @@
-"""Content uploaded in the admin: forms, the queue and the sandbox that reads files."""
+"""Content uploaded in the admin: its forms, the job queue that indexes it, and the sandbox that reads files."""

@@ -1,4 +1,4 @@
-"""What may be put into a collection in the admin: files, a text, or questions with answers."""
+"""Forms to add content to a collection: files, a text, or questions with answers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ from django import forms
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.core.validators import URLValidator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import (
     BASE_INPUT_CLASSES,
     UnfoldAdminRadioSelectWidget,
@@ -26,7 +28,7 @@ from vectorstores.models import Collection, Upload
 from vectorstores.registry import STORES
 from vectorstores.sources.files import SUPPORTED_TYPES
 
-MAX_FILES = 100  # Django's own limit too
+MAX_FILES = 100  # also Django's limit
 MAX_PAIRS = 100
 MEGABYTE = 1024 * 1024
 
@@ -38,34 +40,41 @@ class FilesInput(forms.FileInput):
 
 
 class FilesField(forms.FileField):
-    """Any number of files, each of a kind that can be read."""
+    """Several files, each of a supported type."""
 
     def clean(self, data: Any, initial: Any = None) -> Any:
         files: Sequence[UploadedFile] = data or []
         problems = [problem for file in files if (problem := problem_with(file))]
         counts = Counter(name_of(file) for file in files)
-        problems += [f"Two files are named {name}." for name, count in counts.items() if count > 1]
+        problems += [_("Two files are named %(name)s.") % {"name": name} for name, count in counts.items() if count > 1]
         if len(files) > MAX_FILES:
-            problems.append(f"At most {MAX_FILES} files at once.")
+            limit = ngettext("Add at most %(count)d file at once.", "Add at most %(count)d files at once.", MAX_FILES)
+            problems.append(limit % {"count": MAX_FILES})
         if problems:
             raise forms.ValidationError(problems)
         return files
 
 
 def name_of(file: UploadedFile) -> str:
-    """Without folders: Django has seen to that."""
+    """Return the file's name. Django has removed any folders from it."""
     return storable(file.name or "")
 
 
 def problem_with(file: UploadedFile) -> str:
+    """Return an error message; "" for a file that can be read."""
     name = name_of(file)
     if PurePath(name).suffix.lower() not in SUPPORTED_TYPES:
-        return f"{name}: this file type is not supported. Supported types: {', '.join(SUPPORTED_TYPES)}."
+        text = _("%(name)s: this file type is not supported. Supported types: %(types)s.")
+        return text % {"name": name, "types": ", ".join(SUPPORTED_TYPES)}
     if not file.size:
-        return f"{name} is empty."
+        return _("%(name)s is empty.") % {"name": name}
     if file.size > settings.MAX_UPLOAD_BYTES:
-        return f"{name} is larger than {settings.MAX_UPLOAD_BYTES / MEGABYTE:g} MB."
+        return _("%(name)s is larger than %(limit)s MB.") % {"name": name, "limit": max_megabytes()}
     return ""
+
+
+def max_megabytes() -> str:
+    return f"{settings.MAX_UPLOAD_BYTES / MEGABYTE:g}"
 
 
 class CollectionField(forms.ModelChoiceField):
@@ -74,50 +83,63 @@ class CollectionField(forms.ModelChoiceField):
 
 
 class ContentForm(forms.Form):
-    """`destination` is there once it is valid."""
+    """Content and its collection. A valid form has a `destination`."""
 
     collection = CollectionField(
-        Collection.objects.all(), required=False, empty_label="A new one", widget=UnfoldAdminSelectWidget
+        Collection.objects.all(),
+        label=gettext_lazy("Collection"),
+        required=False,
+        empty_label=gettext_lazy("New collection"),
+        widget=UnfoldAdminSelectWidget,
     )
     new_collection = forms.CharField(
-        label="Name of the new collection", max_length=200, required=False, widget=UnfoldAdminTextInputWidget
+        label=gettext_lazy("Name of the new collection"),
+        max_length=200,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
     )
     embedding = forms.ChoiceField(
-        label="Embedding model",
+        label=gettext_lazy("Embedding model"),
         required=False,
-        help_text="All of a collection is embedded by one model; another one means another collection.",
+        help_text=gettext_lazy("A collection uses one embedding model and cannot change it later."),
         widget=UnfoldAdminSelectWidget,
     )
     namespace = forms.CharField(
+        label=gettext_lazy("Namespace"),
         max_length=200,
         required=False,
-        help_text="A part of the collection that is searched alone. Usually empty.",
+        help_text=gettext_lazy("A part of the collection that is searched separately. Usually empty."),
         widget=UnfoldAdminTextInputWidget,
     )
     kind = forms.ChoiceField(
-        label="What to add",
-        choices=[(Kind.FILE, "Files"), (Kind.TEXT, "A text"), (Kind.QUESTIONS, "Questions and answers")],
+        label=gettext_lazy("Kind of content"),
+        choices=[
+            (Kind.FILE, gettext_lazy("Files")),
+            (Kind.TEXT, gettext_lazy("Text")),
+            (Kind.QUESTIONS, gettext_lazy("Questions and answers")),
+        ],
         initial=Kind.FILE,
         widget=UnfoldAdminRadioSelectWidget(1),
     )
     uploads = FilesField(
-        label="Files",
+        label=gettext_lazy("Files"),
         required=False,
         widget=FilesInput({"class": " ".join(BASE_INPUT_CLASSES), "accept": ",".join(SUPPORTED_TYPES)}),
     )
     title = forms.CharField(
+        label=gettext_lazy("Title"),
         max_length=255,
         required=False,
-        help_text="A text with the same title replaces an earlier one.",
+        help_text=gettext_lazy("A text with the same title replaces the earlier one."),
         widget=UnfoldAdminTextInputWidget,
     )
-    text = forms.CharField(required=False, widget=UnfoldAdminTextareaWidget({"rows": 12}))
+    text = forms.CharField(label=gettext_lazy("Text"), required=False, widget=UnfoldAdminTextareaWidget({"rows": 12}))
     url = forms.CharField(
-        label="URL",
+        label=gettext_lazy("URL"),
         max_length=2000,
         required=False,
         validators=[URLValidator(["http", "https"])],
-        help_text="Where visitors can read it. Chatbots show it as the source.",
+        help_text=gettext_lazy("Where visitors can read the text. Chatbots show it as the source."),
         widget=UnfoldAdminURLInputWidget,
     )
 
@@ -127,10 +149,8 @@ class ContentForm(forms.Form):
         cast(Any, self.fields["embedding"]).choices = [
             (f"{slug}/{model}", f"{PROVIDERS[slug].label}, {model}") for slug, model in ready
         ]
-        self.fields["uploads"].help_text = (
-            f"{', '.join(SUPPORTED_TYPES)}; at most {settings.MAX_UPLOAD_BYTES / MEGABYTE:g} MB each. A file with the "
-            "same name replaces an earlier one."
-        )
+        text = _("%(types)s; at most %(limit)s MB each. A file with the same name replaces the earlier one.")
+        self.fields["uploads"].help_text = text % {"types": ", ".join(SUPPORTED_TYPES), "limit": max_megabytes()}
 
     @property
     def kind_chosen(self) -> str:
@@ -142,18 +162,18 @@ class ContentForm(forms.Form):
         needed: dict[Any, list[str]] = {Kind.FILE: ["uploads"], Kind.TEXT: ["title", "text"]}
         for name in needed.get(cleaned.get("kind"), []):
             if not cleaned.get(name) and name not in self.errors:
-                self.add_error(name, "This field is required.")
+                self.add_error(name, _("This field is required."))
         return cleaned
 
     def find_destination(self, cleaned: dict[str, Any]) -> None:
         collection, name = cleaned.get("collection"), storable(cleaned.get("new_collection") or "")
         if collection is None and not name:
             if "collection" not in self.errors:
-                self.add_error("new_collection", "Name it, or choose one that is there.")
+                self.add_error("new_collection", _("Enter a name or choose an existing collection."))
             return
         store, target = (collection.store, collection.name) if collection else ("local", name)
         is_new = not Collection.objects.filter(store=store, name=target, embedding_model__gt="").exists()
-        provider, _, model = cleaned.get("embedding", "").partition("/") if is_new else ("", "", "")
+        provider, _slash, model = cleaned.get("embedding", "").partition("/") if is_new else ("", "", "")
         try:
             embedding = choose_embedding(store, target, provider or None, model or None)
         except ApiError as error:
@@ -163,14 +183,16 @@ class ContentForm(forms.Form):
 
 
 class PairForm(forms.Form):
-    question = forms.CharField(max_length=500, widget=UnfoldAdminTextInputWidget)
-    answer = forms.CharField(max_length=20_000, widget=UnfoldAdminTextareaWidget({"rows": 3}))
+    question = forms.CharField(label=gettext_lazy("Question"), max_length=500, widget=UnfoldAdminTextInputWidget)
+    answer = forms.CharField(
+        label=gettext_lazy("Answer"), max_length=20_000, widget=UnfoldAdminTextareaWidget({"rows": 3})
+    )
 
 
 class BasePairForms(forms.BaseFormSet):
     default_error_messages = {
         **forms.BaseFormSet.default_error_messages,
-        "too_few_forms": "One question with its answer is the least.",
+        "too_few_forms": gettext_lazy("Enter at least one question with its answer."),
     }
 
 

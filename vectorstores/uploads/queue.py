@@ -1,9 +1,9 @@
-"""What is uploaded in the admin is queued, and a worker indexes it.
+"""Queue uploads of the admin, and index them in a worker.
 
-    content -> read apart: documents -> those that are new or changed -> the collection
+    content -> sandbox: documents -> sync: new and changed documents -> the collection
 
-A worker that is killed leaves its lease behind, and another takes the upload up: what is stored by then is known by our
-records of documents and skipped, the rest is stored.
+If a worker is killed, its lease expires and another worker continues: it skips the documents that our records list as
+stored.
 """
 
 import asyncio
@@ -31,62 +31,62 @@ from vectorstores.ingestion.rows import Refused
 from vectorstores.ingestion.sync import Import, read_batches
 from vectorstores.models import CANCELLED, Upload, UploadContent
 from vectorstores.sources.uploaded import origin_of
-from vectorstores.uploads.sandbox import read_apart, spooled
+from vectorstores.uploads.sandbox import read_in_sandbox, read_spool
 
 LEASE_SECONDS = 30.0
-MAX_TRIES = 6  # after failures that may pass
+MAX_TRANSIENT_FAILURES = 6
 FIRST_DELAY, LAST_DELAY = 10.0, 600.0  # seconds before the next attempt
-MAX_ATTEMPTS = 25  # also those of workers that were killed: perhaps by this very upload
-SHOWN_REFUSALS, MAX_WORDS = 100, 500
-OUR_FAULT = "Something went wrong here; the log of the worker has it."
+MAX_ATTEMPTS = 25  # including those of workers that were killed, perhaps by this upload
+SHOWN_REFUSALS, MAX_REFUSAL = 100, 500  # refusals, characters of each
+INTERNAL_ERROR = "Internal error. See the log of the worker."
 
 logger = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
-    pass
+    """The upload was cancelled in the admin."""
 
 
-# In
+# Queue
 
 
 @transaction.atomic
 def queue(destination: Destination, kind: str, name: str, data: bytes, user: User | None = None) -> Upload:
-    """To be indexed. An earlier upload of the same name that is not stored yet gives way."""
+    """Queue content for indexing. It replaces earlier uploads of the same name that are not stored yet."""
     upload = Upload(kind=kind, name=name, size=len(data), added_by=user, **asdict(destination))
     if kind != Upload.Kind.QUESTIONS:
-        earlier = Upload.objects.of_the_same(upload)
+        earlier = Upload.objects.versions_of(upload)
         for other in earlier.filter(state=Upload.State.WAITING):
             other.cancel()
-        UploadContent.objects.filter(upload__in=earlier).delete()  # to try it again would bring back what was replaced
+        UploadContent.objects.filter(upload__in=earlier).delete()  # a retry would restore the old version
     upload.save()
     UploadContent.objects.create(upload=upload, data=data)
     return upload
 
 
-# Done by a worker
+# Index
 
 
 def run_due() -> bool:
-    """Index one upload, if any waits."""
-    upload = claim(Upload.objects.to_be_indexed(), LEASE_SECONDS)
+    """Index one waiting upload and return True, or return False if none waits. One of settings.WORKER_JOBS."""
+    upload = claim(Upload.objects.ready_to_index(), LEASE_SECONDS)
     if upload is None:
         return False
     try:
         index(upload)
     except LeaseLost:
-        logger.warning("upload %s was taken up by another worker, or started anew", upload.pk)
+        logger.warning("upload %s was taken over by another worker or restarted", upload.pk)
     return True
 
 
 def index(upload: Upload) -> None:
-    """Store it, or write down why not. Raises LeaseLost."""
+    """Index an upload whose lease we hold, and record the result. Raises LeaseLost."""
     indexing = Indexing(upload)
     try:
         if upload.is_cancelled:
             raise Cancelled
         if upload.attempts > MAX_ATTEMPTS:
-            raise Unreadable(f"Workers have ended {MAX_ATTEMPTS} times while they were at it.")
+            raise Unreadable(f"Workers stopped {MAX_ATTEMPTS} times while indexing it.")
         with bundled_model() if upload.embedding_provider == "local" else nullcontext():
             run_async(indexing.run)
     except LeaseLost:
@@ -96,20 +96,20 @@ def index(upload: Upload) -> None:
     except Unreadable as error:
         upload.fail(str(error), **indexing.result())
     except ApiError as error:
-        indexing.fail(error.message, may_pass(error))
+        indexing.fail(error.message, is_transient(error))
     except Exception:
         logger.exception("upload %s could not be indexed", upload.pk)
-        indexing.fail(OUR_FAULT, True)
+        indexing.fail(INTERNAL_ERROR, is_transient=True)
 
 
-def may_pass(error: ApiError) -> bool:
-    """Not what only a change of the settings or of the upload would mend."""
+def is_transient(error: ApiError) -> bool:
+    """Return whether a retry may succeed without a change of the settings or of the upload."""
     return error.status in (408, 429) or (error.status >= 500 and not needs_configuration(error))
 
 
 @dataclass
 class Indexing:
-    """One try of an upload."""
+    """One attempt to index an upload."""
 
     upload: Upload
     chunks: int | None = None
@@ -121,47 +121,47 @@ class Indexing:
         self.destination = Destination(
             upload.store, upload.target, upload.embedding_provider, upload.embedding_model, upload.namespace
         )
-        self.work = Import(self.destination, lambda report: None, self.refuse)
+        self.import_run = Import(self.destination, lambda report: None, self.add_refusal)
 
     async def run(self) -> None:
-        """Store it while its lease is held. Raises whatever ended that."""
-        await with_heartbeat(self.store(), self.show_life)
+        """Store the upload while extending its lease. Raises what ended either of them."""
+        await with_heartbeat(self.store(), self.heartbeat)
         await sync_to_async(self.finish)()
 
     async def store(self) -> None:
         with TemporaryFile() as spool:
             await self.read_into(spool)
-            await self.work.store(read_batches(spooled(spool)))
-        if self.upload.kind == Upload.Kind.FILE and self.work.report.is_complete:
-            # Rows that an earlier file of this name had and this one has not.
-            await self.work.prune([origin_of(self.upload.kind, self.upload.name)])
+            await self.import_run.store(read_batches(read_spool(spool)))
+        if self.upload.kind == Upload.Kind.FILE and self.import_run.report.is_complete:
+            # Remove the rows of an earlier file of this name that this file no longer has.
+            await self.import_run.prune([origin_of(self.upload.kind, self.upload.name)])
 
     async def read_into(self, spool: Any) -> None:
         content = await UploadContent.objects.filter(upload=self.upload).afirst()
         if content is None:
-            raise Unreadable("Its content is gone.")
+            raise Unreadable("Its content was deleted. Upload it again.")
         stop = threading.Event()
         upload, data = self.upload, bytes(content.data)
         try:
             self.chunks = await asyncio.to_thread(
-                read_apart, spool, upload.kind, upload.name, data, self.destination, stop
+                read_in_sandbox, spool, upload.kind, upload.name, data, self.destination, stop
             )
         finally:
             stop.set()
 
-    def refuse(self, refused: Refused) -> None:
+    def add_refusal(self, refused: Refused) -> None:
         self.refused += 1
         if len(self.refusals) < SHOWN_REFUSALS:
-            self.refusals.append({"place": refused.place[:MAX_WORDS], "reason": refused.reason[:MAX_WORDS]})
+            self.refusals.append({"place": refused.place[:MAX_REFUSAL], "reason": refused.reason[:MAX_REFUSAL]})
 
-    def show_life(self) -> None:
-        """Hold the lease, and tell how far it has come. Raises LeaseLost, and Cancelled once somebody wants that."""
+    def heartbeat(self) -> None:
+        """Extend the lease and write the progress. Raises LeaseLost, and Cancelled if the upload was cancelled."""
         self.upload.write(leased_until=timezone.now() + timedelta(seconds=LEASE_SECONDS), **self.progress())
         if Upload.objects.filter(pk=self.upload.pk, is_cancelled=True).exists():
             raise Cancelled
 
     def progress(self) -> dict[str, Any]:
-        report = self.work.report
+        report = self.import_run.report
         return {
             "documents": report.documents + report.unchanged,
             "chunks": self.chunks,
@@ -174,7 +174,7 @@ class Indexing:
 
     @transaction.atomic
     def finish(self) -> None:
-        """Its content is kept if something of it was refused, for another try."""
+        """Record the end of the attempt. The content is kept for a retry if some of it was refused."""
         result = self.result()
         if self.refused and not result["documents"]:
             first = self.refusals[0]
@@ -184,9 +184,9 @@ class Indexing:
         if not self.refused:
             UploadContent.objects.filter(upload=self.upload).delete()
 
-    def fail(self, words: str, may_pass: bool) -> None:
-        tries = self.upload.attempts
-        if may_pass and tries < MAX_TRIES:
-            self.upload.reschedule(backoff(tries, FIRST_DELAY, LAST_DELAY, factor=3), words, **self.result())
+    def fail(self, error: str, is_transient: bool) -> None:
+        attempts = self.upload.attempts
+        if is_transient and attempts < MAX_TRANSIENT_FAILURES:
+            self.upload.reschedule(backoff(attempts, FIRST_DELAY, LAST_DELAY, factor=3), error, **self.result())
         else:
-            self.upload.fail(words, **self.result())
+            self.upload.fail(error, **self.result())

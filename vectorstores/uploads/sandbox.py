@@ -1,7 +1,7 @@
-"""An upload's content -> documents, in a process of its own with little time and little memory.
+"""Read an upload in a sandbox: a separate process with limited time and memory.
 
-Whoever may upload may upload a file that was made to break whatever reads it: a few kilobytes of PDF can want gigabytes
-or days. The process ends with each upload; the worker, which lives on, gets nothing from it but documents.
+An upload may be crafted to break its reader: a few kilobytes of PDF can require gigabytes or days. The process ends
+with each upload, and the worker receives only documents from it.
 """
 
 import multiprocessing
@@ -19,16 +19,16 @@ from vectorstores.ingestion.rows import Refused
 from vectorstores.uploads.sandbox_process import Limits, send_documents
 
 TOO_SLOW = "It takes too long to read."
-TOO_LARGE = "It takes too much memory to read, or breaks what reads it."
+TOO_LARGE = "It takes too much memory to read, or it crashes the reader."
 POLL = 0.5  # seconds
 LIMITS = Limits()
 
-# One process has all of this imported and forks for every upload; a fork of the worker itself would copy its threads.
+# A fork server imports the reader once and forks for every upload. A fork of the worker itself would copy its threads.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([send_documents.__module__])
 
 
-def read_apart(
+def read_in_sandbox(
     spool: IO[bytes],
     kind: str,
     name: str,
@@ -37,13 +37,13 @@ def read_apart(
     stop: threading.Event,
     limits: Limits = LIMITS,
 ) -> int:
-    """Writes the documents, and what is refused, for `spooled()` to read. Gives the number of chunks.
+    """Write the documents and refusals to the spool for read_spool(), and return the number of chunks.
 
-    The same document twice is written once. Raises Unreadable, also when it is told to stop.
+    Repeated documents are written once. Raises Unreadable, also when `stop` is set.
     """
     receiver, sender = processes.Pipe(duplex=False)
-    what = (kind, name, data, destination, limits)
-    process = processes.Process(target=send_documents, args=(sender, *what), daemon=True)
+    arguments = (sender, kind, name, data, destination, limits)
+    process = processes.Process(target=send_documents, args=arguments, daemon=True)
     deadline = time.monotonic() + limits.seconds
     seen: set[tuple[str, str]] = set()
     chunks = 0
@@ -76,10 +76,10 @@ def read_apart(
             process.close()
 
 
-def spooled(spool: IO[bytes]) -> Iterator[NewDocument | Refused]:
+def read_spool(spool: IO[bytes]) -> Iterator[NewDocument | Refused]:
     spool.seek(0)
     while True:
         try:
-            yield pickle.load(spool)  # noqa: S301  our own, of a moment ago
+            yield pickle.load(spool)  # noqa: S301  written by read_in_sandbox()
         except EOFError:
             return

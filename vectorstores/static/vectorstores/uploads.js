@@ -1,34 +1,33 @@
 /*
- * Uploads in the admin: progress is asked for until all is over, buttons to try again and to cancel, and another question
- * for the form.
+ * Uploads in the admin: poll the progress until all uploads are done, retry and cancel uploads, add questions to the form.
  */
 
-const PAUSE = 1000; // ms between two questions to the server, twice as many after each failure
+const PAUSE = 1000; // ms between two polls, doubled after each failure
 const LONGEST_PAUSE = 30000;
 
 // ---- Progress ----
 
-const uploads = new Map([...document.querySelectorAll("[data-upload]")].map((place) => [place.dataset.upload, place]));
+const uploads = new Map([...document.querySelectorAll("[data-upload]")].map((element) => [element.dataset.upload, element]));
 const base = location.pathname.match(/^.*\/vectorstores\/upload\//)?.[0];
 
-function show(place, progress) {
+function show(upload, progress) {
   const set = (selector, text) => {
-    const element = place.querySelector(selector);
+    const element = upload.querySelector(selector);
     if (element.textContent !== text) element.textContent = text;
   };
   set(".upload-status", progress.status);
-  set(".upload-words", progress.words);
+  set(".upload-details", progress.details);
   set(".upload-error", progress.error);
-  place.querySelector(".upload-status").dataset.status = progress.status;
-  place.dataset.over = progress.is_over ? "yes" : "no";
-  const bar = place.querySelector("progress");
+  upload.querySelector(".upload-status").dataset.state = progress.state;
+  upload.dataset.over = progress.is_over ? "yes" : "no";
+  const bar = upload.querySelector("progress");
   bar.hidden = progress.is_over;
-  bar.max = progress.of || 1;
+  bar.max = progress.total || 1;
   bar.value = progress.done;
-  for (const button of place.querySelectorAll("[data-deed]")) button.hidden = !progress[`can_${button.dataset.deed}`];
+  for (const button of upload.querySelectorAll("[data-action]")) button.hidden = !progress[`can_${button.dataset.action}`];
 }
 
-async function ask(ids) {
+async function poll(ids) {
   const response = await fetch(`${base}progress/?${new URLSearchParams(ids.map((id) => ["id", id]))}`);
   if (!response.ok || response.redirected) throw new Error(`${response.url} answers ${response.status}`);
   const answer = await response.json();
@@ -37,7 +36,7 @@ async function ask(ids) {
 
 let following = false;
 
-/** All at once, then those that are not over, until there are none. */
+/** Poll all uploads once, then the unfinished ones until all are done. */
 async function follow() {
   if (following) return;
   following = true;
@@ -45,31 +44,31 @@ async function follow() {
   let pause = PAUSE;
   while (ids.length) {
     try {
-      if (!document.hidden) await ask(ids);
+      if (!document.hidden) await poll(ids);
       pause = PAUSE;
     } catch {
       pause = Math.min(2 * pause, LONGEST_PAUSE);
     }
-    ids = [...uploads].filter(([, place]) => place.dataset.over === "no").map(([id]) => id);
+    ids = [...uploads].filter(([, upload]) => upload.dataset.over === "no").map(([id]) => id);
     if (ids.length) await new Promise((resolve) => setTimeout(resolve, pause));
   }
   following = false;
 }
 
 document.addEventListener("click", async ({ target }) => {
-  const button = target.closest("[data-deed]");
+  const button = target.closest("[data-action]");
   if (!button) return;
-  const place = button.closest("[data-upload]");
+  const upload = button.closest("[data-upload]");
   button.disabled = true;
   try {
     const body = new FormData();
     body.set("csrfmiddlewaretoken", document.querySelector("[name=csrfmiddlewaretoken]").value);
-    const url = `${base}${place.dataset.upload}/${button.dataset.deed}/`;
+    const url = `${base}${upload.dataset.upload}/${button.dataset.action}/`;
     const response = await fetch(url, { method: "POST", body });
     if (!response.ok || response.redirected) throw new Error(`${url} answers ${response.status}`);
-    show(place, await response.json());
+    show(upload, await response.json());
   } catch {
-    place.querySelector(".upload-error").textContent = "The server did not answer as it should. Reload the page.";
+    upload.querySelector(".upload-error").textContent = upload.dataset.failure;
   }
   button.disabled = false;
   follow();
@@ -79,7 +78,7 @@ if (base && uploads.size) follow();
 
 // ---- The form ----
 
-// Unfold's script looks for its own box beside every file input, and fails where there is none.
+// Unfold's script expects its own box next to every file input, and fails without one.
 document.addEventListener(
   "change",
   (event) => {
@@ -92,14 +91,14 @@ const add = document.querySelector(".add-pair");
 
 if (add) {
   const total = document.querySelector("[name=pairs-TOTAL_FORMS]");
-  const most = Number(document.querySelector("[name=pairs-MAX_NUM_FORMS]").value);
-  const enough = () => Number(total.value) >= most;
-  add.hidden = enough();
+  const max = Number(document.querySelector("[name=pairs-MAX_NUM_FORMS]").value);
+  const isFull = () => Number(total.value) >= max;
+  add.hidden = isFull();
   add.addEventListener("click", () => {
     const pair = document.querySelector(".empty-pair").innerHTML.replaceAll("__prefix__", total.value);
     document.querySelector(".pairs").insertAdjacentHTML("beforeend", pair);
     document.querySelector(".pairs").lastElementChild.querySelector("input").focus();
     total.value = Number(total.value) + 1;
-    add.hidden = enough();
+    add.hidden = isFull();
   });
 }

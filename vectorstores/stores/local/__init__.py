@@ -1,1 +1,1 @@
-"""The store that needs no server: vectors and a word index in our own database."""
+"""The built-in store: vectors and a full-text index in our own database."""

@@ -1,7 +1,7 @@
-"""The store that needs no server: vectors and full text in our own database, searched together.
+"""The built-in store: vectors and full text in our own database, searched together.
 
-a query   -> by meaning (matrix or pgvector) and by words (keywords) -> fused by score -> matches
-a change  -> one transaction, and one after another in a collection
+query:  search by meaning (matrix or pgvector) and by words (keywords) -> fuse by score -> matches
+change: one transaction; the transactions of a collection run one after another
 """
 
 import json
@@ -20,13 +20,15 @@ from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.models import Collection, LocalVector
 from vectorstores.stores.local import keywords, matrix, pgvector
 
-CANDIDATES = 100  # of each kind of search
+CANDIDATES = 100  # that each of the two searches finds
 ROWS_AT_ONCE = 500
-TRIES = 5  # of a query, while others write
-MAX_NAME = 200  # characters, of a collection and of a namespace
+QUERY_ATTEMPTS = 5  # while others write
+MAX_NAME = 200  # characters in the name of a collection or namespace
 
 
 class Local(VectorStore):
+    """The built-in store."""
+
     slug = "local"
     label = "Local"
     has_namespaces = True
@@ -56,7 +58,7 @@ class Local(VectorStore):
 
     @transaction.atomic
     def replace(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
-        """In one transaction: there is never half a document."""
+        """Replace the documents in one transaction, so that no reader finds half a document."""
         collection = self.lock(target, namespace)
         self.put(collection, namespace, vectors, [*of_parents(vectors), *with_ids(vectors)])
 
@@ -77,17 +79,17 @@ class Local(VectorStore):
         self.remove(self.lock(target, namespace), namespace, in_parts("parent_vector_id", set(parent_ids)))
 
     def lock(self, target: str, namespace: str) -> Collection:
-        """The collection, for this transaction alone to change: its row stays locked until the end.
+        """Return the collection and keep its row locked until the end of the transaction.
 
-        So one after another writes to a collection, and later rows have higher keys, by which each worker's matrix
-        knows what is new.
+        Writers of a collection so run one after another, and later rows have higher keys, by which the matrix of each
+        worker recognizes new rows.
         """
         check_names(target, namespace)
         Collection.objects.filter(store=self.slug, name=target).update(version=F("version") + 1)
         return self.open(target, namespace)
 
     def put(self, collection: Collection, namespace: str, vectors: Sequence[Vector], replaced: Sequence[Q]) -> None:
-        """Store `vectors` in place of whatever one of the conditions of `replaced` finds."""
+        """Store the vectors in place of the rows that match any of the conditions in `replaced`."""
         values = {vector.id: unit_vector(vector.values, collection) for vector in vectors}
         self.remove(collection, namespace, replaced)
         scope = keywords.scope_of(collection, namespace)
@@ -105,7 +107,9 @@ class Local(VectorStore):
                     metadata=vector.metadata,
                     scope=scope,
                 )
-                for vector in {vector.id: vector for vector in vectors}.values()  # the last one with an id counts
+                for vector in {
+                    vector.id: vector for vector in vectors
+                }.values()  # of vectors with the same id, the last
             ],
             batch_size=ROWS_AT_ONCE,
         )
@@ -118,19 +122,22 @@ class Local(VectorStore):
             Collection.objects.filter(pk=collection.pk).update(deletions=F("deletions") + 1)
 
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
-        """By meaning, and by words if the query has a text: in the order of both together."""
-        for _ in range(TRIES):
+        """Search by meaning and, if the query has a text, by words; order the matches by both scores."""
+        for _ in range(QUERY_ATTEMPTS):
             collection = self.open(target, namespace)
-            with suppress(Collection.DoesNotExist):  # deleted meanwhile, so the next look will not find it
+            with suppress(Collection.DoesNotExist):  # deleted meanwhile: the next open() raises CollectionNotFound
                 matches = self.search(collection, query, namespace)
                 if matches is not None:
                     return matches
-        with transaction.atomic():  # in which nobody else writes
+        with transaction.atomic():  # the lock keeps writers out
             return self.search(self.lock(target, namespace), query, namespace) or []
 
     def search(self, collection: Collection, query: Query, namespace: str) -> list[Match] | None:
-        """None if what was found is no longer there at the end, so that it may be half of an old and half of a new
-        version of a document: a search reads several times, while others write."""
+        """Return the matches; None if some rows were deleted during the search.
+
+        A search reads several times while others write. If rows disappear, the matches may mix an old and a new version
+        of a document.
+        """
         values = unit_vector(query.values, collection)
         index = pgvector if collection.index == Collection.Index.PGVECTOR else matrix
         among = self.matching(collection, namespace, query.filter) if query.filter else None
@@ -150,13 +157,13 @@ class Local(VectorStore):
         return [match_of(rows[key], cosines[key]) for key in best]
 
     def matching(self, collection: Collection, namespace: str, wanted: Filter) -> list[int]:
-        """Primary keys. A list in the metadata has each of its entries as a value."""
+        """Return the primary keys of the rows that match the filter. A list in the metadata matches by any entry."""
         rows = collection.vectors.filter(namespace=namespace)
         for name, value in wanted.items():
             values = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
             if name == "parent_vector_id":
                 rows = rows.filter(parent_vector_id__in=values)
-            elif '"' in name:  # which no metadata of ours has, and SQLite's paths cannot say
+            elif '"' in name:  # no metadata key contains it, and a JSON path of SQLite cannot quote it
                 rows = rows.none()
             else:
                 rows = rows.filter(has_one_of(name, values))
@@ -183,7 +190,7 @@ def check_names(*names: str) -> None:
     for name in names:
         if len(name) > MAX_NAME or name != storable(name):
             raise ApiError(
-                f"{name[:MAX_NAME]!r} cannot be the name of a collection or namespace: at most {MAX_NAME} characters.",
+                f"{name[:MAX_NAME]!r} is not a valid collection or namespace name. Use at most {MAX_NAME} characters.",
                 status=400,
                 code="local_api_error",
             )
@@ -198,14 +205,14 @@ def with_ids(vectors: Sequence[Vector]) -> list[Q]:
 
 
 def in_parts(column: str, values: set[str]) -> list[Q]:
-    """Conditions that no database finds too long."""
+    """Split the values into several conditions, because databases limit the number of parameters."""
     ordered = sorted(values)
     parts = range(0, len(ordered), ROWS_AT_ONCE)
     return [Q(**{f"{column}__in": ordered[at : at + ROWS_AT_ONCE]}) for at in parts]
 
 
 def has_one_of(name: str, values: Sequence[str | int | float | bool]) -> RawSQL:
-    """A condition on the metadata. It goes by types too: neither "1" nor true is the number 1."""
+    """Return a condition on the metadata. Types must match too: neither "1" nor true is the number 1."""
     if connection.vendor == "postgresql":
         forms = [json.dumps({name: form}) for value in values for form in (value, [value])]
         return RawSQL("metadata @> ANY(%s::jsonb[])", [forms], BooleanField())
@@ -223,14 +230,14 @@ def has_one_of(name: str, values: Sequence[str | int | float | bool]) -> RawSQL:
 
 
 def unit_vector(values: Floats, collection: Collection) -> Floats:
-    """Of length 1, as little-endian float32, whatever the machine."""
+    """Scale the vector to length 1, as little-endian float32 on any machine."""
     assert collection.dimension
     if len(values) != collection.dimension:
         raise DimensionMismatch(collection.dimension, len(values))
-    exact = values.astype(np.float64)  # in which no float32's square is too large or too small
+    exact = values.astype(np.float64)  # float64, because the square of a float32 may overflow or underflow
     length = float(np.linalg.norm(exact))
     if not np.isfinite(length):
-        raise ApiError("A vector holds what is no number.", status=400, code="local_api_error")
+        raise ApiError("A vector contains a value that is not a finite number.", status=400, code="local_api_error")
     return (exact / (length or 1.0)).astype("<f4")
 
 
@@ -240,10 +247,10 @@ def text_of(vector: Vector, name: str) -> str:
 
 
 def fused(cosines: Mapping[int, float], relevances: Mapping[int, float], limit: int) -> list[int]:
-    """The keys that either search has found, the best first.
+    """Return the keys that either search found, best first.
 
-    A key counts by how far it lies from the least to the best of each search, and where a search has not found it, as
-    the least. Words may be in fewer than `limit` rows: then the least is to have none of them.
+    Each score is scaled to 0..1 between the lowest and the highest score of its search, and both are added; a search
+    that has not found a key counts 0. If fewer than `limit` rows contain the words, the lowest relevance is 0.
     """
     weights: dict[int, float] = {}
     no_match = min(relevances.values()) if len(relevances) == limit else 0.0

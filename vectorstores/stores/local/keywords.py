@@ -1,10 +1,11 @@
-"""Full-text search over the local store's chunks: SQLite's FTS5 or PostgreSQL's own, kept in step by the database.
+"""Full-text search over the local store's chunks: FTS5 on SQLite, a tsvector column on PostgreSQL.
 
-Both are made in migration 0003. Vectors find what means the same; words find names, numbers and rare terms.
+The migration creates both, and the database keeps them up to date. Vectors find the same meaning; words find names,
+numbers and rare terms.
 
-    question -> terms -> how many rows each is in -> which of them rows must have, which only count -> rows, ranked
+    question -> terms -> number of rows with each term -> required terms and terms that only rank -> ranked rows
 
-A word that is in half of all rows costs most and tells least, so what is ranked is bounded by the rare ones.
+A word that half of all rows contain is the most expensive and the least useful one, so rare terms select the rows.
 """
 
 import hashlib
@@ -21,13 +22,13 @@ from vectorstores.models import Collection
 
 TITLE_WEIGHT, HEADINGS_WEIGHT, TEXT_WEIGHT = 2.0, 1.5, 1.0
 MAX_TERMS = 32
-LONGEST_TERM = 100  # characters
-# Rows, of 100,000 as of 1,000,000: so the time a search takes has a bound.
-MOST_RANKED = 5000
-MOST_OF_A_TERM = 10_000  # a term in more of them neither finds nor counts
-NEAR = 2  # words between two that are neighbours in the question, at most: then both count once more
+MAX_TERM = 100  # characters
+# Limits in rows, which bound the time of a search in a collection of any size.
+MAX_RANKED = 5000
+MAX_TERM_ROWS = 10_000  # a term in more rows is ignored
+NEAR = 2  # two neighboring terms of the question count again if at most so many words stand between them
 
-# A word, also one with the signs within that part numbers, versions, addresses and paths have.
+# A word, which may contain the punctuation of part numbers, versions, addresses and paths.
 WORD = re.compile(r"\w+(?:[-.:/_@+]\w+)*")
 STOP_WORDS = frozenset(
     WORD.findall(
@@ -40,15 +41,15 @@ STOP_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is looked for: rows that have one of `needed`, or all of them if `together`, ranked by `counted`."""
+    """Rows must contain one of `required`, or all of them if `all_required`. Terms in `ranked` raise the rank."""
 
-    needed: Sequence[str]
-    counted: Sequence[str]  # all of `needed`, and more common ones
-    together: bool = False
+    required: Sequence[str]
+    ranked: Sequence[str]  # the required terms and more common ones
+    all_required: bool = False
 
 
 def scope_of(collection: Collection, namespace: str) -> str:
-    """Collection and namespace as one word. Of digits, for a stemmer leaves those alone."""
+    """Return collection and namespace as one word, made of digits because stemming does not change those."""
     if not namespace:
         return f"c{collection.pk}"
     digest = hashlib.blake2b(namespace.encode(errors="replace"), digest_size=7).digest()
@@ -56,34 +57,34 @@ def scope_of(collection: Collection, namespace: str) -> str:
 
 
 def terms_of(question: str) -> list[str]:
-    """The words worth looking for, each once, in order; all words where none would be left."""
-    words = list(dict.fromkeys(word.lower()[:LONGEST_TERM] for word in WORD.findall(question)))
-    telling = [word for word in words if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())]
-    return (telling or words)[:MAX_TERMS]
+    """Return the words of the question without stop words, each once, in order; all words if only stop words remain."""
+    words = list(dict.fromkeys(word.lower()[:MAX_TERM] for word in WORD.findall(question)))
+    content_words = [word for word in words if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())]
+    return (content_words or words)[:MAX_TERMS]
 
 
-def chosen(terms: Sequence[str], counts: Sequence[int]) -> Terms:
-    """`counts` tells in how many rows each term is."""
+def select_terms(terms: Sequence[str], counts: Sequence[int]) -> Terms:
+    """Choose the required terms by `counts`, the number of rows with each term."""
     rarest_first = sorted((count, term) for term, count in zip(terms, counts, strict=True) if count)
-    needed: list[str] = []
+    required: list[str] = []
     rows = 0
     for count, term in rarest_first:
         rows += count
-        if rows <= MOST_RANKED:
-            needed.append(term)
-    counted = [term for count, term in rarest_first if count <= MOST_OF_A_TERM]
-    if needed or not rarest_first:
-        return Terms(needed, counted)
+        if rows <= MAX_RANKED:
+            required.append(term)
+    ranked = [term for count, term in rarest_first if count <= MAX_TERM_ROWS]
+    if required or not rarest_first:
+        return Terms(required, ranked)
     all_terms = [term for _, term in rarest_first]
-    return Terms(all_terms, all_terms, together=True)
+    return Terms(all_terms, all_terms, all_required=True)
 
 
 def search(
     collection: Collection, namespace: str, question: str, limit: int, among: Container[int] | None = None
 ) -> list[tuple[int, float]]:
-    """(primary key of LocalVector, relevance) of at most `limit`, the best first; only of those `among`, if given.
+    """Return (primary key of LocalVector, relevance) of at most `limit` rows, best first; only of `among`, if given.
 
-    Relevance is above 0, and comparable within one search alone.
+    Relevance is above 0 and comparable only within one search.
     """
     terms = terms_of(question)
     if not terms:
@@ -91,73 +92,73 @@ def search(
     database = PostgreSQL if connection.vendor == "postgresql" else SQLite
     if among is None:
         return database(collection, namespace).search(terms, limit)
-    found = database(collection, namespace).search(terms, MOST_RANKED)
+    found = database(collection, namespace).search(terms, MAX_RANKED)
     return [(key, relevance) for key, relevance in found if key in among][:limit]
 
 
 class SQLite:
-    """Source: https://www.sqlite.org/fts5.html"""
+    """Search with FTS5. Source: https://www.sqlite.org/fts5.html"""
 
     def __init__(self, collection: Collection, namespace: str) -> None:
         self.scope = scope_of(collection, namespace)
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
-        counts = f"SELECT count(*) FROM (SELECT 1 FROM vectorstores_keywords(%s) LIMIT {MOST_OF_A_TERM + 1})"  # noqa: S608
+        counts = f"SELECT count(*) FROM (SELECT 1 FROM vectorstores_keywords(%s) LIMIT {MAX_TERM_ROWS + 1})"  # noqa: S608
         found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", [self.here(quoted(t)) for t in terms])
-        wanted = chosen(terms, found[0])
-        if not wanted.needed:
+        wanted = select_terms(terms, found[0])
+        if not wanted.required:
             return []
         ranked = (
             f"SELECT rowid AS id, -bm25(vectorstores_keywords, 0, {TITLE_WEIGHT}, {HEADINGS_WEIGHT}, {TEXT_WEIGHT})"  # noqa: S608
-            f" AS relevance FROM vectorstores_keywords(%s) LIMIT {MOST_RANKED}"
+            f" AS relevance FROM vectorstores_keywords(%s) LIMIT {MAX_RANKED}"
         )
         best = f"SELECT id, relevance FROM ({ranked}) ORDER BY relevance DESC, id LIMIT %s"  # noqa: S608
         return rows_of(best, [self.here(self.expression(terms, wanted)), limit])
 
     def expression(self, terms: Sequence[str], wanted: Terms) -> str:
-        """What is in it finds and counts, and counts as often as it is there."""
-        counted = [term for term in terms if term in wanted.counted]
-        near = [f"NEAR({quoted(one)} {quoted(other)}, {NEAR})" for one, other in pairwise(counted)]
-        needed = [quoted(term) for term in wanted.needed]
-        more = [quoted(term) for term in counted if term not in wanted.needed]
-        if not (more or wanted.together):
-            return " OR ".join([*needed, *near])
-        found = (" AND " if wanted.together else " OR ").join(needed)
-        # What is needed counts by being in both, so all else is in it twice.
-        return f"({found}) AND ({' OR '.join([*needed, *more * 2, *near * 2])})"
+        """Return the FTS5 query. A term that stands in it several times counts as often in the rank."""
+        ranked = [term for term in terms if term in wanted.ranked]
+        near = [f"NEAR({quoted(one)} {quoted(other)}, {NEAR})" for one, other in pairwise(ranked)]
+        required = [quoted(term) for term in wanted.required]
+        more = [quoted(term) for term in ranked if term not in wanted.required]
+        if not (more or wanted.all_required):
+            return " OR ".join([*required, *near])
+        condition = (" AND " if wanted.all_required else " OR ").join(required)
+        # The required terms stand in both parts and count twice, so the others are written twice.
+        return f"({condition}) AND ({' OR '.join([*required, *more * 2, *near * 2])})"
 
     def here(self, expression: str) -> str:
         return f'scope : "{self.scope}" AND {{title headings text}} : ({expression})'
 
 
 class PostgreSQL:
-    """Source: https://www.postgresql.org/docs/current/textsearch-controls.html"""
+    """Search with a tsvector. Source: https://www.postgresql.org/docs/current/textsearch-controls.html"""
 
     def __init__(self, collection: Collection, namespace: str) -> None:
         self.place = [collection.pk, namespace]
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
-        counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MOST_OF_A_TERM + 1}) AS counted"  # noqa: S608
+        counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MAX_TERM_ROWS + 1}) AS counted"  # noqa: S608
         arguments = [argument for term in terms for argument in (*self.place, quoted(term))]
         found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", arguments)
-        wanted = chosen(terms, found[0])
-        if not wanted.needed:
+        wanted = select_terms(terms, found[0])
+        if not wanted.required:
             return []
         return self.ranked(wanted, dict(zip(terms, found[0], strict=True)), limit)
 
     def ranked(self, wanted: Terms, counts: dict[str, int], limit: int) -> list[tuple[int, float]]:
-        """PostgreSQL's own rank does not know that a rare word tells more than a common one, so each is weighed."""
+        """Weigh each term by its rarity, which ts_rank() ignores."""
         weights = [0.0, *(weight / TITLE_WEIGHT for weight in (TEXT_WEIGHT, HEADINGS_WEIGHT, TITLE_WEIGHT))]
         rank = " + ".join(
-            ["%s * ts_rank(%s::float4[], keywords, websearch_to_tsquery('english', %s))"] * len(wanted.counted)
+            ["%s * ts_rank(%s::float4[], keywords, websearch_to_tsquery('english', %s))"] * len(wanted.ranked)
         )
         arguments: list[Any] = []
-        for term in wanted.counted:
+        for term in wanted.ranked:
             arguments += [1 / math.log(2 + counts[term]), weights, quoted(term)]
-        needed = (" " if wanted.together else " or ").join(map(quoted, wanted.needed))
-        found = f"{self.having('id, keywords')} LIMIT {MOST_RANKED}"
+        condition = (" " if wanted.all_required else " or ").join(map(quoted, wanted.required))
+        found = f"{self.having('id, keywords')} LIMIT {MAX_RANKED}"
         best = f"SELECT id, {rank} AS relevance FROM ({found}) AS found ORDER BY relevance DESC, id LIMIT %s"  # noqa: S608
-        return rows_of(best, [*arguments, *self.place, needed, limit])
+        return rows_of(best, [*arguments, *self.place, condition, limit])
 
     def having(self, columns: str = "1") -> str:
         return (
@@ -167,7 +168,7 @@ class PostgreSQL:
 
 
 def quoted(term: str) -> str:
-    """A term as a phrase, for both databases: it holds no quote, and within quotes nothing is syntax."""
+    """Return the term as a phrase: a term contains no quotes, and within quotes neither database reads any syntax."""
     return f'"{term}"'
 
 

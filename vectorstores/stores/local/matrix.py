@@ -1,7 +1,7 @@
-"""The vectors of the local store in this process's memory: one matrix per collection and namespace, which follows its
-table, so that a query is one product of matrix and vector.
+"""The vectors of the local store in memory: one matrix per collection and namespace.
 
-A vector of 384 numbers takes 1.5 KB, 100,000 of them 154 MB in each worker that is asked about them.
+The matrix follows its table, so that a query is one product of matrix and vector. A vector of 384 numbers takes 1.5 KB,
+and 100,000 of them 154 MB in each worker that searches them.
 """
 
 import threading
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from vectorstores.base import Floats
 from vectorstores.models import Collection, LocalVector
 
-MAX_BYTES = 1024**3  # of all matrices; beyond it the least recently used ones are let go, never the one in use
+MAX_BYTES = 1024**3  # of all matrices; above it the least recently used are evicted, but never the one in use
 READ_AT_ONCE = 2000  # rows
-MOST_GONE = 0.25  # of a matrix's rows, before it is rid of them
+MAX_DELETED = 0.25  # of the rows of a matrix, before it is compacted
 
 Keys = NDArray[np.int64]
 Blob = bytes | memoryview
@@ -26,60 +26,61 @@ Blob = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a query works on, whatever is written meanwhile. `keys` are primary keys, ascending; `gone` marks rows that
-    are deleted but still in place."""
+    """The unchanging view that a query works on. `deleted` marks rows that are deleted but still in place."""
 
     version: int
     deletions: int
-    keys: Keys
-    rows: Floats  # len(keys) x dimension, of length 1
-    gone: NDArray[np.bool_]
+    keys: Keys  # primary keys, ascending
+    rows: Floats  # len(keys) x dimension, each of length 1
+    deleted: NDArray[np.bool_]
 
     def positions_of(self, keys: Sequence[int]) -> NDArray[np.int64]:
-        """Of those that are there, in ascending order of the keys."""
+        """Return the positions of the keys that exist, in ascending order of the keys."""
         wanted = np.sort(np.asarray(keys, np.int64))
         at = np.searchsorted(self.keys, wanted)
         inside = at < len(self.keys)
         at, wanted = at[inside], wanted[inside]
-        return at[(self.keys[at] == wanted) & ~self.gone[at]]
+        return at[(self.keys[at] == wanted) & ~self.deleted[at]]
 
 
 class Matrix:
+    """The vectors of a collection and namespace, brought up to date by follow()."""
+
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
-        self.lock = threading.Lock()  # one thread reads what is new, others wait for it
-        self.begin_anew()
+        self.lock = threading.Lock()  # one thread reads new rows, the others wait for it
+        self.reset()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         self.keys: Keys = np.empty(0, np.int64)
         self.rows: Floats = np.empty((0, self.dimension), np.float32)
         self.now = Snapshot(-1, -1, self.keys, self.rows, np.empty(0, np.bool_))
 
     def follow(self, collection: Collection, namespace: str) -> Snapshot:
-        """The table as of the collection's version, or newer. Raises Collection.DoesNotExist."""
+        """Return a snapshot of the collection's version or a newer one. Raises Collection.DoesNotExist."""
         if self.now.version == collection.version:
             return self.now
         with self.lock:
             collection.refresh_from_db(fields=["version", "deletions"])
-            if collection.version < self.now.version:  # somebody has put an older database in place
-                self.begin_anew()
+            if collection.version < self.now.version:  # an older database was restored
+                self.reset()
             if collection.version != self.now.version:
                 self.now = self.read(collection, namespace)
             return self.now
 
     def read(self, collection: Collection, namespace: str) -> Snapshot:
-        """What is known, without what is gone and with what is new.
+        """Return a snapshot with the new rows of the table and without its deleted rows.
 
-        Rows are never changed, and new ones have higher keys than all before: see Local.lock(). What is committed while
-        this reads may be in it already; it is found to be so when its version is read. It is looked for what is gone
-        first: so a document that is replaced in between is there twice, which a query finds out, and not missing.
+        Rows are never changed, and new rows have higher keys than all before: see Local.lock(). Rows committed during
+        the read may already be included. Deletions are read first, so a document replaced in between appears twice,
+        which Local.search() detects, instead of not at all.
         """
         known = self.now
         table = LocalVector.objects.filter(collection=collection, namespace=namespace).order_by("pk")
-        gone = known.gone
+        deleted = known.deleted
         if len(known.keys) and known.deletions != collection.deletions:
-            there = table.values_list("pk", flat=True).iterator(READ_AT_ONCE)
-            gone = ~np.isin(known.keys, np.fromiter(there, np.int64), assume_unique=True)
+            existing = table.values_list("pk", flat=True).iterator(READ_AT_ONCE)
+            deleted = ~np.isin(known.keys, np.fromiter(existing, np.int64), assume_unique=True)
         size = len(known.keys)
         newest = int(known.keys[-1]) if size else 0
         batch: list[tuple[int, Blob]] = []
@@ -90,15 +91,15 @@ class Matrix:
                 batch = []
         size = self.append(size, batch)
         keys, rows = self.keys[:size], self.rows[:size]
-        gone = np.concatenate([gone, np.zeros(size - len(gone), np.bool_)])
-        if size and gone.mean() > MOST_GONE:
-            self.keys = keys = keys[~gone]
-            self.rows = rows = rows[~gone]
-            gone = np.zeros(len(keys), np.bool_)
-        return Snapshot(collection.version, collection.deletions, keys, rows, gone)
+        deleted = np.concatenate([deleted, np.zeros(size - len(deleted), np.bool_)])
+        if size and deleted.mean() > MAX_DELETED:
+            self.keys = keys = keys[~deleted]
+            self.rows = rows = rows[~deleted]
+            deleted = np.zeros(len(keys), np.bool_)
+        return Snapshot(collection.version, collection.deletions, keys, rows, deleted)
 
     def append(self, size: int, batch: Sequence[tuple[int, Blob]]) -> int:
-        """The new size. Rows go behind what snapshots look at, in place while there is room."""
+        """Append rows, in place behind those that snapshots see if they fit, and return the new size."""
         end = size + len(batch)
         if end > len(self.keys):
             room = max(end, len(self.keys) * 3 // 2)
@@ -117,11 +118,11 @@ _lock = threading.Lock()
 
 
 def snapshot_of(collection: Collection, namespace: str) -> Snapshot:
-    """Raises Collection.DoesNotExist."""
+    """Return the current snapshot of the collection's matrix. Raises Collection.DoesNotExist."""
     assert collection.dimension
-    if connection.in_atomic_block:  # what this transaction sees may never come true, so it is kept for nobody
+    if connection.in_atomic_block:  # the transaction may be rolled back, so its view is not kept
         return Matrix(collection.dimension).follow(collection, namespace)
-    # A collection that was made anew is another one, even if its key comes again.
+    # A primary key may be reused by a new collection, so the time of creation is part of the key.
     key = (collection.pk, collection.created_at, namespace)
     with _lock:
         matrix = _matrices.setdefault(key, Matrix(collection.dimension))
@@ -136,11 +137,11 @@ def snapshot_of(collection: Collection, namespace: str) -> Snapshot:
 def nearest(
     collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
 ) -> list[tuple[int, float]]:
-    """(primary key, cosine) of at most `limit` vectors, the nearest first; only of those `among`, if given."""
+    """Return (primary key, cosine) of at most `limit` vectors, nearest first; only of `among`, if given."""
     snapshot = snapshot_of(collection, namespace)
     scores = snapshot.rows @ values
     if among is None:
-        scores[snapshot.gone] = -np.inf
+        scores[snapshot.deleted] = -np.inf
         at = np.arange(len(scores))
     else:
         at = snapshot.positions_of(among)
@@ -152,7 +153,7 @@ def nearest(
 
 
 def cosines(collection: Collection, namespace: str, values: Floats, keys: Sequence[int]) -> dict[int, float]:
-    """Of the vectors with these primary keys, as far as they are there."""
+    """Return the cosines of the vectors with these primary keys, as far as they exist."""
     snapshot = snapshot_of(collection, namespace)
     at = snapshot.positions_of(keys)
     return dict(zip(snapshot.keys[at].tolist(), (snapshot.rows[at] @ values).tolist(), strict=True))

@@ -1,5 +1,7 @@
-"""The vectors of the local store in PostgreSQL's extension pgvector, where the server has it: a table with an HNSW
-index per collection, beside the rows that every database has. Source: https://github.com/pgvector/pgvector (0.5 and up)
+"""The vectors of the local store in pgvector, where PostgreSQL has that extension.
+
+Each collection gets a table with an HNSW index, in addition to the rows of LocalVector.
+Source: https://github.com/pgvector/pgvector (0.5 and up)
 """
 
 import math
@@ -11,14 +13,14 @@ from django.db import DatabaseError, connection, transaction
 from vectorstores.base import Floats
 from vectorstores.models import Collection, LocalVector
 
-MAX_DIMENSION = 16_000  # of pgvector's type
-MAX_INDEXED = 2000  # dimensions that an HNSW index takes; beyond it every row is compared
-EF_SEARCH = 200  # candidates that a walk through the index keeps; pgvector's own 40 are fewer than we fuse
-MAX_EF_SEARCH = 1000  # pgvector's
+MAX_DIMENSION = 16_000  # of the type vector
+MAX_INDEXED = 2000  # dimensions of an HNSW index; larger vectors are compared one by one
+EF_SEARCH = 200  # candidates of a search in the index; the default of 40 is less than we fuse
+MAX_EF_SEARCH = 1000  # pgvector's limit
 
 
 def can_hold(dimension: int) -> bool:
-    """Whether this database has the extension, which is switched on if it may be, for vectors of this dimension."""
+    """Return whether pgvector can store vectors of this dimension here. Enables the extension if we may."""
     if connection.vendor != "postgresql" or dimension > MAX_DIMENSION:
         return False
     with connection.cursor() as cursor:
@@ -32,7 +34,7 @@ def can_hold(dimension: int) -> bool:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-    except DatabaseError:  # there, but not ours to switch on
+    except DatabaseError:  # installed, but we may not enable it
         return False
     return True
 
@@ -65,18 +67,18 @@ def as_text(values: Floats) -> str:
 def nearest(
     collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
 ) -> list[tuple[int, float]]:
-    """As matrix.nearest(). By the index first; where that leaves too few, and with a filter, row by row.
+    """Search like matrix.nearest(): in the index, or row by row if the index finds too few or `among` is given.
 
-    The index knows no namespaces and keeps what was deleted until the next vacuum, so a walk through it may find
-    enough candidates and yet few rows.
+    The index ignores namespaces and contains deleted rows until the next vacuum, so enough candidates may leave too few
+    rows.
     """
     if among is None:
-        found = walk_index(collection, namespace, values, limit)
+        found = search_index(collection, namespace, values, limit)
         return found if len(found) == limit else compare_rows(collection, values, limit, "namespace = %s", namespace)
     return compare_rows(collection, values, limit, "namespace = %s AND id = ANY(%s)", namespace, list(among))
 
 
-def walk_index(collection: Collection, namespace: str, values: Floats, limit: int) -> list[tuple[int, float]]:
+def search_index(collection: Collection, namespace: str, values: Floats, limit: int) -> list[tuple[int, float]]:
     with transaction.atomic(), connection.cursor() as cursor:
         width = min(max(EF_SEARCH, limit), MAX_EF_SEARCH)
         cursor.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(width)])
@@ -85,7 +87,7 @@ def walk_index(collection: Collection, namespace: str, values: Floats, limit: in
             " ORDER BY embedding <=> %s::vector LIMIT %s",
             [as_text(values), namespace, as_text(values), limit],
         )
-        return with_numbers(cursor.fetchall())
+        return without_nan(cursor.fetchall())
 
 
 def compare_rows(
@@ -97,14 +99,14 @@ def compare_rows(
             f" FROM {collection.pgvector_table} WHERE {condition} OFFSET 0) AS compared ORDER BY distance, id LIMIT %s",
             [as_text(values), *arguments, limit],
         )
-        return with_numbers(cursor.fetchall())
+        return without_nan(cursor.fetchall())
 
 
-def with_numbers(found: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """A vector of zeros is as near to any other as none, where pgvector says NaN."""
+def without_nan(found: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Replace NaN, pgvector's cosine with a vector of zeros, by 0."""
     return [(key, 0.0 if math.isnan(cosine) else cosine) for key, cosine in found]
 
 
 def cosines(collection: Collection, namespace: str, values: Floats, keys: Sequence[int]) -> dict[int, float]:
-    """As matrix.cosines()."""
+    """Return the cosines like matrix.cosines()."""
     return dict(nearest(collection, namespace, values, len(keys), keys)) if keys else {}
