@@ -1,4 +1,4 @@
-"""The nouns of talking to a model, and what an adapter is. No vendor's words, no Django."""
+"""The nouns of calling a model, and the interface of an adapter. No vendor's terms, no Django."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
@@ -12,6 +12,8 @@ from puffer.text import storable
 
 
 class Capability(StrEnum):
+    """What a provider can do."""
+
     COMPLETION = "completion"
     EMBEDDING = "embedding"
     IMAGE = "image"
@@ -19,13 +21,15 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """A message of a conversation."""
+
     role: str  # "user" or "assistant"
     content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, as the provider counted them. `extra` holds further counts under the names that the API gives them."""
+    """Tokens as the provider counted them. `extra` holds further counts, under the names of our API."""
 
     input_tokens: int
     output_tokens: int
@@ -43,7 +47,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the model is to choose its words. None: not sent, so that the provider's own default holds."""
+    """Sampling parameters. None is not sent, so the provider's default applies."""
 
     temperature: float | None = None  # 0 to 2
     top_p: float | None = None  # 0 to 1
@@ -55,12 +59,14 @@ class Sampling:
     stop: Sequence[str] = ()
     reasoning_effort: str | None = None  # none, low, medium, high, xhigh
     thinking: dict[str, Any] | None = None  # DeepSeek's switch, as its API takes it
-    # The names that the caller or the bot chose, as opposed to the site's defaults. Some providers get only these.
+    # Names set by the caller or the chatbot, as opposed to the site's defaults. Some providers are sent only these.
     chosen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
+    """A call of complete() or stream()."""
+
     model: str
     messages: Sequence[Message]
     instructions: str = ""
@@ -69,6 +75,8 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """A finished answer."""
+
     text: str
     finish_reason: str  # "stop", "length" or "content_filter"
     usage: Usage | None
@@ -79,10 +87,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class CompletionChunk:
-    """A piece of a completion's text.
-
-    The last has no text, but the finish_reason and, where it is counted, the usage.
-    """
+    """A piece of a completion's text. The last chunk has no text, but the finish reason and the usage, if known."""
 
     text: str = ""
     finish_reason: str | None = None  # "stop", "length" or "content_filter"
@@ -94,6 +99,8 @@ class CompletionChunk:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
+    """A call of embed()."""
+
     model: str
     texts: Sequence[str]
     dimensions: int | None = None
@@ -105,7 +112,7 @@ class EmbeddingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """One vector per text, in order: floats, or a base64 string of little-endian float32 where that was asked for."""
+    """One vector per text, in order: floats, or base64 strings of little-endian float32 if requested."""
 
     vectors: list[list[float]] | list[str]
     usage: Usage | None
@@ -113,6 +120,8 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
+    """A call of generate_images()."""
+
     model: str
     prompt: str
     n: int = 1
@@ -130,7 +139,7 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
-    """One of `url` and `base64` is set."""
+    """An image, of which either `url` or `base64` is set."""
 
     url: str | None = None
     base64: str | None = None
@@ -140,13 +149,15 @@ class GeneratedImage:
 
 @dataclass(frozen=True, slots=True)
 class Images:
+    """The images of one call."""
+
     images: list[GeneratedImage]
     usage: Usage | None
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """What an adapter needs to know of its configuration. `site_url` is told to providers that ask who calls."""
+    """An adapter's configuration. `site_url` is sent to providers that ask for the calling site."""
 
     api_key: str = field(default="", repr=False)
     base_url: str = ""
@@ -156,7 +167,7 @@ class ProviderSettings:
 
 
 class SdkErrors(NamedTuple):
-    """What an SDK raises: for an error status (with its `response`), without an answer, for one it cannot read."""
+    """The exceptions of an SDK: for an error status (with `response`), no answer, and an unreadable answer."""
 
     status: type[Exception]
     connection: type[Exception]
@@ -164,13 +175,12 @@ class SdkErrors(NamedTuple):
 
 
 class Provider(ABC):
-    """An adapter: our nouns to one provider's wire, its answers to our nouns.
+    """An adapter: translates our nouns to one provider's protocol and its answers back.
 
-    `capabilities` says which of complete() with stream(), embed() and generate_images() it has; the registry refuses
-    the others. Each raises ApiError for whatever goes wrong at the provider.
+    `capabilities` declares which methods it has, such as embed(); the registry refuses the others. Each method raises
+    ApiError for whatever goes wrong at the provider.
 
-    An adapter imports its SDK when it is made, not before: each takes up to a second and 40 MB to load, for a provider
-    that may never be used.
+    An adapter imports its SDK when it is created: each takes up to a second and 40 MB to load, and may never be used.
     """
 
     slug: ClassVar[str]
@@ -189,13 +199,13 @@ class Provider(ABC):
 
     @abstractmethod
     async def list_models(self) -> list[str]:
-        """The ids of the models that this account may use, sorted."""
+        """Return the ids of the models that this account may use, sorted."""
 
-    if TYPE_CHECKING:  # which of them an adapter really has, its capabilities say
+    if TYPE_CHECKING:  # `capabilities` says which of these an adapter has
 
         async def complete(self, request: CompletionRequest) -> Completion: ...
         def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-            """The text in pieces, as they come, then a chunk with the end. Closing it closes the connection at once."""
+            """Yield the text as it arrives, then a final chunk. Closing the generator closes the connection at once."""
             ...
 
         async def embed(self, request: EmbeddingRequest) -> Embeddings: ...

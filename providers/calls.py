@@ -1,4 +1,4 @@
-"""The one door through which providers are called: a limit on the time, and a usage record whatever happens."""
+"""The single way to call a provider: with a time limit, and a usage record whatever happens."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ CLIENT_LEFT = 499
 
 @dataclass
 class ProviderCall:
-    """What a call reports about itself while it is under way; read when it has ended."""
+    """What a call reports about itself; complete once the call has ended."""
 
     usage: Usage | None = None
     images: int = 0
@@ -28,10 +28,10 @@ class ProviderCall:
 
 
 class StreamedCall(ProviderCall):
-    """A completion as it comes: `async for chunk in call`. What has come so far is in `text`.
+    """A streamed completion: `async for chunk in call`. `text` is what has arrived so far.
 
-    The time limits are around each step, not around the loop: what the loop does with a chunk, and how long the visitor
-    takes to receive it, is not the provider's time, and must not be interrupted by its limits.
+    The time limits apply to each step and not to the loop, because the time in which the loop sends a chunk to a slow
+    visitor is not the provider's.
     """
 
     def __init__(self, provider: Provider, request: CompletionRequest, chunks: AsyncGenerator[CompletionChunk, None]):
@@ -40,7 +40,7 @@ class StreamedCall(ProviderCall):
         self.silence = settings.COMPLETION_TIMEOUT
         self.deadline = asyncio.get_running_loop().time() + settings.STREAM_TIMEOUT
         self.pieces: list[str] = []
-        self.finish_reason: str | None = None  # None as long as it has not ended
+        self.finish_reason: str | None = None  # None until it has ended
         self.failed = False
 
     def __aiter__(self) -> "StreamedCall":
@@ -63,12 +63,12 @@ class StreamedCall(ProviderCall):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether something has to be paid for that is not counted. A failure in place of an answer costs nothing."""
+        """Return whether uncounted tokens must be paid for. A failure instead of an answer costs nothing."""
         return self.finish_reason is None and (bool(self.pieces) or not self.failed)
 
     async def next_in_time(self) -> CompletionChunk:
         now = asyncio.get_running_loop().time()
-        if now >= self.deadline:  # also where the next chunk is there already
+        if now >= self.deadline:  # also if the next chunk has already arrived
             raise no_end_in_time(self.provider, settings.STREAM_TIMEOUT)
         try:
             async with asyncio.timeout_at(min(self.deadline, now + self.silence)):
@@ -92,7 +92,7 @@ async def provider_call(
     caller: Caller | None = None,
     chatbot_id: int | None = None,
 ) -> AsyncIterator[ProviderCall]:
-    """Around the call of an adapter. `model` and who called go into the usage record, errors and cut-off calls too."""
+    """Limit the time of an adapter's call and record its usage, also for errors and interrupted calls."""
     call = ProviderCall()
     seconds = time_limit(capability)
     with recorded(call, provider, capability, model, caller, chatbot_id):
@@ -107,9 +107,9 @@ async def provider_call(
 async def streamed_call(
     provider: Provider, request: CompletionRequest, *, caller: Caller | None = None, chatbot_id: int | None = None
 ) -> AsyncIterator[StreamedCall]:
-    """A completion in pieces. However the block is left, the provider's connection is closed, and the usage recorded.
+    """Stream a completion. However the block ends, the connection is closed and the usage recorded.
 
-    What was neither finished nor counted is estimated, so that an answer that is stopped costs what it may have cost.
+    The usage of an answer that was stopped early is estimated.
     """
     async with aclosing(provider.stream(request)) as chunks:
         call = StreamedCall(provider, request, chunks)
@@ -130,7 +130,7 @@ def recorded(
     caller: Caller | None,
     chatbot_id: int | None,
 ) -> Iterator[None]:
-    """One usage record, whatever happens in the block."""
+    """Write one usage record, whatever happens in the block."""
     started = time.perf_counter()
     status, error_code = 200, ""
     try:
@@ -140,7 +140,7 @@ def recorded(
         if isinstance(error, EmptyAnswer):
             call.usage = error.usage
         raise
-    except (asyncio.CancelledError, GeneratorExit):  # the latter where the block is in a generator that is closed
+    except (asyncio.CancelledError, GeneratorExit):  # GeneratorExit: the block is in a generator that was closed
         status = CLIENT_LEFT
         raise
     except BaseException:
@@ -157,7 +157,7 @@ def recorded(
             caller=caller.name if caller else "",
             chatbot_id=chatbot_id,
             input_tokens=usage.input_tokens if usage else None,
-            # Some providers count the thinking only in the total. It is paid for like all that the model writes.
+            # Some providers count reasoning tokens only in the total. They are billed as output.
             output_tokens=max(usage.output_tokens, usage.total_tokens - usage.input_tokens) if usage else None,
             total_tokens=usage.total_tokens if usage else None,
             images=call.images,

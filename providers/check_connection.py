@@ -1,4 +1,4 @@
-"""Trying a provider out from a page of the admin: one cheap call, or the list of its models."""
+"""The “Test connection” button of a provider: one cheap call, or the list of its models."""
 
 import asyncio
 
@@ -14,13 +14,13 @@ TRIAL_SECONDS = 10
 TRIAL_TOKENS = 16
 
 
-async def try_out(config: ProviderConfig) -> str:
-    """What came back, in a sentence. Raises ApiError with the provider's words if it does not work."""
+async def check_connection(config: ProviderConfig) -> str:
+    """Return the outcome as a sentence. Raises ApiError with the provider's message if the connection fails."""
     provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
     model = registry.default_model(config, Capability.COMPLETION)
     if not model:
         models = await read_models(config)
-        return f"{provider.label} answered: it has {len(models)} models. Choose one as the default."
+        return f"Connected to {provider.label}: {len(models)} models found. Choose one as the default."
     request = CompletionRequest(
         model=model,
         messages=[Message("user", "Say hello.")],
@@ -35,13 +35,13 @@ async def try_out(config: ProviderConfig) -> str:
     except ApiError as error:
         if error.status != 502 or error.__cause__:
             raise
-        # An answer came and could be read. That nothing is in it is no fault: some models think longer than 16 tokens.
-        return f"{provider.label} can be reached and takes the key. {error.message}"
+        # A readable but empty answer is fine: some models reason for more than 16 tokens.
+        return f"Connected to {provider.label}, and the key works. {error.message}"
     return f"{provider.label} answered in {call.milliseconds} ms with {model}: {completion.text[:200]}"
 
 
 async def read_models(config: ProviderConfig) -> list[str]:
-    """The ids of the account's models. Raises ApiError."""
+    """Return the ids of the account's models. Raises ApiError."""
     provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
     try:
         async with asyncio.timeout(TRIAL_SECONDS):

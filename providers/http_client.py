@@ -1,4 +1,4 @@
-"""The HTTP client that all provider SDKs share: time limits, a cap on answers, no redirects. Knows no vendor."""
+"""The HTTP client that all provider SDKs share: time limits, a size limit for answers, no redirects."""
 
 import asyncio
 import ssl
@@ -10,18 +10,18 @@ from functools import cache
 import httpx2
 from django.conf import settings
 
-# A proxy of the environment is for the way out, not for Ollama and the bundled model.
+# Ollama and the bundled model are never called through a proxy from the environment.
 NEVER_BY_PROXY = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 
 _clients: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient]" = weakref.WeakKeyDictionary()
 
 
 class UnusableAnswer(httpx2.ReadError):
-    """Its text goes on from "The answer"."""
+    """An answer that cannot be used. The message continues a sentence that starts with "The answer"."""
 
 
 class CappedStream(httpx2.AsyncByteStream):
-    """An answer's body, unpacked here, which fails beyond `limit` bytes instead of filling the memory."""
+    """The decompressed body of an answer, which fails beyond `limit` bytes instead of filling the memory."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, limit: int, *, gzipped: bool) -> None:
         self.stream, self.limit = stream, limit
@@ -34,7 +34,7 @@ class CappedStream(httpx2.AsyncByteStream):
                 try:
                     chunk = self.gzip.decompress(chunk, left + 1)
                 except zlib.error:
-                    raise UnusableAnswer("cannot be unpacked") from None
+                    raise UnusableAnswer("cannot be decompressed") from None
             left -= len(chunk)
             if left < 0:
                 raise UnusableAnswer(f"is larger than {self.limit} bytes")
@@ -45,7 +45,7 @@ class CappedStream(httpx2.AsyncByteStream):
 
 
 async def limit_time(request: httpx2.Request) -> None:
-    """Ours instead of each SDK's own idea: this one to connect, the one for the whole call in calls.py."""
+    """Replace the SDK's time limits by CONNECT_TIMEOUT; calls.py limits the whole call."""
     request.extensions["timeout"] = {"connect": settings.CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
 
 
@@ -53,28 +53,28 @@ async def cap_answer(response: httpx2.Response) -> None:
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     packing = response.headers.pop("content-encoding", "identity").lower()
     if packing not in ("gzip", "identity"):
-        raise UnusableAnswer("is packed in a way that was not asked for")
+        raise UnusableAnswer("has an unknown content encoding")
     response.stream = CappedStream(response.stream, settings.MAX_ANSWER_BYTES, gzipped=packing == "gzip")
 
 
 @cache
 def ssl_context() -> ssl.SSLContext:
-    """One for all: making it takes 20 ms, in which the event loop does nothing else."""
+    """Return the shared context: creating one blocks the event loop for 20 ms."""
     return httpx2.create_ssl_context()
 
 
 def http_client() -> httpx2.AsyncClient:
-    """The client of the running event loop, made at its first use and closed by close()."""
+    """Return the client of the running event loop, created at first use and closed by close()."""
     loop = asyncio.get_running_loop()
     client = _clients.get(loop)
     if client is None:
-        from openai import DefaultAioHttpClient  # here, for what imports this module may never call anybody
+        from openai import DefaultAioHttpClient  # a late import, because most processes never call a provider
 
         client = _clients[loop] = DefaultAioHttpClient(
             verify=ssl_context(),
             follow_redirects=False,
             mounts=NEVER_BY_PROXY,
-            # As many connections as calls. Idle ones are given up before the usual server does it (after 5 s).
+            # One connection per call. Idle ones are closed before servers close them (usually after 5 s).
             limits=httpx2.Limits(max_connections=0, keepalive_expiry=4),
             event_hooks={"request": [limit_time], "response": [cap_answer]},
             headers={"accept-encoding": "gzip"},

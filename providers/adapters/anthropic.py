@@ -1,4 +1,4 @@
-"""The Messages API of Anthropic."""
+"""Anthropic's Messages API."""
 
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
@@ -21,10 +21,10 @@ from providers.base import (
 )
 from providers.upstream_errors import upstream_errors, without_text
 
-API_VERSION = "2023-06-01"  # the SDK's own, 2026-10-21, refuses temperature, top_p and top_k
+API_VERSION = "2023-06-01"  # newer versions refuse temperature, top_p and top_k
 FINISH_REASONS = {"max_tokens": "length", "refusal": "content_filter"}  # any other: "stop"
-DEFAULT_MAX_TOKENS = 4096  # the API has no default of its own and refuses a call without one
-MAX_TEMPERATURE = 1.0  # higher is refused
+DEFAULT_MAX_TOKENS = 4096  # the API requires max_tokens
+MAX_TEMPERATURE = 1.0  # the API refuses higher values
 
 
 class Anthropic(Provider):
@@ -47,7 +47,7 @@ class Anthropic(Provider):
             max_retries=0,
             default_headers={
                 "anthropic-version": API_VERSION,
-                # As the API's reference has it, which compatible servers know too; the SDK would send a bearer token.
+                # As in the API reference, which compatible servers follow; the SDK would send a bearer token.
                 "x-api-key": settings.api_key,
                 "Authorization": anthropic.Omit(),  # type: ignore[dict-item]
             },
@@ -73,20 +73,20 @@ class Anthropic(Provider):
         """Source: https://docs.anthropic.com/en/api/messages-streaming"""
         body = completion_body(request) | {"stream": True}
         answer = StreamedAnswer()
-        counts: dict[str, Any] = {}  # those of the prompt come first, those of the answer last
+        counts: dict[str, Any] = {}  # the first event counts the prompt, the last one the answer
         with upstream_errors(self, Capability.COMPLETION):
             response = await self.client.post("/v1/messages", cast_to=httpx2.Response, body=body, stream=True)
             async with events_of(response) as events:
                 async for event in events:
                     kind = event["type"]
                     if kind == "message_start":
-                        counts |= told(event["message"].get("usage"))
+                        counts |= non_null(event["message"].get("usage"))
                     elif kind == "content_block_delta" and event["delta"]["type"] == "text_delta":
                         if text := answer.add(event["delta"]["text"]):
                             yield CompletionChunk(text)
                     elif kind == "message_delta":
                         answer.finish_reason = FINISH_REASONS.get(event["delta"].get("stop_reason"), "stop")
-                        counts |= told(event.get("usage"))
+                        counts |= non_null(event.get("usage"))
                         answer.usage = read_usage({"usage": counts})
                     elif kind == "message_stop":
                         answer.closed = True
@@ -114,7 +114,7 @@ def completion_body(request: CompletionRequest) -> dict[str, Any]:
 
 
 def temperature_or_top_p(sampling: Sampling) -> dict[str, float]:
-    """One of the two: the API refuses both together. top_p only where it says something and temperature doesn't."""
+    """Return one of the two, because the API refuses both: top_p only if it is set and temperature is not."""
     temperature, top_p = sampling.temperature, sampling.top_p
     if top_p is not None and top_p != 1.0 and temperature in (None, 1.0):
         return {"top_p": min(max(top_p, 0.0), 1.0)}
@@ -123,8 +123,8 @@ def temperature_or_top_p(sampling: Sampling) -> dict[str, float]:
     return {} if top_p is None else {"top_p": min(max(top_p, 0.0), 1.0)}
 
 
-def told(usage: dict[str, Any] | None) -> dict[str, Any]:
-    """The counts that there are: a later event may have none in the place of an earlier one's."""
+def non_null(usage: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the counts that are not null, so that a later event does not overwrite an earlier count with null."""
     return {name: count for name, count in (usage or {}).items() if count is not None}
 
 

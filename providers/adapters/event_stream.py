@@ -1,6 +1,6 @@
-"""The server-sent events of a streamed completion: response -> events -> pieces of text. No vendor's words but [DONE].
+"""Reads the server-sent events of a streamed completion: response -> events -> pieces of text.
 
-What an event says, each adapter knows; httpx2 takes the stream apart.
+httpx2 parses the stream; each adapter interprets its events.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from providers.base import CompletionChunk, Provider, Usage
 from providers.upstream_errors import broken_off, without_text
 from puffer.text import storable
 
-DONE = "[DONE]"  # the last event of those who speak OpenAI's protocol
-END_SECONDS = 0.1  # how long the end of a body may take after the last event
+DONE = "[DONE]"  # the last event in OpenAI's protocol
+END_SECONDS = 0.1  # for the end of a body after its last event
 
 
 @asynccontextmanager
 async def events_of(response: httpx2.Response) -> AsyncIterator[AsyncGenerator[Any, None]]:
-    """The JSON of each event, as it comes. The response is closed when the block is left.
+    """Yield the JSON of each event as it arrives, and close the response afterwards.
 
-    Left by an exception, the connection is closed with it, which tells the provider to stop. Left in order, the little
-    that follows the last event is read, so that the connection can be used again.
+    An exception in the block also closes the connection, which makes the provider stop. Otherwise the rest of the body
+    is read, so that the connection can be reused.
     """
     async with aclosing(response), aclosing(read_events(response)) as events:
         yield events
@@ -34,15 +34,15 @@ async def events_of(response: httpx2.Response) -> AsyncIterator[AsyncGenerator[A
 
 
 async def read_events(response: httpx2.Response) -> AsyncGenerator[Any, None]:
-    """Raises HTTPStatusError for an error that comes as an event, or instead of events."""
+    """Yield the events. Raises HTTPStatusError for an error sent as an event, or instead of events."""
     content_type = response.headers.get("content-type", "").lower()
     if "json" in content_type or "html" in content_type:
         read_json(await response.aread(), response)
         raise ValueError("a whole answer instead of a stream")
-    # Whatever it calls itself: servers differ, the standard has only this name and UTF-8, and EventSource insists.
+    # EventSource insists on this content type and UTF-8, but servers send others.
     response.headers["content-type"] = "text/event-stream"
     response.encoding = "utf-8-sig"
-    async for event in httpx2.EventSource(response, max_event_size=None):  # the client caps the whole answer
+    async for event in httpx2.EventSource(response, max_event_size=None):  # the HTTP client limits the whole answer
         if event.data:
             yield event.data if event.data == DONE else read_json(event.data, response)
 
@@ -50,7 +50,7 @@ async def read_events(response: httpx2.Response) -> AsyncGenerator[Any, None]:
 def read_json(data: str | bytes, response: httpx2.Response) -> Any:
     try:
         event = orjson.loads(data)
-    except orjson.JSONDecodeError:  # it refuses halves of surrogate pairs, which a text that is cut anywhere may hold
+    except orjson.JSONDecodeError:  # orjson refuses lone surrogates, which a text cut at any place may contain
         event = json.loads(data)
     if isinstance(event, dict) and event.get("error"):
         content = data.encode(errors="replace") if isinstance(data, str) else data
@@ -68,17 +68,17 @@ async def read_to_the_end(response: httpx2.Response) -> None:
 
 
 class StreamedAnswer:
-    """What a stream has said so far."""
+    """The state of a streamed answer."""
 
     def __init__(self) -> None:
         self.begun = False
-        self.closed = False  # its last event has come
+        self.closed = False  # its last event has arrived
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
-        self.half = ""  # the first half of a surrogate pair, at the end of the last piece
+        self.half = ""  # a lone high surrogate at the end of the last piece
 
     def add(self, piece: str) -> str:
-        """What of a piece can be passed on: whole characters, and nothing before the first that is no blank."""
+        """Return what can be passed on of a piece: whole characters, without leading whitespace of the answer."""
         text = self.half + piece
         if not self.begun:
             text = text.lstrip()
@@ -88,7 +88,7 @@ class StreamedAnswer:
         return text
 
     def last_chunk(self, provider: Provider) -> CompletionChunk:
-        """Raises ApiError if the stream ended too early, or without text."""
+        """Return the final chunk. Raises ApiError if the stream ended early or without text."""
         if not self.closed and self.finish_reason is None:
             raise broken_off(provider)
         finish_reason = self.finish_reason or "stop"

@@ -41,7 +41,7 @@ API_VERSION = "v1beta"
 MODEL_ID = re.compile(r"(tunedModels/)?(?!\.+$)[\w.-]+\Z", re.ASCII)  # it becomes part of the URL's path
 ROLES = {"assistant": "model"}  # any other: "user"
 WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"}
-MAX_IMAGES = 4  # AI Puffer's rule: each is a call of its own
+MAX_IMAGES = 4  # AI Puffer's limit; each image is a call of its own
 
 
 class Google(Provider):
@@ -69,7 +69,10 @@ class Google(Provider):
                 base_url=base_url(settings),
                 api_version=API_VERSION,
                 httpx_async_client=http_client,
-                async_client_args={"verify": ssl_context(), "ssl": ssl_context()},  # else it makes two of its own
+                async_client_args={
+                    "verify": ssl_context(),
+                    "ssl": ssl_context(),
+                },  # otherwise the SDK creates two contexts
                 retry_options=types.HttpRetryOptions(attempts=1),
             ),
         ).aio.models
@@ -98,7 +101,7 @@ class Google(Provider):
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
         """Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
 
-        Not through the SDK: its stream hands down no way to close the connection, and asks again by itself.
+        Bypasses the SDK, whose streams cannot be closed early and are retried without being asked.
         """
         if not request.messages:
             raise no_message()
@@ -148,7 +151,7 @@ class Google(Provider):
             raise empty_answer(
                 self,
                 Capability.EMBEDDING,
-                f"{self.label} sent {len(vectors)} embeddings for {len(request.texts)} texts, or not only numbers.",
+                f"{self.label} sent {len(vectors)} embeddings for {len(request.texts)} texts, or invalid numbers.",
             )
         return Embeddings(vectors, None)  # the API reports no usage for embeddings
 
@@ -159,7 +162,7 @@ class Google(Provider):
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         images = [image for images, _ in answers for image in images]
         usage = total_usage([usage for _, usage in answers if usage])
-        if not images:  # with some, a failure among the calls is passed over: what has come is paid for
+        if not images:  # if some calls succeed, failures of the others are ignored: the images are paid for
             no_image = empty_answer(self, Capability.IMAGE, f"{self.label} sent an answer without an image.", usage)
             raise next(iter(failures), no_image)
         return Images(images, usage)
@@ -203,12 +206,12 @@ def no_message() -> ApiError:
 def model_id(model: str) -> str:
     model = model.removeprefix("models/")
     if not MODEL_ID.match(model) or ".." in model:
-        raise ApiError("This is not the id of a Google model.", status=400, code="rest_aipkit_invalid_param")
+        raise ApiError("This is not a valid id of a Google model.", status=400, code="rest_aipkit_invalid_param")
     return model
 
 
 def turns(messages: Sequence[Message]) -> list[types.ContentUnionDict]:
-    """Messages in Gemini's roles, with those that follow each other in one role merged: it wants them to alternate."""
+    """Return the messages with Gemini's roles. Roles must alternate, so consecutive messages are merged."""
     merged: list[Any] = []
     for message in messages:
         role, part = ROLES.get(message.role, "user"), {"text": message.content}
@@ -232,7 +235,7 @@ def completion_config(request: CompletionRequest) -> types.GenerateContentConfig
 
 
 def stream_body(request: CompletionRequest) -> dict[str, Any]:
-    """As the SDK writes it."""
+    """Build the body that the SDK would send."""
     names = {
         "temperature": "temperature",
         "top_p": "topP",
@@ -288,7 +291,7 @@ def read_usage(usage: types.GenerateContentResponseUsageMetadata | None) -> Usag
 
 
 def read_raw_usage(usage: dict[str, Any] | None) -> Usage | None:
-    """Of an event in a stream: the counts up to it."""
+    """Read the usage of a stream event, which counts everything so far."""
     if not usage:
         return None
     return read_counts(

@@ -1,7 +1,7 @@
-"""The Chat Completions protocol, and as short subclasses all who speak it.
+"""OpenAI's protocol: Chat Completions, embeddings, images and moderation.
 
-The SDK's low-level `post` is used: it signs, sends and raises as the SDK does, without building a typed object of each
-request and answer, which costs more than the rest of the call.
+Calls use the SDK's low-level `post`: it signs, sends and raises as the SDK does, but builds no typed objects of
+requests and answers, which would cost more than the rest of the call.
 """
 
 import base64
@@ -34,18 +34,17 @@ from providers.base import (
     Usage,
 )
 from providers.upstream_errors import empty_answer, upstream_errors, without_text
-from puffer.api import ApiError
 
 if TYPE_CHECKING:
     import openai
 
 VERSION_SEGMENT = re.compile(r"/v\d[^/]*(/|$)")
 DEPLOYMENT = re.compile(r"(?!\.+$)[\w.-]+\Z", re.ASCII)  # of Azure: its name becomes part of the URL's path
-# These choose their own sampling and refuse ours; the "-chat-" variants of the o series don't.
+# Reasoning models refuse sampling parameters, except the "-chat-" variants of the o series.
 # Source: https://platform.openai.com/docs/guides/reasoning
 REASONING_MODEL = re.compile(r"gpt-5|(?<![a-z0-9])o[134](?![a-z0-9])")
 FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}  # any other: "stop"
-END_USER = "rest_api_user"  # who an image is for, as AI Puffer names it
+END_USER = "rest_api_user"  # the `user` of image calls, as AI Puffer sends it
 
 
 class OpenAI(Provider):
@@ -61,14 +60,14 @@ class OpenAI(Provider):
         Capability.EMBEDDING: "text-embedding-3-small",
     }
     max_tokens_name = "max_completion_tokens"
-    tells_encoding_format = True
-    tells_user = True
+    sends_encoding_format = True
+    sends_user = True
 
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
         super().__init__(settings, http_client)
         self.client = self.make_client()
         if self.slug != "openai":
-            # OPENAI_ORG_ID and OPENAI_PROJECT_ID, which the SDK reads, are no other vendor's business.
+            # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which must not reach other vendors.
             self.client.organization = self.client.project = None
 
     def make_client(self) -> "openai.AsyncOpenAI":
@@ -91,7 +90,7 @@ class OpenAI(Provider):
         return {}
 
     async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
-        """The answer's JSON. Raises what the SDK raises, also for an error that comes with status 200."""
+        """Return the JSON of the answer. Raises the SDK's errors, also for an error sent with status 200."""
         response = await self.send(path, body, query)
         answer = orjson.loads(response.content)
         if isinstance(answer, dict) and answer.get("error"):
@@ -103,7 +102,7 @@ class OpenAI(Provider):
     async def send(
         self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> httpx2.Response:
-        """With `stream` the answer is still to be read, and to be closed."""
+        """Send a request. With `stream`, the caller must read and close the response."""
         options: Any = {"params": query or {}}
         return await self.client.post(path, cast_to=httpx2.Response, body=body, options=options, stream=stream)
 
@@ -144,14 +143,14 @@ class OpenAI(Provider):
         return {name: value for name, value in body.items() if value is not None}
 
     def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
-        wanted: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             self.max_tokens_name: sampling.max_tokens,
             "stop": list(sampling.stop) or None,
             "reasoning_effort": reasoning_effort(model, sampling.reasoning_effort),
         }
-        if not chooses_own_sampling(model):
-            wanted |= {"temperature": sampling.temperature, "top_p": sampling.top_p, **penalties(sampling)}
-        return wanted
+        if not is_reasoning_model(model):
+            parameters |= {"temperature": sampling.temperature, "top_p": sampling.top_p, **penalties(sampling)}
+        return parameters
 
     # Embeddings
 
@@ -163,9 +162,9 @@ class OpenAI(Provider):
                 raise empty_answer(
                     self,
                     Capability.EMBEDDING,
-                    f"{self.label} sent embeddings of {len(items)} texts instead of {len(request.texts)}.",
+                    f"{self.label} sent {len(items)} embeddings for {len(request.texts)} texts.",
                 )
-            as_base64 = self.tells_encoding_format and request.encoding_format == "base64"
+            as_base64 = self.sends_encoding_format and request.encoding_format == "base64"
             vectors: Any = [vector_in(items[index]["embedding"], as_base64) for index in range(len(items))]
             usage = read_usage(answer)
         return Embeddings(vectors, usage)
@@ -174,9 +173,9 @@ class OpenAI(Provider):
         body: dict[str, Any] = {"model": request.model, "input": list(request.texts)}
         if request.dimensions:
             body["dimensions"] = request.dimensions
-        if self.tells_encoding_format:
+        if self.sends_encoding_format:
             body["encoding_format"] = request.encoding_format
-        if self.tells_user and request.user:
+        if self.sends_user and request.user:
             body["user"] = request.user
         return body
 
@@ -217,186 +216,23 @@ class OpenAI(Provider):
             return sorted(str(model["id"]) for model in orjson.loads(response.content)["data"])
 
 
-class Azure(OpenAI):
-    """A deployment of Azure OpenAI: the `model` is the deployment's name.
-
-    Source: https://learn.microsoft.com/azure/ai-services/openai/reference
-    """
-
-    slug = "azure"
-    label = "Azure"
-    default_base_url = ""
-    default_models: ClassVar[dict[Capability, str]] = {}
-    tells_encoding_format = False
-    api_version = "2025-01-01-preview"
-    image_api_version = "2025-04-01-preview"
-
-    def make_client(self) -> "openai.AsyncOpenAI":
-        import openai
-
-        return openai.AsyncAzureOpenAI(
-            api_key=self.settings.api_key,
-            azure_endpoint=self.settings.base_url,
-            api_version=self.settings.api_version or self.api_version,
-            http_client=self.http_client,
-            max_retries=0,
-        )
-
-    async def send(
-        self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
-    ) -> httpx2.Response:
-        if path == "/images/generations":
-            query = {"api-version": self.settings.image_api_version or self.image_api_version}
-        if not DEPLOYMENT.match(body["model"]):
-            raise ApiError("This is not the name of an Azure deployment.", status=400, code="rest_aipkit_invalid_param")
-        return await super().send(path, body, query, stream=stream)
-
-    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
-        # A deployment's name does not tell its model, and some models refuse these: send only what was chosen.
-        wanted = super().sampling(model, sampling)
-        defaults = {"temperature", "top_p"} - sampling.chosen
-        return {name: value for name, value in wanted.items() if name not in defaults}
-
-
-class OpenRouter(OpenAI):
-    """Source: https://openrouter.ai/docs/api-reference"""
-
-    slug = "openrouter"
-    label = "OpenRouter"
-    default_base_url = "https://openrouter.ai/api/v1"
-    default_models: ClassVar[dict[Capability, str]] = {
-        Capability.COMPLETION: "openai/gpt-5.6-luna",
-        Capability.IMAGE: "google/gemini-3.1-flash-image",
-    }
-    max_tokens_name = "max_tokens"
-    tells_user = False
-
-    def headers(self) -> Mapping[str, str]:
-        site_url = self.settings.site_url
-        return {"X-OpenRouter-Title": "puffer"} | ({"HTTP-Referer": site_url} if site_url else {})
-
-    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
-        # It leaves out itself what a model does not take.
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            self.max_tokens_name: sampling.max_tokens,
-            "top_k": sampling.top_k,
-            "frequency_penalty": sampling.frequency_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "logprobs": True if sampling.top_logprobs else None,
-            "top_logprobs": sampling.top_logprobs,
-            "stop": list(sampling.stop) or None,
-            "reasoning": {"effort": sampling.reasoning_effort} if sampling.reasoning_effort else None,
-        }
-
-    def image_call(self, request: ImageRequest) -> tuple[str, dict[str, Any]]:
-        names = ["model", "prompt", "n", "size", "quality", "aspect_ratio", "resolution"]
-        names += ["output_format", "output_compression", "background", "seed"]
-        body = {name: getattr(request, name) for name in names}
-        return "/images", {name: value for name, value in body.items() if value is not None}
-
-
-class DeepSeek(OpenAI):
-    """Source: https://api-docs.deepseek.com/api/create-chat-completion"""
-
-    slug = "deepseek"
-    label = "DeepSeek"
-    capabilities = frozenset({Capability.COMPLETION})
-    default_base_url = "https://api.deepseek.com/v1"
-    default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "deepseek-v4-flash"}
-    max_tokens_name = "max_tokens"
-
-    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
-        thinks = sampling.reasoning_effort not in (None, "none")
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            self.max_tokens_name: sampling.max_tokens,
-            "stop": list(sampling.stop) or None,
-            # On by default there, which would spend the caller's tokens on what nobody sees.
-            "thinking": sampling.thinking or {"type": "enabled" if thinks else "disabled"},
-        }
-
-
-class XAI(OpenAI):
-    """Its reasoning models refuse penalties and stop words, and the rest are few: none are sent.
-
-    Source: https://docs.x.ai/docs/api-reference
-    """
-
-    slug = "xai"
-    label = "xAI"
-    capabilities = frozenset({Capability.COMPLETION})
-    default_base_url = "https://api.x.ai/v1"
-    default_models: ClassVar[dict[Capability, str]] = {Capability.COMPLETION: "grok-4.3"}
-
-    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            self.max_tokens_name: sampling.max_tokens,
-        }
-
-
-class Ollama(OpenAI):
-    """Source: https://github.com/ollama/ollama/blob/main/docs/openai.md"""
-
-    slug = "ollama"
-    label = "Ollama"
-    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING})
-    needs_api_key = False
-    default_base_url = "http://127.0.0.1:11434"
-    default_models: ClassVar[dict[Capability, str]] = {}
-    max_tokens_name = "max_tokens"
-    tells_encoding_format = False
-    tells_user = False
-
-    def sampling(self, model: str, sampling: Sampling) -> dict[str, Any]:
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            self.max_tokens_name: sampling.max_tokens,
-            "stop": list(sampling.stop) or None,
-            **penalties(sampling),
-        }
-
-
-class Local(Ollama):
-    """The bundled models, in a process of their own: see providers/local/server.py."""
-
-    slug = "local"
-    label = "Local"
-    default_base_url = ""
-    default_models: ClassVar[dict[Capability, str]] = {
-        Capability.COMPLETION: "smollm2-135m-instruct",
-        Capability.EMBEDDING: "multilingual-e5-small",
-    }
-
-    def embedding_body(self, request: EmbeddingRequest) -> dict[str, Any]:
-        body = super().embedding_body(request)
-        if request.task_type:
-            body["task_type"] = request.task_type  # the model embeds questions and passages differently
-        return body
-
-
 def with_version(base_url: str) -> str:
-    """With /v1 at its end, unless the URL's path names a version already."""
+    """Append /v1 unless the path of the URL contains a version."""
     return base_url if VERSION_SEGMENT.search(urlsplit(base_url).path) else f"{base_url.rstrip('/')}/v1"
 
 
-def chooses_own_sampling(model: str) -> bool:
+def is_reasoning_model(model: str) -> bool:
     model = model.lower()
     found = REASONING_MODEL.search(model)
     return bool(found) and ("gpt-5" in model or "-chat-" not in model)
 
 
 def reasoning_effort(model: str, effort: str | None) -> str | None:
-    """The effort in words that the model's family takes; None, hence not sent, where it takes none of them.
+    """Return the effort if the model accepts it, else None (not sent).
 
     Source: https://platform.openai.com/docs/api-reference/chat/create (reasoning_effort)
     """
-    if not effort or not chooses_own_sampling(model):
+    if not effort or not is_reasoning_model(model):
         return None
     model = model.lower()
     if effort == "minimal":
@@ -414,7 +250,7 @@ def reasoning_effort(model: str, effort: str | None) -> str | None:
 
 
 def penalties(sampling: Sampling) -> dict[str, float | None]:
-    """Zero is every provider's default: not sent, for some models refuse even that."""
+    """Return the penalties, without zeros: zero is the default everywhere, and some models refuse to be sent it."""
     return {
         "frequency_penalty": sampling.frequency_penalty or None,
         "presence_penalty": sampling.presence_penalty or None,
@@ -422,7 +258,7 @@ def penalties(sampling: Sampling) -> dict[str, float | None]:
 
 
 def content_text(message: dict[str, Any]) -> str:
-    """What a message, or a piece of one in a stream, says."""
+    """Return the text of a message, or of a message delta in a stream."""
     content = message.get("content")
     if isinstance(content, list):  # parts, as some compatible servers send them
         content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
@@ -432,12 +268,12 @@ def content_text(message: dict[str, Any]) -> str:
 def text_of(item: dict[str, Any], name: str) -> str | None:
     value = item.get(name)
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} is no text")
+        raise TypeError(f"{name} is not a string")
     return value
 
 
 def read_usage(answer: dict[str, Any]) -> Usage | None:
-    """Both families of names: prompt_tokens and completion_tokens, input_tokens and output_tokens."""
+    """Read the token counts under either pair of names: prompt and completion tokens, or input and output tokens."""
     usage = answer.get("usage")
     if not usage or not isinstance(usage, dict):
         return None
@@ -449,11 +285,11 @@ def read_usage(answer: dict[str, Any]) -> Usage | None:
 
 
 def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | str:
-    """In the form that was asked for, also where a compatible server always sends the other one.
+    """Return the vector in the requested form, which compatible servers may ignore.
 
-    Raises ValueError or TypeError for what is no vector of finite numbers.
+    Raises ValueError or TypeError unless it is a vector of finite numbers.
     """
-    # As bytes these are 32-bit floats, little-endian, as every processor that we run on has them in memory.
+    # The bytes are little-endian 32-bit floats, the memory layout of every supported processor.
     numbers = array("f", base64.b64decode(embedding, validate=True) if isinstance(embedding, str) else embedding)
     if not numbers or not all(map(math.isfinite, numbers)):
         raise ValueError("an embedding is empty or not finite")
@@ -472,7 +308,7 @@ def image_body(request: ImageRequest) -> dict[str, Any]:
             "quality": request.quality if request.quality in ("standard", "hd") else None,
             "style": request.style,
         }
-    else:  # gpt-image and what follows it: always base64
+    else:  # gpt-image and later models always return base64
         output_format = (
             "png" if request.background == "transparent" and request.output_format == "jpeg" else request.output_format
         )

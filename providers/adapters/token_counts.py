@@ -1,14 +1,14 @@
-"""A provider's token counts -> Usage."""
+"""Turns a provider's token counts into Usage."""
 
 from typing import Any
 
 from providers.base import Usage
 
-MAX_COUNT = 2**31 - 1  # what a column of the usage records holds
+MAX_COUNT = 2**31 - 1  # the largest value of the usage record's columns
 
 
 def read_counts(tokens_in: Any, tokens_out: Any, total: Any = None, **extra: Any) -> Usage:
-    """The counts as integers, whatever was sent; a missing total is their sum."""
+    """Return the counts as integers, whatever was sent. A missing total is their sum."""
     tokens_in, tokens_out = count(tokens_in), count(tokens_out)
     return Usage(
         tokens_in,

@@ -1,4 +1,4 @@
-"""Providers: their credentials and defaults. The nine rows are there from the start."""
+"""Providers in the admin: credentials and default models. Their rows always exist."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from providers.base import Capability, Provider
-from providers.check_connection import read_models, try_out
+from providers.check_connection import check_connection, read_models
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, refuse_unconfigured, settings_of
 from providers.run_async import run_async
@@ -40,7 +43,7 @@ class ProviderConfigForm(CredentialsForm):
         for name, capability in DEFAULT_MODEL_FIELDS.items():
             if name in self.fields:
                 own = provider_of(self.instance).default_models.get(capability)
-                self.fields[name].help_text = f"Empty: {own}." if own else "Empty: none."
+                self.fields[name].help_text = _now("Leave empty to use %(model)s.") % {"model": own} if own else ""
 
 
 @admin.register(ProviderConfig)
@@ -60,9 +63,9 @@ class ProviderConfigAdmin(CredentialsAdmin):
             access += ["api_version", "image_api_version"]
         capabilities = provider_of(obj).capabilities
         models = [name for name, capability in DEFAULT_MODEL_FIELDS.items() if capability in capabilities]
-        return [(provider_of(obj).label, {"fields": access}), ("Default models", {"fields": [*models, "known"]})]
+        return [(provider_of(obj).label, {"fields": access}), (_("Default models"), {"fields": [*models, "known"]})]
 
-    @admin.display(description="provider", ordering="id")
+    @admin.display(description=_("provider"), ordering="id")
     def label(self, config: ProviderConfig) -> str:
         return provider_of(config).label
 
@@ -76,48 +79,51 @@ class ProviderConfigAdmin(CredentialsAdmin):
             return error.message
         return ""
 
-    @admin.display(description="base URL in use")
+    @admin.display(description=_("base URL in use"))
     def effective_base_url(self, config: ProviderConfig) -> str:
         return settings_of(config).base_url
 
-    @admin.display(description="default model")
+    @admin.display(description=_("default model"))
     def effective_model(self, config: ProviderConfig) -> str:
         return default_model(config, Capability.COMPLETION)
 
-    @admin.display(description="known models")
+    @admin.display(description=_("known models"))
     def known(self, config: ProviderConfig) -> str:
         if config.known_models_at is None:
             return ""
-        return f"{len(config.known_models)}, as of {moment(config.known_models_at)}"
+        return _now("%(count)d, as of %(time)s") % {
+            "count": len(config.known_models),
+            "time": moment(config.known_models_at),
+        }
 
     @action(
-        description="Test connection",
+        description=_("Test connection"),
         icon="network_check",
         permissions=["change"],
         dialog={
-            "title": "Test the connection",
-            "description": "The default model is asked to say hello, with the settings that are saved.",
+            "title": _("Test the connection"),
+            "description": _("Sends a short hello to the default model, using the saved settings."),
             "form_class": None,
-            "form_submit_text": "Test",
+            "form_submit_text": _("Test"),
         },
     )
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)
         try:
-            messages.success(request, run_async(lambda: try_out(config)))
+            messages.success(request, run_async(lambda: check_connection(config)))
         except ApiError as error:
-            messages.error(request, f"It does not work. {error.message}")
+            messages.error(request, _now("Connection failed: %(reason)s") % {"reason": error.message})
         return self.page_of(config)
 
     @action(
-        description="Refresh model list",
+        description=_("Refresh model list"),
         icon="sync",
         permissions=["change"],
         dialog={
-            "title": "Refresh the list of models",
-            "description": "The provider is asked which models the account may use. This costs nothing.",
+            "title": _("Refresh the list of models"),
+            "description": _("Asks the provider which models the account may use. This is free."),
             "form_class": None,
-            "form_submit_text": "Refresh",
+            "form_submit_text": _("Refresh"),
         },
     )
     def refresh_models(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
@@ -125,10 +131,13 @@ class ProviderConfigAdmin(CredentialsAdmin):
         try:
             config.known_models = run_async(lambda: read_models(config))
         except ApiError as error:
-            messages.error(request, f"The list could not be read. {error.message}")
+            messages.error(request, _now("The list could not be read: %(reason)s") % {"reason": error.message})
             return self.page_of(config)
         config.known_models_at = timezone.now()
         config.save(update_fields=["known_models", "known_models_at"])
         self.log_change(request, config, "List of models refreshed.")
-        messages.success(request, f"{provider_of(config).label} has {len(config.known_models)} models.")
+        messages.success(
+            request,
+            ngettext("%d model found.", "%d models found.", len(config.known_models)) % len(config.known_models),
+        )
         return self.page_of(config)

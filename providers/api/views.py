@@ -27,12 +27,12 @@ from puffer.models import Scope
 from puffer.text import without_control_characters
 
 UPSTREAM_STATUSES = {
-    "408": "The provider gave up waiting.",
-    "409": "The provider refused the call in its present state.",
+    "408": "The provider timed out.",
+    "409": "The provider refused the call because of a conflict.",
     "422": "The provider could not process the call.",
-    "429": "The provider's rate limit; Retry-After says when to try again, if it told.",
-    "502": "The provider failed, refused our credentials, or sent what cannot be read.",
-    "503": "The provider is overloaded, or not configured here.",
+    "429": "The provider's rate limit was reached. Retry-After is set if the provider sent it.",
+    "502": "The provider failed, refused the server's credentials, or sent an unreadable answer.",
+    "503": "The provider is overloaded or not configured.",
     "504": "The provider did not answer in time.",
 }
 ASPECT_RATIOS = ["auto", "1:1", "1:2", "2:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9"]
@@ -52,7 +52,7 @@ def usage_json(usage: Usage | None) -> dict[str, int] | None:
 
 
 class GenerateView(AsyncAPIView):
-    """POST /generate: the model's answer to a list of messages."""
+    """POST /generate: a completion for a list of messages."""
 
     required_scope = Scope.GENERATE
     error_statuses = UPSTREAM_STATUSES
@@ -67,7 +67,7 @@ class GenerateView(AsyncAPIView):
     }
     parameters = Parameters(
         provider=String(required=True, enum=slugs(Capability.COMPLETION)),
-        model=String(required=True, description="The model's id; for Azure the deployment's."),
+        model=String(required=True, description="The model's id; for Azure the name of the deployment."),
         messages=Array(
             Object(
                 {
@@ -77,9 +77,11 @@ class GenerateView(AsyncAPIView):
             ),
             required=True,
         ),
-        stream=Boolean(default=False, description="Streaming is refused here."),
-        system_instruction=String(description="May hold [date] and [username]."),
-        ai_params=Object(description="temperature, max_completion_tokens, top_p, stop and others, over the defaults."),
+        stream=Boolean(default=False, description="Not supported: true is refused."),
+        system_instruction=String(description="[date] and [username] are replaced."),
+        ai_params=Object(
+            description="temperature, max_completion_tokens, top_p, stop and others; they override the defaults."
+        ),
     )
 
     async def post(
@@ -95,7 +97,7 @@ class GenerateView(AsyncAPIView):
     ) -> Response:
         require_text(model=model)
         if not messages:
-            raise ApiError("messages must hold at least one message.", status=400, code="rest_aipkit_invalid_param")
+            raise ApiError("messages must contain at least one message.", status=400, code="rest_aipkit_invalid_param")
         if stream:
             raise ApiError(
                 "Streaming is not supported on this endpoint.", status=400, code="rest_aipkit_streaming_not_supported"
@@ -177,7 +179,7 @@ class ImagesView(AsyncAPIView):
         model = (model or "").strip() or default_model(await get_config(provider), Capability.IMAGE)
         if not model:
             raise ApiError(
-                f"{PROVIDERS[provider].label} has no default image model: name one.",
+                f"{PROVIDERS[provider].label} has no default image model. Name a model.",
                 status=400,
                 code="azure_image_missing_deployment" if provider == "azure" else "rest_aipkit_missing_param",
             )

@@ -1,4 +1,4 @@
-"""The use case behind /generate: a caller's messages and wishes -> a completion."""
+"""The use case behind /generate: messages and sampling parameters to a completion."""
 
 import math
 import re
@@ -31,7 +31,7 @@ async def generate(
     system_instruction: str | None = None,
     ai_params: Mapping[str, Any] | None = None,
 ) -> Completion:
-    """The model's answer. Raises ApiError for whatever the provider refuses or fails at."""
+    """Return the completion. Raises ApiError if the provider refuses or fails."""
     provider = await get_provider(provider_slug, Capability.COMPLETION)
     request = CompletionRequest(
         model=model,
@@ -46,7 +46,7 @@ async def generate(
 
 
 def conversation(messages: Sequence[Mapping[str, str]]) -> list[Message]:
-    """The user's and the assistant's messages that say something."""
+    """Return the user's and the assistant's messages that are not blank."""
     return [
         Message(message["role"], text)
         for message in messages
@@ -55,28 +55,30 @@ def conversation(messages: Sequence[Mapping[str, str]]) -> list[Message]:
 
 
 def instructions(system_instruction: str | None, messages: Sequence[Mapping[str, str]]) -> str:
-    """The instruction, then the system messages in order; the built-in text only where there is neither."""
-    own = fill_placeholders(without_control_characters(system_instruction or ""))
+    """Return the instruction followed by the system messages in order, or the default if there are none."""
+    instruction = fill_placeholders(without_control_characters(system_instruction or ""))
     system = [without_control_characters(message["content"]) for message in messages if message["role"] == "system"]
-    return "\n\n".join(filter(None, [own, *system])) or DEFAULT_INSTRUCTIONS
+    return "\n\n".join(filter(None, [instruction, *system])) or DEFAULT_INSTRUCTIONS
 
 
 def read_sampling(ai_params: Mapping[str, Any]) -> Sampling:
-    """The known ones of a caller's `ai_params` over the site's defaults, clamped as AI Puffer clamps them."""
+    """Read the known `ai_params` on top of the site's defaults, clamped as AI Puffer clamps them."""
     chosen = {name: value for name, value in ai_params.items() if value is not None}
-    wanted = {name: value for name, value in {**settings.AI_PARAMETERS, **chosen}.items() if value is not None}
+    parameters = {name: value for name, value in {**settings.AI_PARAMETERS, **chosen}.items() if value is not None}
 
     def read(name: str, convert: Callable[[Any], Number]) -> Number | None:
-        return convert(wanted[name]) if name in wanted else None
+        return convert(parameters[name]) if name in parameters else None
 
-    stop = wanted.get("stop")
-    reasoning = wanted.get("reasoning")
-    effort = reasoning.get("effort") if isinstance(reasoning, dict) else wanted.get("reasoning_effort")
-    thinking = wanted.get("thinking")
+    stop = parameters.get("stop")
+    reasoning = parameters.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else parameters.get("reasoning_effort")
+    thinking = parameters.get("thinking")
     return Sampling(
         temperature=read("temperature", lambda value: min(max(number(value), 0.0), 2.0)),
         top_p=read("top_p", number),
-        max_tokens=read("max_completion_tokens" if "max_completion_tokens" in wanted else "max_tokens", clamp_tokens),
+        max_tokens=read(
+            "max_completion_tokens" if "max_completion_tokens" in parameters else "max_tokens", clamp_tokens
+        ),
         frequency_penalty=read("frequency_penalty", number),
         presence_penalty=read("presence_penalty", number),
         top_k=read("top_k", whole),
@@ -89,7 +91,7 @@ def read_sampling(ai_params: Mapping[str, Any]) -> Sampling:
 
 
 def number(value: Any) -> float:
-    """As PHP reads a number, also at the beginning of a text: 0.0 where there is none to be read."""
+    """Read a number as PHP does, also from the beginning of a string; anything else is 0.0."""
     if isinstance(value, str):
         found = LEADING_NUMBER.match(value)
         value = found[0] if found else 0
@@ -109,7 +111,7 @@ def clamp_tokens(value: Any) -> int:
 
 
 def require_text(**parameters: str) -> None:
-    """Refuse parameters that are there but empty."""
+    """Refuse parameters that are blank."""
     if empty := [name for name, value in parameters.items() if not value.strip()]:
         raise ApiError(
             f"These parameters must not be empty: {', '.join(empty)}.", status=400, code="rest_aipkit_missing_param"

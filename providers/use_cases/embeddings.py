@@ -1,12 +1,12 @@
-"""The use case behind /embeddings: texts -> vectors."""
+"""The use case behind /embeddings: texts to vectors."""
 
 from providers.base import Capability, EmbeddingRequest, Embeddings
 from providers.calls import provider_call
 from providers.registry import get_provider
 from puffer.api import ApiError, Caller
 
-# How long the vectors of some models are, for whoever must know before the first is paid for. Sources: the vendors'
-# model pages. Models of another length on demand are listed with the length that they have unasked.
+# The default dimension of some models, to know it before the first embedding is paid for. Sources: the vendors' model
+# pages.
 DIMENSIONS = {
     "text-embedding-3-small": 1536,
     "text-embedding-3-large": 3072,
@@ -26,7 +26,7 @@ def known_dimension(model: str) -> int | None:
 async def embed(
     caller: Caller | None, provider_slug: str, request: EmbeddingRequest, *, chatbot_id: int | None = None
 ) -> Embeddings:
-    """One vector per text, in order. Raises ApiError; a blank text is a 400 naming its index."""
+    """Return one vector per text, in order. Raises ApiError; for a blank text it is a 400 that names the index."""
     for index, text in enumerate(request.texts):
         if not text.strip():
             raise ApiError(f"input[{index}] is blank.", status=400, code="rest_aipkit_invalid_param")

@@ -1,4 +1,4 @@
-"""The use case behind /images/generate: a prompt -> images, stored here where a URL is asked for and none was given."""
+"""The use case behind /images/generate: a prompt to images, stored here if the provider sends no URL."""
 
 import asyncio
 import base64
@@ -20,8 +20,7 @@ from providers.upstream_errors import failure_code
 from puffer.api import ApiError, Caller
 from puffer.net import may_connect
 
-# What an image's first bytes say about its type, as patterns. Nothing else is stored, for it would be served from our
-# own address.
+# Types by the first bytes, as patterns. Nothing else is stored, because it would be served from this server's address.
 SIGNATURES = {
     rb"\x89PNG\r\n\x1a\n": ("image/png", "png"),
     rb"\xff\xd8\xff": ("image/jpeg", "jpg"),
@@ -31,10 +30,10 @@ SIGNATURES = {
 
 
 async def generate_images(caller: Caller, provider_slug: str, request: ImageRequest, site_url: str) -> Images:
-    """Images with the one of `url` and `base64` that request.response_format asks for.
+    """Return images with `url` or `base64`, as request.response_format says.
 
-    `site_url` is this server's own, for images that are stored here. Raises ApiError for whatever the provider refuses
-    or fails at.
+    `site_url` is this server's address, for images that are stored here. Raises ApiError if the provider refuses or
+    fails.
     """
     provider = await get_provider(provider_slug, Capability.IMAGE)
     async with provider_call(provider, Capability.IMAGE, request.model, caller=caller) as call:
@@ -48,11 +47,11 @@ async def in_format(provider: Provider, image: GeneratedImage, response_format: 
     mime_type, url, encoded = image.mime_type, image.url, image.base64
     if response_format == "url" and not url:
         data = decode(provider, encoded or "")
-        mime_type, extension = recognise(provider, data)
+        mime_type, extension = detect_type(provider, data)
         url, encoded = site_url + await asyncio.to_thread(store, data, extension), None
     elif response_format == "b64_json" and not encoded:
         data = await fetch(provider, url or "")
-        mime_type, _ = recognise(provider, data)
+        mime_type, _ = detect_type(provider, data)
         url, encoded = None, base64.b64encode(data).decode()
     elif url and encoded:
         url, encoded = (url, None) if response_format == "url" else (None, encoded)
@@ -70,16 +69,16 @@ def decode(provider: Provider, encoded: str) -> bytes:
         raise unusable(provider, f"{provider.label} sent an image that cannot be read.") from None
 
 
-def recognise(provider: Provider, data: bytes) -> tuple[str, str]:
-    """Its media type and the ending of its file name."""
+def detect_type(provider: Provider, data: bytes) -> tuple[str, str]:
+    """Return the media type and the file extension."""
     for signature, known in SIGNATURES.items():
         if re.match(signature, data, re.DOTALL):
             return known
-    raise unusable(provider, f"{provider.label} sent something that is no PNG, JPEG, WebP or GIF image.")
+    raise unusable(provider, f"{provider.label} sent something other than a PNG, JPEG, WebP or GIF image.")
 
 
 def store(data: bytes, extension: str) -> str:
-    """Keep an image under a name that can't be guessed; its path below the server's address."""
+    """Store an image under an unguessable name and return its URL path."""
     name = f"{secrets.token_urlsafe(24)}.{extension}"
     folder = Path(settings.MEDIA_ROOT) / "images"
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +89,7 @@ def store(data: bytes, extension: str) -> str:
 
 
 class PublicResolver(AbstractResolver):
-    """Looks names up and drops private addresses, so that a provider's answer can't point us into our own network."""
+    """A resolver without private addresses, so that a provider's answer cannot make the server call its own network."""
 
     def __init__(self) -> None:
         self.resolver = ThreadedResolver()
@@ -109,14 +108,14 @@ class PublicResolver(AbstractResolver):
 
 
 async def fetch(provider: Provider, url: str) -> bytes:
-    """The image behind a URL that the provider named: https from a public address, or from where its own API is."""
+    """Return the image at a URL from the provider: https at a public address, or at the address of its API."""
     try:
         address = URL(url)
         same_server = address.origin() == URL(provider.settings.base_url).origin()
     except ValueError:
-        raise unusable(provider, f"{provider.label} named an image at an address that is none.") from None
+        raise unusable(provider, f"{provider.label} sent an invalid image URL.") from None
     if not same_server and not is_public_https(address):
-        raise unusable(provider, f"{provider.label} named an image at an address that is not public.")
+        raise unusable(provider, f"{provider.label} sent an image URL that is not public.")
     data = bytearray()
     try:
         async with (
@@ -136,13 +135,13 @@ async def fetch(provider: Provider, url: str) -> bytes:
                     raise unusable(
                         provider, f"{provider.label}'s image is larger than {settings.MAX_ANSWER_BYTES} bytes."
                     )
-    except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that can't be one, when looked up
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: an invalid host name
         raise unusable(provider, f"{provider.label}'s image could not be fetched.") from error
     return bytes(data)
 
 
 def is_public_https(address: URL) -> bool:
-    """A host written as digits never meets the resolver, so it is looked at here."""
+    """Return whether the URL is https; an IP address must be public, because it bypasses the resolver."""
     host = address.host or ""
     try:
         return address.scheme == "https" and may_connect(host, host)

@@ -1,4 +1,4 @@
-"""GET /media/images/NAME: an image that was generated here. Its unguessable name is all the protection it has."""
+"""GET /media/images/NAME: a generated image. Only its unguessable name protects it."""
 
 import re
 from pathlib import Path

@@ -79,7 +79,7 @@ class CollectionAdmin(ReadOnlyAdmin):
     ]
     change_form_before_template = "admin/vectorstores/collection/in_store.html"
     deleted_with = {gettext_lazy("documents"): Count("documents")}
-    delete_permissions = {"documents": "vectorstores.delete_document"}
+    delete_permissions = {gettext_lazy("documents"): "vectorstores.delete_document"}
     actions_list = ["add_content"]
     actions_detail = ["add_content_here", "try_question"]
     actions_row = ["add_content_here", "try_question"]
