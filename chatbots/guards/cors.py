@@ -24,7 +24,7 @@ CONFIG_CALL = "embed-config"  # always readable: its error message says that the
 def read_widget_bot(
     get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
 ) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
-    """Middleware that sets `request.widget_bot` on the widget's calls, for allow_reading()."""
+    """Set `request.widget_bot` on the widget's calls, for allow_reading(); a middleware."""
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         if call := WIDGET_CALL.match(request.path_info):

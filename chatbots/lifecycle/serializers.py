@@ -10,6 +10,8 @@ from typing import Any
 
 from django.db import connection, models, transaction
 from django.db.models import prefetch_related_objects
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.settings import api_settings
 
@@ -24,11 +26,11 @@ GOLDEN = "golden_questions"
 SETTINGS = [field.name for field in Chatbot._meta.concrete_fields if field.editable and not field.primary_key]
 
 
-# Fields that accept what AI Puffer's and other programs' files contain, and nothing that only looks similar
+# Fields: strict about types, lenient about spellings that AI Puffer's files contain
 
 
 class TextField(serializers.CharField):
-    default_error_messages = {"invalid": "It must be text."}
+    default_error_messages = {"invalid": _("It must be text.")}
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):  # CharField would accept numbers
@@ -43,11 +45,11 @@ class LongTextField(TextField):
 
 class FlagField(serializers.BooleanField):
     FALSE_VALUES = {*serializers.BooleanField.FALSE_VALUES, ""}
-    default_error_messages = {"invalid": "It must be true or false."}
+    default_error_messages = {"invalid": _("It must be true or false.")}
 
 
 class NumberField(serializers.FloatField):
-    default_error_messages = {"invalid": "It must be a number."}
+    default_error_messages = {"invalid": _("It must be a number.")}
 
     def to_internal_value(self, data: Any) -> float:
         if isinstance(data, bool):
@@ -56,7 +58,7 @@ class NumberField(serializers.FloatField):
 
 
 class WholeNumberField(serializers.IntegerField):
-    default_error_messages = {"invalid": "It must be a whole number."}
+    default_error_messages = {"invalid": _("It must be a whole number.")}
 
     def run_validation(self, data: Any = serializers.empty) -> int | None:
         return None if data == "" and self.allow_null else super().run_validation(data)
@@ -65,7 +67,7 @@ class WholeNumberField(serializers.IntegerField):
 class NamesField(serializers.JSONField):
     """A list of texts."""
 
-    default_error_messages = {"invalid": "It must be a list of texts."}
+    default_error_messages = {"invalid": _("It must be a list of texts.")}
     name = TextField(allow_blank=True)  # the model's validator refuses blank names
 
     def to_internal_value(self, data: Any) -> Any:
@@ -77,7 +79,7 @@ class NamesField(serializers.JSONField):
 class LabeledChoiceField(serializers.ChoiceField):
     """A choice by its value or its label, in any case: AI Puffer names providers by label."""
 
-    default_error_messages = {"invalid_choice": "{input} is not a valid choice. Use one of: {choices}."}
+    default_error_messages = {"invalid_choice": _("{input} is not a valid choice. Use one of: {choices}.")}
 
     def to_internal_value(self, data: Any) -> str:
         wanted = data.strip().lower() if isinstance(data, str) else None
@@ -95,7 +97,7 @@ class LabeledChoiceField(serializers.ChoiceField):
 class LenientSerializer(serializers.ModelSerializer):
     """A serializer with the fields above, for which null is the same as a missing key unless null is a value."""
 
-    default_error_messages = {"invalid": "It must be an object."}
+    default_error_messages = {"invalid": _("It must be an object.")}
     serializer_field_mapping = {
         models.CharField: TextField,
         models.TextField: LongTextField,
@@ -136,7 +138,7 @@ class ChatbotSerializer(SettingsSerializer):
 
     id = WholeNumberField(required=False, min_value=1, max_value=MAX_ID)
     golden_questions = GoldenQuestionSerializer(
-        many=True, required=False, error_messages={"not_a_list": "It must be a list of objects."}
+        many=True, required=False, error_messages={"not_a_list": _("It must be a list of objects.")}
     )
 
     class Meta(SettingsSerializer.Meta):
@@ -144,7 +146,7 @@ class ChatbotSerializer(SettingsSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs.keys() & set(SETTINGS):
-            raise serializers.ValidationError({"settings": "It contains none of a chatbot's settings."})
+            raise serializers.ValidationError({"settings": _("It contains none of a chatbot's settings.")})
         return attrs
 
     def to_representation(self, instance: Chatbot) -> dict[str, Any]:
@@ -209,11 +211,13 @@ def import_chatbots(data: bytes, *, dry_run: bool = False) -> Import:
         save(done.bots)
         GoldenQuestion.objects.bulk_create(questions)
     for position, wanted, bot in displaced:
-        new = f"gets {bot.pk}" if bot.pk else "would get another one"
-        done.notices.append(f"{title_of(entries, position)}: the id {wanted} is taken, so it {new}.")
+        text = gettext("%(title)s: the id %(wanted)s is taken, so it gets %(new)s.")
+        new = bot.pk or gettext("another one")
+        done.notices.append(text % {"title": title_of(entries, position), "wanted": wanted, "new": new})
     if unknown := sorted({name for entry in entries for name in entry} - ChatbotSerializer().fields.keys()):
         names = ", ".join(quoted(name) for name in unknown[:MAX_UNKNOWN])
-        done.notices.append(f"Ignored unknown settings: {names}{', ...' if len(unknown) > MAX_UNKNOWN else ''}.")
+        names += ", ..." if len(unknown) > MAX_UNKNOWN else ""
+        done.notices.append(gettext("Ignored unknown settings: %(names)s.") % {"names": names})
     return done
 
 
@@ -237,16 +241,16 @@ def save(bots: list[Chatbot]) -> None:
 def read_entries(data: bytes) -> list[Mapping[str, Any]]:
     """Return the file's list of objects; a single object counts as a list of one. Raise ImportRefused."""
     if len(data) > MAX_BYTES:
-        raise ImportRefused(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
+        raise ImportRefused(gettext("The file is larger than %(size)d MB.") % {"size": MAX_BYTES // 1024**2})
     try:
         content = json.loads(data)
     except RecursionError:
-        raise ImportRefused("The file is nested too deeply to be a list of chatbots.") from None
+        raise ImportRefused(gettext("The file is nested too deeply to be a list of chatbots.")) from None
     except ValueError as error:
-        raise ImportRefused(f"The file is not JSON: {error}.") from None
+        raise ImportRefused(gettext("The file is not JSON: %(error)s.") % {"error": error}) from None
     entries = [content] if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ImportRefused("The file must contain a JSON list with one object per chatbot.")
+        raise ImportRefused(gettext("The file must contain a JSON list with one object per chatbot."))
     return entries
 
 
@@ -262,15 +266,16 @@ def sentences(errors: Any) -> list[str]:
         return [str(error) for error in errors]
     found = []
     for key, messages in errors.items():
-        place = f"Question {key + 1}: " if isinstance(key, int) else f"{key}: "
-        place = "" if key == api_settings.NON_FIELD_ERRORS_KEY else place
-        found += [place + sentence for sentence in sentences(messages)]
+        place = gettext("Question %(number)d") % {"number": key + 1} if isinstance(key, int) else key
+        prefix = "" if key == api_settings.NON_FIELD_ERRORS_KEY else f"{place}: "
+        found += [prefix + sentence for sentence in sentences(messages)]
     return found
 
 
 def title_of(entries: list[Mapping[str, Any]], position: int) -> str:
     name = entries[position].get("name")
-    return f"Chatbot {position + 1}" + (f" {quoted(name)}" if isinstance(name, str) else "")
+    title = gettext("Chatbot %(number)d") % {"number": position + 1}
+    return f"{title} {quoted(name)}" if isinstance(name, str) else title
 
 
 def quoted(text: str) -> str:
