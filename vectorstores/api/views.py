@@ -47,7 +47,7 @@ class UpsertView(AsyncAPIView):
     }
     parameters = Parameters(
         provider=String(required=True, enum=list(STORES)),
-        target_id=String(required=True, description="The name of the collection (for Pinecone, the index); for Chroma also its id."),
+        target_id=String(required=True, description="The collection (for Pinecone, the index); for Chroma its name or id."),
         vectors=Array(
             Object(
                 {
