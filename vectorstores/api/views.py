@@ -47,7 +47,9 @@ class UpsertView(AsyncAPIView):
     }
     parameters = Parameters(
         provider=String(required=True, enum=list(STORES)),
-        target_id=String(required=True, description="The collection (for Pinecone, the index); for Chroma its name or id."),
+        target_id=String(
+            required=True, description="The collection (for Pinecone, the index); for Chroma its name or id."
+        ),
         vectors=Array(
             Object(
                 {
