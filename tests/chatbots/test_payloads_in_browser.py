@@ -92,8 +92,9 @@ def test_in_sources(visit, model, site):
     ]
     # Written by hand, for the API's own cleaning would take much of it away.
     server.python(
-        "import json; from asgiref.sync import async_to_sync; from vectorstores.chunking import Chunk;"
-        "from vectorstores.documents import NewDocument; from vectorstores.ingest import Destination, ingest\n"
+        "import json; from asgiref.sync import async_to_sync; from vectorstores.ingestion.chunking import Chunk\n"
+        "from vectorstores.ingestion.documents import NewDocument\n"
+        "from vectorstores.ingestion import Destination, ingest\n"
         f"items = json.loads({json.dumps(items)!r})\n"
         "documents = [NewDocument(item['id'], [Chunk(item['content'], 0, len(item['content']))], item['metadata'])"
         " for item in items]\n"

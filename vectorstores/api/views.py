@@ -16,12 +16,12 @@ from vectorstores.ingestion.pipeline import ingest
 from vectorstores.registry import STORES
 
 MAX_ITEMS = 1000
-EMBEDDING_PROVIDERS = ["openai", "google", "azure", "openrouter"]  # the original's, in its order
+EMBEDDING_PROVIDERS = ["openai", "google", "azure", "openrouter"]  # those of AI Puffer, in its order
 EMBEDDING_PROVIDERS += [slug for slug in slugs(Capability.EMBEDDING) if slug not in EMBEDDING_PROVIDERS]
 
 
 class UpsertView(AsyncAPIView):
-    """POST /vector-stores/upsert: texts, cut into chunks and embedded, into a collection."""
+    """POST /vector-stores/upsert: chunk and embed texts, and store them in a collection."""
 
     required_scope = Scope.VECTORS
     error_statuses = UPSTREAM_STATUSES | {"404": "The store has no such collection."}
@@ -47,13 +47,15 @@ class UpsertView(AsyncAPIView):
     }
     parameters = Parameters(
         provider=String(required=True, enum=list(STORES)),
-        target_id=String(required=True, description="The index or collection; for Chroma its name or id."),
+        target_id=String(
+            required=True, description="The collection (for Pinecone, the index); for Chroma its name or id."
+        ),
         vectors=Array(
             Object(
                 {
                     "content": String(required=True),
-                    "id": String(description="A text with an id that is there already replaces it."),
-                    "metadata": Object(description="Texts, numbers, booleans and lists of texts are kept."),
+                    "id": String(description="The same id again replaces the text."),
+                    "metadata": Object(description="Strings, numbers, booleans and lists of strings are kept."),
                     "uri": String(),
                 }
             ),
@@ -62,7 +64,7 @@ class UpsertView(AsyncAPIView):
         ),
         embedding_provider=String(required=True, enum=EMBEDDING_PROVIDERS),
         embedding_model=String(required=True),
-        namespace=String(description="Pinecone and the local store; the others have none and ignore it."),
+        namespace=String(description="Only Pinecone and the local store have namespaces; other stores ignore it."),
     )
 
     async def post(
@@ -83,14 +85,14 @@ class UpsertView(AsyncAPIView):
             embedding_model=embedding_model.strip(),
             namespace=(namespace or "").strip(),
         )
-        refuse(destination, vectors)
+        check_request(destination, vectors)
         documents = [make_document(item, destination) for item in vectors]
         stored = 0
         try:
             async for _ in ingest(documents, destination, caller=caller_of(request)):
                 stored += 1
         except ApiError as error:
-            # So that the caller knows where to go on; whatever is sent again replaces what is there.
+            # Tells the caller where to continue. Texts that are sent again replace the stored ones.
             error.data |= {"completed_sources": stored, "failed_source_index": stored}
             raise
         chunks = sum(len(document.chunks) for document in documents)
@@ -105,15 +107,15 @@ class UpsertView(AsyncAPIView):
         )
 
 
-def refuse(destination: Destination, vectors: list[dict[str, Any]]) -> None:
-    """Raise what is wrong with a call before anything of it is sent anywhere."""
+def check_request(destination: Destination, vectors: list[dict[str, Any]]) -> None:
+    """Raise ApiError for an invalid request before anything is embedded or stored."""
     if not vectors:
         raise ApiError(
             'The "vectors" parameter must be a non-empty array.', status=400, code="rest_aipkit_invalid_vectors"
         )
     if len(vectors) > MAX_ITEMS:
         raise ApiError(
-            f"A call takes at most {MAX_ITEMS} texts, not {len(vectors)}.",
+            f"At most {MAX_ITEMS} texts are allowed per call, not {len(vectors)}.",
             status=400,
             code="rest_aipkit_invalid_vectors",
         )
