@@ -19,7 +19,7 @@ test: .venv/dev
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: .venv/dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 lint: .venv/dev
 	$(BIN)/ruff check .

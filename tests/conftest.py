@@ -1,6 +1,8 @@
 """What tests share: an API client on the real ASGI application, one sensible row of each kind, and the providers."""
 
+from collections import Counter
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from tests.support.browser import launched
 from tests.support.installation import at_the_end, new_database
 from tests.support.providers import environment
 from tests.support.upstream import Upstream, running
+
+STARTED_ONCE = {"server", "site", "started", "with_tables", "processes", "base_url"}  # for a module
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +73,25 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests in a browser last: once Playwright has started, its event loop runs until the session ends."""
-    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+    """Run tests in a browser last, and keep the slow tests of a module that start processes once on one worker.
+
+    Once Playwright has started, its event loop runs until the session ends: no other test may follow.
+    """
+    sizes = Counter(module_of(item) for item in items)
+    items.sort(key=lambda item: -sizes[module_of(item)] if "browser" in fixtures_of(item) else -inf)
+    for item in items:
+        if item.get_closest_marker("slow") and STARTED_ONCE & fixtures_of(item):
+            item.add_marker(pytest.mark.xdist_group(module_of(item)))
+
+
+def module_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def fixtures_of(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
 
 
 def pytest_sessionfinish() -> None:

@@ -100,9 +100,7 @@ def test_in_sources(visit, model, site):
         " for item in items]\n"
         "async def store():\n"
         "    async for _ in ingest(documents, Destination('local', 'evil', 'openai', 'some-model')): pass\n"
-        "async_to_sync(store)()"
-    )
-    server.python(
+        "async_to_sync(store)()\n"
         "from chatbots.models import Chatbot;"
         f"bot = Chatbot.objects.get(pk={site.bots['learned']}); bot.collections = ['evil'];"
         "bot.vector_store_top_k = 20; bot.save()"
@@ -127,19 +125,30 @@ def address(number: int, payload: str) -> str:
 NAMES = [payload for payload in PAYLOADS if len(payload) < 150 and "\n" not in payload][::16]
 
 
+SAY_IT = """
+from chatbots.models import Chatbot
+for payload in {payloads!r}:
+    bot = Chatbot.objects.get(pk={like})
+    bot.pk, bot.popup_delay, bot.conversation_starters = None, 0, [payload]
+    for word in ("name", "greeting", "subgreeting", "input_placeholder", "footer_text", "popup_label_text"):
+        setattr(bot, word, payload[:150])
+    bot.header_online_text = payload[:100]
+    bot.save(force_insert=True)
+    print(bot.pk)
+"""
+
+
+@pytest.fixture(scope="module")
+def bots_that_say_it(site):
+    """A chatbot for each payload, with the payload in all of its own words."""
+    made = site.server.python(SAY_IT.format(payloads=NAMES, like=site.bots["hinting"])).split()
+    site.bots.update(zip(NAMES, map(int, made), strict=True))
+
+
 @pytest.mark.parametrize("payload", NAMES)
-def test_in_the_chatbot_s_own_words(visit, site, payload):
+def test_in_the_chatbot_s_own_words(visit, bots_that_say_it, payload):
     """Its owner is trusted with much, but not with the site that embeds it."""
-    words = ["name", "greeting", "subgreeting", "input_placeholder", "header_online_text", "footer_text"]
-    words += ["popup_label_text"]
-    fields = {word: payload[: 100 if word == "header_online_text" else 150] for word in words}
-    server = site.server
-    server.python(
-        f"from chatbots.models import Chatbot; Chatbot.objects.filter(pk={site.bots['hinting']}).update(**{fields!r});"
-        f"Chatbot.objects.filter(pk={site.bots['hinting']}).update(conversation_starters=[{payload!r}], popup_delay=0);"
-        "from puffer.fresh import invalidate; invalidate()"
-    )
-    page = visit("hinting", head=WATCH)
+    page = visit(payload, head=WATCH)
     page.locator(".launcher").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert page.evaluate(LOOK) == NOTHING

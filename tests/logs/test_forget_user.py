@@ -286,6 +286,7 @@ Document.objects.create(
 """.replace("EMAIL", RARE)
 
 
+@pytest.mark.slow
 def test_the_files_of_sqlite_hold_no_copy(tmp_path):
     """While another connection is open, as of a running server: so the write-ahead log is there all the time."""
     file = Path(shutil.copy(migrated_file(), tmp_path))

@@ -16,7 +16,7 @@ from logs.search import index as search_index
 from logs.search import query as search
 from logs.search.index import MESSAGES, SEARCHED, VISITORS, check_index, index_added, take_up
 from logs.search.query import everything, matching, with_bots, with_message, with_visitor
-from tests.support.sql_injections import MARK, payloads
+from tests.support.sql_injections import CLASSIC, MARK, payloads
 
 LONG = "All of this sentence is in there, and the end of it tells one from the other by its last word: "
 CONTENTS = {
@@ -259,10 +259,12 @@ def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
         for text in ("harmless", "xy", "x", "x" * 200, "é", "...", "5"):  # every way there is to search
             ask(text)
         usual = set(statements)
-        found = [payload for payload in payloads() if ask(MARK + payload)[0]]
-        for payload in payloads():
+        is_text = parameter in ("message_search", "user_search")
+        some = payloads() if is_text else payloads()[:CLASSIC]  # where a number is expected, none gets far
+        found = [payload for payload in some if ask(MARK + payload)[0]]
+        for payload in some:
             ask(payload)
-    if parameter in ("message_search", "user_search"):
+    if is_text:
         assert found == []
     assert len(payloads()) == 500
     # Django writes one placeholder per id of a page, and none where there is no page.

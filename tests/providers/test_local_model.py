@@ -340,7 +340,7 @@ def test_ends_with_the_block():
 def test_ends_with_its_parent(deadly):
     code = (
         "import time\n"
-        "from providers.local_process import running\n"
+        "from providers.local.process import running\n"
         "with running() as url:\n"
         "    print(url, flush=True)\n"
         "    time.sleep(60)\n"

@@ -35,6 +35,7 @@ from tests.support.providers import (
     event,
     google_chunk,
 )
+from tests.support.rows import crossed
 from tests.support.upstream import closed_port
 
 pytestmark = pytest.mark.django_db
@@ -134,7 +135,7 @@ def test_all_providers_give_the_same_chunks(upstream, slug):
     assert recorded() == (200, "", 11, 5)
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 def test_pieces_come_as_they_are_made(upstream, slug):
     upstream.will_stream([*started(slug), piece_of(slug, " there"), *end_of(slug)], pause=0.2)
 
@@ -148,7 +149,7 @@ def test_pieces_come_as_they_are_made(upstream, slug):
     assert last_at - second_at > 0.15
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("size", [1, 7])
 def test_it_does_not_matter_where_a_stream_is_cut(upstream, slug, size):
     """Not even within a character or a line's end."""
@@ -245,13 +246,13 @@ def test_done_alone_ends_an_answer(upstream):
     assert recorded() == (200, "", None, None)  # as with complete(): what nobody counted is not known
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 def test_a_packed_stream(upstream, slug):
     upstream.will_stream([gzip.compress(b"".join(STREAMS[slug]))], content_encoding="gzip")
     assert text_of(stream(slug)) == "Hi!"
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 def test_a_connection_is_used_again(upstream, slug):
     async def calls():
         for _ in range(3):
@@ -327,11 +328,12 @@ def test_what_cannot_be_asked_is_not(upstream, slug, request_):
 # Failures before the first piece: as without streaming
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
 @pytest.mark.parametrize(
-    ("upstream_status", "status", "retry_after"),
-    [(400, 400, None), (401, 502, None), (429, 429, "30"), (500, 502, None), (503, 503, "30"), (529, 503, "30")],
-)
+    ("slug", "upstream_status", "status", "retry_after"),
+    crossed(PROVIDERS, PROTOCOLS, [
+        (429, 429, "30"), (400, 400, None), (401, 502, None), (500, 502, None), (503, 503, "30"), (529, 503, "30"),
+    ]),
+)  # fmt: skip
 def test_an_error_status(upstream, slug, upstream_status, status, retry_after):
     body, text = ERRORS[slug]
     upstream.will_answer(body, upstream_status, {"Retry-After": "30"})
@@ -343,8 +345,7 @@ def test_an_error_status(upstream, slug, upstream_status, status, retry_after):
     assert recorded() == (status, "api_error", None, None)
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
-@pytest.mark.parametrize(("fault", "words"), NO_ANSWERS)
+@pytest.mark.parametrize(("slug", "fault", "words"), crossed(PROVIDERS, PROTOCOLS, NO_ANSWERS))
 def test_no_answer(upstream, settings, slug, fault, words):
     fault(upstream, settings, COMPLETIONS[slug])
     error, _ = failure_of(slug)
@@ -365,14 +366,13 @@ def test_a_refused_connection(settings, slug):
     assert recorded() == (502, "http_request_failed", None, None)
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
 @pytest.mark.parametrize(
-    ("body", "content_type", "code"),
-    [
+    ("slug", "body", "content_type", "code"),
+    crossed(PROVIDERS, PROTOCOLS, [
+        (b"{}", "application/json", None),
         (b"<!doctype html><title>Log in</title>", "text/html", "json_decode_error"),
         (b"<!doctype html><title>Log in</title>", "application/json", "json_decode_error"),
         (b'{"choices": [', "application/json; charset=utf-8", "json_decode_error"),
-        (b"{}", "application/json", None),
         (b"[]", "application/json", None),
         (b"", "text/event-stream", "http_request_failed"),
         (b": nothing\n\n", "text/event-stream", "http_request_failed"),
@@ -383,8 +383,8 @@ def test_a_refused_connection(settings, slug):
         (b"data: 7\n\n", "text/event-stream", None),
         (b"data: [7]\n\n", "text/event-stream", None),
         (b'data: {"choices": 7, "type": 7, "candidates": 7}\n\n', "text/event-stream", "any"),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_what_is_no_stream(upstream, slug, body, content_type, code):
     upstream.will_answer(body, headers={"Content-Type": content_type})
     error, said = failure_of(slug)
@@ -486,7 +486,7 @@ def test_an_error_event(upstream, slug, said, status, text):
     assert recorded() == (status, "api_error", *ESTIMATED)
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("then", ["break off", "end"])
 @pytest.mark.parametrize("last", [b"", b'data: {"choices": [{"del'])
 def test_a_stream_that_breaks_off(upstream, slug, then, last):
@@ -497,7 +497,7 @@ def test_a_stream_that_breaks_off(upstream, slug, then, last):
     assert recorded() == (502, "http_request_failed", *ESTIMATED)
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("words", [False, True])
 def test_silence(upstream, settings, slug, words):
     settings.COMPLETION_TIMEOUT = 0.3
@@ -600,7 +600,7 @@ def silent_within_an_error(upstream):
     upstream.will_stall(after=b"HTTP/1.1 500 Oh\r\ncontent-length: 500\r\n\r\n{")
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("silent", [silent_from_the_start, silent_after_the_headers, silent_within_an_error])
 def test_a_visitor_who_leaves_before_the_first_piece(upstream, slug, silent):
     silent(upstream)
@@ -688,7 +688,7 @@ def loop_that_is_left(slug):
     return calls
 
 
-@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize(
     ("leaving", "status"),
     [

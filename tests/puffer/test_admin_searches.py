@@ -15,13 +15,12 @@ from django.test import RequestFactory
 
 from logs.models import Conversation, WebhookDelivery
 from tests.support.admin_rows import ROWS, url_of
-from tests.support.sql_injections import MARK, payloads
+from tests.support.sql_injections import CLASSIC, MARK, payloads
 
 pytestmark = pytest.mark.django_db
 
 SEARCHED = [model for model in ROWS if admin.site._registry[model].search_fields]
 BEYOND = ["9" * 30, "-1", "1e9", "nan", "2026-99-99", "[]", "{}", "a,b", ","]  # for what is no text
-CLASSIC = 51  # of the payloads; the rest is mixed of them
 OF_EVERY_LIST = ["o", "p", "all", "_to_field", "_changelist_filters", "e"]
 
 
@@ -65,7 +64,7 @@ def test_searches(listed, model):
     ROWS[model](0)
     before = model._default_manager.count()
     with statements() as seen:
-        for payload in payloads():
+        for payload in payloads() if has_a_search_of_its_own(model) else payloads()[:CLASSIC]:
             assert not listed(model, q=payload + MARK), payload
         for payload in [*payloads()[:CLASSIC], *BEYOND]:
             listed(model, q=payload)
@@ -73,6 +72,10 @@ def test_searches(listed, model):
     assert not any(MARK in sql for sql in seen)
     assert model._default_manager.count() == before
     assert listed(model, q="")
+
+
+def has_a_search_of_its_own(model: type) -> bool:
+    return type(admin.site._registry[model]).get_search_results is not admin.ModelAdmin.get_search_results
 
 
 @pytest.mark.slow

