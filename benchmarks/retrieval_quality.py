@@ -129,7 +129,7 @@ def embed_all(questions):
     from providers.base import EmbeddingRequest
     from providers.connection import on_event_loop
     from providers.embeddings import embed
-    from providers.local_model import EMBEDDING_MODEL
+    from providers.local_engines import EMBEDDING_MODEL
 
     request = EmbeddingRequest(model=EMBEDDING_MODEL, texts=questions, task_type="RETRIEVAL_QUERY")
     return np.asarray(on_event_loop(lambda: embed(None, "local", request)).vectors, np.float32)
@@ -175,7 +175,7 @@ def print_rows(name, scores):
 
 def print_threshold(store, embeddings, labelled, unrelated):
     """What thresholds of a chatbot keep and drop of its first passages."""
-    from providers.local_model import EMBEDDING_MODEL
+    from providers.local_engines import EMBEDDING_MODEL
     from vectorstores.retrieve import least_cosine
 
     right, others = [], []  # cosines

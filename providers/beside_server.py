@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from django.conf import settings
 
 from providers import local_process
-from providers.local_model import installed
+from providers.local_engines import installed
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from puffer.child_process import ChildProcess
 
-from .local_model import MISSING, installed
+from .local_engines import MISSING, installed
 
 START_SECONDS = 60
 

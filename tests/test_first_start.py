@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from providers.local_model import installed
+from providers.local_engines import installed
 from tests.test_docs import README, ROOT
 
 pytestmark = [

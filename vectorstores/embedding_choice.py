@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from django.conf import settings
 
 from providers.base import Capability
-from providers.local_model import installed
+from providers.local_engines import installed
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, is_configured, providers_with
 from puffer.api.errors import ApiError

@@ -15,17 +15,17 @@ from pathlib import Path
 import openai
 import pytest
 
-from providers import http_client, local_model
+from providers import http_client, local_engines, local_model
 from providers.adapters.openai import Local
 from providers.base import CompletionRequest, Message, ProviderSettings, Sampling
-from providers.local_model import COMPLETION_MODEL, EMBEDDING_MODEL
+from providers.local_engines import COMPLETION_MODEL, EMBEDDING_MODEL
 from providers.local_process import running
 
 np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not local_model.installed(), reason=local_model.MISSING),
+    pytest.mark.skipif(not local_engines.installed(), reason=local_engines.MISSING),
 ]
 
 BAKERY = (
@@ -220,7 +220,7 @@ def test_a_stream_that_is_closed_frees_its_place(base_url):
     short = CompletionRequest(COMPLETION_MODEL, [Message("user", "Hello")], "", Sampling(max_tokens=1))
 
     async def calls(provider):
-        for _ in range(3 * local_model.PARALLEL):
+        for _ in range(3 * local_engines.PARALLEL):
             async with aclosing(provider.stream(long)) as chunks:
                 assert (await anext(chunks)).text
         started = time.monotonic()
@@ -365,6 +365,6 @@ def test_says_why_it_did_not_start(monkeypatch, tmp_path):
 
 
 def test_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(local_model, "PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(local_engines, "PACKAGES", ("no_such_package",))
     with pytest.raises(RuntimeError, match=r"pip install --no-deps -r requirements-local.txt"), running():
         pass
