@@ -230,6 +230,20 @@ def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_serve_lets_the_current_piece_end(work, number):
+    """As from Ctrl-C or systemd: the worker gets it, and then SIGTERM from `serve`."""
+    work.queue(1, step_seconds=0.5)
+    server = work.start("serve", "--port", str(free_port()))
+    wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
+    for pid in [*forks_of(server.pid, "worker"), *forks_of(server.pid, "server"), server.pid]:
+        os.kill(pid, number)
+    assert server.wait(30) == 0
+    assert work.done() == 1
+    assert "Traceback" not in work.log_file.read_text()
+
+
+@pytest.mark.slow
 def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
     work.queue(1, fails=True)
     work.queue(3)

@@ -54,7 +54,8 @@ def work(jobs: Sequence[Job]) -> None:
         while True:
             time.sleep(0.5)  # signal.pause() would miss one that comes just before it
     except KeyboardInterrupt:
-        pass
+        # systemd and `serve` both send SIGTERM. The second must not interrupt the jobs that are being finished.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stop.set()
     for thread in threads:
         thread.join()
