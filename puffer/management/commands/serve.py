@@ -1,4 +1,6 @@
+import asyncio
 import contextlib
+import faulthandler
 import signal
 import socket
 import sys
@@ -50,7 +52,7 @@ class Command(BaseCommand):
                 timeout_graceful_shutdown=max(settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT),
             )
             load(config)
-            server = Task("server", partial(uvicorn.Server(config).run, [listener]))  # uvicorn limits how long it takes to stop
+            server = Task("server", partial(Server(config).run, [listener]))  # uvicorn limits how long it takes to stop
             tasks = workers * [server]
             if not no_worker:
                 tasks.append(Task("worker", partial(worker.work, worker.jobs()), WORKER_STOP_SECONDS))
@@ -63,6 +65,22 @@ def load(config: uvicorn.Config) -> None:
     get_resolver().url_patterns  # noqa: B018  loads every view
     for name in settings.LOADED_BEFORE_SERVING:
         import_module(name)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, in a process that exits when its event loop hangs."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        watchdog = asyncio.create_task(exit_when_loop_hangs())
+        await super().serve(sockets)
+        watchdog.cancel()
+
+
+async def exit_when_loop_hangs() -> None:
+    """Postpone the exit of this process as long as the event loop runs. The exit logs where each thread was."""
+    while True:
+        faulthandler.dump_traceback_later(settings.EVENT_LOOP_TIMEOUT, exit=True)
+        await asyncio.sleep(1)
 
 
 def listening(host: str, port: int) -> socket.socket:
