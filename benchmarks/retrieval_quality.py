@@ -127,7 +127,7 @@ def embed_all(questions):
     import numpy as np
 
     from providers.base import EmbeddingRequest
-    from providers.local.server import EMBEDDING_MODEL
+    from providers.local.engines import EMBEDDING_MODEL
     from providers.run_async import run_async
     from providers.use_cases.embeddings import embed
 
@@ -175,7 +175,7 @@ def print_rows(name, scores):
 
 def print_threshold(store, embeddings, labelled, unrelated):
     """What thresholds of a chatbot keep and drop of its first passages."""
-    from providers.local.server import EMBEDDING_MODEL
+    from providers.local.engines import EMBEDDING_MODEL
     from vectorstores.retrieve import least_cosine
 
     right, others = [], []  # cosines

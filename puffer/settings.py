@@ -102,6 +102,7 @@ WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done 
     "logs.search.index.index_added",
     "logs.conversations.retention.run_due",
 ]
+EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
 
 # Django

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from providers.local.server import installed
+from providers.local.engines import installed
 from tests.support.repository import README, ROOT
 
 pytestmark = [

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from django.conf import settings
 
 from providers.local import process as local_process
-from providers.local.server import installed
+from providers.local.engines import installed
 
 logger = logging.getLogger(__name__)
 

