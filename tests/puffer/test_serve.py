@@ -107,9 +107,7 @@ def test_a_worker_that_is_killed_is_replaced(server, key):
 
 
 def test_a_worker_whose_event_loop_hangs_is_replaced(tmp_path, upstream):
-    variables = {"DJANGO_SETTINGS_MODULE": "tests.puffer.blocking_settings"}
-    server = start(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3", upstream, **variables)
-    try:
+    with serving(tmp_path, upstream, DJANGO_SETTINGS_MODULE="tests.support.blocking_settings") as server:
         before = set(forks_of(server.process.pid, "server"))
         with pytest.raises(requests.ConnectionError):  # no answer: the process exits
             requests.get(f"{server.url}/wp-json/", headers={"X-Block": "yes"}, timeout=60)
@@ -118,8 +116,6 @@ def test_a_worker_whose_event_loop_hangs_is_replaced(tmp_path, upstream):
         assert "in block_event_loop" in server.log.read_text()  # the log says where it hung
         key = server.manage("create_api_key", "hung").splitlines()[-1]
         assert server.statuses(key) == {200}
-    finally:
-        stop(server)
 
 
 def test_no_process_outlives_a_server_that_is_killed(tmp_path, upstream):

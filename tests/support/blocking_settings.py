@@ -4,7 +4,7 @@ import time
 
 from puffer.settings import *  # noqa: F403
 
-API_MIDDLEWARE = ["tests.puffer.blocking_settings.blocking"]
+API_MIDDLEWARE = ["tests.support.blocking_settings.blocking"]
 EVENT_LOOP_TIMEOUT = 5
 
 
