@@ -97,11 +97,11 @@ def create_bot(page: Any, server: Server, site: Upstream) -> str:
     tab(page, "Knowledge")
     page.click("label[for=id_enable_vector_store]")
     page.fill("#id_collections", "manual")
-    tab(page, "Where it may be used")
+    tab(page, "Install")
     page.fill("#id_embed_allowed_domains", site.url)
     page.click("button[name=_continue]")
     page.wait_for_selector("text=was added successfully")
-    tab(page, "Where it may be used")
+    tab(page, "Install")
     return page.inner_text("#snippet")
 
 

@@ -181,16 +181,16 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
     # Columns of the list, and read-only fields of the form
 
     @display(
-        description="status", ordering="status", label={"published": "success", "draft": "info", "trash": "danger"}
+        description=_("status"), ordering="status", label={"published": "success", "draft": "info", "trash": "danger"}
     )
     def shown_status(self, bot: Chatbot) -> tuple[str, str]:
         return bot.status, bot.get_status_display()
 
-    @admin.display(description="model", ordering="model")
+    @admin.display(description=_("model"), ordering="model")
     def shown_model(self, bot: Chatbot) -> str:
         return bot.model or "default"
 
-    @admin.display(description="conversations", ordering="count")
+    @admin.display(description=_("conversations"), ordering="count")
     def conversation_count(self, bot: Any) -> str:
         url = reverse("admin:logs_conversation_changelist", query={"chatbot__id__exact": bot.pk})
         return format_html('<a class="text-link" href="{}">{}</a>', url, bot.count)
@@ -217,7 +217,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
 
     # Actions on several
 
-    @action(description="Duplicate", permissions=["add"])
+    @action(description=_("Duplicate"), permissions=["add"])
     def duplicate(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
         for bot in bots:
             origin = bot.pk
@@ -230,18 +230,18 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
             self.log_addition(request, bot, f"Copied from {origin}.")
         messages.success(request, f"Chatbots copied: {len(bots)}. The copies are drafts.")
 
-    @action(description="Publish", permissions=["change"])
+    @action(description=_("Publish"), permissions=["change"])
     def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse | None:
         decision = ask_before_publishing(request, bots.exclude(status=Chatbot.Status.PUBLISHED))
         if decision is None:
             self.set_status(request, bots, Chatbot.Status.PUBLISHED)
         return decision
 
-    @action(description="Make draft", permissions=["change"])
+    @action(description=_("Make draft"), permissions=["change"])
     def make_draft(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
         self.set_status(request, bots, Chatbot.Status.DRAFT)
 
-    @action(description="Move to trash", permissions=["change"])
+    @action(description=_("Move to trash"), permissions=["change"])
     def move_to_trash(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> None:
         self.set_status(request, bots, Chatbot.Status.TRASH)
 
@@ -253,7 +253,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
             self.log_change(request, bot, f"Now {status.label.lower()}.")
         messages.success(request, f"Chatbots now {status.label.lower()}: {len(changed)}.")
 
-    @action(description="Export as JSON", permissions=["view"])
+    @action(description=_("Export as JSON"), permissions=["view"])
     def export_as_json(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse:
         return HttpResponse(
             export_chatbots(bots),

@@ -172,8 +172,8 @@ def cards(now: Figures, before: Figures, sight: Sight) -> list[dict[str, str]]:
             card("Tokens", whole(now.tokens), now.tokens, before.tokens),
             card("Cost", dollars(now.cost), now.cost, before.cost, note),
             card("Errors", whole(now.errors), now.errors, before.errors, f"of {counted(now.calls, 'call')}"),
-            card("Answer time, p50", duration(now.p50), now.p50, before.p50),
-            card("Answer time, p95", duration(now.p95), now.p95, before.p95),
+            card("Typical answer time", duration(now.p50), now.p50, before.p50),
+            card("Slowest 5 %", duration(now.p95), now.p95, before.p95),
         ]
     return found
 
@@ -257,7 +257,7 @@ def named(places: Sequence[Mapping[str, Any]], by: Sequence[str], cell: Any) -> 
 
 def bot_cell(pk: int | None, name: str | None) -> str:
     if pk is None:
-        return "none, or deleted"
+        return "Other"
     url = reverse("admin:logs_conversation_changelist", query={"chatbot__id__exact": pk})
     return format_html('<a class="text-link" href="{}">{}</a>', url, name)
 
@@ -275,4 +275,4 @@ def model_cell(model: str, slug: str) -> str:
 
 
 def key_cell(pk: int | None, name: str | None) -> str:
-    return "none, or deleted" if pk is None else str(name)
+    return "Other" if pk is None else str(name)

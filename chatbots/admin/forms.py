@@ -4,6 +4,8 @@ from typing import Any, cast
 
 from django import forms
 from django.forms.widgets import Script
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminColorInputWidget,
     UnfoldAdminFileFieldWidget,
@@ -16,23 +18,25 @@ from chatbots.models import Chatbot
 from chatbots.models.theme import MAX_STARTERS
 
 
-def tab(name: str, description: str, *fields: str | tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+def tab(
+    name: str | Promise, description: str | Promise, *fields: str | tuple[str, ...]
+) -> tuple[str | Promise, dict[str, Any]]:
     """A tab of the page; names in one tuple stand side by side."""
     return name, {"fields": list(fields), "description": description, "classes": ["tab"]}
 
 
-LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
+LAYOUT: list[tuple[str | Promise | None, dict[str, Any]]] = [
     (None, {"fields": [("name", "status")]}),
-    tab("Character", "", "instructions", "max_messages"),
+    tab(_("Instructions"), "", "instructions", "max_messages"),
     tab(
-        "Model",
-        "Which model answers, and how freely. Providers are set up on their own page.",
+        _("Model"),
+        _("The model that answers. Connect providers on the Providers page."),
         ("provider", "model"),
         ("temperature", "max_completion_tokens", "reasoning_effort"),
     ),
     tab(
-        "Knowledge",
-        "What the chatbot looks questions up in. Collections have a page of their own.",
+        _("Knowledge"),
+        _("The collections that the chatbot searches."),
         "enable_vector_store",
         ("vector_store_provider", "namespace"),
         "collections",
@@ -42,8 +46,8 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
         ("refusal_message", "knowledge_unavailable_message"),
     ),
     tab(
-        "Appearance",
-        "How the widget looks and what it says. Nothing of it is seen by visitors before it is saved.",
+        _("Appearance"),
+        _("How the widget looks and what it says. Visitors see changes once they are saved."),
         ("theme", "theme_preset_key"),
         ("primary_color", "secondary_color", "accent_color"),
         ("font_family", "bubble_radius"),
@@ -58,7 +62,7 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
         ("container_max_width", "container_height"),
     ),
     tab(
-        "Popup",
+        _("Popup"),
         "",
         "popup_enabled",
         ("popup_position", "popup_delay"),
@@ -71,8 +75,8 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
         ("popup_label_dismissible", "popup_label_show_on_desktop", "popup_label_show_on_mobile"),
     ),
     tab(
-        "Where it may be used",
-        "The widget works on the sites below and on no other. Calls with an API key are not bound to sites.",
+        _("Install"),
+        _("The widget works only on the sites below. API calls with a key work from anywhere."),
         "embed_allow_any_domain",
         "embed_allowed_domains",
         "allowed_sites",
@@ -82,9 +86,8 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
         "identity",
     ),
     tab(
-        "Limits",
-        "What visitors may use. They count for the widget alone, and before the model is called: an answer that is"
-        " refused costs nothing.",
+        _("Limits"),
+        _("These apply to the widget only. Refused messages cost nothing."),
         "is_paused",
         "paused_message",
         ("token_guest_limit", "token_user_limit", "token_reset_period"),
@@ -93,8 +96,8 @@ LAYOUT: list[tuple[str | None, dict[str, Any]]] = [
         "rate_limit_message",
     ),
     tab(
-        "Moderation and consent",
-        "Which messages of the widget's visitors are refused, and what visitors agree to before they chat.",
+        _("Moderation and consent"),
+        _("Which messages are refused, and what visitors agree to before they chat."),
         "banned_words",
         "banned_words_message",
         "banned_ips",
@@ -150,10 +153,10 @@ SHOWN_WHILE = {
 }
 # What an empty choice means.
 EMPTY_CHOICES = {
-    "provider": "the first that is configured",
-    "vector_embedding_provider": "that of the first collection",
-    "language": "that of the page",
-    "theme_preset_key": "none: the colors below",
+    "provider": _("Automatic (first connected provider)"),
+    "vector_embedding_provider": _("Same as the first collection"),
+    "language": _("Same as the page"),
+    "theme_preset_key": _("None: use the colors below"),
 }
 COLORS = ["primary_color", "secondary_color", "accent_color"]
 # What a field offers depends on what is chosen in another: choices.js.
@@ -195,23 +198,25 @@ class TextWidget(UnfoldAdminTextareaWidget):
 
 
 class ChatbotForm(forms.ModelForm):
-    collections = NamesField(required=False, help_text="Their names, one on each line, or a tick.")
+    collections = NamesField(required=False, help_text=_("Tick the collections to use, or enter one name per line."))
     conversation_starters = NamesField(
-        label="Starters",
+        label=_("Starters"),
         required=False,
-        help_text=f"Questions to begin with, one on each line, at most {MAX_STARTERS}. A click asks one.",
+        help_text=f"Suggested questions, one per line, up to {MAX_STARTERS}.",
     )
     embed_allowed_domains = NamesField(
-        label="Allowed domains",
+        label=_("Allowed domains"),
         required=False,
         widget=UnfoldAdminTextareaWidget({"rows": 5}),
-        help_text="One on each line: example.com, *.example.com, https://example.com:8443. A browser says on which"
-        " site a page is by scheme, host and port, never by its path. Which sites your lines stand for is said below.",
+        help_text=_(
+            "One per line: example.com, *.example.com, https://example.com:8443. Paths are ignored. The sites that"
+            " each line covers are listed below."
+        ),
     )
     banned_ips = NamesField(
-        label="Banned addresses",
+        label=_("Banned addresses"),
         required=False,
-        help_text="IP addresses and networks such as 10.0.0.0/8, one on each line.",
+        help_text=_("IP addresses and networks such as 10.0.0.0/8, one per line."),
     )
 
     class Meta:
@@ -225,39 +230,42 @@ class ChatbotForm(forms.ModelForm):
             **dict.fromkeys(["refusal_message", "knowledge_unavailable_message"], TextWidget({"rows": 2})),
         }
         labels = {
-            "banned_words_message": "Answer to banned words",
-            "banned_ips_message": "Answer to banned addresses",
-            "openai_moderation_message": "Answer to what OpenAI flags",
-            "messages_per_minute_per_address": "Per minute and address",
+            "banned_words_message": _("Reply to banned words"),
+            "banned_ips_message": _("Reply to banned addresses"),
+            "openai_moderation_message": _("Reply to messages that OpenAI flags"),
+            "messages_per_minute_per_address": _("Messages per minute per IP address"),
         }
         help_texts = {
-            "popup_enabled": "A button in the corner of the page opens the chat. Without it the chat stands where the"
-            " snippet is.",
-            "subgreeting": "A smaller line below the greeting. Empty: one in the widget's language.",
-            "input_placeholder": "What stands in the empty field. Empty: words in the widget's language.",
-            "theme": "Of own colors the widget makes a light and a dark side, and sees to it that all can be read.",
-            "primary_color": "Header, buttons, and what the visitor says.",
-            "secondary_color": "What the chatbot says.",
-            "accent_color": "Links.",
-            "font_family": "“inherit”: that of the page around it.",
-            "bubble_radius": "Pixels. 0: square corners.",
-            "container_max_width": "Pixels, where the chat stands in the page.",
-            "container_height": "Pixels, where the chat stands in the page.",
-            "popup_width": "Pixels. On phones the chat fills the screen.",
-            "popup_height": "Pixels, as far as the window is tall enough.",
-            "header_online_text": "Empty: none.",
-            "popup_label_enabled": "A bubble beside the button.",
-            "embed_allow_any_domain": "Every site of the world may show the widget, at your cost. Without this tick"
-            " only the domains below may, and with an empty list none.",
-            "enable_consent_compliance": "Nobody can chat before having agreed to the text below. After a change of"
-            " title or message all are asked again.",
-            "consent_button": "Empty: words in the widget's language.",
-            "consent_title": "Empty: words in the widget's language.",
-            "consent_message": "Empty: words in the widget's language, which you should not leave it at: only you know"
-            " what happens with the data.",
-            "token_limit_message": "What a visitor reads whose tokens are used up.",
-            "token_reset_period": "After it all begin anew.",
-            "rate_limit_message": "What a visitor reads who sends too many messages.",
+            "popup_enabled": _(
+                "A button in the corner of the page opens the chat. Without it the chat appears where the snippet is."
+            ),
+            "subgreeting": _("A smaller line below the greeting. Leave empty for the default."),
+            "input_placeholder": _("Shown in the empty message box. Leave empty for the default."),
+            "theme": _("For custom colors we derive a light and a dark version and keep text readable."),
+            "primary_color": _("Header, buttons and the visitor's messages."),
+            "secondary_color": _("The chatbot's messages."),
+            "accent_color": _("Links."),
+            "font_family": _("“inherit”: Same as the page around it."),
+            "bubble_radius": _("In pixels; 0 for square corners."),
+            "container_max_width": _("In pixels, for a chat in the page."),
+            "container_height": _("In pixels, for a chat in the page."),
+            "popup_width": _("In pixels. On phones the chat fills the screen."),
+            "popup_height": _("In pixels, if the window is tall enough."),
+            "header_online_text": _("Leave empty to hide."),
+            "popup_label_enabled": _("A speech bubble next to the button."),
+            "embed_allow_any_domain": _("Any website can show the widget, and you pay for its use."),
+            "enable_consent_compliance": _(
+                "Visitors must agree to the text below before they chat. After a change of title or"
+                " message they are asked again."
+            ),
+            "consent_button": _("Leave empty for the default."),
+            "consent_title": _("Leave empty for the default."),
+            "consent_message": _(
+                "Leave empty for a default text. Write your own: only you know what happens with the data."
+            ),
+            "token_limit_message": _("Shown when a visitor has used up their limit."),
+            "token_reset_period": _("Usage resets after this period."),
+            "rate_limit_message": _("Shown when a visitor sends too many messages."),
         }
 
     class Media:
@@ -278,17 +286,17 @@ class ChatbotForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned = cast(dict[str, Any], super().clean())
         if cleaned.get("enable_vector_store") and not cleaned.get("collections"):
-            self.add_error("collections", "Name at least one collection to look questions up in.")
+            self.add_error("collections", "Choose at least one collection.")
         return cleaned
 
 
 class ImportForm(forms.Form):
     file = forms.FileField(
-        label="JSON file",
+        label=_("JSON file"),
         widget=UnfoldAdminFileFieldWidget,
-        help_text="As written by “Export as JSON” or by manage.py export_chatbots.",
+        help_text=_("A file from “Export as JSON” or manage.py export_chatbots."),
     )
-    dry_run = forms.BooleanField(label="Only check it, save nothing", required=False, widget=UnfoldBooleanWidget)
+    dry_run = forms.BooleanField(label=_("Check only, do not save"), required=False, widget=UnfoldBooleanWidget)
 
     def clean_file(self) -> bytes:
         file = self.cleaned_data["file"]
@@ -303,7 +311,7 @@ class TurnForm(forms.Form):
     question = forms.CharField(
         max_length=50_000,
         widget=UnfoldAdminTextareaWidget(
-            {"rows": 3, "autofocus": True, "placeholder": "Enter sends, Shift+Enter breaks the line"}
+            {"rows": 3, "autofocus": True, "placeholder": "Enter sends, Shift+Enter adds a line"}
         ),
     )
     history = forms.JSONField(required=False, widget=forms.HiddenInput)
@@ -312,7 +320,7 @@ class TurnForm(forms.Form):
     def clean_history(self) -> list[dict[str, str]]:
         history = self.cleaned_data["history"] or []
         if not isinstance(history, list) or not all(is_message(message) for message in history):
-            raise forms.ValidationError("The conversation so far can't be read. Begin a new one.")
+            raise forms.ValidationError("The conversation could not be read. Start a new one.")
         return history
 
 

@@ -67,9 +67,9 @@ class GoldenQuestionsPage(ChatbotPage):
 
     def run(self, bot: Chatbot) -> None:
         if bot.status == Chatbot.Status.TRASH:
-            messages.error(self.request, "This chatbot is in the trash, where it answers nobody.")
+            messages.error(self.request, "This chatbot is in the trash, so it answers no one.")
         elif not enabled_questions(bot).exists():
-            messages.warning(self.request, "There is no question to ask.")
+            messages.warning(self.request, "There are no questions to ask.")
         else:
             queue(bot, cast(User, self.request.user))
 
@@ -102,7 +102,7 @@ class PublishPage(ChatbotPage):
             raise PermissionDenied
         self.runs = [run for run in runs_named(request) if run.is_before_publishing]
         if not self.runs or len(self.runs) < len(set(request.GET.getlist("run"))):
-            messages.warning(request, "That is decided already, or other runs have taken the place of these.")
+            messages.warning(request, "This was already decided, or newer runs have replaced these.")
             return HttpResponseRedirect(reverse("admin:chatbots_chatbot_changelist"))
         return super().dispatch(request, *args, **kwargs)
 

@@ -29,7 +29,7 @@ class ImportPage(ChatbotPage):
         for notice in done.notices:
             messages.warning(request, notice)
         if dry_run:
-            messages.success(request, f"Nothing is wrong with the file. Chatbots it would add: {len(done.bots)}.")
+            messages.success(request, f"The file is valid. Chatbots it would add: {len(done.bots)}.")
             return HttpResponseRedirect(request.path)
         for bot in done.bots:
             self.model_admin.log_addition(request, bot, "Imported.")

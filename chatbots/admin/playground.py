@@ -69,7 +69,7 @@ def take_turn(request: HttpRequest, bot: Chatbot, form: Any, asked: TurnForm, st
     """Return what the page shows of a turn. With `problems`, nothing was asked."""
     problems = problems_of(form) + problems_of(asked)
     if status == Chatbot.Status.TRASH:
-        problems.append("This chatbot is in the trash, where it answers nobody.")
+        problems.append("This chatbot is in the trash, so it answers no one.")
     if problems:
         return {"problems": problems}
     question, history = asked.cleaned_data["question"], asked.cleaned_data["history"]
@@ -127,6 +127,6 @@ def passages_of(watched: TracedTurn) -> list[tuple[Passage, str]]:
     assert watched.found.search
     told = len(watched.found.passages)  # the first ones: of the rest the model has no room for
     return [
-        (passage, "in the prompt" if place < told else "no room for it in the prompt")
+        (passage, "in the prompt" if place < told else "left out of the prompt for lack of room")
         for place, passage in enumerate(watched.found.search.passages)
     ]

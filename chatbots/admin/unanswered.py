@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.core.validators import RegexValidator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
 from chatbots.admin.page import ChatbotPage
@@ -33,20 +34,20 @@ class DismissForm(forms.Form):
 class AnswerForm(DismissForm):
     question = forms.CharField(
         max_length=500,
-        help_text="The document's title. With the same question again its answer is replaced.",
+        help_text=_("The document's title. The same question again replaces its answer."),
         widget=UnfoldAdminTextareaWidget({"rows": 2}),
     )
     answer = forms.CharField(
         max_length=50_000,
-        help_text="What the model gets to read when something like it is asked.",
+        help_text=_("The text that the model reads for questions like this one."),
         widget=UnfoldAdminTextareaWidget({"rows": 8, "autofocus": True}),
     )
     url = forms.URLField(
-        label="Address",
+        label=_("Address"),
         required=False,
         max_length=2000,
         assume_scheme="https",
-        help_text="Of a page that says more: visitors get it as the source.",
+        help_text=_("A page with more details. Visitors see it as the source."),
         widget=UnfoldAdminURLInputWidget,
     )
     collection = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
@@ -113,7 +114,7 @@ class UnansweredPage(ChatbotPage):
             return self.get(request, object_id)
         settle(bot, form.digests(), cast(User, request.user))
         self.model_admin.log_change(request, bot, f"Dismissed unanswered questions: {len(form.digests())}.")
-        messages.success(request, "Dismissed: it will not be listed again.")
+        messages.success(request, "Dismissed. The questions will not be listed again.")
         return HttpResponseRedirect(request.get_full_path())
 
 
@@ -141,7 +142,7 @@ class AnswerPage(ChatbotPage):
             return self.form_page(bot, form, problem=error.message)
         settle(bot, [*form.digests(), digest_of(given["question"])], cast(User, request.user), document_id)
         self.model_admin.log_change(request, bot, f"Answered a question: {document_id} in {given['collection']}.")
-        messages.success(request, f"The answer is in {given['collection']}; the next one who asks gets it.")
+        messages.success(request, f"The answer is in {given['collection']}. The chatbot uses it from now on.")
         return HttpResponseRedirect(self.list_url(bot))
 
     def bot_to_answer_for(self, object_id: str) -> Chatbot:

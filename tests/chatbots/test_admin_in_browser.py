@@ -66,7 +66,7 @@ def test_the_preview_follows_the_form(server, sign_in):
 
     page.fill("#id_bubble_radius", "99")
     expect(page.locator(".preview-words")).to_have_text(
-        "Still as saved, for something is wrong with it: Bubble radius."
+        "Preview not updated. Check: Bubble radius."
     )
     assert saved(server) == before
 
@@ -120,7 +120,7 @@ def test_tabs_by_keyboard_and_errors_in_them(sign_in):
 
 def test_domains_in_words_and_copies(server, sign_in):
     page = sign_in("owner", permissions=["clipboard-read", "clipboard-write"])
-    tab(page, "Where it may be used")
+    tab(page, "Install")
     page.fill("#id_embed_allowed_domains", "example.com\nhttps://")
     expect(page.locator("#allowed-sites li").first).to_contain_text("http://example.com; not www.example.com")
     expect(page.locator("#allowed-sites li.problem")).to_contain_text("has no valid host name")
@@ -140,7 +140,7 @@ def test_domains_in_words_and_copies(server, sign_in):
     page.click("text=New identity secret")
     page.click("button:has-text('Make a new one')")
     page.wait_for_selector("text=The chatbot has a new identity secret")
-    tab(page, "Where it may be used")
+    tab(page, "Install")
     page.click("text=Show the secret")
     assert page.inner_text("#identity-secret") not in ("", secret)
 
@@ -165,7 +165,7 @@ def test_who_may_only_look(sign_in):
 def test_what_is_ours_of_the_page_is_accessible(sign_in):
     page = sign_in("owner")
     expect(frame_of(page).locator(".greeting")).to_be_visible()
-    tab(page, "Where it may be used")
+    tab(page, "Install")
     page.click("text=Show the secret")
     page.click("text=How your server signs")
     for ours in ("#preview", ".code-box", ".secret", ".samples", "#allowed-sites"):

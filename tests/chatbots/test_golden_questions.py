@@ -367,7 +367,7 @@ def test_a_draft_is_asked_before_it_is_published(admin_client, openai, draft, an
     openai.pages["/v1/chat/completions"] = answering(saying(answer))
     changes = {"instructions": "Sell\r\nhats.", "footer_text": NASTY, "_continue": "1"}
     page = send(admin_client, draft, status="published", **changes)
-    assert "The golden questions are asked first." in text_of(page)
+    assert "The golden questions are being asked." in text_of(page)
     assert "It waits for a worker" in text_of(page)
     assert not openai.sent
     work()
@@ -396,7 +396,7 @@ def address_of_decision(*bots: Chatbot) -> str:
 
 def test_the_settings_can_be_kept_as_a_draft(admin_client, openai, draft):
     page = send(admin_client, draft, status="published", temperature="0.2")
-    assert "Save as a draft" in page.text
+    assert "Save as draft" in page.text
     admin_client.post(address_of(page), {"decision": "draft"})
     draft.refresh_from_db()
     assert (draft.status, draft.temperature) == ("draft", 0.2)
@@ -406,7 +406,7 @@ def test_the_settings_can_be_kept_as_a_draft(admin_client, openai, draft):
 def test_without_a_worker_it_can_be_published_all_the_same(admin_client, openai, draft):
     page = send(admin_client, draft, status="published")
     assert "Publish without waiting" in page.text
-    assert "Save as a draft" not in page.text  # nothing else was changed
+    assert "Save as draft" not in page.text  # nothing else was changed
     admin_client.post(address_of(page), {"decision": "publish"})
     draft.refresh_from_db()
     assert (draft.status, openai.sent) == ("published", [])

@@ -202,7 +202,7 @@ def test_passages_on_both_sides_of_the_threshold(playground, knowing, openai):
 
 def test_nothing_reaches_the_threshold_and_the_model_is_not_asked(playground, knowing, openai):
     turn = playground().ask("Boats?", vector_store_confidence_threshold="99", only_from_sources="on")
-    assert "said without asking the model" in turn["html"]
+    assert "fixed reply, no model call" in turn["html"]
     assert "I have no information about that." in turn["html"]
     assert "$0.00" in turn["html"]
     assert [sent.path for sent in openai.sent] == ["/v1/embeddings"]
@@ -218,7 +218,7 @@ def test_passages_for_which_there_is_no_room(playground, bot, store, openai):
     store(*long)
     settings = {"enable_vector_store": "on", "collections": "shop", "vector_store_confidence_threshold": "0"}
     html = playground().ask("shoes?", provider="local", model="m", **settings)["html"]
-    assert (html.count("</strong> in the prompt:"), html.count("no room for it in the prompt:")) == (1, 2)
+    assert (html.count("</strong> in the prompt:"), html.count("left out of the prompt for lack of room:")) == (1, 2)
 
 
 # What is not asked

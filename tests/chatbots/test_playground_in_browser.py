@@ -62,7 +62,7 @@ def test_models_follow_the_provider(sign_in):
         "Which models DeepSeek has is not known here yet. Refresh the list. Default: "
     )
     assert "/admin/providers/providerconfig/" in hint_of(page, "model").locator("a").get_attribute("href")
-    page.select_option("#id_provider", "")  # the first that is configured
+    page.select_option("#id_provider", "")  # Automatic (first connected provider)
     assert offered(page, "model") == ["gpt-4o-mini", "gpt-5"]
     tab(page, "Knowledge")
     page.click("label[for=id_enable_vector_store]")
@@ -123,7 +123,7 @@ def test_settings_are_tried_and_then_saved(server, upstream, sign_in):
     expect(page.locator("#id_question")).to_have_value("Third")
 
     page.click("text=New conversation")
-    expect(page.locator("#turns")).to_have_text("Nothing has been said yet.")
+    expect(page.locator("#turns")).to_have_text("Ask a question to start.")
     page.fill("#id_temperature", "0.3")
     page.click("button[name=ask]")
     expect(answer).to_have_count(1)
@@ -149,7 +149,7 @@ def test_golden_questions_stand_before_publishing(server, sign_in):
     page = sign_in("owner", "/admin/chatbots/chatbot/1/golden-questions/")
     page.fill("#id_golden_questions-0-question", "Open?")
     page.fill("#id_golden_questions-0-expected_facts", "hi")
-    page.click("text=Add a question")
+    page.click("text=Add question")
     page.keyboard.type("Closed?")
     page.fill("#id_golden_questions-1-expected_facts", "bye")
     page.click("text=Save and run")
@@ -163,7 +163,7 @@ def test_golden_questions_stand_before_publishing(server, sign_in):
     page.wait_for_selector("text=was changed successfully")
     page.select_option("#id_status", "published")
     page.click("button[name=_continue]")
-    page.wait_for_selector("text=Not all golden questions passed.")
+    page.wait_for_selector("text=Some golden questions failed.")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert bot["status"] == "draft"
     found = axe.run(page, context=".golden-results")

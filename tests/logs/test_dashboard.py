@@ -76,8 +76,8 @@ def test_figures_of_a_week(admin_client, happened):
         "Tokens": "2,500,010",
         "Cost": "$4.52 and 1 call without a known price",
         "Errors": "1 of 5 calls",
-        "Answer time, p50": "625 ms",  # of 750, 400 and 3000 ms: half of what lies between 500 and 750
-        "Answer time, p95": "2.9 s",
+        "Typical answer time": "625 ms",  # of 750, 400 and 3000 ms: half of what lies between 500 and 750
+        "Slowest 5 %": "2.9 s",
     }
     assert rows(response, "By provider") == {
         "OpenAI": ["2", "6", "4", "2,500,000", "$4.5200", "1", "750 ms", "2.9 s"],
@@ -219,7 +219,7 @@ def staff(*permissions):
     [
         (["view_usageevent"], {"Cost", "Providers in the last hour", "By API key"}),
         (["view_conversation"], {"Messages", "By API key"}),
-        (["view_conversation", "view_chatbot"], {"Messages", "Limits that are reached or near", "By API key"}),
+        (["view_conversation", "view_chatbot"], {"Messages", "Limits reached or nearly reached", "By API key"}),
         (["view_chatbot"], set()),
         ([], set()),
     ],
@@ -227,7 +227,7 @@ def staff(*permissions):
 def test_only_what_the_user_may_see(happened, permissions, shown):
     response = staff(*permissions).get(HOME)
     assert response.status_code == 200
-    parts = ["Messages", "Cost", "Providers in the last hour", "Limits that are reached or near", "By API key"]
+    parts = ["Messages", "Cost", "Providers in the last hour", "Limits reached or nearly reached", "By API key"]
     if permissions == ["view_usageevent"]:
         assert "$4.52" in response.text
     assert {part for part in parts if f">{part}<" in response.text} == shown

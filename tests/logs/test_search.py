@@ -311,7 +311,7 @@ def outdated(searched=MESSAGES) -> int:
     return count(f"SELECT count(*) FROM {searched.outdated}")
 
 
-def begin_anew() -> None:
+def start_over() -> None:
     """PostgreSQL does not use an id again, also not those of the tests before, which count as rows to take up."""
     talk("first", conversation_uuid="before")
     for searched in SEARCHED:
@@ -399,7 +399,7 @@ def test_the_separator_of_texts_finds_nothing_that_is_not_there(said):
 
 
 def test_the_worker_takes_up_what_was_added(db, monkeypatch):
-    begin_anew()
+    start_over()
     monkeypatch.setattr(search_index, "AT_ONCE", 10)
     talk(*["wool"] * 9)
     assert not index_added()
@@ -426,7 +426,7 @@ def test_where_no_worker_is_a_search_takes_it_up(kept):
 @pytest.fixture
 def other(kept, monkeypatch):
     """Another connection, within a transaction that has just begun."""
-    begin_anew()
+    start_over()
     monkeypatch.setattr(search_index, "AT_ONCE", 10)
     other = connection.copy()
     other.settings_dict = connection.settings_dict

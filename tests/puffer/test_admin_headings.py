@@ -60,10 +60,10 @@ def test_a_heading_says_where_one_is(admin_client, admin_user, bot, talk):
 def test_an_empty_list_says_why(admin_client, bot):
     chats = reverse("admin:logs_conversation_changelist")
     page = admin_client.get(chats).text
-    assert "There are none yet." in page
+    assert "Nothing here yet." in page
     assert "as soon as somebody talks to a chatbot" in page
-    assert "Nothing matches." in admin_client.get(chats, {"q": "shoes"}).text
-    assert "There are none yet." not in admin_client.get(reverse("admin:chatbots_chatbot_changelist")).text
+    assert "No results." in admin_client.get(chats, {"q": "shoes"}).text
+    assert "Nothing here yet." not in admin_client.get(reverse("admin:chatbots_chatbot_changelist")).text
 
 
 def test_what_was_searched_for_is_counted(admin_client, talk):

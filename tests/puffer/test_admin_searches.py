@@ -138,5 +138,5 @@ def test_a_nul_in_an_address_is_refused(admin_client, admin_user, model):
     address = url_of(model, "changelist")
     for parameter in ["q", *filters_of(model, admin_user), *OF_EVERY_LIST]:
         assert admin_client.get(address, {parameter: "a\x00b"}).status_code == 400
-    assert "This cannot be read" in admin_client.get(f"{address}?q=%%0000").text
+    assert "Bad request" in admin_client.get(f"{address}?q=%%0000").text
     assert admin_client.get(f"{address}a%00b/change/", follow=True).status_code in (200, 404)

@@ -153,7 +153,7 @@ USES = {
     "/admin/?days=30": [SHOW],
     "/admin/chatbots/chatbot/": ["#result_list >> text=more_horiz"],
     "/admin/chatbots/chatbot/1/change/": ["text=New identity secret", MAKE],
-    "/admin/chatbots/chatbot/1/golden-questions/": ["text=Add a question"],
+    "/admin/chatbots/chatbot/1/golden-questions/": ["text=Add question"],
     "/admin/logs/conversation/": ["a:has-text('Filters')"],
     "/admin/logs/webhook/1/change/": ["text=Show the secret", "text=Send a test"],
     "/admin/providers/providerconfig/1/change/": ["text=Test connection", TEST],

@@ -13,7 +13,7 @@ def test_a_page_that_is_not_there(admin_client, client):
     for address in ("/nowhere/", "/admin/nowhere/"):
         page = admin_client.get(address)
         assert page.status_code == 404
-        assert "There is no such page" in page.text
+        assert "Page not found" in page.text
     assert client.get("/nowhere/").status_code == 404
 
 
@@ -21,14 +21,14 @@ def test_a_page_for_others(client):
     client.force_login(member("Viewer"))
     page = client.get("/admin/puffer/apikey/add/")
     assert page.status_code == 403
-    assert "This is not for your role" in page.text
+    assert "Not allowed" in page.text
     assert "/admin/" in page.text
 
 
 def test_a_form_without_its_token():
     page = Client(enforce_csrf_checks=True).post("/admin/login/", {"username": "x", "password": "y"})
     assert page.status_code == 403
-    assert "The form could not be accepted" in page.text
+    assert "The form was not accepted" in page.text
 
 
 def test_a_page_that_fails(admin_client):
@@ -37,5 +37,5 @@ def test_a_page_that_fails(admin_client):
     admin_client.raise_request_exception = False
     page = admin_client.get("/admin/logs/modelprice/")
     assert page.status_code == 500
-    assert "Something went wrong here" in page.text
+    assert "Something went wrong" in page.text
     assert "logs_modelprice" not in page.text

@@ -113,7 +113,7 @@ def test_a_worker_whose_event_loop_hangs_is_replaced(tmp_path, upstream):
             requests.get(f"{server.url}/wp-json/", headers={"X-Block": "yes"}, timeout=60)
         wait_until(lambda: len(set(forks_of(server.process.pid, "server")) - before) == 1)
         assert len(before & set(forks_of(server.process.pid, "server"))) == 1
-        assert "in block_event_loop" in server.log.read_text()  # the log says where it hung
+        assert "in block_event_loop" in server.log_file.read_text()  # the log says where it hung
         key = server.manage("create_api_key", "hung").splitlines()[-1]
         assert server.statuses(key) == {200}
 

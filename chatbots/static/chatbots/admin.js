@@ -147,7 +147,7 @@ class Preview {
       const response = await this.ask();
       const { config, refused } = await response.json();
       this.#show(config);
-      this.words.textContent = refused.length ? `Still as saved, for something is wrong with it: ${refused.join(", ")}.` : this.sample;
+      this.words.textContent = refused.length ? `Preview not updated. Check: ${refused.join(", ")}.` : this.sample;
     } catch (error) {
       if (error.name !== "AbortError") this.words.textContent = "The preview can't be brought up to date at the moment.";
     }

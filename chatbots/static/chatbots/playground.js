@@ -4,12 +4,12 @@ const form = document.querySelector("#chatbot_form");
 const turns = document.querySelector("#turns");
 const problems = document.querySelector("#problems");
 const unsaved = document.querySelector("#unsaved");
-const { question, history, conversation_uuid: conversation, ask, begin_anew: beginAnew } = form.elements;
+const { question, history, conversation_uuid: conversation, ask, new_conversation: newConversation } = form.elements;
 const nothing = turns.firstElementChild;
 
 form.addEventListener("submit", (event) => {
   if (event.submitter === ask) askModel();
-  else if (event.submitter === beginAnew) forget();
+  else if (event.submitter === newConversation) forget();
   else return; // the settings are saved
   event.preventDefault();
 });
