@@ -98,7 +98,7 @@ WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done 
     *4 * ["logs.webhooks.delivery.run_due"],
     "vectorstores.uploads.queue.run_due",
     "chatbots.quality.golden.run_due",
-    "logs.search.index.index_added",
+    "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
 ]
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
