@@ -19,7 +19,7 @@ from chatbots.guards.counters import network_of
 from chatbots.lifecycle.mentions import Mentions
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.widget.events import TOLD
-from logs.conversations import KINDS, MAX_LAST_MESSAGE
+from logs.conversations import MAX_LAST_MESSAGE, REDACTION_KINDS
 from logs.models import Conversation, ConversationQuerySet, Message, WebhookDelivery
 from puffer.text import excerpt
 
@@ -128,7 +128,7 @@ class Erasure:
         return (message for message in self.mentioned.messages() if message.conversation_id not in mine)
 
     def take_address_out_of(self, message: Message) -> None:
-        message.content, count = self.mentioned.pattern.subn(KINDS["email"].marker, message.content)
+        message.content, count = self.mentioned.pattern.subn(REDACTION_KINDS["email"].marker, message.content)
         message.error, message.passages = self.mentioned.out_of(message.error), self.mentioned.out_of(message.passages)
         redactions = message.redactions or {}
         message.redactions = {**redactions, "email": redactions.get("email", 0) + count}

@@ -16,7 +16,7 @@ from django.db.models import Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun, SettledQuestion
-from logs.conversations import KINDS
+from logs.conversations import REDACTION_KINDS
 from logs.models import Message, WebhookDelivery
 from providers.check_connection import on_event_loop
 from vectorstores.ingestion import rename
@@ -122,7 +122,7 @@ class Mentions:
             return {key: self.out_of(entry) for key, entry in value.items()}
         if isinstance(value, list):
             return [self.out_of(entry) for entry in value]
-        return self.pattern.sub(KINDS["email"].marker, value) if isinstance(value, str) else value
+        return self.pattern.sub(REDACTION_KINDS["email"].marker, value) if isinstance(value, str) else value
 
     def take_out_of_records(self) -> None:
         for rows, names in self.records().values():

@@ -19,7 +19,7 @@ PLACE = ["chatbot_id", "chatbot__name", "api_key_id", "api_key__name", "provider
 
 
 @dataclass
-class Figures:
+class Totals:
     conversations: int = 0
     messages: int = 0
     calls: int = 0
@@ -38,7 +38,7 @@ class Figures:
         for index, name in enumerate(UsageDailyTotal.histogram):
             self.histogram[index] += sums.get(f"sum_of_{name}", 0)
 
-    def include(self, other: "Figures") -> None:
+    def include(self, other: "Totals") -> None:
         for name in [*ConversationDailyTotal.measures, *COUNTED]:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.histogram = [mine + more for mine, more in zip(self.histogram, other.histogram, strict=True)]
@@ -68,7 +68,7 @@ def percentile(histogram: Sequence[int], share: float) -> int | None:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Visibility:
     """Who looks at the dashboard sees what their permissions allow; the rest stays zero."""
 
     usage: bool
@@ -94,24 +94,24 @@ def sums_of(
     return days.values(*by).annotate(**sums)
 
 
-def by_day(first: date, last: date, sight: Sight) -> dict[date, Figures]:
+def totals_by_day(first: date, last: date, sight: Visibility) -> dict[date, Totals]:
     """One for each day, also for those on which nothing happened."""
-    days = {first + timedelta(days=number): Figures() for number in range((last - first).days + 1)}
+    days = {first + timedelta(days=number): Totals() for number in range((last - first).days + 1)}
     for sums in sight.sums(first, last, ["day"]):
         days[sums["day"]].add(sums)
     return days
 
 
-def by_place(first: date, last: date, sight: Sight) -> list[dict[str, Any]]:
-    """Sums of the whole period, one for each combination; `together` makes a table of them."""
+def totals_by_dimensions(first: date, last: date, sight: Visibility) -> list[dict[str, Any]]:
+    """Sums of the whole period, one for each combination; `grouped` makes a table of them."""
     return sight.sums(first, last, PLACE)
 
 
-def together(places: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple[Any, ...], Figures]:
+def grouped(places: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple[Any, ...], Totals]:
     """The dearest first."""
-    tables: dict[tuple[Any, ...], Figures] = {}
+    tables: dict[tuple[Any, ...], Totals] = {}
     for place in places:
-        tables.setdefault(tuple(place[name] for name in by), Figures()).add(place)
+        tables.setdefault(tuple(place[name] for name in by), Totals()).add(place)
     return dict(sorted(tables.items(), key=lambda row: (-row[1].cost, -row[1].tokens, -row[1].messages, str(row[0]))))
 
 
