@@ -583,14 +583,14 @@ URLS = {
     "https://169.254.169.254/latest/meta-data": "private address",
     "https://[::1]/": "private address",
     "https://[fd00::1]/": "private address",
-    "https://user:password@www.example.com/": "must not hold",
-    "https://www.example.com/#part": "must not hold",
-    "ftp://www.example.com/": "whole URL",
-    "https://": "whole URL",
-    "https://www.example.com/a b": "whole URL",
-    "https://www.exämple.com/": "whole URL",
-    "https://www.example.com:99999/": "not a URL",
-    "file:///etc/passwd": "whole URL",
+    "https://user:password@www.example.com/": "must not contain",
+    "https://www.example.com/#part": "must not contain",
+    "ftp://www.example.com/": "complete URL",
+    "https://": "complete URL",
+    "https://www.example.com/a b": "complete URL",
+    "https://www.exämple.com/": "complete URL",
+    "https://www.example.com:99999/": "valid URL",
+    "file:///etc/passwd": "complete URL",
 }
 
 
