@@ -79,7 +79,7 @@ def build(count):
 
     from chatbots.models import Chatbot
     from logs.models import Conversation, Message
-    from logs.search import index as search_index
+    from logs.search import indexer, tables
 
     bots = [Chatbot.objects.create(name=f"Bot {number}") for number in range(BOTS)]
     texts, now, seconds = Texts(), datetime.now(UTC) - timedelta(days=30), 0.0
@@ -87,7 +87,7 @@ def build(count):
         cursor.execute("CREATE TABLE original_logs (id bigint PRIMARY KEY, bot_id bigint, visitor text, messages text)")
         cursor.execute("CREATE INDEX original_logs_bot ON original_logs (bot_id)")
         if connection.vendor == "postgresql":
-            for searched in search_index.SEARCHED:  # made at the end, as an import would
+            for searched in tables.SEARCHED:  # created at the end, as an import would
                 cursor.execute(f"DROP INDEX {searched.index}")
     for start in range(0, count, AT_ONCE):
         said = [texts.conversation(number) for number in range(start, min(start + AT_ONCE, count))]
@@ -119,12 +119,12 @@ def build(count):
         if start % 20_000 == 0:
             print(f"{start:,} conversations", file=sys.stderr)
     begin = time.perf_counter()
-    for searched in search_index.SEARCHED:
-        while search_index.take_up(connection, searched):
+    for searched in tables.SEARCHED:
+        while indexer.index_batch(searched):
             pass
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            search_index.make_trigram_indexes(connection)
+            tables.create_trigram_indexes()
             cursor.execute("VACUUM ANALYZE")
         else:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -296,7 +296,7 @@ def measure_writing(turns):
     from chatbots.models import Chatbot
     from logs.conversations.writer import Turn, write_turns
     from logs.models import new_uuid
-    from logs.search import index as search_index
+    from logs.search import indexer, tables
 
     texts, bot = Texts(), Chatbot.objects.first()
 
@@ -315,19 +315,19 @@ def measure_writing(turns):
 
     def switch(on):
         with connection.cursor() as cursor:
-            for searched in search_index.SEARCHED:
+            for searched in tables.SEARCHED:
                 if connection.vendor == "postgresql":
                     cursor.execute(f"ALTER TABLE {searched.table} {'ENABLE' if on else 'DISABLE'} TRIGGER USER")
                 elif not on:
-                    for name in search_index.triggers(searched):
+                    for name in tables.sqlite_triggers(searched):
                         cursor.execute(f"DROP TRIGGER {name}")
         if on:
-            search_index.make_triggers(connection)
+            tables.create_triggers()
 
     taken = {True: [], False: []}
     cpu = {True: [], False: []}
     following = 0.0  # seconds of the worker's
-    while search_index.index_added():
+    while indexer.run_due():
         pass
     write(100)
     for _ in range(turns // 100):
@@ -337,7 +337,7 @@ def measure_writing(turns):
             taken[on] += seconds
             cpu[on].append(each)
         begin = time.perf_counter()
-        search_index.index_added()
+        indexer.run_due()
         following += time.perf_counter() - begin
     print("\n| writing a turn | p50 ms | p95 ms | mean ms | CPU ms, of this process |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -404,7 +404,7 @@ def run(database, options):
 def size():
     from django.db import connection
 
-    from logs.search.index import SEARCHED
+    from logs.search.tables import SEARCHED
 
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

@@ -3,18 +3,20 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy as _
 
 
 class LogsConfig(AppConfig):
     name = "logs"
-    verbose_name = "Logs"
+    verbose_name = _("Logs")
 
     def ready(self) -> None:
-        """No start with a kind of redaction that is misspelled: what it means would be kept without a word."""
-        from logs.conversations.redaction import KINDS
-        from logs.search.index import check_index, make_after_migrations
+        """Refuse to start with an unknown kind of redaction: what it was meant for would be kept unnoticed."""
+        from logs.conversations.redaction import REDACTION_KINDS
+        from logs.search.checks import check_index, create_after_migrations
 
-        if unknown := set(settings.REDACT) - KINDS.keys():
-            raise ImproperlyConfigured(f"PUFFER_REDACT knows {', '.join(KINDS)}, but not {', '.join(sorted(unknown))}.")
+        if unknown := set(settings.REDACT) - REDACTION_KINDS.keys():
+            known = ", ".join(REDACTION_KINDS)
+            raise ImproperlyConfigured(f"PUFFER_REDACT knows {known}, but not {', '.join(sorted(unknown))}.")
         checks.register(check_index, checks.Tags.database)
-        post_migrate.connect(make_after_migrations, sender=self)
+        post_migrate.connect(create_after_migrations, sender=self)

@@ -1,4 +1,4 @@
-"""What was said and what it cost."""
+"""The log: conversations and messages, provider calls and their cost, daily totals and prices."""
 
 import uuid
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from logs.search.normalize import NormalizedField
 from logs.webhooks.models import Webhook as Webhook  # Django looks for models here
@@ -23,76 +24,86 @@ def new_message_id() -> str:
 
 
 class Feedback(models.TextChoices):
-    UP = "up", "up"
-    DOWN = "down", "down"
+    UP = "up", _("up")
+    DOWN = "down", _("down")
 
 
 def failure_text(error: str) -> str:
-    """What stands in the log in place of an answer."""
+    """Return the message that the log keeps in place of an answer."""
     return f"Error: {error}"
 
 
-# Milliseconds that divide answer times: UsageDailyTotal counts in `up_to_100` those above 50 and up to 100, and so on.
+# Limits of the histogram in milliseconds: UsageDailyTotal counts in `up_to_100` the calls above 50 and up to 100.
 DURATIONS = [10, 25, 50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000, 15_000, 30_000, 60_000]
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def of_bots(self, bot_ids: frozenset[int] | None) -> "ConversationQuerySet":
-        """Those with one of the chatbots; None means any."""
+        """Filter by chatbot; None means any."""
         return self if bot_ids is None else self.filter(chatbot_id__in=bot_ids)
 
-    def beside(self, conversation: "Conversation", order: Sequence[str], *, forward: bool) -> "Conversation | None":
-        """The next one, or else the one before, where they are ordered by these columns."""
-        beyond, alike = Q(), Q()
+    def neighbor(self, conversation: "Conversation", order: Sequence[str], *, forward: bool) -> "Conversation | None":
+        """Return the next conversation, or the previous one, in the order of these columns."""
+        further, equal = Q(), Q()
         for number, column in enumerate(order):
             name = column.removeprefix("-")
             side = "lt" if column.startswith("-") == forward else "gt"
             value = getattr(conversation, name)
-            beyond |= alike & Q(**{f"{name}__{side}": value})
-            alike &= Q(**{name: value})
+            further |= equal & Q(**{f"{name}__{side}": value})
+            equal &= Q(**{name: value})
             if number == 0:
-                near = Q(**{f"{name}__{side}e": value})  # says no more than the rest, but an index understands it
-        found = self.filter(near, beyond).order_by(*order)
+                bound = Q(**{f"{name}__{side}e": value})  # follows from `further`, but lets the database use an index
+        found = self.filter(bound, further).order_by(*order)
         return (found if forward else found.reverse()).first()
 
 
 class Conversation(models.Model):
-    """Many turns of one visitor, or one caller, with one chatbot."""
+    """The turns of one visitor, or one API caller, with one chatbot."""
 
     class Source(models.TextChoices):
         API = "api", "API"
-        WIDGET = "widget", "widget"
-        PREVIEW = "preview", "preview"
+        WIDGET = "widget", _("widget")
+        PREVIEW = "preview", _("preview")
 
-    chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL, related_name="conversations")
+    chatbot = models.ForeignKey(
+        "chatbots.Chatbot",
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="conversations",
+        verbose_name=_("chatbot"),
+    )
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
     api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL)
-    source = models.CharField(max_length=10, choices=Source.choices, default=Source.API)
+    source = models.CharField(_("source"), max_length=10, choices=Source.choices, default=Source.API)
     session_id = models.CharField(max_length=64, null=True)  # noqa: DJ001  null and "" differ in GET /logs
     conversation_uuid = models.CharField(max_length=64, default=new_uuid)
     identity = models.CharField(
-        max_length=64, unique=True, editable=False, help_text="A digest of what a conversation is found again by."
+        max_length=64, unique=True, editable=False, help_text="Digest of the owner and the UUID, see Turn.identity()."
     )
-    # Whom the site that embeds the widget says its visitor is, signed by that site:
+    # The visitor as the site that embeds the widget has identified and signed them:
     external_user_id = models.CharField(max_length=200, blank=True)
     external_name = models.CharField(max_length=200, blank=True)
     external_email = models.CharField(max_length=254, blank=True)
     external_normalized = NormalizedField(of=("external_name", "external_email", "external_user_id"))
     ip_address = models.GenericIPAddressField(null=True)
-    # What a list tells of its messages, so that it need not look at them:
+    # Copied from the messages, so that lists need not read them:
     message_count = models.PositiveIntegerField(default=0)
     last_message = models.CharField(max_length=200, blank=True, help_text="Its beginning, on one line.")
     tokens = models.PositiveBigIntegerField(default=0)
-    provider = models.CharField(max_length=20, blank=True, help_text="Of the last answer.")
-    has_error = models.BooleanField("errors", default=False)
+    provider = models.CharField(max_length=20, blank=True, help_text="The provider of the last answer.")
+    has_error = models.BooleanField(_("errors"), default=False)
     has_unanswered = models.BooleanField(
-        "unanswered", default=False, help_text="A question got the refusal, or the knowledge holds nothing near it."
+        _("unanswered"), default=False, help_text="A question got the refusal text, or no passage was found for it."
     )
     rating = models.CharField(
-        max_length=4, choices=Feedback.choices, blank=True, help_text="Down, if one answer was voted down."
+        _("rating"),
+        max_length=4,
+        choices=Feedback.choices,
+        blank=True,
+        help_text="Down if any answer got a thumbs down.",
     )
     created_at = models.DateTimeField(default=timezone.now)
-    updated_at = models.DateTimeField(default=timezone.now)
+    updated_at = models.DateTimeField(_("updated at"), default=timezone.now)
 
     objects = ConversationQuerySet.as_manager()
 
@@ -107,11 +118,13 @@ class Conversation(models.Model):
             models.Index(fields=["provider", "updated_at"]),
             models.Index(fields=["message_count", "updated_at"]),
             models.Index(fields=["tokens", "updated_at"]),
-            # Few have these marks: an index of those alone costs the others nothing.
+            # Partial indexes: few conversations have these marks, and the others cost nothing.
             models.Index(fields=["updated_at"], condition=Q(has_error=True), name="conversations_with_errors"),
             models.Index(fields=["updated_at"], condition=Q(has_unanswered=True), name="unanswered_conversations"),
             models.Index(fields=["rating", "updated_at"], condition=Q(rating__gt=""), name="rated_conversations"),
         ]
+        verbose_name = _("conversation")
+        verbose_name_plural = _("conversations")
 
     def __str__(self) -> str:
         return self.conversation_uuid
@@ -130,26 +143,28 @@ class Conversation(models.Model):
 
 
 class Message(models.Model):
+    """A question of a visitor, or an answer of a chatbot."""
+
     class Role(models.TextChoices):
-        USER = "user", "user"
-        BOT = "bot", "bot"
+        USER = "user", _("user")
+        BOT = "bot", _("bot")
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     message_id = models.CharField(max_length=64, default=new_message_id, unique=True)
     role = models.CharField(max_length=10, choices=Role.choices)
     content = models.TextField()
     normalized = NormalizedField(of=("content",))
-    redactions = models.JSONField(null=True, help_text="How many of each kind were taken out of the content.")
+    redactions = models.JSONField(null=True, help_text="How many finds of each kind were redacted.")
     created_at = models.DateTimeField(default=timezone.now)
-    # Only of a bot's message:
+    # Only for an answer:
     provider = models.CharField(max_length=20, blank=True)
     model = models.CharField(max_length=200, blank=True)
     usage = models.JSONField(null=True)
-    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, help_text="As of a usage event.")
+    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, help_text="In US dollars; null if unknown.")
     milliseconds = models.PositiveIntegerField(null=True)
     error = models.TextField(blank=True)
     feedback = models.CharField(max_length=4, choices=Feedback.choices, blank=True)
-    passages = models.JSONField(null=True, help_text="What the model was shown of the chatbot's knowledge.")
+    passages = models.JSONField(null=True, help_text="What the model was shown; null without knowledge.")
 
     class Meta:
         ordering = ["id"]
@@ -159,36 +174,40 @@ class Message(models.Model):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it only tells of an error: a bot's answer that was broken off still says something."""
+        """Whether the message is only an error. An answer that was cut off has an error too, and a text."""
         return bool(self.error) and self.content == failure_text(self.error)
 
 
 class UsageEvent(models.Model):
-    """One call of a provider: who caused it, what it used, what it cost, how it ended."""
+    """One provider call: its caller, its usage, its cost and its result."""
 
     class Operation(models.TextChoices):
-        COMPLETION = "completion", "completion"
-        EMBEDDING = "embedding", "embedding"
-        IMAGE = "image", "image"
+        COMPLETION = "completion", _("completion")
+        EMBEDDING = "embedding", _("embedding")
+        IMAGE = "image", _("image")
 
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
-    operation = models.CharField(max_length=12, choices=Operation.choices)
-    provider = models.CharField(max_length=20)
-    model = models.CharField(max_length=200)
-    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL)
-    caller = models.CharField(max_length=100, blank=True, help_text="The API key's name at that time.")
-    chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, db_index=True)
+    operation = models.CharField(_("operation"), max_length=12, choices=Operation.choices)
+    provider = models.CharField(_("provider"), max_length=20)
+    model = models.CharField(_("model"), max_length=200)
+    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL, verbose_name=_("API key"))
+    caller = models.CharField(
+        _("caller"), max_length=100, blank=True, help_text=_("The name of the API key at that time.")
+    )
+    chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL, verbose_name=_("chatbot"))
     input_tokens = models.PositiveIntegerField(null=True)
     output_tokens = models.PositiveIntegerField(null=True)
     total_tokens = models.PositiveIntegerField(null=True)
-    images = models.PositiveIntegerField(default=0)
+    images = models.PositiveIntegerField(_("images"), default=0)
     cost = models.DecimalField(
-        max_digits=14, decimal_places=8, null=True, help_text="In US dollars; empty if the model's price is unknown."
+        max_digits=14, decimal_places=8, null=True, help_text="In US dollars; null if the model's price is unknown."
     )
     milliseconds = models.PositiveIntegerField()
-    status = models.PositiveSmallIntegerField(help_text="The HTTP status that the caller got; 499: they left before.")
-    error_code = models.CharField(max_length=100, blank=True)
-    request_id = models.CharField(max_length=100, blank=True)
+    status = models.PositiveSmallIntegerField(
+        _("status"), help_text=_("The HTTP status that the caller got. 499: the caller disconnected before.")
+    )
+    error_code = models.CharField(_("error code"), max_length=100, blank=True)
+    request_id = models.CharField(_("request ID"), max_length=100, blank=True)
 
     class Meta:
         ordering = ["-id"]
@@ -197,15 +216,17 @@ class UsageEvent(models.Model):
             models.Index(fields=["api_key", "created_at"]),
             models.Index(fields=["chatbot", "created_at"]),
         ]
+        verbose_name = _("usage event")
+        verbose_name_plural = _("usage events")
 
     def __str__(self) -> str:
         return f"{self.operation} {self.model}"
 
 
 class DailyTotal(models.Model):
-    """A sum of what happened on one day of the site's time zone, over all that is alike in the columns here.
+    """The measures of one day in the site's time zone, summed over all rows with the same dimensions.
 
-    Deleting what it was made of does not undo what happened, so the sums stay.
+    Totals stay when the rows that they were made of are deleted.
     """
 
     dimensions = ["day", "chatbot_id", "api_key_id", "provider", "model"]
@@ -215,7 +236,7 @@ class DailyTotal(models.Model):
         max_length=300,
         unique=True,
         editable=False,
-        help_text="The columns below in one, as they were at first: a chatbot or a key may be deleted since.",
+        help_text="The dimensions as they were at first, joined: a chatbot or a key may be deleted later.",
     )
     day = models.DateField(db_index=True)
     chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL, related_name="+")
@@ -231,7 +252,7 @@ class DailyTotal(models.Model):
 
 
 class ConversationDailyTotal(DailyTotal):
-    """Of turns. A conversation counts where it began, also for the provider and the model."""
+    """The conversations and messages of a day. A conversation counts with the dimensions of its first turn."""
 
     measures = ["conversations", "messages"]
 
@@ -240,7 +261,7 @@ class ConversationDailyTotal(DailyTotal):
 
 
 class UsageDailyTotal(DailyTotal):
-    """Of usage events."""
+    """The provider calls of a day."""
 
     dimensions = [*DailyTotal.dimensions, "operation"]
     histogram = [*(f"up_to_{milliseconds}" for milliseconds in DURATIONS), "longer"]
@@ -251,13 +272,13 @@ class UsageDailyTotal(DailyTotal):
 
     operation = models.CharField(max_length=12, choices=UsageEvent.Operation.choices)
     calls = models.PositiveIntegerField(default=0)
-    errors = models.PositiveIntegerField(default=0, help_text="Without those whose caller left.")
+    errors = models.PositiveIntegerField(default=0, help_text="Without callers who disconnected.")
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     images = models.PositiveIntegerField(default=0)
     cost = models.DecimalField(max_digits=20, decimal_places=8, default=0)
     without_price = models.PositiveIntegerField(default=0, help_text="Calls that succeeded and whose cost is unknown.")
-    # How long the calls took that succeeded:
+    # A histogram of how long successful calls took, in milliseconds:
     up_to_10 = models.PositiveIntegerField(default=0)
     up_to_25 = models.PositiveIntegerField(default=0)
     up_to_50 = models.PositiveIntegerField(default=0)
@@ -280,17 +301,25 @@ class UsageDailyTotal(DailyTotal):
 
 
 class ModelPrice(models.Model):
-    """What a model costs here, where that is not the list price."""
+    """The owner's price for a model, in place of the list price."""
 
-    provider = models.CharField(max_length=20, help_text="The provider's slug, such as openai.")
-    model = models.CharField(max_length=200)
-    input_price = models.DecimalField("input", max_digits=12, decimal_places=6, help_text="US$ per million tokens")
-    output_price = models.DecimalField("output", max_digits=12, decimal_places=6, help_text="US$ per million tokens")
-    image_price = models.DecimalField("image", max_digits=12, decimal_places=6, default=0, help_text="US$ per image")
+    provider = models.CharField(_("provider"), max_length=20, help_text=_("The provider's slug, such as openai."))
+    model = models.CharField(_("model"), max_length=200)
+    input_price = models.DecimalField(
+        _("input"), max_digits=12, decimal_places=6, help_text=_("US$ per million tokens")
+    )
+    output_price = models.DecimalField(
+        _("output"), max_digits=12, decimal_places=6, help_text=_("US$ per million tokens")
+    )
+    image_price = models.DecimalField(
+        _("image"), max_digits=12, decimal_places=6, default=0, help_text=_("US$ per image")
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["provider", "model"], name="one_price_per_model")]
         ordering = ["provider", "model"]
+        verbose_name = _("model price")
+        verbose_name_plural = _("model prices")
 
     def __str__(self) -> str:
         return f"{self.provider} {self.model}"

@@ -99,7 +99,7 @@ WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done 
     *4 * ["logs.webhooks.delivery.run_due"],
     "vectorstores.uploads.queue.run_due",
     "chatbots.quality.golden.run_due",
-    "logs.search.index.index_added",
+    "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
 ]
 EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced

@@ -14,7 +14,15 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from chatbots.guards.budgets import near_budgets
-from logs.usage import Figures, Sight, by_day, by_place, providers_of_the_last_hour, today, together
+from logs.usage import (
+    Totals,
+    Visibility,
+    grouped,
+    providers_of_the_last_hour,
+    today,
+    totals_by_day,
+    totals_by_dimensions,
+)
 from providers.registry import PROVIDERS
 from puffer.text import counted, dollars, duration, whole
 
@@ -87,7 +95,7 @@ class Period:
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What the page shows, of what the user may see; unfold's DASHBOARD_CALLBACK."""
     may = request.user.has_perm
-    sight = Sight(usage=may("logs.view_usageevent"), conversations=may("logs.view_conversation"))
+    sight = Visibility(usage=may("logs.view_usageevent"), conversations=may("logs.view_conversation"))
     form = PeriodForm(request.GET) if "first" in request.GET else PeriodForm()
     period = Period.until_today(days_asked(request))
     if form.is_bound and form.is_valid():
@@ -115,14 +123,14 @@ def days_asked(request: HttpRequest) -> int:
     return int(asked) if asked in map(str, PERIODS) else DEFAULT_DAYS
 
 
-def figures(period: Period, sight: Sight) -> dict[str, Any]:
-    days = by_day(period.before.first, period.last, sight)
-    now, before = Figures(), Figures()
+def figures(period: Period, sight: Visibility) -> dict[str, Any]:
+    days = totals_by_day(period.before.first, period.last, sight)
+    now, before = Totals(), Totals()
     for day, figures_of_day in days.items():
         (now if day >= period.first else before).include(figures_of_day)
     shown = {day: figures_of_day for day, figures_of_day in days.items() if day >= period.first}
     is_empty = not (now.messages or now.calls)
-    places = by_place(period.first, period.last, sight)
+    places = totals_by_dimensions(period.first, period.last, sight)
     return {
         "is_empty": is_empty,
         "cards": cards(now, before, sight),
@@ -159,7 +167,7 @@ def with_rate(row: Mapping[str, Any]) -> dict[str, Any]:
 # Cards and charts
 
 
-def cards(now: Figures, before: Figures, sight: Sight) -> list[dict[str, str]]:
+def cards(now: Totals, before: Totals, sight: Visibility) -> list[dict[str, str]]:
     found = []
     if sight.conversations:
         found += [
@@ -184,7 +192,7 @@ def card(
     return {"title": title, "value": value, "change": change(now, before), "note": note}
 
 
-def charts(days: Mapping[date, Figures], sight: Sight) -> list[dict[str, str]]:
+def charts(days: Mapping[date, Totals], sight: Visibility) -> list[dict[str, str]]:
     labels = [f"{day:%d %b}" for day in days]
     rows = list(days.values())
 
@@ -235,7 +243,7 @@ def seconds(milliseconds: int | None) -> float | None:
 # Tables
 
 
-def table(first: str, rows: Mapping[Any, Figures], sight: Sight, limit: int | None = MAX_ROWS) -> dict[str, Any]:
+def table(first: str, rows: Mapping[Any, Totals], sight: Visibility, limit: int | None = MAX_ROWS) -> dict[str, Any]:
     headers = [first]
     headers += ["conversations", "messages"] if sight.conversations else []
     headers += ["calls", "tokens", "cost", "errors", "p50", "p95"] if sight.usage else []
@@ -243,7 +251,7 @@ def table(first: str, rows: Mapping[Any, Figures], sight: Sight, limit: int | No
     return {"headers": headers, "rows": cells, "more": max(len(rows) - len(cells), 0)}
 
 
-def row_of(row: Figures, sight: Sight) -> list[str]:
+def row_of(row: Totals, sight: Visibility) -> list[str]:
     cells = [whole(row.conversations), whole(row.messages)] if sight.conversations else []
     if sight.usage:
         cells += [whole(row.calls), whole(row.tokens), f"${row.cost:,.4f}", whole(row.errors)]
@@ -251,8 +259,8 @@ def row_of(row: Figures, sight: Sight) -> list[str]:
     return cells
 
 
-def named(places: Sequence[Mapping[str, Any]], by: Sequence[str], cell: Any) -> dict[tuple[Any, ...], Figures]:
-    return {(cell(*key), key): row for key, row in together(places, by).items()}
+def named(places: Sequence[Mapping[str, Any]], by: Sequence[str], cell: Any) -> dict[tuple[Any, ...], Totals]:
+    return {(cell(*key), key): row for key, row in grouped(places, by).items()}
 
 
 def bot_cell(pk: int | None, name: str | None) -> str:

@@ -19,7 +19,7 @@ from chatbots.guards.counters import network_of
 from chatbots.lifecycle.erasure_records import AddressRecords
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.widget.events import EVENT_PREFIX
-from logs.conversations import KINDS, MAX_LAST_MESSAGE
+from logs.conversations import MAX_LAST_MESSAGE, REDACTION_KINDS
 from logs.models import Conversation, ConversationQuerySet, Message, WebhookDelivery
 from puffer.text import excerpt
 
@@ -134,7 +134,7 @@ class Erasure:
         return (message for message in self.address.messages() if message.conversation_id not in own)
 
     def replace_address_in(self, message: Message) -> None:
-        message.content, count = self.address.pattern.subn(KINDS["email"].marker, message.content)
+        message.content, count = self.address.pattern.subn(REDACTION_KINDS["email"].marker, message.content)
         message.error = self.address.replaced_in(message.error)
         message.passages = self.address.replaced_in(message.passages)
         redactions = message.redactions or {}

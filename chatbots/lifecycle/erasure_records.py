@@ -16,7 +16,7 @@ from django.db.models import Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun, SettledQuestion
-from logs.conversations import KINDS
+from logs.conversations import REDACTION_KINDS
 from logs.models import Message, WebhookDelivery
 from providers.run_async import run_async
 from vectorstores.ingestion import rename
@@ -126,7 +126,7 @@ class AddressRecords:
             return {key: self.replaced_in(entry) for key, entry in value.items()}
         if isinstance(value, list):
             return [self.replaced_in(entry) for entry in value]
-        return self.pattern.sub(KINDS["email"].marker, value) if isinstance(value, str) else value
+        return self.pattern.sub(REDACTION_KINDS["email"].marker, value) if isinstance(value, str) else value
 
     def replace_in_records(self) -> None:
         for queryset, fields in self.records().values():

@@ -1,4 +1,4 @@
-"""Webhooks, and what became of each delivery."""
+"""The admin pages of webhooks and their deliveries."""
 
 import contextlib
 import json
@@ -14,6 +14,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
@@ -25,26 +26,36 @@ from puffer.admin import DeletionSummary, MenuItem, RecordAdmin, Section
 from puffer.runtime import Job
 from puffer.text import duration, moment
 
-LABELS = {
-    "arrived": "success",
-    "waiting": "info",
-    "is being sent": "info",
-    "failing": "warning",
-    "given up": "danger",
+STATES = {  # of a delivery or a webhook: key -> label, and unfold's color of it
+    "delivered": (_("delivered"), "success"),
+    "waiting": (_("waiting"), "info"),
+    "sending": (_("sending"), "info"),
+    "retrying": (_("retrying"), "warning"),
+    "failed": (_("failed"), "danger"),
+    "active": (_("active"), "success"),
+    "failing": (_("failing"), "danger"),
+    "off": (_("off"), "warning"),
 }
+COLORS = {key: color for key, (_label, color) in STATES.items()}
 DELIVERIES = "admin:logs_webhookdelivery_changelist"
 
 
 def label_of(event: str) -> str:
-    """What has happened, in words."""
-    return EventName(event).label if event in EventName.values else event
+    """Return the label of an event; the name itself of a test, and of one that no longer exists."""
+    return str(EventName(event).label) if event in EventName.values else event
+
+
+def labeled(state: str) -> tuple[str, str]:
+    """Return a state as unfold's display() takes it: the key of its color, and its label."""
+    return state, str(STATES[state][0])
 
 
 class WebhookForm(forms.ModelForm):
     events = forms.MultipleChoiceField(
         choices=[(event.value, f"{event.label} ({event.value})") for event in EventName],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="What it is told of.",
+        label=_("Events"),
+        help_text=_("Events to send."),
     )
 
     class Meta:
@@ -56,19 +67,21 @@ class WebhookForm(forms.ModelForm):
         if cleaned.get("chatbots"):
             cleaned["is_bound"] = True
         elif cleaned.get("is_bound"):
-            self.add_error("chatbots", "Choose the chatbots that it hears of.")
+            self.add_error("chatbots", gettext("Choose at least one chatbot."))
         return cleaned
 
 
 @admin.register(Webhook)
 class WebhookAdmin(DeletionSummary, ModelAdmin):
+    """Webhooks: their settings, their secret, a test and their deliveries."""
+
     menu = [MenuItem(Section.ACTIVITY, 4, "webhook")]
     form = WebhookForm
-    list_display = ["name", "url", "hears", "state", "created_at"]
+    list_display = ["name", "url", "subscriptions", "state", "created_at"]
     list_filter = ["is_active"]
     search_fields = ["name", "url"]
     autocomplete_fields = ["chatbots"]
-    readonly_fields = ["state_in_words", "signing"]
+    readonly_fields = ["state_details", "signing"]
     actions_detail = ["send_a_test", "show_deliveries", "renew_secret"]
     deleted_with = {_("deliveries"): Count("deliveries")}
 
@@ -76,36 +89,36 @@ class WebhookAdmin(DeletionSummary, ModelAdmin):
         fields = ["name", "url", "events", "is_bound", "chatbots", "is_active"]
         if obj is None:
             return [(None, {"fields": fields})]
-        fieldsets: list[Any] = [(None, {"fields": [*fields, "state_in_words"]})]
+        fieldsets: list[Any] = [(None, {"fields": [*fields, "state_details"]})]
         if self.has_change_permission(request, obj):
-            fieldsets.append(("Secret", {"fields": ["signing"]}))
+            fieldsets.append((_("Secret"), {"fields": ["signing"]}))
         return fieldsets
 
-    @display(description="hears of", label=True)
-    def hears(self, webhook: Webhook) -> list[str]:
+    @display(description=_("events"), label=True)
+    def subscriptions(self, webhook: Webhook) -> list[str]:
         if set(webhook.events) == set(EventName.values):
-            return ["everything"]
+            return [gettext("all")]
         return [label_of(event) for event in webhook.events]
 
-    @display(description="state", label={"active": "success", "failing": "danger", "switched off": "warning"})
-    def state(self, webhook: Webhook) -> str:
-        if not webhook.is_active:
-            return "switched off"
-        return "failing" if webhook.failures else "active"
+    @display(description=_("state"), label=COLORS)
+    def state(self, webhook: Webhook) -> tuple[str, str]:
+        return labeled("off" if not webhook.is_active else "failing" if webhook.failures else "active")
 
-    @admin.display(description="state")
-    def state_in_words(self, webhook: Webhook) -> str:
+    @admin.display(description=_("state"))
+    def state_details(self, webhook: Webhook) -> str:
         if not (webhook.is_active and webhook.failures and webhook.paused_until):
-            return self.state(webhook)
-        next_attempt = moment(webhook.paused_until, seconds=True)
-        return f"failing, {webhook.failures} in a row; next attempt {next_attempt}"
+            return self.state(webhook)[1]
+        return gettext("failing, %(count)s in a row; next attempt %(time)s") % {
+            "count": webhook.failures,
+            "time": moment(webhook.paused_until, seconds=True),
+        }
 
-    @admin.display(description="signed with")
+    @admin.display(description=_("signed with"))
     def signing(self, webhook: Webhook) -> SafeString:
         return render_to_string("admin/logs/webhook/signing.html", {"secret": webhook.secret})
 
     def response_add(self, request: HttpRequest, obj: Webhook, post_url_continue: str | None = None) -> HttpResponse:
-        """To its page, where the secret is and a test can be sent."""
+        """Redirect to the webhook's page, which shows the secret and can send a test."""
         if "_addanother" not in request.POST and IS_POPUP_VAR not in request.POST:
             posted = request.POST.copy()
             posted["_continue"] = "1"
@@ -113,43 +126,44 @@ class WebhookAdmin(DeletionSummary, ModelAdmin):
         return super().response_add(request, obj, post_url_continue)
 
     @action(
-        description="Send a test",
+        description=_("Send a test"),
         icon="send",
         url_path="test",
         permissions=["change"],
         dialog={
-            "title": "Send a test",
-            "description": "An event “chatbot.test” is sent now, to the URL that is saved.",
+            "title": _("Send a test"),
+            "description": _("Sends an event “chatbot.test” to the saved URL now."),
             "form_class": None,
-            "form_submit_text": "Send",
+            "form_submit_text": _("Send"),
         },
     )
     def send_a_test(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         delivery = send_test(self.saved(request, object_id))
         if delivery.state == Job.State.DONE:
-            messages.success(
-                request, f"It arrived: status {delivery.response_status}, {duration(delivery.milliseconds)}."
-            )
+            result = {"status": delivery.response_status, "duration": duration(delivery.milliseconds)}
+            messages.success(request, gettext("The test was delivered: status %(status)s, %(duration)s.") % result)
         else:
-            messages.error(request, f"It did not arrive. {delivery.last_error}")
+            messages.error(request, gettext("The test failed. %(error)s") % {"error": delivery.last_error})
         page = reverse("admin:logs_webhookdelivery_change", args=[delivery.pk])
         return HttpResponse(headers={"HX-Redirect": page})  # the dialog's form is sent by htmx, which follows this
 
-    @action(description="Deliveries", icon="outbox", url_path="deliveries", permissions=["view"])
+    @action(description=_("Deliveries"), icon="outbox", url_path="deliveries", permissions=["view"])
     def show_deliveries(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse(DELIVERIES)}?webhook__id__exact={self.saved(request, object_id).pk}")
 
     @action(
-        description="New secret",
+        description=_("New secret"),
         icon="key",
         url_path="new-secret",
         permissions=["change"],
         dialog={
-            "title": "Make a new secret?",
-            "description": "What is sent from now on is signed with the new one, also what waits already. "
-            "The old one is gone for good.",
+            "title": _("Create a new secret?"),
+            "description": _(
+                "All deliveries from now on are signed with the new secret, including those that are waiting. "
+                "The old secret can't be restored."
+            ),
             "form_class": None,
-            "form_submit_text": "Make a new one",
+            "form_submit_text": _("Create secret"),
         },
     )
     def renew_secret(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
@@ -157,7 +171,7 @@ class WebhookAdmin(DeletionSummary, ModelAdmin):
         webhook.secret = new_secret()
         webhook.save(update_fields=["secret"])
         self.log_change(request, webhook, "New secret.")
-        messages.success(request, "The webhook has a new secret. Give it to your server.")
+        messages.success(request, gettext("The webhook has a new secret. Copy it to your server."))
         return HttpResponse(headers={"HX-Redirect": reverse("admin:logs_webhook_change", args=[webhook.pk])})
 
     def saved(self, request: HttpRequest, object_id: str) -> Webhook:
@@ -168,22 +182,26 @@ class WebhookAdmin(DeletionSummary, ModelAdmin):
 
 
 class StateFilter(admin.SimpleListFilter):
-    title = "state"
+    title = _("state")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("waiting", "waiting or failing"), ("done", "arrived"), ("dead", "given up")]
+        return [
+            ("waiting", gettext("waiting or retrying")),
+            ("done", gettext("delivered")),
+            ("dead", gettext("failed")),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
         return queryset.filter(state=self.value()) if self.value() else queryset
 
 
 class EventFilter(admin.SimpleListFilter):
-    title = "event"
+    title = _("event")
     parameter_name = "event"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(event.value, event.label) for event in EventName]
+        return [(event.value, str(event.label)) for event in EventName]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
         return queryset.filter(event=self.value()) if self.value() else queryset
@@ -191,11 +209,11 @@ class EventFilter(admin.SimpleListFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(RecordAdmin):
-    """What was sent is read, and can be sent again. It goes by itself after 30 days."""
+    """Deliveries of the last 30 days. They can be read and sent again."""
 
     menu = [MenuItem(Section.ACTIVITY, 5, "outbox")]
-    where_from = "What webhooks are told, and whether it arrived. It stays for 30 days."
-    list_display = ["time", "webhook", "what", "outcome", "response_status", "attempts", "duration"]
+    where_from = _("Events that were sent to webhooks, with the result. They are deleted after 30 days.")
+    list_display = ["time", "webhook", "event_label", "outcome", "response_status", "attempts", "duration"]
     list_select_related = ["webhook"]
     list_filter = [
         StateFilter,
@@ -205,53 +223,67 @@ class WebhookDeliveryAdmin(RecordAdmin):
         "created_at",
     ]
     search_fields = ["event_id"]
-    search_help_text = "The id of an event, a delivery or a conversation"
+    search_help_text = _("The ID of an event, a delivery or a conversation")
     fieldsets = [
-        (None, {"fields": [("webhook", "what"), ("outcome", "attempts"), ("time", "next_attempt"), "last_error"]}),
-        ("Sent", {"fields": ["event", ("event_id", "delivery_id"), "sent"]}),
-        ("Answer", {"fields": [("response_status", "duration"), "answer"]}),
+        (
+            None,
+            {
+                "fields": [
+                    ("webhook", "event_label"),
+                    ("outcome_text", "attempts"),
+                    ("time", "next_attempt"),
+                    "last_error",
+                ]
+            },
+        ),
+        (_("Sent"), {"fields": ["event", ("event_id", "delivery_id"), "sent"]}),
+        (_("Answer"), {"fields": [("response_status", "duration"), "answer"]}),
     ]
     actions = ["send_again"]
     actions_detail = ["send_this_again"]
 
-    @admin.display(description="time", ordering="created_at")
+    @admin.display(description=_("time"), ordering="created_at")
     def time(self, delivery: WebhookDelivery) -> str:
         return moment(delivery.created_at, seconds=True)
 
-    @admin.display(description="event", ordering="event")
-    def what(self, delivery: WebhookDelivery) -> str:
+    @admin.display(description=_("event"), ordering="event")
+    def event_label(self, delivery: WebhookDelivery) -> str:
         return label_of(delivery.event)
 
     def name_of(self, delivery: WebhookDelivery) -> str:
         return capfirst(f"{label_of(delivery.event)}, {self.time(delivery)}")
 
-    @display(description="state", ordering="state", label=LABELS)
-    def outcome(self, delivery: WebhookDelivery) -> str:
+    @display(description=_("state"), ordering="state", label=COLORS)
+    def outcome(self, delivery: WebhookDelivery) -> tuple[str, str]:
         if delivery.state == Job.State.DONE:
-            return "arrived"
+            return labeled("delivered")
         if delivery.state == Job.State.DEAD:
-            return "given up"
+            return labeled("failed")
         if delivery.is_running:
-            return "is being sent"
-        return "failing" if delivery.attempts else "waiting"
+            return labeled("sending")
+        return labeled("retrying" if delivery.attempts else "waiting")
 
-    @admin.display(description="next attempt")
+    @admin.display(description=_("state"))
+    def outcome_text(self, delivery: WebhookDelivery) -> str:
+        return self.outcome(delivery)[1]
+
+    @admin.display(description=_("next attempt"))
     def next_attempt(self, delivery: WebhookDelivery) -> str:
         if delivery.state != Job.State.WAITING:
             return ""
         due_at = max(delivery.due_at, delivery.webhook.paused_until or delivery.due_at)
-        return moment(due_at, seconds=True) if delivery.webhook.is_active else "when it is active"
+        return moment(due_at, seconds=True) if delivery.webhook.is_active else gettext("when the webhook is active")
 
-    @admin.display(description="took")
+    @admin.display(description=_("duration"))
     def duration(self, delivery: WebhookDelivery) -> str:
         return "" if delivery.milliseconds is None else duration(delivery.milliseconds)
 
-    @admin.display(description="payload")
+    @admin.display(description=_("payload"))
     def sent(self, delivery: WebhookDelivery) -> SafeString:
         text = json.dumps(json.loads(delivery.payload), indent=2, ensure_ascii=False)
         return render_to_string("admin/logs/webhookdelivery/payload.html", {"text": text})
 
-    @admin.display(description="its beginning")
+    @admin.display(description=_("beginning"))
     def answer(self, delivery: WebhookDelivery) -> SafeString | str:
         text = delivery.response_excerpt
         return render_to_string("admin/logs/webhookdelivery/payload.html", {"text": text}) if text else ""
@@ -270,21 +302,23 @@ class WebhookDeliveryAdmin(RecordAdmin):
     def has_send_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("logs.change_webhook")
 
-    @action(description="Send again", permissions=["send"])
+    @action(description=_("Send again"), permissions=["send"])
     def send_again(self, request: HttpRequest, deliveries: QuerySet[WebhookDelivery]) -> None:
         again = [delivery.send_again() for delivery in deliveries.order_by("id")]
-        messages.success(request, f"On their way again, each as a new delivery: {len(again)}.")
+        count = len(again)
+        text = ngettext("%(count)s new delivery was queued.", "%(count)s new deliveries were queued.", count)
+        messages.success(request, text % {"count": count})
 
     @action(
-        description="Send again",
+        description=_("Send again"),
         icon="replay",
         url_path="again",
         permissions=["send"],
         dialog={
-            "title": "Send it again?",
-            "description": "The same event under the same idempotency key, as a new delivery.",
+            "title": _("Send again?"),
+            "description": _("Queues a new delivery of the same event with the same idempotency key."),
             "form_class": None,
-            "form_submit_text": "Send again",
+            "form_submit_text": _("Send again"),
         },
     )
     def send_this_again(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
@@ -292,5 +326,5 @@ class WebhookDeliveryAdmin(RecordAdmin):
         if delivery is None:
             raise Http404
         again = delivery.send_again()
-        messages.success(request, "It is on its way again: this is the new delivery.")
+        messages.success(request, gettext("The event is queued again. This is the new delivery."))
         return HttpResponse(headers={"HX-Redirect": reverse("admin:logs_webhookdelivery_change", args=[again.pk])})

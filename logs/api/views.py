@@ -7,11 +7,12 @@ import orjson
 from asgiref.sync import sync_to_async
 from django.db.models import Prefetch
 from django.utils.html import strip_tags
+from pyroaring import FrozenBitMap
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from logs.models import Conversation, Message
-from logs.search.query import Found, everything, with_bots, with_message, with_visitor
+from logs.search.query import everything, with_bots, with_message, with_visitor
 from puffer.api import AsyncAPIView, Integer, Lenient, Parameters, String, caller_of
 from puffer.models import Scope
 
@@ -64,14 +65,15 @@ class LogsView(AsyncAPIView):
     ) -> Response:
         wanted = sync_to_async(conversations_wanted)
         found = await wanted(caller_of(request).bot_ids, bot_id, user_search, message_search)
-        rows = await sync_to_async(read_page)(found.ids((page - 1) * per_page, per_page))
+        first = (page - 1) * per_page
+        rows = await sync_to_async(read_page)(list(found[first : first + per_page]))
         headers = {"X-WP-Total": str(len(found)), "X-WP-TotalPages": str(-(-len(found) // per_page))}
         return Response(rows, headers=headers)
 
 
 def conversations_wanted(
     bot_ids: frozenset[int] | None, bot_id: int | None, user_search: str | None, message_search: str | None
-) -> Found:
+) -> FrozenBitMap:
     """Those of the caller's chatbots (None: of any) that pass every filter which is given."""
     found = everything() if bot_ids is None else with_bots(bot_ids)
     if bot_id:

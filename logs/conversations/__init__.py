@@ -9,13 +9,13 @@ from logs.conversations.history import (
     short_title,
     store_feedback,
 )
-from logs.conversations.redaction import KINDS
+from logs.conversations.redaction import REDACTION_KINDS
 from logs.conversations.writer import MAX_LAST_MESSAGE, VISITOR_LEFT, Turn, event_about, log_turn, visitor_key
 
 __all__ = [
-    "KINDS",
     "MAX_CONVERSATIONS",
     "MAX_LAST_MESSAGE",
+    "REDACTION_KINDS",
     "VISITOR_LEFT",
     "Turn",
     "as_prompt",

@@ -61,7 +61,7 @@ class Kind:
 
 
 # In the order in which they are looked for: a part of an IBAN or of a card's number may look like one of a phone.
-KINDS = {
+REDACTION_KINDS = {
     "iban": Kind(
         "[IBAN]",
         re.compile(
@@ -106,7 +106,7 @@ KINDS = {
 def redact(text: str, kinds: Collection[str]) -> tuple[str, dict[str, int]]:
     """The text with a marker in place of each find, and how many there were of each kind."""
     counts = {}
-    for name, kind in KINDS.items():
+    for name, kind in REDACTION_KINDS.items():
         if name in kinds:
             text, count = _replace(text, kind)
             if count:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import models
 
-ACCENTS = dict.fromkeys(range(0x300, 0x370))  # combining, as decomposition leaves them
+ACCENTS = dict.fromkeys(range(0x300, 0x370))  # combining characters, as NFD leaves them
 STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe", "ı": "i"})
 
 
@@ -17,10 +17,10 @@ def normalized(text: str) -> str:
 
 
 class NormalizedField(models.TextField):
-    """What the fields `of` hold, line by line, as it is compared; None where that is no more than ASCII's letter case,
-    which every database folds by itself: so most texts are not stored twice.
+    """The normalized values of the fields `of`, one per line; None where they are ASCII, which every database lowers.
 
-    save(), bulk_create() and insert() fill it, update() and SQL do not: `rebuild_search_index` is for those.
+    So most texts are not stored twice. save() and bulk_create() fill the field, update() and SQL do not: run
+    `rebuild_search_index` after those.
     """
 
     def __init__(self, *args: Any, of: tuple[str, ...] = (), **options: Any) -> None:

@@ -4,20 +4,27 @@ from logs.usage.daily_totals import midnight, today
 from logs.usage.prices import PriceBook
 from logs.usage.provider_names import PROVIDER_NAMES, provider_name
 from logs.usage.recorder import flush_usage, record_usage
-from logs.usage.report import Figures, Sight, by_day, by_place, providers_of_the_last_hour, together
+from logs.usage.report import (
+    Totals,
+    Visibility,
+    grouped,
+    providers_of_the_last_hour,
+    totals_by_day,
+    totals_by_dimensions,
+)
 
 __all__ = [
     "PROVIDER_NAMES",
-    "Figures",
     "PriceBook",
-    "Sight",
-    "by_day",
-    "by_place",
+    "Totals",
+    "Visibility",
     "flush_usage",
+    "grouped",
     "midnight",
     "provider_name",
     "providers_of_the_last_hour",
     "record_usage",
     "today",
-    "together",
+    "totals_by_day",
+    "totals_by_dimensions",
 ]

@@ -1,4 +1,4 @@
-"""Sums for each day, so that what months came to is read from hundreds of rows instead of millions.
+"""Daily totals, so that the usage report of months reads hundreds of rows instead of millions.
 
 usage events, or turns -> sums -> one upsert for each, in the transaction that writes the rows themselves
 """
@@ -27,11 +27,11 @@ from logs.models import (
     UsageEvent,
 )
 
-CALLER_LEFT = 499
+CALLER_DISCONNECTED = 499
 SUCCEEDED = Q(status__lt=400)
-FAILED = Q(status__gte=400) & ~Q(status=CALLER_LEFT)
+FAILED = Q(status__gte=400) & ~Q(status=CALLER_DISCONNECTED)
 
-AnyDay = TypeVar("AnyDay", bound=DailyTotal)
+AnyTotal = TypeVar("AnyTotal", bound=DailyTotal)
 Sums = Mapping[tuple[Any, ...], Mapping[str, int | Decimal]]  # measures by dimensions
 
 
@@ -51,17 +51,17 @@ def in_days(first: date, last: date) -> dict[str, datetime]:
     return {"created_at__gte": midnight(first), "created_at__lt": midnight(last + timedelta(days=1))}
 
 
-# As rows are written
+# Adding, while rows are written
 
 
 def add_events(events: Iterable[UsageEvent]) -> None:
-    """To be called in the transaction that writes them."""
+    """Add usage events to their day. Call it in the transaction that writes them."""
     sums: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(lambda: dict.fromkeys(UsageDailyTotal.measures, 0))
     for event in events:
-        place = (event.chatbot_id, event.api_key_id, event.provider, event.model, event.operation)
-        measures = sums[(day_of(event.created_at), *place)]
+        dimensions = (event.chatbot_id, event.api_key_id, event.provider, event.model, event.operation)
+        measures = sums[(day_of(event.created_at), *dimensions)]
         measures["calls"] += 1
-        measures["errors"] += event.status >= 400 and event.status != CALLER_LEFT
+        measures["errors"] += event.status >= 400 and event.status != CALLER_DISCONNECTED
         measures["input_tokens"] += event.input_tokens or 0
         measures["output_tokens"] += event.output_tokens or 0
         measures["images"] += event.images
@@ -73,24 +73,24 @@ def add_events(events: Iterable[UsageEvent]) -> None:
 
 
 def column_of(milliseconds: int) -> str:
-    """Of the histogram."""
+    """Return the column of the histogram that counts a call of this duration."""
     return next((f"up_to_{limit}" for limit in DURATIONS if milliseconds <= limit), "longer")
 
 
 def add(kind: type[DailyTotal], sums: Sums) -> None:
-    """In one order for all, so that no two writers wait for each other."""
+    """Add sums to the totals, in the same order in every process, so that no two writers deadlock."""
     adapt_day, adapt_cost = connection.ops.adapt_datefield_value, connection.ops.adapt_decimalfield_value
     rows = []
-    for (day, *place), measures in sums.items():
+    for (day, *others), measures in sums.items():
         numbers = [adapt_cost(Decimal(n)) if name == "cost" else n for name, n in measures.items()]
-        rows.append((identity_of([day, *place]), adapt_day(day), *place, *numbers))
+        rows.append((identity_of([day, *others]), adapt_day(day), *others, *numbers))
     with connection.cursor() as cursor:
         for row in sorted(rows, key=itemgetter(0)):
             cursor.execute(upsert(kind), row)
 
 
-def identity_of(place: Sequence[Any]) -> str:
-    return "|".join("" if part is None else str(part) for part in place)
+def identity_of(dimensions: Sequence[Any]) -> str:
+    return "|".join("" if value is None else str(value) for value in dimensions)
 
 
 @cache
@@ -104,20 +104,22 @@ def upsert(kind: type[DailyTotal]) -> str:
     )
 
 
-# Anew, from the rows that are there
+# Counting again, from the rows that exist
 
 
 def rebuild(since: date | None = None) -> int:
-    """Count every day anew, or those since a day, while others go on writing. Gives the number of days."""
-    yesterday, tomorrow = today() - timedelta(days=1), today() + timedelta(days=1)  # some clocks are ahead of ours
+    """Count every day again, or those since a day, while turns are written. Return the number of days."""
+    yesterday, tomorrow = today() - timedelta(days=1), today() + timedelta(days=1)  # for clocks that are ahead
     first = since or min(filter(None, map(first_day, [Message.objects, UsageEvent.objects])), default=today())
-    # Nobody adds to what is older than yesterday: it is counted before anybody has to wait.
-    older = turn_days(first, yesterday - timedelta(days=1))
+    # Days before yesterday no longer change, so they are counted before the lock that makes writers wait.
+    older = turn_totals(first, yesterday - timedelta(days=1))
     replace(ConversationDailyTotal, first, yesterday - timedelta(days=1), lambda: older)
-    replace(ConversationDailyTotal, max(first, yesterday), tomorrow, lambda: turn_days(max(first, yesterday), tomorrow))
+    replace(
+        ConversationDailyTotal, max(first, yesterday), tomorrow, lambda: turn_totals(max(first, yesterday), tomorrow)
+    )
     days = [first + timedelta(days=number) for number in range((tomorrow - first).days + 1)]
     for day in days:
-        replace(UsageDailyTotal, day, day, partial(usage_days, day))
+        replace(UsageDailyTotal, day, day, partial(usage_totals, day))
     return len(days) - 1
 
 
@@ -126,27 +128,26 @@ def first_day(rows: Manager) -> date | None:
     return first and day_of(first)
 
 
-def replace(kind: type[DailyTotal], first: date, last: date, count: Callable[[], list[AnyDay]]) -> None:
+def replace(kind: type[DailyTotal], first: date, last: date, count: Callable[[], list[AnyTotal]]) -> None:
     with transaction.atomic():
-        if connection.vendor == "postgresql":  # SQLite has one writer at a time anyway
+        if connection.vendor == "postgresql":  # SQLite has one writer at a time
             with connection.cursor() as cursor:
                 cursor.execute(f"LOCK TABLE {kind._meta.db_table} IN SHARE ROW EXCLUSIVE MODE")
-        days = kind._default_manager
-        days.filter(day__range=(first, last)).delete()
-        days.bulk_create(count(), batch_size=500)
+        kind._default_manager.filter(day__range=(first, last)).delete()
+        kind._default_manager.bulk_create(count(), batch_size=500)
 
 
-def turn_days(first: date, last: date) -> list[ConversationDailyTotal]:
+def turn_totals(first: date, last: date) -> list[ConversationDailyTotal]:
     sums: dict[tuple[Any, ...], ConversationDailyTotal] = {}
 
     def add_up(measure: str, rows: QuerySet, chatbot: str, api_key: str, provider: str, model: str) -> None:
         day = TruncDate("created_at", tzinfo=timezone.get_default_timezone())
         counted = rows.filter(**in_days(first, last)).order_by().annotate(on=day)
-        for *place, count in counted.values_list("on", chatbot, api_key, provider, model).annotate(Count("pk")):
-            setattr(sums.setdefault(tuple(place), of(ConversationDailyTotal, place)), measure, count)
+        for *dimensions, count in counted.values_list("on", chatbot, api_key, provider, model).annotate(Count("pk")):
+            setattr(sums.setdefault(tuple(dimensions), of(ConversationDailyTotal, dimensions)), measure, count)
 
     answers = Message.objects.filter(role=Message.Role.BOT)
-    # A conversation is as new as its newest message: the index on that spares a look at all messages.
+    # A conversation was updated with its newest message, so the index on that spares reading all messages.
     recent = answers.filter(conversation__updated_at__gte=midnight(first))
     add_up("messages", recent, "conversation__chatbot_id", "conversation__api_key_id", "provider", "model")
     first_answer = answers.filter(conversation=OuterRef("pk")).order_by("id")
@@ -160,7 +161,7 @@ def turn_days(first: date, last: date) -> list[ConversationDailyTotal]:
     return list(sums.values())
 
 
-def usage_days(day: date) -> list[UsageDailyTotal]:
+def usage_totals(day: date) -> list[UsageDailyTotal]:
     steps = zip([-1, *DURATIONS], [*DURATIONS, math.inf], strict=True)
     within = [Q(milliseconds__gt=low) & (Q(milliseconds__lte=high) if high < math.inf else Q()) for low, high in steps]
     measures = [
@@ -172,12 +173,12 @@ def usage_days(day: date) -> list[UsageDailyTotal]:
     ]
     rows = UsageEvent.objects.filter(**in_days(day, day)).order_by().values_list(*UsageDailyTotal.dimensions[1:])
     found = rows.annotate(**dict(zip([f"sum_of_{name}" for name in UsageDailyTotal.measures], measures, strict=True)))
-    places = len(UsageDailyTotal.dimensions) - 1
+    count = len(UsageDailyTotal.dimensions) - 1
     return [
-        of(UsageDailyTotal, [day, *row[:places]], **dict(zip(UsageDailyTotal.measures, row[places:], strict=True)))
+        of(UsageDailyTotal, [day, *row[:count]], **dict(zip(UsageDailyTotal.measures, row[count:], strict=True)))
         for row in found
     ]
 
 
-def of(kind: type[AnyDay], place: Sequence[Any], **measures: Any) -> AnyDay:
-    return kind(identity=identity_of(place), **dict(zip(kind.dimensions, place, strict=True)), **measures)
+def of(kind: type[AnyTotal], dimensions: Sequence[Any], **measures: Any) -> AnyTotal:
+    return kind(identity=identity_of(dimensions), **dict(zip(kind.dimensions, dimensions, strict=True)), **measures)

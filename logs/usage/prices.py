@@ -1,4 +1,4 @@
-"""What a call of a provider cost, in US dollars."""
+"""The cost of provider calls, in US dollars."""
 
 import logging
 from datetime import UTC, datetime
@@ -12,23 +12,23 @@ from genai_prices import Usage, calc_price
 logger = logging.getLogger(__name__)
 
 PER_MILLION = Decimal(1_000_000)
-# Our slugs in the words of genai-prices, where they differ. Ollama and the bundled model run on the owner's machine.
+# The slugs that genai-prices names otherwise. Ollama and the bundled model run on the owner's machine.
 PRICE_LIST_NAMES = {"claude": "anthropic", "xai": "x-ai"}
 FREE = {"ollama", "local"}
 
 
 class PriceBook:
-    """The admin's own prices, read once for a batch of calls, over the public list prices."""
+    """The owner's prices, read once for a batch of calls, and the public list prices for other models."""
 
     def __init__(self) -> None:
-        # For every few turns this is read anew, and to compose the query takes many times as long as to run it.
+        # Raw SQL: this runs for every few turns, and the ORM takes many times as long as the query.
         with connection.cursor() as cursor:
             cursor.execute("SELECT provider, model, input_price, output_price, image_price FROM logs_modelprice")
-            # SQLite keeps decimals as floats, whose shortest text is the number that was saved.
+            # SQLite stores decimals as floats, whose shortest text is the number that was saved.
             self.own = {(row[0], row[1]): [Decimal(str(price)) for price in row[2:]] for row in cursor.fetchall()}
 
     def cost(self, call: dict[str, Any]) -> Decimal | None:
-        """US dollars for one call; None if its model has no known price or the provider reported no tokens."""
+        """Return the cost of one call; None if its model has no known price or the provider reported no tokens."""
         provider, model = call["provider"], call["model"]
         tokens_in, tokens_out = call.get("input_tokens") or 0, call.get("output_tokens") or 0
         if not (tokens_in or tokens_out or call.get("images")):
@@ -46,7 +46,7 @@ class PriceBook:
 
 @lru_cache(maxsize=10_000)
 def list_price(provider: str, model: str, tokens_in: int, tokens_out: int, hour: datetime) -> Decimal | None:
-    """US dollars by the public price list; some prices depend on the hour."""
+    """Return the cost by the public price list, in which some prices depend on the hour."""
     try:
         return calc_price(
             Usage(input_tokens=tokens_in, output_tokens=tokens_out),
@@ -56,6 +56,6 @@ def list_price(provider: str, model: str, tokens_in: int, tokens_out: int, hour:
         ).total_price
     except LookupError:
         return None
-    except ValueError:  # a usage that the price list's rules contradict
-        logger.warning("no price could be worked out for %s %s", provider, model)
+    except ValueError:  # a usage that contradicts the rules of the price list
+        logger.warning("the price of a call of %s %s is unknown", provider, model)
         return None

@@ -1,8 +1,8 @@
-"""What providers are called on pages. Their app, which this one does not know, says so when it is loaded."""
+"""The names of providers on pages. The providers app, which logs may not import, fills them in when it is loaded."""
 
 PROVIDER_NAMES: dict[str, str] = {}  # by slug
 
 
 def provider_name(slug: str) -> str:
-    """The slug itself for one that there is no more."""
+    """Return the name; the slug itself of a provider that no longer exists."""
     return PROVIDER_NAMES.get(slug, slug)

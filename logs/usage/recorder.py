@@ -1,8 +1,8 @@
-"""One usage record per provider call, written in batches so that no request waits for the database.
+"""The recorder of provider calls: one usage event each, written in batches so that no request waits for the database.
 
-a call -> waiting -> with all that wait: the records and the sums of their day, in one transaction
+a call -> the queue -> all queued events and the totals of their day, in one transaction
 
-A crash loses what was recorded in the last FLUSH_AFTER seconds; an orderly stop loses nothing.
+A crash loses the calls of the last FLUSH_AFTER seconds; an orderly stop loses none.
 """
 
 import asyncio
@@ -22,18 +22,18 @@ from puffer.request_id import request_id
 logger = logging.getLogger(__name__)
 
 FLUSH_AFTER = 0.05  # seconds
-RETRY_AFTER = 1.0  # seconds, when the database did not take a batch
-MAX_WAITING = 50_000  # calls; beyond that the oldest are dropped, for memory is not endless
+RETRY_AFTER = 1.0  # seconds, after a database error
+MAX_QUEUED = 50_000  # calls; beyond that the oldest are dropped, to bound memory
 
-_waiting: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
+_queue: deque[dict[str, Any]] = deque(maxlen=MAX_QUEUED)
 _scheduled: asyncio.TimerHandle | None = None
 _flushing: set["asyncio.Task[None]"] = set()  # the loop itself keeps only weak references
 
 
 def record_usage(**call: Any) -> None:
-    """Note one provider call; the names are UsageEvent's fields. To be called on the event loop; it does not wait."""
+    """Queue one provider call, by the names of UsageEvent's fields. Call it on the event loop; it does not wait."""
     call.setdefault("request_id", request_id.get())
-    _waiting.append(call)
+    _queue.append(call)
     _schedule(FLUSH_AFTER)
 
 
@@ -50,32 +50,32 @@ def _start_flush() -> None:
 
 
 async def finish() -> None:
-    """Write what is waiting and wait for what is being written: the process may end right after."""
+    """Write the queue and wait for running writes, because the process may end right after."""
     await asyncio.gather(*_flushing, flush_usage())
 
 
 async def flush_usage() -> None:
-    """Write what is waiting. After a failure it stays and is tried again."""
+    """Write the queue. After a database error the calls stay in it and a retry is scheduled."""
     global _scheduled
     if _scheduled is not None:
         _scheduled.cancel()
         _scheduled = None
-    if not _waiting:
+    if not _queue:
         return
-    batch = list(_waiting)
-    _waiting.clear()
+    batch = list(_queue)
+    _queue.clear()
     try:
         await sync_to_async(write)(batch)
     except DatabaseError:
-        logger.exception("the database did not take %d usage records; they are tried again", len(batch))
-        _waiting.extendleft(reversed(batch[: MAX_WAITING - len(_waiting)]))
+        logger.exception("%d usage records could not be written; they will be retried", len(batch))
+        _queue.extendleft(reversed(batch[: MAX_QUEUED - len(_queue)]))
         _schedule(RETRY_AFTER)
     except Exception:
         logger.exception("%d usage records are lost: they cannot be written", len(batch))
 
 
 def write(batch: list[dict[str, Any]]) -> None:
-    """Takes out of the batch what needs no further attempt: all, or where the database fails, those before that."""
+    """Write a batch. Remove from it what needs no retry: everything, or what came before a database error."""
     prices = PriceBook()
     events = [UsageEvent(**call, cost=prices.cost(call)) for call in batch]
     try:
@@ -89,11 +89,11 @@ def write(batch: list[dict[str, Any]]) -> None:
 
 
 def write_alone(event: UsageEvent) -> None:
-    """One of a batch that the database refused as a whole: with its references, else without, else not at all."""
+    """Write one event of a refused batch: with its references, or without them, or not at all."""
     try:
         try:
             insert_with_sums([event])
-        except IntegrityError:  # a key or a chatbot was deleted while its call was under way
+        except IntegrityError:  # a key or a chatbot was deleted during the call
             event.api_key_id, event.chatbot_id = None, None
             insert_with_sums([event])
     except (IntegrityError, DataError, ValueError):

@@ -1,4 +1,4 @@
-"""What the dashboard shows: how much was said and what it took, by day and by chatbot, provider, model and API key."""
+"""The usage report of the dashboard: totals by day, and by chatbot, provider, model and API key."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,14 @@ from logs.models import DURATIONS, ConversationDailyTotal, DailyTotal, UsageDail
 from logs.usage.daily_totals import FAILED
 
 COUNTED = ["calls", "errors", "input_tokens", "output_tokens", "images", "cost", "without_price"]
-ANSWERS = Q(operation=UsageEvent.Operation.COMPLETION)  # others are not waited for as an answer is
-PLACE = ["chatbot_id", "chatbot__name", "api_key_id", "api_key__name", "provider", "model"]
+ANSWERS = Q(operation=UsageEvent.Operation.COMPLETION)  # the calls whose durations count as answer times
+DIMENSIONS = ["chatbot_id", "chatbot__name", "api_key_id", "api_key__name", "provider", "model"]
 
 
 @dataclass
-class Figures:
+class Totals:
+    """The measures of a period, or of a row of a table."""
+
     conversations: int = 0
     messages: int = 0
     calls: int = 0
@@ -32,13 +34,13 @@ class Figures:
     histogram: list[int] = field(default_factory=lambda: [0] * len(UsageDailyTotal.histogram))
 
     def add(self, sums: Mapping[str, Any]) -> None:
-        """Of a row of the queries below."""
+        """Add a row of sums_of()."""
         for name in [*ConversationDailyTotal.measures, *COUNTED]:
             setattr(self, name, getattr(self, name) + sums.get(f"sum_of_{name}", 0))
         for index, name in enumerate(UsageDailyTotal.histogram):
             self.histogram[index] += sums.get(f"sum_of_{name}", 0)
 
-    def include(self, other: "Figures") -> None:
+    def include(self, other: "Totals") -> None:
         for name in [*ConversationDailyTotal.measures, *COUNTED]:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.histogram = [mine + more for mine, more in zip(self.histogram, other.histogram, strict=True)]
@@ -57,7 +59,7 @@ class Figures:
 
 
 def percentile(histogram: Sequence[int], share: float) -> int | None:
-    """Milliseconds; within a step of the histogram as if they were spread evenly. None where there is no answer."""
+    """Return milliseconds, interpolated within a column of the histogram; None without answers."""
     rank = share * sum(histogram)
     low = passed = 0
     for count, high in zip(histogram, [*DURATIONS, DURATIONS[-1]], strict=True):
@@ -68,8 +70,8 @@ def percentile(histogram: Sequence[int], share: float) -> int | None:
 
 
 @dataclass(frozen=True)
-class Sight:
-    """Who looks at the dashboard sees what their permissions allow; the rest stays zero."""
+class Visibility:
+    """Which totals a user may see. The others stay zero."""
 
     usage: bool
     conversations: bool
@@ -94,30 +96,32 @@ def sums_of(
     return days.values(*by).annotate(**sums)
 
 
-def by_day(first: date, last: date, sight: Sight) -> dict[date, Figures]:
-    """One for each day, also for those on which nothing happened."""
-    days = {first + timedelta(days=number): Figures() for number in range((last - first).days + 1)}
-    for sums in sight.sums(first, last, ["day"]):
+def totals_by_day(first: date, last: date, visible: Visibility) -> dict[date, Totals]:
+    """Return the totals of each day, also of days without any rows."""
+    days = {first + timedelta(days=number): Totals() for number in range((last - first).days + 1)}
+    for sums in visible.sums(first, last, ["day"]):
         days[sums["day"]].add(sums)
     return days
 
 
-def by_place(first: date, last: date, sight: Sight) -> list[dict[str, Any]]:
-    """Sums of the whole period, one for each combination; `together` makes a table of them."""
-    return sight.sums(first, last, PLACE)
+def totals_by_dimensions(first: date, last: date, visible: Visibility) -> list[dict[str, Any]]:
+    """Return a row of sums for each combination of dimensions over the period, for `grouped`."""
+    return visible.sums(first, last, DIMENSIONS)
 
 
-def together(places: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple[Any, ...], Figures]:
-    """The dearest first."""
-    tables: dict[tuple[Any, ...], Figures] = {}
-    for place in places:
-        tables.setdefault(tuple(place[name] for name in by), Figures()).add(place)
-    return dict(sorted(tables.items(), key=lambda row: (-row[1].cost, -row[1].tokens, -row[1].messages, str(row[0]))))
+def grouped(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple[Any, ...], Totals]:
+    """Return the totals for each value of the dimensions `by`, the most expensive first."""
+    tables: dict[tuple[Any, ...], Totals] = {}
+    for row in rows:
+        tables.setdefault(tuple(row[name] for name in by), Totals()).add(row)
+    return dict(
+        sorted(tables.items(), key=lambda item: (-item[1].cost, -item[1].tokens, -item[1].messages, str(item[0])))
+    )
 
 
 def providers_of_the_last_hour() -> list[Mapping[str, Any]]:
-    """Calls and errors of each, that with the most errors first."""
+    """Return calls and errors by provider, the one with the most errors first."""
     recent = UsageEvent.objects.filter(created_at__gte=timezone.now() - timedelta(hours=1)).order_by()
-    # Grouped by an expression, for SQLite walks through all of a column's index to group by the column.
+    # Grouped by an expression, because SQLite reads the whole index of a column to group by it.
     of_each = recent.annotate(slug=Concat("provider", Value(""))).values("slug")
     return list(of_each.annotate(calls=Count("pk"), errors=Count("pk", filter=FAILED)).order_by("-errors", "slug"))

@@ -1,6 +1,6 @@
-"""Sending what is in the outbox: signed, to public addresses only, again and again until it arrives or a day is over.
+"""The sending of the outbox: signed, to public addresses only, with retries for a day.
 
-claim a delivery that is due -> sign -> POST -> done, or put off: 10 seconds, doubled each time, at most an hour
+claim a delivery that is due -> sign -> POST -> done, or rescheduled by 10 seconds, doubled each time, at most an hour
 """
 
 import hashlib
@@ -21,20 +21,21 @@ from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
 from logs.webhooks.models import TEST, Webhook, WebhookDelivery
 from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors, validate_public_url
 from puffer.runtime import LeaseLost, Periodic, backoff, claim
+from puffer.text import storable
 
-TOTAL_SECONDS = 15.0  # for a receiver to take a delivery, from the connection to the end of the answer
+TOTAL_SECONDS = 15.0  # of an attempt, from the connection to the end of the answer
 LEASE_SECONDS = 60.0
 FIRST_DELAY, LONGEST_DELAY = 10, 3600  # seconds
-GIVE_UP_AFTER = timedelta(hours=24)
-KEPT = timedelta(days=30)
-SWEPT_AT_ONCE = 1000  # rows
+RETRY_FOR = timedelta(hours=24)
+KEEP_FOR = timedelta(days=30)
+DELETE_BATCH = 1000  # rows
 MAX_EXCERPT = 500  # characters of an answer
 
 logger = logging.getLogger(__name__)
 
 
 def run_due() -> bool:
-    """One of settings.WORKER_JOBS: send the delivery that has been due for longest."""
+    """Send the delivery that has been due for longest, as one of settings.WORKER_JOBS."""
     ready = WebhookDelivery.objects.filter(webhook__is_active=True).exclude(webhook__paused_until__gt=timezone.now())
     delivery = claim(ready.select_related("webhook"), LEASE_SECONDS)
     if _sweep.is_due():
@@ -47,17 +48,17 @@ def run_due() -> bool:
 
 
 def send_test(webhook: Webhook) -> WebhookDelivery:
-    """A delivery of no consequence, tried once and at once."""
-    (delivery,) = deliveries_of(Event(TEST, None, {"text": "puffer reaches you."}), [webhook.pk])
+    """Send a test event now and without retries. Return its delivery."""
+    (delivery,) = deliveries_of(Event(TEST, None, {"text": "This is a test of puffer."}), [webhook.pk])
     delivery.save()
     ours = claim(WebhookDelivery.objects.filter(pk=delivery.pk).select_related("webhook"), LEASE_SECONDS)
-    if ours is not None:  # else a worker is at it
+    if ours is not None:  # else a worker has claimed it
         deliver(ours)
     return ours or delivery
 
 
 def deliver(delivery: WebhookDelivery) -> None:
-    """Send it and write down how that went. The lease on it is ours."""
+    """Send a delivery that this process has claimed, and store the result."""
     began = time.monotonic()
     outcome: dict[str, Any] = {"response_status": None, "response_excerpt": ""}
     try:
@@ -72,7 +73,7 @@ def deliver(delivery: WebhookDelivery) -> None:
     try:
         write_outcome(delivery, error, outcome)
     except LeaseLost as loss:
-        logger.warning("%s: it may be sent twice, or is not wanted any more", loss)
+        logger.warning("%s: the delivery was deleted or may be sent twice", loss)
 
 
 def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]) -> None:
@@ -86,15 +87,15 @@ def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]
         delivery.fail(error, **outcome)
         return
     wait = delay_after(delivery.attempts)
-    if timezone.now() + timedelta(seconds=wait) > delivery.created_at + GIVE_UP_AFTER:
+    if timezone.now() + timedelta(seconds=wait) > delivery.created_at + RETRY_FOR:
         delivery.fail(error, **outcome)
     else:
         delivery.reschedule(wait, error, **outcome)
-    # The others wait too, so that a receiver in trouble is not met with all of them, nor all others held up by it.
-    # Several attempts that fail at the same time are one failure.
+    # The webhook's other deliveries wait too, so that they neither flood a failing receiver nor delay other webhooks.
+    # Attempts that fail at the same time count as one failure.
     pause = timedelta(seconds=delay_after(webhook.failures + 1))
-    in_time = Webhook.objects.filter(pk=webhook.pk, failures=webhook.failures)
-    in_time.update(failures=webhook.failures + 1, paused_until=timezone.now() + pause)
+    unchanged = Webhook.objects.filter(pk=webhook.pk, failures=webhook.failures)
+    unchanged.update(failures=webhook.failures + 1, paused_until=timezone.now() + pause)
 
 
 def delay_after(failures: int) -> float:
@@ -102,11 +103,14 @@ def delay_after(failures: int) -> float:
 
 
 def send(delivery: WebhookDelivery) -> tuple[int, str]:
-    """The status and the beginning of the answer. Raises NoAnswer, and ValidationError where nothing may be sent."""
+    """Return the status and the beginning of the answer.
+
+    Raise NoAnswer, or ValidationError if the URL is not allowed or the secret is unreadable.
+    """
     webhook = delivery.webhook
     validate_public_url(webhook.url)
     if not webhook.secret:
-        raise ValidationError("The secret can't be read with the server's encryption keys. Make a new one.")
+        raise ValidationError("The secret can't be decrypted with the server's encryption keys. Create a new secret.")
     body = delivery.payload.encode()
     adapter = GuardedAdapter(trusted_host="")
     deadline = time.monotonic() + TOTAL_SECONDS
@@ -131,7 +135,7 @@ def send(delivery: WebhookDelivery) -> tuple[int, str]:
         except NoAnswer:
             if time.monotonic() < deadline:
                 raise
-    # We have cut it off. If that was in the middle of its headers, what there was of them has passed for all.
+    # The adapter has closed the connection. If that was amid the headers, the response looks complete but is not.
     raise NoAnswer("did not answer in time.", timed_out=True)
 
 
@@ -155,31 +159,31 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 
 def excerpt_of(response: requests.Response) -> str:
-    """The status was the answer: what else there is may be endless, slow or broken."""
+    """Return the beginning of the body, or "" if it can't be read: it may be endless, slow or broken."""
     try:
         beginning = response.raw.read1(4 * MAX_EXCERPT, decode_content=True)
     except (HTTPError, OSError):
         return ""
-    return beginning.decode(errors="replace").replace("\x00", "")[:MAX_EXCERPT]
+    return storable(beginning.decode(errors="replace"))[:MAX_EXCERPT]
 
 
-# Rows that have been there for long enough
+# Old deliveries
 
 _sweep = Periodic(every_seconds=60)
 
 
 def sweep() -> None:
-    """Give up what could not be sent for a day; delete what is older than a month.
+    """Fail what could not be sent for a day; delete what is older than a month.
 
-    What waits because no worker was running is not given up: it was never refused.
+    Deliveries that only wait for a worker do not fail, because no receiver has refused them.
     """
     now = timezone.now()
-    hopeless = Q(webhook__failures__gt=0) | Q(webhook__is_active=False)
+    refused = Q(webhook__failures__gt=0) | Q(webhook__is_active=False)
     unclaimed = Q(leased_until=None) | Q(leased_until__lte=now)
-    waiting = WebhookDelivery.objects.filter(hopeless, unclaimed, state=WebhookDelivery.State.WAITING)
-    waiting.filter(created_at__lt=now - GIVE_UP_AFTER).update(
+    waiting = WebhookDelivery.objects.filter(refused, unclaimed, state=WebhookDelivery.State.WAITING)
+    waiting.filter(created_at__lt=now - RETRY_FOR).update(
         state=WebhookDelivery.State.DEAD, ended_at=now, lease="", leased_until=None
     )
-    old = WebhookDelivery.objects.filter(created_at__lt=now - KEPT).order_by("created_at")
-    while ids := list(old.values_list("pk", flat=True)[:SWEPT_AT_ONCE]):
+    old = WebhookDelivery.objects.filter(created_at__lt=now - KEEP_FOR).order_by("created_at")
+    while ids := list(old.values_list("pk", flat=True)[:DELETE_BATCH]):
         WebhookDelivery.objects.filter(pk__in=ids).delete()

@@ -1,6 +1,6 @@
-"""What webhooks are told of: a row for each event and webhook, written in the transaction of what it tells.
+"""Events for webhooks: a row per event and webhook, in the transaction that writes what has happened.
 
-a turn, a vote, ... -> Event -> publish(): rows for the webhooks that want it -> the worker sends them: webhooks.py
+a turn, a rating, ... -> Event -> publish(): rows for the webhooks that subscribe to it -> the worker: delivery.py
 """
 
 import json
@@ -15,12 +15,12 @@ from django.utils import timezone
 from logs.webhooks.models import Webhook, WebhookDelivery
 from puffer.runtime import LiveCache
 
-SCHEMA_VERSION = "1"  # of the payload; raised when something in it is renamed or taken away
+SCHEMA_VERSION = "1"  # of the payload; raised when a key is renamed or removed
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened. `data` is what is particular to events of the name; `visitor_key` finds those of a person."""
+    """Something that has happened in a chat. `data` depends on the name; `visitor_key` finds the events of a person."""
 
     name: str
     chatbot_id: int | None
@@ -33,7 +33,7 @@ class Event:
     conversation_uuid: str = ""
 
     def payload(self, event_id: uuid.UUID, now: datetime) -> str:
-        """In ASCII, so that no receiver can sign other bytes than it was sent."""
+        """Return the payload as ASCII JSON, so that no receiver verifies other bytes than it was sent."""
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -51,15 +51,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """An active webhook, as workers keep it in memory. `chatbot_ids`: None means all."""
+    """An active webhook, as workers keep it in memory; `chatbot_ids` is None for all."""
 
     webhook_id: int
     events: frozenset[str]
     chatbot_ids: frozenset[int] | None
 
     def wants(self, event: Event) -> bool:
-        of_its_bots = self.chatbot_ids is None or event.chatbot_id in self.chatbot_ids
-        return event.name in self.events and of_its_bots
+        return event.name in self.events and (self.chatbot_ids is None or event.chatbot_id in self.chatbot_ids)
 
 
 def subscriber_of(webhook: Webhook) -> Subscriber:
@@ -72,23 +71,26 @@ async def _read_subscribers(_: str) -> tuple[Subscriber, ...]:
     return tuple([subscriber_of(webhook) async for webhook in active])
 
 
-_kept: LiveCache[tuple[Subscriber, ...]] = LiveCache(_read_subscribers)
+_subscribers: LiveCache[tuple[Subscriber, ...]] = LiveCache(_read_subscribers)
 
 
 async def active_subscribers() -> tuple[Subscriber, ...]:
-    """All active webhooks; kept in memory, so that a server without any pays nothing for them."""
-    return await _kept.get("") or ()
+    """Return all active webhooks from memory, so that a server without webhooks makes no queries for them."""
+    return await _subscribers.get("") or ()
 
 
-def publish(told: Iterable[tuple[Sequence[Subscriber], Event]]) -> None:
-    """Write down who is to hear of what. Within the transaction of that: then both are there or neither."""
+def publish(events: Iterable[tuple[Sequence[Subscriber], Event]]) -> None:
+    """Write a delivery for each subscriber that wants its event.
+
+    Call it in the transaction that writes what has happened, so that both are stored or neither.
+    """
     deliveries: list[WebhookDelivery] = []
-    for subscribers, event in told:
+    for subscribers, event in events:
         deliveries += deliveries_of(
             event, [subscriber.webhook_id for subscriber in subscribers if subscriber.wants(event)]
         )
     if deliveries:
-        # What a worker keeps in memory may be a moment old, and a row for a webhook that is gone would undo all.
+        # Subscribers in memory may be outdated: a row for a deleted webhook would roll back the whole transaction.
         active = set(Webhook.objects.filter(is_active=True).values_list("pk", flat=True))
         WebhookDelivery.objects.bulk_create(delivery for delivery in deliveries if delivery.webhook_id in active)
 

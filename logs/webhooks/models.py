@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Webhooks, and the outbox of their deliveries."""
 
 import secrets
 import uuid
@@ -7,25 +7,25 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from puffer.net import validate_public_url
 from puffer.runtime import Job, invalidate
 from puffer.security import EncryptedTextField
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - so that a scanner of code knows one when it sees it
-
-
+SECRET_PREFIX = "whsec_"  # noqa: S105 - lets secret scanners recognize one
 TEST = "chatbot.test"
 
 
 class EventName(models.TextChoices):
-    """As AI Puffer calls them, and the last of our own."""
+    """The names of events: those of AI Puffer, and LIMIT_REACHED."""
 
-    SESSION_STARTED = "chatbot.session_started", "a visitor comes"
-    USER_MESSAGE = "chatbot.user_message_submitted", "a question is asked"
-    RESPONSE = "chatbot.response_generated", "a chatbot has answered"
-    FEEDBACK = "chatbot.fb_submitted", "a visitor votes on an answer"
-    LIMIT_REACHED = "chatbot.limit_reached", "a limit is reached"
+    SESSION_STARTED = "chatbot.session_started", _("visitor arrived")
+    USER_MESSAGE = "chatbot.user_message_submitted", _("question asked")
+    RESPONSE = "chatbot.response_generated", _("question answered")
+    FEEDBACK = "chatbot.fb_submitted", _("answer rated")
+    LIMIT_REACHED = "chatbot.limit_reached", _("limit reached")
 
 
 def new_secret() -> str:
@@ -34,30 +34,32 @@ def new_secret() -> str:
 
 def validate_events(events: Any) -> None:
     if not isinstance(events, list) or not events or not set(events) <= set(EventName.values):
-        raise ValidationError(f"Choose at least one of {', '.join(EventName.values)}.")
+        raise ValidationError(gettext("Choose at least one of %(events)s.") % {"events": ", ".join(EventName.values)})
 
 
 class Webhook(models.Model):
-    """An address that is told of what happens in chats."""
+    """A URL that receives the events of chats."""
 
-    name = models.CharField(max_length=100, unique=True)
-    url = models.CharField("URL", max_length=1000, validators=[validate_public_url])
-    secret = EncryptedTextField(default=new_secret, editable=False, help_text="What is sent is signed with it.")
-    events = models.JSONField(default=list, validators=[validate_events], help_text="What it is told of.")
-    # A flag of its own: were it the empty list that means "all", deleting its last chatbot would open all others.
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    url = models.CharField(_("URL"), max_length=1000, validators=[validate_public_url])
+    secret = EncryptedTextField(default=new_secret, editable=False, help_text="Deliveries are signed with it.")
+    events = models.JSONField(_("events"), default=list, validators=[validate_events], help_text=_("Events to send."))
+    # A separate flag: if an empty list meant "all chatbots", deleting the last one would send the events of all others.
     is_bound = models.BooleanField(
-        "only some chatbots", default=False, help_text="It hears of the chatbots below alone."
+        _("only some chatbots"),
+        default=False,
+        help_text=_("Only send events of the chatbots below."),
     )
-    chatbots = models.ManyToManyField("chatbots.Chatbot", blank=True)
-    is_active = models.BooleanField(
-        "active", default=True, help_text="While it is not, nothing is written down for it."
-    )
-    failures = models.PositiveIntegerField(default=0, editable=False, help_text="Since something arrived.")
-    paused_until = models.DateTimeField(null=True, editable=False, help_text="After a failure nothing is sent before.")
-    created_at = models.DateTimeField(auto_now_add=True)
+    chatbots = models.ManyToManyField("chatbots.Chatbot", blank=True, verbose_name=_("chatbots"))
+    is_active = models.BooleanField(_("active"), default=True, help_text=_("When off, no events are recorded."))
+    failures = models.PositiveIntegerField(default=0, editable=False, help_text="In a row, since the last success.")
+    paused_until = models.DateTimeField(null=True, editable=False, help_text="No delivery is tried before.")
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
         ordering = ["name"]
+        verbose_name = _("webhook")
+        verbose_name_plural = _("webhooks")
 
     def __str__(self) -> str:
         return self.name
@@ -73,31 +75,33 @@ class Webhook(models.Model):
 
 
 class WebhookDelivery(Job):
-    """One event on its way to one webhook. Every attempt sends the same bytes under the same ids."""
+    """One event for one webhook: a row of the outbox. Every attempt sends the same bytes under the same IDs."""
 
-    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
-    delivery_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    event = models.CharField(max_length=50)
-    event_id = models.UUIDField(help_text="The same for all webhooks, and when it is sent again.")
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries", verbose_name=_("webhook"))
+    delivery_id = models.UUIDField(_("delivery ID"), default=uuid.uuid4, unique=True, editable=False)
+    event = models.CharField(_("event"), max_length=50)
+    event_id = models.UUIDField(_("event ID"), help_text=_("The same for all webhooks and for every repetition."))
     payload = models.TextField(help_text="JSON, as it is signed and sent.")
-    # Whom it is about, to be found when they are to be forgotten; with a conversation its deliveries go too.
+    # The person whom the event is about, for erasure. Deleting a conversation deletes its deliveries.
     conversation = models.ForeignKey("logs.Conversation", null=True, on_delete=models.CASCADE, related_name="+")
-    chatbot = models.ForeignKey("chatbots.Chatbot", null=True, on_delete=models.SET_NULL, related_name="+")
-    visitor = models.CharField(max_length=80, blank=True, db_index=True, help_text="As visitor_key() makes it.")
-    response_status = models.PositiveSmallIntegerField(null=True)
+    chatbot = models.ForeignKey(
+        "chatbots.Chatbot", null=True, on_delete=models.SET_NULL, related_name="+", verbose_name=_("chatbot")
+    )
+    visitor = models.CharField(max_length=80, blank=True, db_index=True, help_text="The result of visitor_key().")
+    response_status = models.PositiveSmallIntegerField(_("response status"), null=True)
     response_excerpt = models.TextField(blank=True)
     milliseconds = models.PositiveIntegerField(null=True)
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, db_index=True)
 
     class Meta(Job.Meta):
-        verbose_name = "webhook delivery"
-        verbose_name_plural = "webhook deliveries"
+        verbose_name = _("webhook delivery")
+        verbose_name_plural = _("webhook deliveries")
         ordering = ["-id"]
 
     def __str__(self) -> str:
         return str(self.delivery_id)
 
     def send_again(self) -> "WebhookDelivery":
-        """The same event on its way anew, as a delivery of its own."""
-        told = ["webhook_id", "event", "event_id", "payload", "conversation_id", "chatbot_id", "visitor"]
-        return WebhookDelivery.objects.create(**{name: getattr(self, name) for name in told})
+        """Create a new delivery of the same event."""
+        copied = ["webhook_id", "event", "event_id", "payload", "conversation_id", "chatbot_id", "visitor"]
+        return WebhookDelivery.objects.create(**{name: getattr(self, name) for name in copied})

@@ -16,7 +16,7 @@ from django.utils import timezone
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, ConversationDailyTotal, Message, UsageDailyTotal, UsageEvent
 from logs.usage import recorder
-from logs.usage.daily_totals import column_of, rebuild, today, usage_days
+from logs.usage.daily_totals import column_of, rebuild, today, usage_totals
 from puffer.models import ApiKey
 from tests.support.repository import ROOT
 
@@ -74,7 +74,7 @@ def test_a_batch_is_summed_up(bot):
 def test_the_histogram_is_the_same_in_the_database(milliseconds, column):
     assert column_of(milliseconds) == column
     recorder.write([call(milliseconds=milliseconds)])
-    [counted] = usage_days(today())
+    [counted] = usage_totals(today())
     assert {name: getattr(counted, name) for name in UsageDailyTotal.histogram if getattr(counted, name)} == {column: 1}
 
 

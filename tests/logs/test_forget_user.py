@@ -155,7 +155,7 @@ def test_others_who_wrote_the_address_keep_their_conversations(log):
     assert guests.redactions == {"email": 1}
     eva = Conversation.objects.get(conversation_uuid="eva")
     assert (eva.external_email, eva.last_message) == (f"b{EMAIL}", "Hi [e-mail]")
-    assert set(with_message("lovelace").ids()) == {guests.conversation_id}
+    assert set(with_message("lovelace")) == {guests.conversation_id}
 
 
 def test_what_limits_know_goes_also_without_conversations(log, bot):

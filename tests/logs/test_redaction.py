@@ -11,7 +11,7 @@ from copy import deepcopy
 import pytest
 
 from chatbots.models import MessageCount
-from logs.conversations.redaction import KINDS, redact
+from logs.conversations.redaction import REDACTION_KINDS, redact
 from logs.models import Conversation, Message
 from puffer.net.client_ip import anonymized
 from tests.support.providers import CHAT_COMPLETION, CHAT_STREAM
@@ -61,7 +61,7 @@ REDACTED = "I am [e-mail], [phone], card [card], [IBAN]."
     ],
 )
 def test_what_is_redacted(text, redacted):
-    assert redact(text, KINDS)[0] == (text if redacted is None else redacted)
+    assert redact(text, REDACTION_KINDS)[0] == (text if redacted is None else redacted)
 
 
 def test_only_the_kinds_that_are_asked_for():
@@ -86,7 +86,7 @@ def test_hostile_texts_take_no_longer(piece):
     seconds = []
     for _ in range(5):
         started = time.process_time()
-        redact(text, KINDS)
+        redact(text, REDACTION_KINDS)
         seconds.append(time.process_time() - started)
         if seconds[-1] < 0.05:
             return
@@ -98,7 +98,7 @@ def ask(api, bot, text, **more):
 
 
 def test_the_model_and_the_caller_get_the_real_text_and_the_log_does_not(api, bot, upstream, settings, admin_client):
-    settings.REDACT = list(KINDS)
+    settings.REDACT = list(REDACTION_KINDS)
     answer = deepcopy(CHAT_COMPLETION)
     answer["choices"][0]["message"]["content"] = "Thank you, ada@lovelace.example."
     upstream.will_answer(answer)
@@ -112,7 +112,7 @@ def test_the_model_and_the_caller_get_the_real_text_and_the_log_does_not(api, bo
     page = admin_client.get(f"/admin/logs/conversation/{question.conversation_id}/change/").text
     shown = " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
     assert "ada@lovelace" not in page
-    for kind in KINDS:
+    for kind in REDACTION_KINDS:
         assert f"taken out: {kind} 1" in shown
     assert "ada@lovelace" not in api.get("/logs").text
 

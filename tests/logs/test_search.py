@@ -12,10 +12,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from logs.models import Conversation, Message, new_uuid
-from logs.search import index as search_index
+from logs.search import checks, indexer, tables
 from logs.search import query as search
-from logs.search.index import MESSAGES, SEARCHED, VISITORS, check_index, index_added, take_up
+from logs.search.checks import check_index
+from logs.search.indexer import index_batch, run_due
 from logs.search.query import everything, matching, with_bots, with_message, with_visitor
+from logs.search.tables import MESSAGES, SEARCHED, VISITORS
 from tests.support.sql_injections import CLASSIC, MARK, payloads
 
 LONG = "All of this sentence is in there, and the end of it tells one from the other by its last word: "
@@ -55,13 +57,13 @@ def said(request, db):
     conversations = {name: talk("Hello.", content, conversation_uuid=name) for name, content in CONTENTS.items()}
     if request.param == "indexed":
         for searched in SEARCHED:
-            take_up(connection, searched)
+            index_batch(searched)
     return conversations
 
 
 def names(found) -> list[str]:
-    known = Conversation.objects.in_bulk(found.ids())
-    return [known[key].conversation_uuid for key in found.ids()]
+    known = Conversation.objects.in_bulk(list(found))
+    return [known[key].conversation_uuid for key in found]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_what_a_search_finds(said, text, found):
 
 def test_a_text_is_within_one_message(db):
     talk("one two", "three four")
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     assert len(with_message("two three")) == len(with_message("twothree")) == 0
     assert len(with_message("two")) == len(with_message("three")) == 1
 
@@ -168,14 +170,14 @@ def test_any_text_is_found_as_python_would(db):
         contents = [text(dice.randint(1, 12)) for _ in range(3)]
         plain[talk(*contents).pk] = contents
         if number == 200:
-            take_up(connection, MESSAGES)
+            index_batch(MESSAGES)
     fold = search.normalized
     for _ in range(300):
         wanted = text(dice.randint(1, 5))
         expected = [
             key for key, contents in plain.items() if any(fold(wanted) in fold(content) for content in contents)
         ]
-        assert with_message(wanted).ids() == expected, wanted
+        assert list(with_message(wanted)) == expected, wanted
 
 
 # Visitors
@@ -223,7 +225,7 @@ def visited(db):
 @pytest.mark.parametrize("is_indexed", [True, False])
 def test_visitors(visited, is_indexed, text, found):
     if is_indexed:
-        take_up(connection, VISITORS)
+        index_batch(VISITORS)
     assert names(with_visitor(text)) == found
 
 
@@ -243,7 +245,7 @@ def test_the_admin_searches_both(said):
 def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
     talk("Nothing of the kind.", chatbot=bot, session_id="one")
     for searched in SEARCHED:
-        take_up(connection, searched)
+        index_batch(searched)
     statements = set()
 
     def look(execute, sql, params, many, context):
@@ -315,7 +317,7 @@ def start_over() -> None:
     """PostgreSQL does not use an id again, also not those of the tests before, which count as rows to take up."""
     talk("first", conversation_uuid="before")
     for searched in SEARCHED:
-        while take_up(connection, searched):
+        while index_batch(searched):
             pass
     Conversation.objects.all().delete()
 
@@ -350,64 +352,64 @@ def test_nothing_of_what_is_deleted_stays_in_the_index(said):
 
 def test_what_is_left_of_a_conversation_is_found_at_once_and_taken_up_anew(said):
     talk("more wool", "and cotton", conversation_uuid="new")
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     Message.objects.get(content="and cotton").delete()
     Message.objects.filter(content=CONTENTS["shop"]).update(content="silk", normalized=None)
     assert outdated() == 2
     assert names(with_message("wool")) == ["hundred", "new"]
     assert names(with_message("cotton")) == []
     assert names(with_message("silk")) == ["shop"]
-    assert index_added()
+    assert run_due()
     assert outdated() == 0
     assert names(with_message("wool")) == ["hundred", "new"]
     assert names(with_message("silk")) == ["shop"]
     assert names(with_message("hello.")) == list(CONTENTS)
-    assert not index_added()
+    assert not run_due()
 
 
 def test_a_conversation_that_goes_on_is_taken_up_once_more(said):
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     before = texts()
     Message.objects.create(conversation=said["shop"], role="user", content="Only felt?")
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     assert texts() == before + 1
     assert names(with_message("felt")) == names(with_message("wool_hat")) == ["shop"]
     said["shop"].messages.filter(content="Hello.").delete()
     assert texts() == before - 1
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     assert texts() == before
     assert names(with_message("felt")) == names(with_message("wool_hat")) == ["shop"]
 
 
 def test_rows_that_bring_their_ids_are_found(said):
     for searched in SEARCHED:
-        take_up(connection, searched)
+        index_batch(searched)
     conversation = said["shop"]
     conversation.messages.filter(content="Hello.").delete()
     first = conversation.messages.get().pk - 1
     Message.objects.create(pk=first, conversation=conversation, role="user", content="Restored")
     assert names(with_message("restored")) == ["shop"]
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     assert names(with_message("restored")) == names(with_message("wool_hat")) == ["shop"]
 
 
 def test_the_separator_of_texts_finds_nothing_that_is_not_there(said):
     talk("a\x1fb", conversation_uuid="held")
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     assert names(with_message("hello.\x1fwhere")) == []
     assert names(with_message("\x1f")) == names(with_message("A\x1fB")) == ["held"]
 
 
 def test_the_worker_takes_up_what_was_added(db, monkeypatch):
     start_over()
-    monkeypatch.setattr(search_index, "AT_ONCE", 10)
+    monkeypatch.setattr(indexer, "BATCH", 10)
     talk(*["wool"] * 9)
-    assert not index_added()
+    assert not run_due()
     assert texts() == 0
     talk(*["wool"] * 16)
-    assert index_added()
-    assert index_added()
-    assert not index_added()  # five are left, which is not worth a transaction
+    assert run_due()
+    assert run_due()
+    assert not run_due()  # five are left, which is not worth a transaction
     assert texts() == 3
     assert len(with_message("wool")) == 2
 
@@ -415,19 +417,19 @@ def test_the_worker_takes_up_what_was_added(db, monkeypatch):
 def test_where_no_worker_is_a_search_takes_it_up(kept):
     conversation = talk()
     Message.objects.bulk_create(
-        Message(conversation=conversation, role="user", content="wool") for _ in range(search.MOST_LEFT + 1)
+        Message(conversation=conversation, role="user", content="wool") for _ in range(search.MAX_NOT_INDEXED + 1)
     )
     assert texts() == 0
-    assert with_message("wool").ids() == [conversation.pk]
+    assert list(with_message("wool")) == [conversation.pk]
     assert texts() == 1
-    assert with_message("wool").ids() == [conversation.pk]
+    assert list(with_message("wool")) == [conversation.pk]
 
 
 @pytest.fixture
 def other(kept, monkeypatch):
     """Another connection, within a transaction that has just begun."""
     start_over()
-    monkeypatch.setattr(search_index, "AT_ONCE", 10)
+    monkeypatch.setattr(indexer, "BATCH", 10)
     other = connection.copy()
     other.settings_dict = connection.settings_dict
     other.set_autocommit(False)
@@ -446,11 +448,11 @@ def test_the_worker_does_not_wait_long_for_who_writes(other):
     with other.cursor() as cursor:
         cursor.execute(insert, [first.pk])
     talk(*["wool"] * 20, conversation_uuid="third")
-    assert not index_added()
+    assert not run_due()
     assert names(with_message("wool")) == ["third"]
     other.commit()
     assert names(with_message("wool")) == ["first", "third"]
-    assert index_added()
+    assert run_due()
     assert names(with_message("late")) == ["first"]
 
 
@@ -460,11 +462,11 @@ def test_the_worker_does_not_wait_long_for_who_deletes(other):
     first, *_ = [talk("wool", conversation_uuid=str(number)) for number in range(20)]
     with other.cursor() as cursor:
         cursor.execute("DELETE FROM logs_message WHERE conversation_id = %s", [first.pk])
-    assert not index_added()
+    assert not run_due()
     with other.cursor() as cursor:
         cursor.execute("DELETE FROM logs_conversation WHERE id = %s", [first.pk])
     other.commit()
-    assert index_added()
+    assert run_due()
     assert len(with_message("wool")) == len(everything()) == 19
 
 
@@ -477,7 +479,7 @@ def test_rebuilding_finds_what_was_written_past_it(said):
         with connection.cursor() as cursor:
             for searched in SEARCHED:
                 cursor.execute(f"INSERT INTO {searched.index}({searched.index}) VALUES ('delete-all')")
-                for name in search_index.triggers(searched):
+                for name in tables.sqlite_triggers(searched):
                     cursor.execute(f"DROP TRIGGER {name}")
             assert any(warning.id == "logs.W001" for warning in check_index(["default"]))
     call_command("rebuild_search_index")
@@ -496,10 +498,10 @@ def test_the_index_is_there_after_all_migrations(db):
 def test_triggers_survive_a_table_made_anew(db):
     """As a migration makes it: Django copies the rows, drops the table, and so its triggers."""
     with connection.cursor() as cursor:
-        for name in search_index.triggers(MESSAGES):
+        for name in tables.sqlite_triggers(MESSAGES):
             cursor.execute(f"DROP TRIGGER {name}")
     assert check_index(["default"])
-    search_index.make_after_migrations("default")
+    checks.create_after_migrations("default")
     assert check_index(["default"]) == []
 
 
@@ -510,7 +512,7 @@ def test_without_the_extension_a_search_is_slower_but_right(said):
     assert [warning.id for warning in check_index(["default"])] == ["logs.W001"]
     assert names(with_message("wool")) == ["shop", "hundred"]
     assert names(with_message("l_h")) == ["shop"]
-    assert index_added() in (True, False)
+    assert run_due() in (True, False)
 
 
 @on_postgresql
@@ -532,7 +534,7 @@ def test_the_plan_that_runs_is_the_right_one_for_rare_common_and_absent_texts(db
 
     for number in range(200):
         talk("Hello.", "rare wool" if number == 77 else LONG + f"apples {number}" if number % 50 == 0 else "cotton")
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     with connection.execute_wrapper(explain):
         with_message(text)
     assert len(plans) == 1
@@ -550,7 +552,7 @@ def queries_of(call) -> list[str]:
 
 def test_what_was_found_is_kept_and_what_is_added_is_looked_through(kept):
     talk("wool", conversation_uuid="one")
-    take_up(connection, MESSAGES)
+    index_batch(MESSAGES)
     assert names(with_message("wool")) == ["one"]
     again = queries_of(lambda: with_message("Wool"))
     assert not any("logs_messagetext" in sql or " MATCH " in sql for sql in again)
@@ -564,7 +566,7 @@ def test_what_is_kept_ends_with_a_deletion_or_a_change(kept, bot):
     one, two = talk("wool", chatbot=bot, session_id="s1"), talk("wool", chatbot=bot, session_id="s2")
 
     def found():
-        return [item.ids() for item in (everything(), with_message("wool"), with_visitor("s1"), with_bots([bot.pk]))]
+        return [list(item) for item in (everything(), with_message("wool"), with_visitor("s1"), with_bots([bot.pk]))]
 
     assert found() == [[one.pk, two.pk], [one.pk, two.pk], [one.pk], [one.pk, two.pk]]
     Message.objects.filter(conversation=two).update(content="cotton")
@@ -589,14 +591,14 @@ def test_what_a_transaction_took_back_is_not_kept(kept):
 
 
 def test_what_is_kept_has_a_bound(kept, monkeypatch):
-    monkeypatch.setattr(search, "MOST_SEARCHES", 5)
+    monkeypatch.setattr(search, "MAX_SEARCHES", 5)
     talk("wool")
     for number in range(20):
         with_message(f"wool {number}")
-    assert len(search._kept) == 5
-    monkeypatch.setattr(search, "MOST_KEPT", 0)
+    assert len(search._sets) == 5
+    monkeypatch.setattr(search, "MAX_BYTES", 0)
     assert len(with_message("wool")) == 1
-    assert len(search._kept) == 0
+    assert len(search._sets) == 0
 
 
 def test_pages_and_totals_of_the_api_follow(kept, api_key):

@@ -590,7 +590,7 @@ URLS = {
     "https://": "complete URL",
     "https://www.example.com/a b": "complete URL",
     "https://www.exämple.com/": "complete URL",
-    "https://www.example.com:99999/": "not a URL",
+    "https://www.example.com:99999/": "valid URL",
     "file:///etc/passwd": "complete URL",
 }
 

@@ -91,18 +91,18 @@ def test_a_new_secret_signs_from_then_on(admin_client, webhook, delivery):
 
 def test_a_test_says_at_once_how_it_went(admin_client, webhook, receiver):
     page = press(admin_client, "send_a_test", webhook)
-    assert "It arrived: status 200" in page
+    assert "The test was delivered: status 200" in page
     assert "<b>thanks</b>" in page
     assert receiver.sent[0].headers["X-AIPKit-Event"] == "chatbot.test"
     receiver.serves("/hook", b"", 404)
-    assert "It did not arrive. The server answered with status 404." in press(admin_client, "send_a_test", webhook)
+    assert "The test failed. The server answered with status 404." in press(admin_client, "send_a_test", webhook)
 
 
 def test_what_was_sent_and_how_it_went(admin_client, webhook, delivery, receiver):
     receiver.serves("/hook", b"out of order", 500)
     call_command("worker", once=True)
     page = page_of(admin_client, delivery)
-    for text in ('"text": "Grüße <b>"', "out of order", "500", "The server answered with status 500.", "failing"):
+    for text in ('"text": "Grüße <b>"', "out of order", "500", "The server answered with status 500.", "retrying"):
         assert text in page
     assert "failing, 1 in a row; next attempt" in page_of(admin_client, webhook)
     assert "failing" in admin_client.get(reverse("admin:logs_webhook_changelist")).text

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
 from logs.models import Conversation, Message
-from logs.search.index import rebuild
+from logs.search.indexer import rebuild
 
 
 class Command(BaseCommand):
