@@ -113,7 +113,7 @@ def test_the_preview_follows_the_form(server, sign_in):
 
     page.fill("#id_bubble_radius", "99")
     expect(page.locator(".preview-words")).to_have_text(
-        "Still as saved, for something is wrong with it: Bubble radius."
+        "Still as saved, for something is wrong with it: Corner radius."
     )
     assert saved(server) == before
 
