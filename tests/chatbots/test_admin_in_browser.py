@@ -65,7 +65,7 @@ def test_the_preview_follows_the_form(server, sign_in):
     expect(preview.locator(".message.bot .bubble").first).to_have_css("background-color", "rgb(255, 238, 204)")
 
     page.fill("#id_bubble_radius", "99")
-    expect(page.locator(".preview-words")).to_have_text("Preview not updated. Check: Bubble radius.")
+    expect(page.locator(".preview-words")).to_have_text("Preview not updated. Check: Corner radius.")
     assert saved(server) == before
 
 
