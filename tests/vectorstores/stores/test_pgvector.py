@@ -154,7 +154,7 @@ def test_all_of_it_on_postgresql_with_pgvector(postgres_url):
         [
             sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
             "-k", "local or pgvector or processes",
-            here / "test_stores.py", here / "test_pgvector.py", here / "test_processes.py",
+            here / "test_stores.py", here / "test_pgvector.py", here.parent / "ingestion" / "test_processes.py",
         ],
         cwd=ROOT, env=os.environ | {"DATABASE_URL": postgres_url}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip

@@ -1,14 +1,14 @@
 """The widget's loader, script and style sheet: content codings, caching and size."""
 
 import gzip
-from pathlib import Path
 
 import pytest
 
 from chatbots.models import Chatbot
 from chatbots.widget.config import LOADER, SCRIPT, STYLES, version_of
+from tests.support.repository import ROOT
 
-BUILT = Path(__file__).parent.parent.parent / "chatbots/static/chatbots"
+BUILT = ROOT / "chatbots/static/chatbots"
 SIZE_LIMIT = 15 * 1024  # of all three with Brotli
 
 
