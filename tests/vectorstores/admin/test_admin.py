@@ -145,7 +145,7 @@ def test_only_chroma_has_a_tenant_and_a_database(admin_client, slug):
     page = admin_client.get(page_of(config)).text
     for name in ("tenant", "database"):
         assert (f'name="{name}"' in page) == (slug == "chroma")
-    assert 'name="forget_api_key"' not in page  # there is none
+    assert 'name="forget_api_key"' not in page  # no such field
     assert save(admin_client, config, base_url="https://store.example.com", api_key="k").status_code == 302
 
 
