@@ -497,7 +497,7 @@ def test_if_the_store_fails_the_document_stays(admin_client, foreign, full, one_
         assert page.redirect_chain == [(page_of(document), 302)]
     else:
         page = choose_deletion(admin_client, document, post="yes")
-    assert "Qdrant, faq: 1 not deleted. Qdrant API Error (500): No space left" in text_of(page)
+    assert "Qdrant, faq: 1 document was not deleted. Qdrant API Error (500): No space left" in text_of(page)
     assert NASTY not in page.text
     assert "uccessfully" not in page.text
     assert Document.objects.count() == 2
@@ -508,7 +508,7 @@ def test_one_store_that_fails_does_not_keep_the_others(admin_client, put, foreig
     put(RETURNS, OPENING, EVIL)
     page = choose_deletion(admin_client, *Document.objects.all(), post="yes")
     assert "Successfully deleted 3 documents" in text_of(page)
-    assert "Qdrant, faq: 2 not deleted" in text_of(page)
+    assert "Qdrant, faq: 2 documents were not deleted" in text_of(page)
     assert Document.objects.filter(collection=foreign).count() == Document.objects.count() == 2
     assert stored() == set()
 
