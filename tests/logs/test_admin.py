@@ -81,7 +81,12 @@ def test_a_conversation_reads_like_a_chat(admin_client, conversation):
     for part in ("<strong>Yes.</strong>", "<li>one</li>", 'title="Thumbs down">thumb_down'):
         assert part in page
     assert 'href="javascript' not in page
-    assert re.findall('chat-message (question|answer[a-z ]*)"', page) == ["question", "answer", "question", "answer failed"]
+    assert re.findall('chat-message (question|answer[a-z ]*)"', page) == [
+        "question",
+        "answer",
+        "question",
+        "answer failed",
+    ]
     words = chat_of(admin_client, conversation)
     for text in (
         *("Do you sell 50% & more?", "11 + 22 tokens", "1.2 s", "$0.001200", "redacted: email 2"),
