@@ -19,6 +19,7 @@ from logs.conversations.writer import VISITOR_LEFT, Turn, write_turns
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from logs.search import query as search
 from logs.usage.prices import PriceBook
+from puffer.admin.base import CappedPaginator
 from puffer.models import ApiKey
 from tests.providers_on_loopback import CHAT_COMPLETION
 
@@ -305,6 +306,16 @@ def test_a_search_in_the_list_keeps_its_order_and_filters(admin_client, bot, mon
     assert found(admin_client, q="wool", o="-6") == [rows[1], rows[2], rows[0]]
     assert found(admin_client, q="wool", chatbot__id__exact=bot.pk, o="6") == [rows[0], rows[2]]
     assert found(admin_client, q="silk") == []
+
+
+def test_counting_stops_at_a_limit(admin_client, monkeypatch):
+    monkeypatch.setattr(CappedPaginator, "limit", 60)
+    rows = [make_conversation() for _ in range(61)]
+    assert "60+ in all" in admin_client.get(CONVERSATIONS).text
+    assert "All 60+ selected" in admin_client.get(CONVERSATIONS).text
+    assert found(admin_client, p="2") == rows[1:11][::-1]
+    rows[0].delete()
+    assert "60 in all" in admin_client.get(CONVERSATIONS).text
 
 
 def test_the_visitor_is_named(admin_client, admin_user):
