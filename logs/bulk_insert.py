@@ -1,7 +1,6 @@
-"""Inserting rows by a statement that is composed once for all.
+"""Bulk insert by precompiled statements.
 
-bulk_create() composes it and prepares every value anew: for the few rows of a transaction that takes several times as
-long as the database itself does.
+bulk_create() compiles its statement on every call: for the few rows of a turn that takes longer than the database.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from django.db import connection, models
 
-# Fields whose values a database takes as they are; what other fields make of theirs is left to them.
+# Fields whose values need no conversion for the database. Other fields convert their own.
 PLAIN = {
     models.BooleanField,
     models.CharField,
@@ -22,24 +21,24 @@ PLAIN = {
     models.PositiveSmallIntegerField,
     models.TextField,
 }
-MOST_PARAMETERS = 10_000  # of a statement, where the database names no limit
+MAX_PARAMETERS = 10_000  # of a statement, where the database has no limit
 
 Row = Sequence[Any]
 
 
 def insert(rows: Iterable[models.Model], then: str = "") -> list[Row]:
-    """What the statement returns, where `then` makes it: what follows the values, such as ON CONFLICT or RETURNING.
+    """Insert rows of one model in their order. Return what the clauses in `then`, such as ON CONFLICT, return.
 
-    The rows are of one model and are inserted in their order. They get no keys, and nobody is told by a signal.
+    The objects get no primary keys, and no signals are sent.
     """
     remaining, returned = iter(rows), list[Row]()
     with connection.cursor() as cursor:
         while first := next(remaining, None):
             model = type(first)
             columns = fields_of(model)
-            at_once = (connection.features.max_query_params or MOST_PARAMETERS) // len(columns)
+            size = (connection.features.max_query_params or MAX_PARAMETERS) // len(columns)
             values = values_of(model)
-            parameters = [values(row) for row in chain([first], islice(remaining, at_once - 1))]
+            parameters = [values(row) for row in chain([first], islice(remaining, size - 1))]
             cursor.execute(statement(model, len(parameters), then), list(chain.from_iterable(parameters)))
             if cursor.description:
                 returned += cursor.fetchall()
@@ -61,7 +60,7 @@ def statement(model: type[models.Model], count: int, then: str) -> str:
 
 @cache
 def values_of(model: type[models.Model]) -> Callable[[models.Model], list[Any]]:
-    """A function that gives the values of a row, in the order of fields_of()."""
+    """Return a function that returns the values of a row, in the order of fields_of()."""
     fields = fields_of(model)
     plain = attrgetter(*(field.attname for field in fields))
     others = [(number, field) for number, field in enumerate(fields) if type(field) not in PLAIN]

@@ -1,4 +1,4 @@
-"""Conversations, usage and prices."""
+"""The admin pages of conversations: list, search, transcript, export, deletion."""
 
 from collections.abc import AsyncIterator, Iterator
 from copy import copy
@@ -15,6 +15,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from logs.conversations.export import export
@@ -28,24 +29,24 @@ MAX_SHOWN = 200  # messages on one page
 
 
 class VisitorFilter(admin.SimpleListFilter):
-    title = "visitor"
+    title = _("visitor")
     parameter_name = "who"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("identified", "identified"), ("guest", "guest")]
+        return [("identified", gettext("identified")), ("guest", gettext("guest"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> QuerySet[Conversation]:
         if not self.value():
             return queryset
-        # In one expression: half of the rows are of guests, and no index but that of the order is of use.
+        # One expression, because half of the rows match: only the index of the list's order helps.
         guest = Case(When(user=None, external_user_id="", then=True), default=False)
         return queryset.alias(is_guest=guest).filter(is_guest=self.value() == "guest")
 
 
 class ProviderFilter(admin.SimpleListFilter):
-    """Those that the sums of the days know: to look for them among the conversations would take long."""
+    """The providers of the daily totals, because searching all conversations for them would take long."""
 
-    title = "provider"
+    title = _("provider")
     parameter_name = "provider"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -60,10 +61,10 @@ class ProviderFilter(admin.SimpleListFilter):
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnlyAdmin):
-    """A log is read, searched, exported and deleted, but never written by hand."""
+    """Conversations can be read, searched, exported and deleted."""
 
     menu = [MenuItem(Section.ACTIVITY, 1, "chat")]
-    list_display = ["visitor", "last", "chatbot", "time", "shown_messages", "shown_tokens", "marks"]
+    list_display = ["visitor", "shown_last_message", "chatbot", "time", "shown_messages", "shown_tokens", "marks"]
     list_select_related = ["chatbot", "user", "api_key"]
     list_filter = [
         ("chatbot", admin.RelatedFieldListFilter),
@@ -78,17 +79,17 @@ class ConversationAdmin(ReadOnlyAdmin):
     list_per_page = 50
     list_fullwidth = True
     ordering = ["-updated_at", "-id"]
-    sortable_by = ["time", "shown_messages", "shown_tokens"]  # by which `beside` finds a conversation's neighbours
+    sortable_by = ["time", "shown_messages", "shown_tokens"]  # the columns by which neighbor() can compare
     search_fields = ["messages__content"]
-    search_help_text = "In names, e-mails, sessions and messages"
-    where_from = "They come as soon as somebody talks to a chatbot: in a widget, through the API, or to try it."
+    search_help_text = _("In names, e-mail addresses, sessions and messages")
+    where_from = _("They appear when somebody talks to a chatbot: in a widget, through the API or in the playground.")
     show_full_result_count = False
     actions = ["export_as_csv", "export_as_json"]
     deleted_with = {
         _("messages"): Count("messages"),
         _("votes"): Count("messages", filter=~Q(messages__feedback="")),
     }
-    fields = ["visitor"]  # for the page's title; the page itself is made by its template
+    fields = ["visitor"]  # for the page's title; the template shows the rest
 
     class Media:
         css = {"all": ["logs/conversations.css"]}
@@ -97,33 +98,33 @@ class ConversationAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).select_related("chatbot", "user", "api_key")
 
     def name_of(self, conversation: Conversation) -> str:
-        return f"With {self.visitor(conversation)}"
+        return self.visitor(conversation)
 
-    @admin.display(description="visitor")
+    @admin.display(description=_("visitor"))
     def visitor(self, conversation: Conversation) -> str:
         if conversation.user is None and conversation.api_key:
-            return f"API key {conversation.api_key}"
+            return gettext("API key %(name)s") % {"name": conversation.api_key}
         if conversation.user is None and conversation.session_id:
             return f"{conversation.visitor_name} {conversation.session_id[:8]}"
         return conversation.visitor_name
 
-    @admin.display(description="last message")
-    def last(self, conversation: Conversation) -> str:
+    @admin.display(description=_("last message"))
+    def shown_last_message(self, conversation: Conversation) -> str:
         return format_html('<span class="last-message">{}</span>', conversation.last_message)
 
-    @admin.display(description="time", ordering="updated_at")
+    @admin.display(description=_("time"), ordering="updated_at")
     def time(self, conversation: Conversation) -> str:
         return moment(conversation.updated_at)
 
-    @admin.display(description="messages", ordering="message_count")
+    @admin.display(description=_("messages"), ordering="message_count")
     def shown_messages(self, conversation: Conversation) -> str:
         return whole(conversation.message_count)
 
-    @admin.display(description="tokens", ordering="tokens")
+    @admin.display(description=_("tokens"), ordering="tokens")
     def shown_tokens(self, conversation: Conversation) -> str:
         return whole(conversation.tokens)
 
-    @admin.display(description="marks")
+    @admin.display(description=_("marks"))
     def marks(self, conversation: Conversation) -> str:
         return render_to_string("admin/logs/conversation/marks.html", {"conversation": conversation})
 
@@ -136,7 +137,7 @@ class ConversationAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The conversation as a chat, between its neighbours in the list."""
+        """Show the conversation as a chat, with links to its neighbors in the list."""
         context = dict(extra_context or {})
         conversation = self.get_object(request, object_id)
         if conversation is not None and self.has_view_permission(request, conversation):
@@ -152,30 +153,30 @@ class ConversationAdmin(ReadOnlyAdmin):
         has_earlier, transcript = len(transcript) > MAX_SHOWN, transcript[-MAX_SHOWN:]
         return {
             "visitor": self.visitor(conversation),
-            "show_history": False,  # there is none
+            "show_history": False,  # conversations have no history
             "transcript": transcript,
             "earlier": self.link_to(request, conversation, before=str(transcript[0].pk)) if has_earlier else "",
             "is_latest": not before,
             "cost": messages.aggregate(cost=Sum("cost"))["cost"],
-            **self.neighbours(request, conversation),
+            **self.neighbors(request, conversation),
         }
 
-    def neighbours(self, request: HttpRequest, conversation: Conversation) -> dict[str, str]:
-        """Where the arrows lead: along the list from which the user has come, with its filters, search and order."""
-        of_the_list = copy(request)
+    def neighbors(self, request: HttpRequest, conversation: Conversation) -> dict[str, str]:
+        """Return links to the previous and next conversation of the user's list, by its filters, search and order."""
+        list_request = copy(request)
         parameters = QueryDict(request.GET.get("_changelist_filters", "")).copy()
         parameters.pop(PAGE_VAR, None)
-        of_the_list.GET = parameters  # type: ignore[assignment]
+        list_request.GET = parameters  # type: ignore[assignment]
         try:
-            found = self.get_changelist_instance(of_the_list)
-        except (IncorrectLookupParameters, SuspiciousOperation):  # a query that somebody has written by hand
+            found = self.get_changelist_instance(list_request)
+        except (IncorrectLookupParameters, SuspiciousOperation):  # a query that was edited by hand
             return {}
         conversations, order = found.queryset, [str(column) for column in found.queryset.query.order_by]
-        beside = {
+        neighbors = {
             name: conversations.neighbor(conversation, order, forward=forward)
             for name, forward in (("previous", False), ("next", True))
         }
-        return {name: self.link_to(request, other) for name, other in beside.items() if other}
+        return {name: self.link_to(request, neighbor) for name, neighbor in neighbors.items() if neighbor}
 
     def link_to(self, request: HttpRequest, conversation: Conversation, **query: str) -> str:
         if filters := request.GET.get("_changelist_filters"):
@@ -185,12 +186,12 @@ class ConversationAdmin(ReadOnlyAdmin):
     def deletion_line(self, conversation: Conversation) -> str:
         return f"{self.visitor(conversation)}, {moment(conversation.created_at)}: {conversation.last_message}"
 
-    @admin.action(description="Export selected conversations as CSV", permissions=["view"])
+    @admin.action(description=_("Export selected conversations as CSV"), permissions=["view"])
     def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> StreamingHttpResponse:
         record_export(request, queryset, "CSV")
         return download(queryset, "csv", "text/csv; charset=utf-8")
 
-    @admin.action(description="Export selected conversations as JSON lines", permissions=["view"])
+    @admin.action(description=_("Export selected conversations as JSON lines"), permissions=["view"])
     def export_as_json(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> StreamingHttpResponse:
         record_export(request, queryset, "JSON lines")
         return download(queryset, "jsonl", "application/jsonl")
@@ -206,7 +207,7 @@ def download(conversations: QuerySet[Conversation], file_format: str, content_ty
 
 
 async def read_in_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Each when it is wanted: what is iterated otherwise is read as a whole before the first byte leaves."""
+    """Read each piece when it is needed. Django would read a synchronous iterator to its end before the first byte."""
     read = sync_to_async(lambda: next(pieces, b""))
     while piece := await read():
         yield piece

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The admin pages of usage events and model prices."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -20,11 +21,11 @@ from puffer.text import dollars, duration, moment
 
 
 class OutcomeFilter(admin.SimpleListFilter):
-    title = "outcome"
+    title = _("outcome")
     parameter_name = "outcome"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("ok", "succeeded"), ("failed", "failed")]
+        return [("ok", gettext("succeeded")), ("failed", gettext("failed"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[UsageEvent]) -> QuerySet[UsageEvent]:
         if self.value() == "ok":
@@ -34,9 +35,11 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 @admin.register(UsageEvent)
 class UsageEventAdmin(RecordAdmin):
+    """Provider calls, with the totals of the filtered list."""
+
     menu = [MenuItem(Section.ACTIVITY, 3, "bar_chart", _("Usage"))]
-    heading = "Usage"
-    where_from = "Each call of a provider leaves a line here."
+    heading = _("Usage")
+    where_from = _("Every call of a provider is listed here.")
     list_display = [
         "time",
         "operation",
@@ -60,35 +63,35 @@ class UsageEventAdmin(RecordAdmin):
     list_fullwidth = True
     list_per_page = 100
     search_fields = ["model", "caller", "error_code", "request_id"]
-    search_help_text = "In models, callers, error codes and request ids"
+    search_help_text = _("In models, callers, error codes and request IDs")
     fieldsets = [
         (None, {"fields": [("time", "duration"), ("operation", "model_called"), ("caller", "chatbot")]}),
-        ("What it used", {"fields": [("tokens", "images"), "dollars"]}),
-        ("How it ended", {"fields": [("status", "error_code"), "request_id"]}),
+        (_("Usage"), {"fields": [("tokens", "images"), "dollars"]}),
+        (_("Result"), {"fields": [("status", "error_code"), "request_id"]}),
     ]
     list_before_template = "admin/logs/usageevent/totals.html"
 
-    @admin.display(description="time", ordering="created_at")
+    @admin.display(description=_("time"), ordering="created_at")
     def time(self, event: UsageEvent) -> str:
         return moment(event.created_at, seconds=True)
 
-    @admin.display(description="model", ordering="model")
+    @admin.display(description=_("model"), ordering="model")
     def model_called(self, event: UsageEvent) -> str:
         return f"{provider_name(event.provider)}, {event.model}"
 
-    @admin.display(description="tokens in, out")
+    @admin.display(description=_("tokens in, out"))
     def tokens(self, event: UsageEvent) -> str:
         return "" if event.input_tokens is None else f"{event.input_tokens:,} + {event.output_tokens or 0:,}"
 
-    @admin.display(description="took", ordering="milliseconds")
+    @admin.display(description=_("duration"), ordering="milliseconds")
     def duration(self, event: UsageEvent) -> str:
         return duration(event.milliseconds)
 
-    @admin.display(description="cost", ordering="cost")
+    @admin.display(description=_("cost"), ordering="cost")
     def dollars(self, event: UsageEvent) -> str:
         return "" if event.cost is None else f"${event.cost:.6f}"
 
-    @display(description="status", ordering="status", label={"ok": "success", "failed": "danger"})
+    @display(description=_("status"), ordering="status", label={"ok": "success", "failed": "danger"})
     def outcome(self, event: UsageEvent) -> tuple[str, str]:
         return "ok" if event.status < 400 else "failed", str(event.status)
 
@@ -96,7 +99,7 @@ class UsageEventAdmin(RecordAdmin):
         return capfirst(f"{event.get_operation_display()}, {self.model_called(event)}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """With the totals of all rows that the filters leave, not only those of the page."""
+        """Add the totals of all rows that match the filters, not only of this page."""
         response = super().changelist_view(request, extra_context)
         if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
             rows = response.context_data["cl"].queryset.order_by()
@@ -113,35 +116,39 @@ class UsageEventAdmin(RecordAdmin):
 
 @admin.register(ModelPrice)
 class ModelPriceAdmin(ModelAdmin):
-    """Own prices, which count from the next call on: what was recorded keeps its cost."""
+    """Prices that the owner has set. They apply from the next call on; recorded calls keep their cost."""
 
     menu = [MenuItem(Section.ACTIVITY, 6, "payments")]
-    where_from = "Models whose price here is not the list price."
+    where_from = _("Models whose price differs from the list price.")
     list_display = ["shown_provider", "model", "input", "output", "image"]
     list_display_links = ["model"]
     search_fields = ["provider", "model"]
-    search_help_text = "In providers and models"
+    search_help_text = _("In providers and models")
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         if db_field.name == "provider":
-            return forms.ChoiceField(choices=list(PROVIDER_NAMES.items()), widget=UnfoldAdminSelectWidget)
+            return forms.ChoiceField(
+                label=capfirst(db_field.verbose_name),
+                choices=list(PROVIDER_NAMES.items()),
+                widget=UnfoldAdminSelectWidget,
+            )
         return super().formfield_for_dbfield(db_field, request, **options)
 
     def name_of(self, price: ModelPrice) -> str:
         return f"{self.shown_provider(price)}, {price.model}"
 
-    @admin.display(description="provider", ordering="provider")
+    @admin.display(description=_("provider"), ordering="provider")
     def shown_provider(self, price: ModelPrice) -> str:
         return provider_name(price.provider)
 
-    @admin.display(description="input, per million tokens", ordering="input_price")
+    @admin.display(description=_("input, per million tokens"), ordering="input_price")
     def input(self, price: ModelPrice) -> str:
         return dollars(price.input_price)
 
-    @admin.display(description="output, per million tokens", ordering="output_price")
+    @admin.display(description=_("output, per million tokens"), ordering="output_price")
     def output(self, price: ModelPrice) -> str:
         return dollars(price.output_price)
 
-    @admin.display(description="per image", ordering="image_price")
+    @admin.display(description=_("per image"), ordering="image_price")
     def image(self, price: ModelPrice) -> str:
         return dollars(price.image_price) if price.image_price else ""

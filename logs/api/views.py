@@ -1,4 +1,4 @@
-"""GET /logs: conversations, oldest first, as the original's database holds them: every scalar a string."""
+"""GET /logs: conversations, oldest first, as AI Puffer's database holds them: every scalar is a string."""
 
 import re
 from typing import Any
@@ -17,12 +17,12 @@ from puffer.api import AsyncAPIView, Integer, Lenient, Parameters, String, calle
 from puffer.models import Scope
 
 MAX_PER_PAGE = 100
-MAX_PAGE = 10**9  # keeps the offset within what databases count to
+MAX_PAGE = 10**9  # keeps the offset within 64 bits
 LEADING_NUMBER = re.compile(r"\s*[+-]?\d{1,18}")
 
 
 def absolute(value: Any) -> int:
-    """The absolute whole number at the beginning of a value; 0 if there is none."""
+    """Return the absolute whole number at the beginning of a value; 0 without one."""
     if isinstance(value, list | dict):
         return 1 if value else 0
     found = LEADING_NUMBER.match(str(int(value) if isinstance(value, bool | float) and abs(value) < 1e18 else value))
@@ -34,7 +34,7 @@ def within(low: int, high: int) -> Any:
 
 
 def search_text(value: Any) -> str:
-    """Without tags, NULs and runs of blanks."""
+    """Return the value as text, without tags, NULs and repeated spaces."""
     if not isinstance(value, str):
         value = "" if isinstance(value, list | dict | None) else str(value)
     return " ".join(strip_tags(value.replace("\x00", "")).split())
@@ -63,18 +63,18 @@ class LogsView(AsyncAPIView):
         user_search: str | None,
         message_search: str | None,
     ) -> Response:
-        wanted = sync_to_async(conversations_wanted)
-        found = await wanted(caller_of(request).bot_ids, bot_id, user_search, message_search)
+        find = sync_to_async(matching_conversations)
+        found = await find(caller_of(request).bot_ids, bot_id, user_search, message_search)
         first = (page - 1) * per_page
         rows = await sync_to_async(read_page)(list(found[first : first + per_page]))
         headers = {"X-WP-Total": str(len(found)), "X-WP-TotalPages": str(-(-len(found) // per_page))}
         return Response(rows, headers=headers)
 
 
-def conversations_wanted(
+def matching_conversations(
     bot_ids: frozenset[int] | None, bot_id: int | None, user_search: str | None, message_search: str | None
 ) -> FrozenBitMap:
-    """Those of the caller's chatbots (None: of any) that pass every filter which is given."""
+    """Return the conversations of the caller's chatbots (None: of all) that match every given filter."""
     found = everything() if bot_ids is None else with_bots(bot_ids)
     if bot_id:
         found &= with_bots([bot_id])

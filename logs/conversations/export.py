@@ -1,4 +1,4 @@
-"""Conversations as a file, however many there are: CSV with a line per message, or JSON with a line per conversation.
+"""The export of conversations, in constant memory: CSV with a line per message, JSON with a line per conversation.
 
 ids -> conversations by the hundred -> their messages by the thousand -> lines -> pieces of a file
 """
@@ -14,9 +14,9 @@ from django.db.models import Q, QuerySet
 
 from logs.models import Conversation, Message
 
-CONVERSATIONS_AT_ONCE, MESSAGES_AT_ONCE = 100, 1000
+CONVERSATION_BATCH, MESSAGE_BATCH = 100, 1000
 PIECE = 64 * 1024  # bytes
-# AI Puffer's, in its order.
+# The columns of AI Puffer's export, in its order.
 COLUMNS = [
     "Conversation Parent ID",
     "Message ID",
@@ -37,16 +37,18 @@ COLUMNS = [
     "Total Tokens",
     "Usage Details JSON",
 ]
-# What makes spreadsheets calculate. Source: https://owasp.org/www-community/attacks/CSV_Injection
+# Beginnings that a spreadsheet takes for a formula. Source: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 WithMessages = Iterable[tuple[Conversation, Iterable[Message]]]
-Tell = Callable[[], object]
+OnProgress = Callable[[], object]
 
 
-def export(conversations: QuerySet[Conversation], file_format: str, tell: Tell = lambda: None) -> Iterator[bytes]:
-    """The file in pieces. Between two of them no query is open. `tell` is called for each conversation."""
-    lines = FORMATS[file_format](with_messages(conversations, tell))
+def export(
+    conversations: QuerySet[Conversation], file_format: str, on_progress: OnProgress = lambda: None
+) -> Iterator[bytes]:
+    """Yield the file in pieces, with no query open between two of them. Call `on_progress` for each conversation."""
+    lines = FORMATS[file_format](with_messages(conversations, on_progress))
     piece = bytearray()
     for line in lines:
         piece += line
@@ -56,28 +58,31 @@ def export(conversations: QuerySet[Conversation], file_format: str, tell: Tell =
     yield bytes(piece)
 
 
-def with_messages(conversations: QuerySet[Conversation], tell: Tell) -> WithMessages:
-    """Of each hundred first those with messages. All ids are read at the beginning: eight bytes each."""
+def with_messages(conversations: QuerySet[Conversation], on_progress: OnProgress) -> WithMessages:
+    """Yield conversations with their messages; in each batch those without messages come last.
+
+    All ids are read at the beginning, eight bytes each.
+    """
     ids = array("q", conversations.order_by("pk").values_list("pk", flat=True).iterator())
-    for start in range(0, len(ids), CONVERSATIONS_AT_ONCE):
-        some = ids[start : start + CONVERSATIONS_AT_ONCE]
-        found = Conversation.objects.select_related("chatbot", "user", "api_key").in_bulk(some.tolist())
-        for pk, messages in groupby(messages_of(some), key=lambda message: message.conversation_id):
+    for start in range(0, len(ids), CONVERSATION_BATCH):
+        batch = ids[start : start + CONVERSATION_BATCH]
+        found = Conversation.objects.select_related("chatbot", "user", "api_key").in_bulk(batch.tolist())
+        for pk, messages in groupby(messages_of(batch), key=lambda message: message.conversation_id):
             yield found.pop(pk), messages
-            tell()
+            on_progress()
         for conversation in found.values():
             yield conversation, ()
-            tell()
+            on_progress()
 
 
 def messages_of(conversation_ids: Sequence[int]) -> Iterator[Message]:
     messages = Message.objects.filter(conversation_id__in=conversation_ids).order_by("conversation_id", "id")
     following: QuerySet[Message] = messages
-    while some := list(following[:MESSAGES_AT_ONCE]):
-        yield from some
-        if len(some) < MESSAGES_AT_ONCE:
+    while batch := list(following[:MESSAGE_BATCH]):
+        yield from batch
+        if len(batch) < MESSAGE_BATCH:
             return
-        last = some[-1]
+        last = batch[-1]
         same = Q(conversation_id=last.conversation_id, id__gt=last.pk)
         following = messages.filter(same | Q(conversation_id__gt=last.conversation_id))
 
@@ -86,6 +91,8 @@ def messages_of(conversation_ids: Sequence[int]) -> Iterator[Message]:
 
 
 class Echo:
+    """A file for csv.writer whose write() returns the line."""
+
     def write(self, line: str) -> str:
         return line
 
@@ -95,11 +102,11 @@ def csv_lines(conversations: WithMessages) -> Iterator[bytes]:
     yield line_of(COLUMNS).encode()
     for conversation, messages in conversations:
         for message in messages:
-            yield line_of(map(harmless, row(conversation, message))).encode()
+            yield line_of(map(escaped, row(conversation, message))).encode()
 
 
-def harmless(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+def escaped(value: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
@@ -131,7 +138,7 @@ def row(conversation: Conversation, message: Message) -> list[Any]:
 
 
 def json_lines(conversations: WithMessages) -> Iterator[bytes]:
-    """Each in parts, for a conversation may be longer than what fits into memory."""
+    """Yield each conversation in parts, because all of its messages may not fit into memory."""
     for conversation, messages in conversations:
         yield orjson.dumps(conversation_json(conversation))[:-1] + b',"messages":['
         for number, message in enumerate(messages):
@@ -140,7 +147,6 @@ def json_lines(conversations: WithMessages) -> Iterator[bytes]:
 
 
 def conversation_json(conversation: Conversation) -> dict[str, Any]:
-    """All that is known of it."""
     user = conversation.user
     return {
         "id": conversation.pk,

@@ -1,4 +1,4 @@
-"""Writing what concurrent requests have to store in one transaction, while each waits until its own part is stored."""
+"""Group commit: one transaction for what concurrent requests write, while each waits until its part is stored."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,10 +10,10 @@ Item = TypeVar("Item")
 
 
 class GroupCommit(Generic[Item]):
-    """`await group.put(item)` returns when `write` has stored it, or raises what `write` raised.
+    """A queue whose `await put(item)` returns when `write` has stored the item, or raises what `write` raised.
 
-    An idle group writes at once. While a write is under way the next items gather, and are then written together: the
-    busier the server, the fewer transactions per item.
+    An idle group writes at once. Items that arrive during a write are written together afterwards, so a busy server
+    needs fewer transactions per item.
     """
 
     def __init__(self, write: Callable[[list[Item]], None]) -> None:
@@ -26,7 +26,7 @@ class GroupCommit(Generic[Item]):
         self.waiting.append((item, stored))
         if self.writer is None or self.writer.done():
             self.writer = asyncio.create_task(self.write_waiting())
-        await asyncio.shield(stored)  # a caller who leaves takes nothing out of the group
+        await asyncio.shield(stored)  # a cancelled caller must not cancel the write
 
     async def write_waiting(self) -> None:
         while self.waiting:

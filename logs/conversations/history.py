@@ -1,4 +1,4 @@
-"""Reading conversations for those who had them: a visitor sees their own and no others."""
+"""A visitor's history: their own conversations, and their ratings of answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ TITLE_WORDS = 5
 
 
 async def read_messages(owner: Turn, limit: int = MAX_MESSAGES) -> list[Message] | None:
-    """The last messages of the owner's conversation, oldest first; None if they have none of that uuid."""
+    """Return the last messages of the owner's conversation, oldest first; None if it does not exist."""
     conversation = await Conversation.objects.filter(identity=owner.identity()).only("pk").afirst()
     if conversation is None:
         return None
@@ -27,12 +27,12 @@ async def read_messages(owner: Turn, limit: int = MAX_MESSAGES) -> list[Message]
 
 
 def conversations_of(owner: Turn) -> QuerySet[Conversation]:
-    """Of the widget, the newest first, each with its first question as `title`."""
-    mine: dict[str, Any] = {"chatbot_id": owner.chatbot_id, "external_user_id": owner.external_user_id}
+    """Return the owner's conversations in the widget, the newest first, with the first question as `title`."""
+    owned: dict[str, Any] = {"chatbot_id": owner.chatbot_id, "external_user_id": owner.external_user_id}
     if not owner.external_user_id:
-        mine["session_id"] = owner.session_id
+        owned["session_id"] = owner.session_id
     first_question = Message.objects.filter(conversation=OuterRef("pk"), role=Message.Role.USER).order_by("id")
-    found = Conversation.objects.filter(source=owner.source, **mine)
+    found = Conversation.objects.filter(source=owner.source, **owned)
     return found.annotate(title=Subquery(first_question.values("content")[:1])).order_by("-updated_at", "-id")
 
 
@@ -42,34 +42,34 @@ def short_title(question: str | None) -> str:
 
 
 def as_prompt(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """What a model may see of a conversation: questions that got no answer are left out with what was said instead."""
-    said: list[dict[str, str]] = []
+    """Return the messages for a model, without failed turns."""
+    prompt: list[dict[str, str]] = []
     for message in messages:
         if message.role == Message.Role.USER:
-            said.append({"role": "user", "content": message.content})
+            prompt.append({"role": "user", "content": message.content})
         elif message.is_failure:
-            if said and said[-1]["role"] == "user":
-                said.pop()
+            if prompt and prompt[-1]["role"] == "user":
+                prompt.pop()
         else:
-            said.append({"role": "assistant", "content": message.content})
-    return said
+            prompt.append({"role": "assistant", "content": message.content})
+    return prompt
 
 
 async def store_feedback(owner: Turn, message_id: str, feedback: str) -> bool:
-    """Whether there is such an answer in the owner's conversation. "" takes a vote back."""
+    """Rate an answer; "" removes the rating. Return False if the owner's conversation has no such answer."""
     return await sync_to_async(_store_feedback)(owner, message_id, feedback, await active_subscribers())
 
 
 @transaction.atomic
 def _store_feedback(owner: Turn, message_id: str, feedback: str, subscribers: Sequence[Subscriber]) -> bool:
-    # Locked: of two votes at once the second must see the first.
+    # Locked, so that the second of two concurrent ratings sees the first.
     conversation = Conversation.objects.select_for_update().filter(identity=owner.identity()).first()
     answers = Message.objects.filter(conversation=conversation, role=Message.Role.BOT)
     if conversation is None or not answers.filter(message_id=message_id).update(feedback=feedback):
         return False
-    votes = set(answers.exclude(feedback="").values_list("feedback", flat=True))
-    conversation.rating = Feedback.DOWN if Feedback.DOWN in votes else "".join(votes)
+    ratings = set(answers.exclude(feedback="").values_list("feedback", flat=True))
+    conversation.rating = Feedback.DOWN if Feedback.DOWN in ratings else "".join(ratings)
     conversation.save(update_fields=["rating"])
-    vote = {"message_id": message_id, "feedback": feedback or "none"}
-    publish([(subscribers, event_about(owner, EventName.FEEDBACK, vote, conversation.pk))])
+    data = {"message_id": message_id, "feedback": feedback or "none"}
+    publish([(subscribers, event_about(owner, EventName.FEEDBACK, data, conversation.pk))])
     return True

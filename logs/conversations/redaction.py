@@ -1,6 +1,6 @@
-"""Taking out of a text what leads to a person: e-mail addresses, phone numbers, card numbers, IBANs.
+"""Redaction of personal data in texts: e-mail addresses, phone numbers, card numbers, IBANs.
 
-Every pattern is bounded: the time taken grows with the length of a text, whatever is in it.
+Every pattern is bounded, so that the time grows with the length of a text only, whatever it contains.
 """
 
 import re
@@ -53,14 +53,14 @@ def passes_luhn(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What may be one of it, and how many of the characters found really are: 0 if it is none."""
+    """A kind of personal data: `length_in` says how many characters of a candidate are a find, 0 for no find."""
 
     marker: str
     candidate: re.Pattern[str]
     length_in: Callable[[str], int] = len
 
 
-# In the order in which they are looked for: a part of an IBAN or of a card's number may look like one of a phone.
+# In the order of the search: a part of an IBAN or of a card number may look like a phone number.
 REDACTION_KINDS = {
     "iban": Kind(
         "[IBAN]",
@@ -79,19 +79,19 @@ REDACTION_KINDS = {
         ),
         card_number_in,
     ),
-    # With the prefix of a country or an area, or grouped as in North America: other digits may mean anything.
+    # With a country or area prefix, or grouped as in North America: other digits may mean anything.
     "phone": Kind(
         "[phone]",
         re.compile(
             r"(?<![\w+])(?<![0-9][./-])"
-            r"(?![0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9]))(?!0\.)(?:"  # no date, no decimal
+            r"(?![0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9]))(?!0\.)(?:"  # not a date, not a decimal
             r"\(?(?:\+|00)[0-9](?:[ \xa0./()-]{0,3}[0-9]){7,14}"
             r"|\(?0[0-9]?(?:[ \xa0./()-]{0,3}[0-9]){6,11}"
             r"|(?:1[ .-]?)?(?:\([0-9]{3}\) ?|[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}"
             r")(?!-?\w)"
         ),
     ),
-    # Latin letters, or any where the last is none: another script without blanks may stand in front.
+    # Latin letters, or any word characters that end with another: text without spaces may stand before an address.
     "email": Kind(
         "[e-mail]",
         re.compile(
@@ -104,7 +104,7 @@ REDACTION_KINDS = {
 
 
 def redact(text: str, kinds: Collection[str]) -> tuple[str, dict[str, int]]:
-    """The text with a marker in place of each find, and how many there were of each kind."""
+    """Return the text with a marker in place of each find, and the number of finds of each kind."""
     counts = {}
     for name, kind in REDACTION_KINDS.items():
         if name in kinds:
@@ -122,7 +122,7 @@ def _replace(text: str, kind: Kind) -> tuple[str, int]:
             parts += [text[begin : found.start()], kind.marker]
             begin = position = found.start() + length
         else:
-            # The next one may begin within it; but a text that is full of almost-finds must not take its time.
+            # The next find may begin within this candidate, but a text full of false candidates must not take long.
             failures += 1
             position = found.start() + 1 if failures < MANY_FAILURES else found.end()
     return "".join([*parts, text[begin:]]), len(parts) // 2

@@ -1,4 +1,4 @@
-"""Deleting what was kept long enough: in small transactions, between which everybody else gets their turn."""
+"""Retention: the deletion of old conversations and usage events, in small transactions so that others can write."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,9 +11,11 @@ from django.utils import timezone
 from logs.models import Conversation, UsageEvent
 from puffer.runtime import Periodic
 
-BATCH = 200  # conversations; of usage records ten times as many, for nothing hangs on them
+CONVERSATION_BATCH = 200
+USAGE_BATCH = 2000  # usage events have no rows that depend on them
+OnProgress = Callable[[int], object]
+
 _retention = Periodic(every_seconds=3600)
-Tell = Callable[[int], object]
 
 
 def days_ago(days: int) -> datetime:
@@ -21,7 +23,7 @@ def days_ago(days: int) -> datetime:
 
 
 def outdated_conversations(days: int) -> QuerySet[Conversation]:
-    """Those whose last message is older."""
+    """Return conversations without a message in the last `days` days."""
     return Conversation.objects.filter(updated_at__lt=days_ago(days)).order_by("updated_at")
 
 
@@ -29,36 +31,36 @@ def outdated_usage(days: int) -> QuerySet[UsageEvent]:
     return UsageEvent.objects.filter(created_at__lt=days_ago(days)).order_by("created_at")
 
 
-def prune(days: int, tell: Tell = lambda count: None) -> int:
-    """Delete conversations, with their messages, whose last message is older. `tell` gets the number of each batch."""
-    return _delete_in_batches(outdated_conversations(days), BATCH, tell)
+def prune(days: int, on_progress: OnProgress = lambda count: None) -> int:
+    """Delete outdated conversations with their messages. Return their number; call `on_progress` with each batch's."""
+    return _delete_in_batches(outdated_conversations(days), CONVERSATION_BATCH, on_progress)
 
 
-def prune_usage(days: int, tell: Tell = lambda count: None) -> int:
-    return _delete_in_batches(outdated_usage(days), 10 * BATCH, tell)
+def prune_usage(days: int, on_progress: OnProgress = lambda count: None) -> int:
+    return _delete_in_batches(outdated_usage(days), USAGE_BATCH, on_progress)
 
 
 def run_due() -> bool:
-    """The worker's job: a batch of what LOG_RETENTION_DAYS makes outdated, looked for once an hour."""
+    """Delete a batch of outdated conversations, as one of settings.WORKER_JOBS. Without any, look again in an hour."""
     if not settings.LOG_RETENTION_DAYS or not _retention.is_due():
         return False
-    deleted = _delete_batch(outdated_conversations(settings.LOG_RETENTION_DAYS), BATCH)
+    deleted = _delete_batch(outdated_conversations(settings.LOG_RETENTION_DAYS), CONVERSATION_BATCH)
     if not deleted:
         _retention.restart()
     return bool(deleted)
 
 
-def _delete_in_batches(outdated: QuerySet, size: int, tell: Tell) -> int:
+def _delete_in_batches(outdated: QuerySet, size: int, on_progress: OnProgress) -> int:
     total = 0
     while count := _delete_batch(outdated, size):
         total += count
-        tell(count)
+        on_progress(count)
     return total
 
 
 @transaction.atomic
 def _delete_batch(outdated: QuerySet, size: int) -> int:
-    # Locked, so that none of them goes on meanwhile; one that is locked already does go on, and is not outdated.
+    # Locked, so that no turn is added meanwhile. A locked row is skipped, because a turn is being added to it.
     ids = list(outdated.select_for_update(skip_locked=True).values_list("pk", flat=True)[:size])
     outdated.model._default_manager.filter(pk__in=ids).delete()
     return len(ids)

@@ -1,4 +1,4 @@
-"""Writing turns down: the conversation, the question and the answer of each, many turns in one transaction."""
+"""The writer of turns: the conversation, the question and the answer of each, many turns in one transaction."""
 
 import hashlib
 import logging
@@ -25,29 +25,29 @@ from puffer.text import excerpt
 
 logger = logging.getLogger(__name__)
 
-VISITOR_LEFT = "The visitor left before the answer was complete."  # for the log an error, for its reader none
+VISITOR_LEFT = "The visitor left before the answer was complete."  # not counted as an error
 MAX_LAST_MESSAGE = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question, what the model said or with which error it failed, and whose conversation it belongs to."""
+    """A question, the model's answer or its error, and the owner of the conversation."""
 
     question: str
     chatbot_id: int | None
     provider: str = ""
     model: str = ""
     reply: str = ""
-    is_refusal: bool = False  # the reply is the text for what the chatbot can't answer
+    is_refusal: bool = False  # the reply is the chatbot's refusal text
     error: str = ""
     usage: dict[str, Any] | None = None
-    passages: Sequence[dict[str, Any]] | None = None  # shown to the model; None where there is no knowledge
+    passages: Sequence[dict[str, Any]] | None = None  # shown to the model; None without knowledge
     milliseconds: int = 0
-    conversation_uuid: str = ""  # "" before log_turn() has given it one
-    begins: bool = False  # a conversation that nobody else can know
+    conversation_uuid: str = ""  # "" until log_turn() sets it
+    begins: bool = False  # whether the conversation is new, so that no other process can know it
     api_key_id: int | None = None
     user_id: int | None = None
-    session_id: str = ""  # of a widget's visitor, as the next three, which the embedding site has signed
+    session_id: str = ""  # of a widget's visitor, as the next three fields, which the embedding site has signed
     external_user_id: str = ""
     external_name: str = ""
     external_email: str = ""
@@ -57,7 +57,7 @@ class Turn:
     reply_id: str = field(default_factory=new_message_id)
     question_redactions: dict[str, int] | None = None
     reply_redactions: dict[str, int] | None = None
-    subscribers: Sequence[Subscriber] = ()  # the webhooks that may want to hear of it
+    subscribers: Sequence[Subscriber] = ()  # the webhooks that may want its events
 
     @property
     def total_tokens(self) -> int:
@@ -69,18 +69,18 @@ class Turn:
 
     @property
     def is_unanswered(self) -> bool:
-        """The refusal was the answer, or nothing in the knowledge was near enough to the question."""
+        """Return whether the answer was the refusal text, or no passage was found for the question."""
         return self.is_refusal or (self.passages is not None and not self.passages and not self.error)
 
     def call(self) -> dict[str, Any]:
-        """What a usage event would publish of it, for its price."""
+        """Return the provider call as PriceBook.cost() takes it."""
         usage = self.usage or {}
         tokens_in, tokens_out = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
-        thought = max(tokens_out, self.total_tokens - tokens_in)
-        return {"provider": self.provider, "model": self.model, "input_tokens": tokens_in, "output_tokens": thought}
+        billed = max(tokens_out, self.total_tokens - tokens_in)  # reasoning tokens may be in the total only
+        return {"provider": self.provider, "model": self.model, "input_tokens": tokens_in, "output_tokens": billed}
 
     def identity(self) -> str:
-        """A conversation belongs to its bot and to whoever began it: no other's id leads into it."""
+        """Return the key of the conversation, which belongs to its chatbot and owner: others can't reach it by UUID."""
         owner: tuple[Any, ...] = (
             self.chatbot_id,
             self.conversation_uuid,
@@ -94,7 +94,7 @@ class Turn:
 
 
 async def log_turn(turn: Turn) -> str:
-    """Write it down; the conversation's uuid, once it is stored."""
+    """Write a turn and return the conversation's UUID once it is stored."""
     if not turn.conversation_uuid:
         turn = replace(turn, conversation_uuid=new_uuid(), begins=True)
     if subscribers := await active_subscribers():
@@ -104,7 +104,8 @@ async def log_turn(turn: Turn) -> str:
 
 
 def write_turns(turns: Sequence[Turn]) -> None:
-    turns = [as_kept(turn) for turn in turns]
+    """Write turns together; if the database refuses them, one by one."""
+    turns = [without_personal_data(turn) for turn in turns]
     try:
         _write_turns(turns)
     except (IntegrityError, DataError, ValueError):
@@ -112,8 +113,8 @@ def write_turns(turns: Sequence[Turn]) -> None:
             write_alone(turn)
 
 
-def as_kept(turn: Turn) -> Turn:
-    """Without what the settings keep out of the log. The model and the limits have seen all of it."""
+def without_personal_data(turn: Turn) -> Turn:
+    """Apply ANONYMIZE_IP and REDACT. The model and the limits have seen the original."""
     if settings.ANONYMIZE_IP:
         turn = replace(turn, ip_address=anonymized(turn.ip_address))
     if not settings.REDACT:
@@ -132,21 +133,21 @@ def as_kept(turn: Turn) -> Turn:
 
 
 def write_alone(turn: Turn) -> None:
-    """One of a group that the database refused as a whole, so that what is wrong with it concerns no other."""
+    """Write one turn of a refused group, so that a faulty turn affects no other."""
     try:
         _write_turns([turn])
     except IntegrityError:
-        # A bot or a key was deleted while its model was thinking. What was said is kept, without them.
+        # A chatbot, a key or a user was deleted during the turn. The turn is kept without them.
         _write_turns([replace(turn, chatbot_id=None, api_key_id=None, user_id=None)])
     except (DataError, ValueError):
-        logger.exception("a turn is not in the log: the database can't hold it")
+        logger.exception("a turn is not in the log: the database can't store it")
 
 
 _writer = GroupCommit(write_turns)
 
 
-# The row that is there goes on, also if another worker makes it at this moment. RETURNING counts those messages too.
-CONTINUE = """
+# Adds to the existing row, also if another worker inserts it at this moment. RETURNING gives the new message count.
+ON_CONFLICT = """
     ON CONFLICT (identity) DO UPDATE SET
         updated_at = excluded.updated_at,
         ip_address = excluded.ip_address,
@@ -168,14 +169,14 @@ def _write_turns(turns: Sequence[Turn]) -> None:
         by_identity.setdefault(turn.identity(), []).append(turn)
     rows = {identity: conversation_row(identity, parts, now) for identity, parts in by_identity.items()}
     begun = [row for identity, row in rows.items() if by_identity[identity][-1].begins]
-    # In one order for all, so that no two writers wait for each other.
+    # In the same order in every process, so that no two writers deadlock.
     others = [rows[identity] for identity in sorted(rows) if not by_identity[identity][-1].begins]
     ids, new = {}, set()
-    for identity, pk, message_count in insert([*begun, *others], CONTINUE):
+    for identity, pk, message_count in insert([*begun, *others], ON_CONFLICT):
         ids[identity] = pk
         if message_count == rows[identity].message_count:
             new.add(identity)
-    # A conversation's messages together and in this order, for then the search index takes them in one go.
+    # A conversation's messages one after another, so that the search indexes them as one text.
     in_order = [(pk, turn) for identity, pk in sorted(ids.items(), key=itemgetter(1)) for turn in by_identity[identity]]
     prices = PriceBook()
     insert(message for pk, turn in in_order for message in messages_of(turn, pk, now, prices))
@@ -184,20 +185,20 @@ def _write_turns(turns: Sequence[Turn]) -> None:
 
 
 def add_turns(by_identity: Mapping[str, Sequence[Turn]], new: Container[str], now: datetime) -> None:
-    """To the sums of the day."""
+    """Add turns to the daily totals."""
     today = day_of(now)
     sums: dict[tuple[Any, ...], dict[str, int]] = {}
     for identity, turns in by_identity.items():
         for number, turn in enumerate(turns):
-            place = (today, turn.chatbot_id, turn.api_key_id, turn.provider, turn.model)
-            measures = sums.setdefault(place, dict.fromkeys(ConversationDailyTotal.measures, 0))
+            dimensions = (today, turn.chatbot_id, turn.api_key_id, turn.provider, turn.model)
+            measures = sums.setdefault(dimensions, dict.fromkeys(ConversationDailyTotal.measures, 0))
             measures["messages"] += 2
             measures["conversations"] += number == 0 and identity in new
     add(ConversationDailyTotal, sums)
 
 
 def conversation_row(identity: str, turns: Sequence[Turn], now: datetime) -> Conversation:
-    """As these turns alone make it."""
+    """Return the conversation as if these were its only turns; ON_CONFLICT adds it to an existing row."""
     turn = turns[-1]
     return Conversation(
         identity=identity,
@@ -251,13 +252,13 @@ def messages_of(turn: Turn, conversation_id: int, now: datetime, prices: PriceBo
 
 
 def visitor_key(session_id: str, external_user_id: str) -> str:
-    """What a visitor of the widget is found by: at most 70 characters, and the same for the same person alone."""
+    """Return the key of a visitor of the widget: at most 70 characters, unique to the person."""
     kind, name = ("user", external_user_id) if external_user_id else ("guest", session_id)
     return f"{kind}:{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def event_about(turn: Turn, name: EventName, data: dict[str, Any], conversation_id: int | None = None) -> Event:
-    """Of the turn's visitor, conversation and chatbot."""
+    """Return an event with the turn's visitor, conversation and chatbot."""
     return Event(
         name=name,
         chatbot_id=turn.chatbot_id,
@@ -272,7 +273,7 @@ def event_about(turn: Turn, name: EventName, data: dict[str, Any], conversation_
 
 
 def events_of(turn: Turn, conversation_id: int) -> Iterator[Event]:
-    """The question, and the answer if there was any: a failure of the provider is none."""
+    """Yield the events of the question and of the answer. A turn that failed has no answer."""
     if not turn.subscribers:
         return
     question = {"message_id": turn.question_id, "text": turn.question}

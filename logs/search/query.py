@@ -119,7 +119,7 @@ def of_users(text: str) -> FrozenBitMap:
         for key, first, last, *others in names.iterator()
         if any(text in normalized(name) for name in (f"{first} {last}", *others))
     ]
-    return FrozenBitMap(Conversation.objects.filter(user__in=wanted).values_list("pk", flat=True))
+    return FrozenBitMap(Conversation.objects.filter(user__in=wanted).values_list("pk", flat=True) if wanted else ())
 
 
 # The sets of recent searches

@@ -1,1 +1,1 @@
-"""Template tags for the log's pages."""
+"""Template filters for the pages of logs."""

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.core.paginator import Paginator
 from django.db.models import Aggregate, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.functional import Promise
+from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
+
+from puffer.text import AtLeast
 
 MAX_NAMED = 100  # objects on the page that asks whether to delete them
 
@@ -43,8 +46,25 @@ class DeletionSummary:
         return named, counts, lacking, []
 
 
+class CappedPaginator(Paginator):
+    """A paginator that stops counting at a limit, because counting millions of rows takes longer than showing a page.
+
+    Rows beyond the limit are reached by filters, the search or another order.
+    """
+
+    object_list: QuerySet[Any]
+    limit = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        counted: int = self.object_list.order_by().values("pk")[: self.limit + 1].count()
+        return counted if counted <= self.limit else AtLeast(self.limit)
+
+
 class ReadOnlyAdmin(DeletionSummary, ModelAdmin):
     """Pages whose rows can be read and deleted, but neither added nor changed."""
+
+    paginator = CappedPaginator
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
         """Redirect to the list; Django itself does so only for users with the change permission."""

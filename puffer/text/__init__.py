@@ -1,10 +1,11 @@
 """Text from strangers, cleaned, rendered and formatted for pages."""
 
 from puffer.text.clean import excerpt, has_control_characters, one_line, storable, without_control_characters
-from puffer.text.formatting import counted, dollars, duration, moment, whole
+from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole
 from puffer.text.markdown import render
 
 __all__ = [
+    "AtLeast",
     "counted",
     "dollars",
     "duration",

@@ -12,7 +12,16 @@ def moment(when: datetime, *, seconds: bool = False) -> str:
     return date_format(timezone.localtime(when), "Y-m-d H:i:s T" if seconds else "DATETIME_FORMAT")
 
 
+class AtLeast(int):
+    """A count that was stopped at a limit, and is shown with a plus sign."""
+
+    def __str__(self) -> str:
+        return f"{whole(int(self))}+"
+
+
 def whole(number: int | Decimal) -> str:
+    if isinstance(number, AtLeast):
+        return str(number)
     return number_format(number, 0, use_l10n=True, force_grouping=True)
 
 

@@ -11,12 +11,13 @@ from tqdm import tqdm
 from logs.conversations.export import FORMATS, export
 from logs.models import Conversation
 from puffer.runtime import open_atomic
+from puffer.text import counted
 
 
 class Command(BaseCommand):
     help = (
-        "Write conversations as CSV, a line per message, or as JSON lines, a line per conversation. In CSV a text that "
-        "a spreadsheet would take for a formula gets an apostrophe in front; JSON has everything as it is."
+        "Export conversations as CSV with a line per message, or as JSON lines with a line per conversation. In CSV, a "
+        "text that a spreadsheet would take for a formula gets an apostrophe in front; JSON is exact."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -24,10 +25,10 @@ class Command(BaseCommand):
             "--bot", action="append", type=int, default=[], metavar="ID", help="only with this chatbot; may be repeated"
         )
         parser.add_argument(
-            "--since", type=day, metavar="YYYY-MM-DD", help="only those that had a message on that day or later"
+            "--since", type=day, metavar="YYYY-MM-DD", help="only conversations with a message on that day or later"
         )
         parser.add_argument("--format", choices=list(FORMATS), default="csv", help="default: csv")
-        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of printing")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of stdout")
 
     def handle(self, *, bot: list[int], since: date | None, format: str, output: Path | None, **options: Any) -> None:
         conversations = Conversation.objects.of_bots(frozenset(bot) if bot else None)
@@ -37,17 +38,19 @@ class Command(BaseCommand):
         try:
             with (
                 open_atomic(output) as file,
-                tqdm(total=total, unit=" conversations", disable=None, file=sys.stderr) as bar,  # only on a terminal
+                tqdm(
+                    total=total, unit=" conversations", disable=None, file=sys.stderr
+                ) as bar,  # None: only on a terminal
             ):
                 for piece in export(conversations, format, bar.update):
                     file.write(piece)
         except OSError as error:
             raise CommandError(f"{output or 'The output'} can't be written: {error.strerror}.") from None
-        self.stderr.write(f"Conversations written: {total}.")
+        self.stderr.write(f"Exported {counted(total, 'conversation')}.")
 
 
 def day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise ArgumentTypeError("a day such as 2026-01-31") from None
+        raise ArgumentTypeError("must be a day, such as 2026-01-31") from None

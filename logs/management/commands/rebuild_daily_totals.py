@@ -5,24 +5,24 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from logs.usage.daily_totals import rebuild
+from puffer.text import counted
 
 
 class Command(BaseCommand):
     help = (
-        "Count the sums of each day, which the dashboard shows, anew: after TIME_ZONE was changed, or rows were "
-        "written by other means. What prune_logs has deleted can't be counted again: then name a day "
-        "since which all is there."
+        "Count the daily totals of the dashboard again, after a change of TIME_ZONE or after rows were written by "
+        "other means. After prune_logs, pass the first day of which nothing was deleted as --since."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--since", type=day, metavar="YYYY-MM-DD", help="leave the days before as they are")
+        parser.add_argument("--since", type=day, metavar="YYYY-MM-DD", help="keep the totals of earlier days")
 
     def handle(self, *, since: date | None, **options: Any) -> None:
-        self.stdout.write(self.style.SUCCESS(f"Days recounted: {rebuild(since)}."))
+        self.stdout.write(self.style.SUCCESS(f"Counted {counted(rebuild(since), 'day')} again."))
 
 
 def day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise ArgumentTypeError("a day, such as 2026-01-31") from None
+        raise ArgumentTypeError("must be a day, such as 2026-01-31") from None

@@ -6,12 +6,13 @@ from tqdm import tqdm
 
 from logs.models import Conversation, Message
 from logs.search.indexer import rebuild
+from puffer.text import counted
 
 
 class Command(BaseCommand):
     help = (
-        "Index all conversations anew for text search: after rows were written by other means than puffer's own, or "
-        "once PostgreSQL has the extension pg_trgm. The server may run meanwhile; searches are slower."
+        "Index all conversations again for text search, after rows were written by other means or PostgreSQL got the "
+        "extension pg_trgm. The server may run meanwhile; searches are slower."
     )
 
     def handle(self, **options: Any) -> None:
@@ -24,4 +25,4 @@ class Command(BaseCommand):
                     bar.reset()
                     bar.set_description(step)
                 bar.update(done - bar.n)
-        self.stdout.write(self.style.SUCCESS(f"{count} rows are indexed."))
+        self.stdout.write(self.style.SUCCESS(f"Indexed {counted(count, 'row')}."))

@@ -19,6 +19,7 @@ from logs.conversations.writer import VISITOR_LEFT, Turn, write_turns
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, new_uuid
 from logs.search import query as search
 from logs.usage.prices import PriceBook
+from puffer.admin.base import CappedPaginator
 from puffer.models import ApiKey
 from tests.support.providers import CHAT_COMPLETION
 
@@ -78,22 +79,27 @@ def test_a_conversation_reads_like_a_chat(admin_client, conversation):
     )
     page = admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/").text
     assert NASTY not in page
-    for part in ("<strong>Yes.</strong>", "<li>one</li>", 'title="Voted down">thumb_down'):
+    for part in ("<strong>Yes.</strong>", "<li>one</li>", 'title="Thumbs down">thumb_down'):
         assert part in page
     assert 'href="javascript' not in page
-    assert re.findall('said (question|answer[a-z ]*)"', page) == ["question", "answer", "question", "answer failed"]
+    assert re.findall('chat-message (question|answer[a-z ]*)"', page) == [
+        "question",
+        "answer",
+        "question",
+        "answer failed",
+    ]
     words = chat_of(admin_client, conversation)
     for text in (
-        *("Do you sell 50% & more?", "11 + 22 tokens", "1.2 s", "$0.001200", "taken out: email 2"),
-        *("Passages from the knowledge: 1", f"0.81 {NASTY} shop We sell it all", "Error: Quota exceeded"),
+        *("Do you sell 50% & more?", "11 + 22 tokens", "1.2 s", "$0.001200", "redacted: email 2"),
+        *("1 passage from the knowledge", f"0.81 {NASTY} shop We sell it all", "Error: Quota exceeded"),
     ):
         assert text in words
-    assert "Nothing in the knowledge" not in words
+    assert "No passage in the knowledge" not in words
 
 
 def test_nothing_in_the_knowledge_was_near_enough(admin_client, conversation):
     Message.objects.filter(role="bot", error="").update(passages=[])
-    assert chat_of(admin_client, conversation).count("Nothing in the knowledge was near enough") == 1
+    assert chat_of(admin_client, conversation).count("No passage in the knowledge was similar enough") == 1
 
 
 def test_a_broken_off_answer_is_shown_with_its_error(admin_client, conversation):
@@ -112,7 +118,7 @@ def test_of_a_very_long_conversation_the_end_is_shown(admin_client, conversation
         False, True, True
     )  # fmt: skip
     assert not earlier.context["earlier"]
-    assert "The latest messages" in earlier.text
+    assert "Latest messages" in earlier.text
     assert "source%3Dapi" in end.context["earlier"]
     assert admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/", {"before": "x²"}).status_code == 200
 
@@ -302,6 +308,16 @@ def test_a_search_in_the_list_keeps_its_order_and_filters(admin_client, bot, mon
     assert found(admin_client, q="silk") == []
 
 
+def test_counting_stops_at_a_limit(admin_client, monkeypatch):
+    monkeypatch.setattr(CappedPaginator, "limit", 60)
+    rows = [make_conversation() for _ in range(61)]
+    assert "60+ in all" in admin_client.get(CONVERSATIONS).text
+    assert "All 60+ selected" in admin_client.get(CONVERSATIONS).text
+    assert found(admin_client, p="2") == rows[1:11][::-1]
+    rows[0].delete()
+    assert "60 in all" in admin_client.get(CONVERSATIONS).text
+
+
 def test_the_visitor_is_named(admin_client, admin_user):
     key = ApiKey(name="Website", scopes=["chat"])
     key.issue()
@@ -348,7 +364,7 @@ def totals(client, **parameters) -> str:
 
 def test_totals_are_of_the_filtered_rows(admin_client, events, bot):
     everything = "Calls 4 Input tokens 3,005 Output tokens 35 Images 0 Cost in US$ 0.7500"
-    assert totals(admin_client) == f"{everything} 1 calls of models without a known price"
+    assert totals(admin_client) == f"{everything} 1 call of a model without a known price"
     openai = "Calls 3 Input tokens 3,000 Output tokens 30 Images 0 Cost in US$ 0.7500"
     assert totals(admin_client, provider="openai") == openai
     assert totals(admin_client, q="gpt-4o") == openai

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.test import AsyncClient
 
 from chatbots.models import Chatbot
-from logs.conversations.export import COLUMNS, CONVERSATIONS_AT_ONCE, MESSAGES_AT_ONCE
+from logs.conversations.export import COLUMNS, CONVERSATION_BATCH, MESSAGE_BATCH
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message
 from tests.support.installation import migrated_file
@@ -151,7 +151,7 @@ def test_by_chatbot_and_day(logged, capsysbinary):
     assert uuids("--bot", "999") == set()
     assert uuids("--since", "2026-03-01") == {"one", "two", "three"}
     assert uuids("--since", "2026-03-02") == {"two", "three"}
-    with pytest.raises(CommandError, match="a day such as"):
+    with pytest.raises(CommandError, match="a day, such as"):
         call_command("export_logs", "--since", "yesterday")
 
 
@@ -160,24 +160,24 @@ def test_a_file_has_its_name_only_when_it_is_whole(logged, tmp_path, capsys):
     call_command("export_logs", "--format", "jsonl", "--output", str(file))
     assert len(lines_of(file.read_text())) == 3
     assert list(tmp_path.iterdir()) == [file]
-    assert "Conversations written: 3." in capsys.readouterr().err
+    assert "Exported 3 conversations." in capsys.readouterr().err
     with pytest.raises(CommandError, match=r"can't be written: No such file or directory\."):
         call_command("export_logs", "--output", str(tmp_path / "nowhere" / "logs.csv"))
 
 
 def test_more_than_is_read_at_once(bot, capsysbinary):
     """Of conversations, and of messages in one of them; and one without any."""
-    count = CONVERSATIONS_AT_ONCE * 2 + 1
+    count = CONVERSATION_BATCH * 2 + 1
     Conversation.objects.bulk_create(Conversation(chatbot=bot, identity=str(n)) for n in range(count))
     long, *others, empty = Conversation.objects.order_by("id")
     Message.objects.bulk_create(
         Message(conversation=conversation, role="user", content=str(n))
-        for n in range(MESSAGES_AT_ONCE + 1)
+        for n in range(MESSAGE_BATCH + 1)
         for conversation in ([long, others[0]] if n > 1 else [long, *others])
     )
     lines = {line["id"]: line["messages"] for line in lines_of(exported(capsysbinary, "--format", "jsonl"))}
     assert len(lines) == count
-    everything = [str(n) for n in range(MESSAGES_AT_ONCE + 1)]
+    everything = [str(n) for n in range(MESSAGE_BATCH + 1)]
     assert [message["content"] for message in lines[long.pk]] == everything
     assert [message["content"] for message in lines[others[0].pk]] == everything
     assert all(len(lines[other.pk]) == 2 for other in others[1:])

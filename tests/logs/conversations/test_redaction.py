@@ -113,7 +113,7 @@ def test_the_model_and_the_caller_get_the_real_text_and_the_log_does_not(api, bo
     shown = " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
     assert "ada@lovelace" not in page
     for kind in REDACTION_KINDS:
-        assert f"taken out: {kind} 1" in shown
+        assert f"redacted: {kind} 1" in shown
     assert "ada@lovelace" not in api.get("/logs").text
 
 

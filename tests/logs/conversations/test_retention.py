@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
-from logs.conversations.retention import BATCH, prune, run_due
+from logs.conversations.retention import CONVERSATION_BATCH, prune, run_due
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message, UsageEvent, new_uuid
 
@@ -43,7 +43,7 @@ def left(log):
 
 def test_what_is_older_goes_with_its_messages(log, capsys):
     call_command("prune_logs", "--days", "30")
-    assert capsys.readouterr().out == "Conversations deleted: 2.\n"
+    assert capsys.readouterr().out == "Deleted 2 conversations.\n"
     assert left(log) == [29, 0]
     assert Message.objects.count() == 4
     assert UsageEvent.objects.count() == 2
@@ -51,13 +51,13 @@ def test_what_is_older_goes_with_its_messages(log, capsys):
 
 def test_usage_goes_only_if_asked_for(log, capsys):
     call_command("prune_logs", "--days", "30", "--usage")
-    assert capsys.readouterr().out == "Conversations deleted: 2.\nUsage records deleted: 1.\n"
+    assert capsys.readouterr().out == "Deleted 2 conversations.\nDeleted 1 usage record.\n"
     assert UsageEvent.objects.count() == 1
 
 
 def test_a_dry_run_deletes_nothing(log, capsys):
     call_command("prune_logs", "--days", "30", "--usage", "--dry-run")
-    said = "Conversations that would be deleted: 2, with 4 messages.\nUsage records that would be deleted: 1.\n"
+    said = "Would delete 2 conversations with 4 messages.\nWould delete 1 usage record.\n"
     assert capsys.readouterr().out == said
     assert left(log) == [100, 31, 29, 0]
     assert UsageEvent.objects.count() == 2
@@ -83,7 +83,7 @@ def test_without_days_the_setting_counts(log, settings):
 @pytest.mark.parametrize("days", [0, -1])
 def test_without_either_nothing_is_deleted(log, settings, days):
     settings.LOG_RETENTION_DAYS = days
-    with pytest.raises(CommandError, match="Say --days N, or set LOG_RETENTION_DAYS"):
+    with pytest.raises(CommandError, match="Pass --days N, or set LOG_RETENTION_DAYS"):
         call_command("prune_logs")
     assert left(log) == [100, 31, 29, 0]
 
@@ -98,12 +98,12 @@ def test_days_that_are_none(log, days):
 def test_in_batches(db, django_assert_max_num_queries):
     then = timezone.now() - timedelta(days=100)
     Conversation.objects.bulk_create(
-        Conversation(identity=new_uuid(), created_at=then, updated_at=then) for _ in range(2 * BATCH + 1)
+        Conversation(identity=new_uuid(), created_at=then, updated_at=then) for _ in range(2 * CONVERSATION_BATCH + 1)
     )
     told = []
     with django_assert_max_num_queries(40):
-        assert prune(30, told.append) == 2 * BATCH + 1
-    assert told == [BATCH, BATCH, 1]
+        assert prune(30, told.append) == 2 * CONVERSATION_BATCH + 1
+    assert told == [CONVERSATION_BATCH, CONVERSATION_BATCH, 1]
     assert not Conversation.objects.exists()
 
 

@@ -46,7 +46,7 @@ def test_a_heading_says_where_one_is(admin_client, admin_user, bot, talk):
         ("chatbots_chatbot_history", [bot.pk], ["Chatbots", "Shop", "Versions"]),
         ("chatbots_chatbot_try_it", [bot.pk], ["Chatbots", "Shop", "Playground"]),
         ("chatbots_chatbot_unanswered_overview", [], ["Chatbots", "Unanswered questions"]),
-        ("logs_conversation_change", [talk.pk], ["Conversations", "With Guest abcdef01"]),
+        ("logs_conversation_change", [talk.pk], ["Conversations", "Guest abcdef01"]),
         ("logs_usageevent_change", [usage.pk], ["Usage", "Completion, xAI, m"]),
         ("providers_providerconfig_change", [openai.pk], ["Providers", "OpenAI"]),
         ("vectorstores_collection_try_question", [collection.pk], ["Collections", "faq (Local)", "Try a question"]),
@@ -61,7 +61,7 @@ def test_an_empty_list_says_why(admin_client, bot):
     chats = reverse("admin:logs_conversation_changelist")
     page = admin_client.get(chats).text
     assert "Nothing here yet." in page
-    assert "as soon as somebody talks to a chatbot" in page
+    assert "when somebody talks to a chatbot" in page
     assert "No results." in admin_client.get(chats, {"q": "shoes"}).text
     assert "Nothing here yet." not in admin_client.get(reverse("admin:chatbots_chatbot_changelist")).text
 
