@@ -1,4 +1,4 @@
-"""puffer beside LiteLLM's proxy and the Portkey gateway, on this machine, in one run: python benchmarks/compare.py
+"""puffer, LiteLLM's proxy and the Portkey gateway, on this machine, in one run: python benchmarks/compare.py
 
 upstream.c compiled -> each round, each server: start -> each case: check -> warm up -> measure -> stop -> table
 """
@@ -234,7 +234,7 @@ class Results:
             self.faults[case, server.slug][kind] += count
 
     def summary(self):
-        """The table and what is to be known beside it, as far as there is anything."""
+        """Print the table, and notes if there are any."""
         if self.figures:
             yield self.table()
         if text := self.chat_against_generate():

@@ -1,4 +1,4 @@
-"""puffer's import beside the bulk path of the store's own client, in one run: python benchmarks/import_vectors.py
+"""Compare puffer's import with the bulk path of the store's own client, in one run: python benchmarks/import_vectors.py
 
     rows in a file -> manage.py import_vectors, in its own process -> a store that answers at once, SQLite, Chroma
     the same rows with the same vectors, ready made -> sqlite3's executemany, the same server by chromadb's HttpClient
@@ -25,7 +25,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DIMENSION = 384
-BATCH = 250  # rows in an upsert or a transaction of those beside puffer
+BATCH = 250  # rows in an upsert or a transaction of the programs that are compared with puffer
 DIFFERENT = 64  # vectors
 START = 60  # seconds that a server gets
 WORDS = ("shoes", "rain", "leather", "sole", "winter", "return", "within", "days", "of", "the", "shop", "by", "for")

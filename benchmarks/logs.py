@@ -1,4 +1,4 @@
-"""GET /logs with every filter, beside a search in one text per conversation, in one run: python benchmarks/logs.py
+"""Compare GET /logs with every filter with a search in one text per conversation, in one run: python benchmarks/logs.py
 
 made-up conversations, in a database of its own -> each request to the API, and to a table as the original keeps it ->
 table; then what the index costs when a turn is written

@@ -1,4 +1,4 @@
-"""The local store's queries beside a plain numpy scan and Chroma's client, in one run: python benchmarks/retrieval.py
+"""Compare local queries with a numpy scan and Chroma's client, in one run: python benchmarks/retrieval.py
 
 made-up chunks and embeddings -> the local store, in a database of its own, and Chroma -> each question to each -> table
 

@@ -113,7 +113,7 @@ def measure(labels, with_misses):
             print(f"not among the first {RECALLED}: {question} {sorted(relevant)}", file=sys.stderr)
 
     print(f"{len(chunks)} chunks, {len(labelled)} questions\n")
-    print("| questions | way | nDCG@10 | recall@5 | MRR | nDCG@10 beside vectors |")
+    print("| questions | way | nDCG@10 | recall@5 | MRR | nDCG@10 against vectors |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for corpus in labels:
         print_rows(corpus, [score for score, label in zip(scores, labelled, strict=True) if label[0] == corpus])

@@ -14,7 +14,7 @@ from puffer.settings import *  # noqa: E402, F403
 
 VAR_DIR = Path(tempfile.mkdtemp(prefix="puffer-tests-"))
 MEDIA_ROOT = str(VAR_DIR / "media")
-RUN_BESIDE_SERVER = []
+RUN_WITH_SERVER = []
 LOCAL_MODEL = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 WHITENOISE_AUTOREFRESH = True  # else every client of a test scans all static files

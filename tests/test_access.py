@@ -115,11 +115,11 @@ def callers(bot):
     }
 
 
-def session_of(name, *deeds):
+def session_of(name, *actions):
     """The cookie of a user of the admin who may do this with everything."""
     user = get_user_model().objects.create_user(name, is_staff=True)
-    for deed in deeds:
-        user.user_permissions.add(*Permission.objects.filter(codename__startswith=f"{deed}_"))
+    for action in actions:
+        user.user_permissions.add(*Permission.objects.filter(codename__startswith=f"{action}_"))
     client = Client()
     client.force_login(user)
     return {"Cookie": f"sessionid={client.cookies['sessionid'].value}"}

@@ -27,7 +27,7 @@ from tests.support.upstream import Behaviour, Connection, Upstream, answering, f
 
 pytestmark = pytest.mark.slow
 
-UPLOADS, TURNS = 200, 100  # before the first kill; a turn is two events
+UPLOADS, TURNS = 100, 60  # before the first kill; a turn is two events
 MORE = 150  # of each at most, while they are killed
 AT_ONCE = 100  # files that the admin takes
 ROWS = 10
@@ -212,7 +212,7 @@ def end_leases(installation: Installation) -> None:
 
 def test_killed_at_any_moment_they_lose_nothing_and_do_nothing_twice(installation, upstream):
     chance = random.Random(time.time_ns())
-    kills = 10 if installation.database_url.startswith("sqlite") else 4  # with PostgreSQL only the claims differ
+    kills = 5 if installation.database_url.startswith("sqlite") else 3  # with PostgreSQL only the claims differ
     port = free_port()
     serve = ("serve", "--no-worker", "--port", str(port))
     clients = Clients(f"http://127.0.0.1:{port}", installation.manage("create_api_key", "caller").split()[-1])

@@ -15,7 +15,7 @@ from providers.registry import PROVIDERS
 from providers.run_async import run_async
 from vectorstores.retrieve import Passage
 
-# The settings beside the conversation, which are changed most. All others come along as they are in the form.
+# The settings shown next to the conversation, because they change most. The form sends all others unchanged.
 PANEL = [
     "instructions",
     "provider",

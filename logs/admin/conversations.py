@@ -172,7 +172,7 @@ class ConversationAdmin(ReadOnlyAdmin):
             return {}
         conversations, order = found.queryset, [str(column) for column in found.queryset.query.order_by]
         beside = {
-            name: conversations.beside(conversation, order, forward=forward)
+            name: conversations.neighbor(conversation, order, forward=forward)
             for name, forward in (("previous", False), ("next", True))
         }
         return {name: self.link_to(request, other) for name, other in beside.items() if other}

@@ -1,4 +1,4 @@
-"""What `serve`, and a command that needs it, runs beside itself: the bundled model, where it is installed."""
+"""Starts the bundled model for `serve` and for commands that need it, if it is installed."""
 
 import logging
 import os
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _model = ExitStack()
-_blocks = 0  # that are running and use it
+_blocks = 0  # that use the model now
 
 
 @contextmanager
 def bundled_model() -> Iterator[None]:
-    """While the block runs the provider `local` answers, in this process and the workers that it starts.
+    """Run the bundled model during the block, for this process and the workers that it starts.
 
-    Blocks of several threads share one, which ends with the last of them. A server without it is of use too: if it is
-    not installed or does not start, the log says so and that is all.
+    Concurrent blocks share one model, which ends with the last block. If it is not installed or does not start, the log
+    says so, and the block runs without it.
     """
     global _blocks
     with _lock:
@@ -42,14 +42,14 @@ def bundled_model() -> Iterator[None]:
 
 def start_model() -> None:
     local = settings.PROVIDER_ENVIRONMENT.setdefault("local", {})
-    if not installed() or local.get("base_url"):  # none, or one that runs already
+    if not installed() or local.get("base_url"):  # not installed, or already running
         return
     try:
         base_url = _model.enter_context(local_process.running())
     except RuntimeError:
-        logger.exception("the bundled model does not start")
+        logger.exception("the bundled model did not start")
         return
-    os.environ["LOCAL_MODEL_URL"] = base_url  # for the workers, which read the settings anew
+    os.environ["LOCAL_MODEL_URL"] = base_url  # the workers read the settings again
     local["base_url"] = base_url
     _model.callback(forget_address)
 

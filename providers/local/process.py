@@ -1,4 +1,4 @@
-"""Starts and ends the process of the bundled models: `with running() as base_url: ...`"""
+"""Starts and stops the process of the bundled models: `with running() as base_url: ...`"""
 
 import http.client
 import os
@@ -15,13 +15,13 @@ START_SECONDS = 60
 
 @contextmanager
 def running() -> Iterator[str]:
-    """The base URL of the bundled models, which answer there until the block is left.
+    """Yield the base URL of the bundled models, which run until the block ends.
 
-    Raises RuntimeError with the process's last words if it can't be started.
+    Raises RuntimeError with the process's last output if it does not start.
     """
     if not installed():
         raise RuntimeError(MISSING)
-    # We keep the listening socket, so a process that died gets its port back, and who connects meanwhile just waits.
+    # The parent keeps the listening socket, so a restarted process gets the same port, and connections wait meanwhile.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         local = LocalProcess(listener)
         local.start()

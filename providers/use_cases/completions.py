@@ -55,7 +55,7 @@ def conversation(messages: Sequence[Mapping[str, str]]) -> list[Message]:
 
 
 def instructions(system_instruction: str | None, messages: Sequence[Mapping[str, str]]) -> str:
-    """Return the instruction followed by the system messages in order, or the default if there are none."""
+    """Return the instruction followed by the system messages in order, or the default instructions."""
     instruction = fill_placeholders(without_control_characters(system_instruction or ""))
     system = [without_control_characters(message["content"]) for message in messages if message["role"] == "system"]
     return "\n\n".join(filter(None, [instruction, *system])) or DEFAULT_INSTRUCTIONS

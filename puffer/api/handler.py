@@ -1,11 +1,11 @@
 """The API's path from the socket to the view and back.
 
-Django's own ASGI handler hops to a thread several times per request (signals, rendering, closing) and runs every
-middleware of the admin; on a call that waits for a provider anyway that is the greater part of our own work. This one
-does what the API needs: read the body within its limit, name the request, route, await the view, send the answer.
+Django's ASGI handler switches to a thread several times per request (signals, rendering, closing) and runs all
+middleware of the admin. For a call that waits for a provider, that is most of the server's work. This handler does only
+what the API needs: read the body within its limit, assign a request id, route, await the view, send the response.
 
-The price is that Django's request signals, which look after database connections, are not sent: that is done by
-puffer/runtime/database_threads.py.
+It sends no request signals, which Django uses to manage database connections: puffer/runtime/database_threads.py
+manages them instead.
 """
 
 import asyncio
@@ -39,11 +39,11 @@ logger = logging.getLogger("puffer.requests")
 
 
 class ClientLeft(Exception):
-    pass
+    """The client closed the connection before it had sent its request."""
 
 
 class ApiHandler:
-    """An ASGI application for everything below /wp-json/."""
+    """The ASGI application for everything below /wp-json/."""
 
     def __init__(self) -> None:
         self.get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]] = self.view_response
@@ -100,7 +100,7 @@ class ApiHandler:
 
 @lru_cache(maxsize=1024)
 def route(path: str) -> ResolverMatch:
-    """The view for a path; the one that says rest_no_route if there is none."""
+    """Return the view for a path, or the one that answers rest_no_route."""
     try:
         return resolve(path)
     except Resolver404:
@@ -119,7 +119,7 @@ def call_sync_view(match: ResolverMatch, request: HttpRequest) -> HttpResponseBa
 
 
 async def read_body(receive: Receive) -> tuple[bytes, bool]:
-    """The body, and whether it is over MAX_REQUEST_BYTES. An oversized one is read to its end but not kept."""
+    """Return the body, and whether it exceeds MAX_REQUEST_BYTES. An oversized body is read but not kept."""
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -130,7 +130,7 @@ async def read_body(receive: Receive) -> tuple[bytes, bool]:
         if size > settings.MAX_REQUEST_BYTES:
             chunks.clear()
             if size > 10 * settings.MAX_REQUEST_BYTES:
-                return b"", True  # enough read for politeness
+                return b"", True  # the client sends far too much: stop reading
         else:
             chunks.append(chunk)
         if not message.get("more_body"):
@@ -152,7 +152,7 @@ async def send_response(response: HttpResponse, send: Send, *, head: bool) -> No
 
 
 async def send_stream(response: EventStream, send: Send) -> None:
-    """Each piece as it comes. Whatever happens, what makes the pieces is closed here, in the task that reads them."""
+    """Send each piece as it arrives. The generator is always closed here, in the task that reads it."""
     async with aclosing(response.pieces):
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers_of(response)})
         async for piece in response.pieces:
@@ -174,7 +174,7 @@ def error_response(error: ApiError) -> HttpResponse:
 
 
 def summary(request: HttpRequest, status: int, started: float) -> dict[str, Any]:
-    """What the log line of a request tells. The path without its query, where a key may be."""
+    """Return the fields of a request's log line. The query is left out, because it may contain an API key."""
     return {
         "method": request.method,
         "path": request.path[:200],

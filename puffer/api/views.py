@@ -153,7 +153,7 @@ class AsyncAPIView(APIView):
 
 
 class NoRouteView(AsyncAPIView):
-    """Every URL below /wp-json/ that is none of ours."""
+    """Answers every unknown URL below /wp-json/."""
 
     schema = None
     authentication_classes = []

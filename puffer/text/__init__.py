@@ -2,10 +2,9 @@
 
 from puffer.text.clean import excerpt, has_control_characters, one_line, storable, without_control_characters
 from puffer.text.formatting import counted, dollars, duration, moment, whole
-from puffer.text.markdown import Budget, render
+from puffer.text.markdown import render
 
 __all__ = [
-    "Budget",
     "counted",
     "dollars",
     "duration",

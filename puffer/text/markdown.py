@@ -1,38 +1,57 @@
-"""An answer's Markdown -> HTML that any page can show. It is a stranger's text: a document may have dictated it.
+"""Render an answer's Markdown as HTML that any page can show.
 
-    Markdown -> tokens, none of them for raw HTML, images and reference definitions -> HTML -> sanitised, and that last
-
-A text that asks for too much work, or nests too deeply, is shown as it is written.
+The text is untrusted, because a document may have dictated it. pyromark parses it in linear time; raw HTML, images and
+reference definitions stay text; nh3 sanitizes the result last.
 """
 
 import re
-from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import nh3
-from markdown_it import MarkdownIt
-from markdown_it.rules_block import StateBlock
-from markdown_it.rules_core import StateCore
-from markdown_it.rules_inline import StateInline, autolink, link
-from markdown_it.token import Token
+from pyromark import Markdown, Options
 
 from puffer.text.clean import storable
 
-MAX_EFFORT = 30_000  # documentation of 50 KB takes a sixth to a half of it; a unit costs 3 to 6 microseconds
-MAX_EFFORT_OF_A_PAGE = 200_000  # of all its texts together; a hundred ordinary answers take less than half of it
-EFFORT_OF_AN_INLINE_RULE = 3
-EFFORT_OF_A_LINK = 10
-MAX_DEPTH = 16  # a list within a list is two deeper, a quote one
-# markdown-it drops, silently, what is nested deeper than this. Nothing gets there: MAX_DEPTH is met before.
-LIBRARY_DEPTH = 20
+MARKDOWN = Markdown(options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH)
+MAX_DEPTH = 20  # open elements: a list within a list is two deeper, a quote one
+# The parser fills up the rows of a table: of 10 KB it makes up to 260,000 cells.
+MAX_PARTS, MAX_PARTS_PER_CHARACTER = 1000, 4
+# The parser walks through all open quotes and list items at each line. One line must not open thousands of them.
+DEEP_LINE = re.compile(r"(?:^|\r)(?:[ \t]*+(?:>|(?:[*+-]|\d{1,9}[.)])[ \t])){50}", re.MULTILINE)
 
+# The parser has no switch for raw HTML, reference definitions and ~single tildes~: noncharacters break them, also in
+# code, until the text is shown. A backslash and what it escapes stay as they are.
+SYNTAX = re.compile(r"\\[^\n]|<(?!https?://|mailto:|[\w.+-]+@)|(?<=\]):|(?<!~)~(?!~)")
+BREAK, TILDE = "\ufdd0", "\ufdd1"
+BROKEN = {"<": "<" + BREAK, ":": BREAK + ":", "~": TILDE}
+
+MAX_URL = 8000
+TEXT_NODE = 4000  # characters that nh3 gets at once
 SCHEMES = {"http", "https", "mailto"}
-BARE_URL = re.compile(r"\bhttps?://[^\s<>\"`]{1,2000}", re.IGNORECASE)
+ALLOWED_URL = re.compile(rf"(?:{'|'.join(SCHEMES)}):", re.IGNORECASE)
+BARE_URL = re.compile(rf"\b(https?://(?=[\w\[])[^\s<>\"`]{{1,{MAX_URL}}})", re.IGNORECASE)
 ENDS_A_SENTENCE = ".,;:!?'*_~"
+KEPT_IN_A_URL = "%/:?#[]@!$&'()*+,;=~"  # the others are percent-encoded
 
-SANITISER = nh3.Cleaner(
+TAGS = {
+    "Paragraph": ("<p>", "</p>\n"),
+    "BlockQuote": ("<blockquote>", "</blockquote>\n"),
+    "Item": ("<li>", "</li>\n"),
+    "CodeBlock": ("<pre><code>", "</code></pre>\n"),
+    "Table": ("<table>", "</tbody>\n</table>\n"),
+    "TableHead": ("<thead>\n<tr>", "</tr>\n</thead>\n<tbody>\n"),
+    "TableRow": ("<tr>", "</tr>\n"),
+    "Emphasis": ("<em>", "</em>"),
+    "Strong": ("<strong>", "</strong>"),
+    "Strikethrough": ("<s>", "</s>"),
+}
+# An image is shown as its alternative text, without markup: loading its address could leak what was said.
+PLAIN = ("", "")
+NO_LINKS = {"</a>", TAGS["CodeBlock"][1], PLAIN[1]}  # where a bare URL stays text
+
+SANITIZER = nh3.Cleaner(
     tags={
         *("p", "br", "hr", "strong", "em", "s", "code", "pre", "blockquote", "ul", "ol", "li", "a"),
         *("h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"),
@@ -45,152 +64,104 @@ SANITISER = nh3.Cleaner(
 )
 
 
-class Budget:
-    """What the texts of one page may take together. Once it is spent, the others are shown as they are written."""
-
-    def __init__(self) -> None:
-        self.left = MAX_EFFORT_OF_A_PAGE
-
-
-def render(text: str, budget: Budget | None = None) -> str:
+def render(text: str) -> str:
+    """Return the text as sanitized HTML."""
     text = storable(text)
-    effort = Effort(min(MAX_EFFORT, budget.left) if budget else MAX_EFFORT)
-    try:
-        html = MARKDOWN.render(text, {"effort": effort})
-    except (TooMuch, RecursionError):
-        html = as_written(text)
-    if budget:
-        budget.left = max(0, budget.left - effort.spent)
-    return SANITISER.clean(html)
+    html = to_html(text)
+    return SANITIZER.clean(as_written(text) if html is None else html)
 
 
 def as_written(text: str) -> str:
-    lines = escape(text.strip()).replace("\n", "<br>\n")
+    """Return the text as a paragraph that shows its Markdown."""
+    lines = escape_text(text.strip()).replace("\n", "<br>\n")
     return f"<p>{lines}</p>\n"
 
 
-class TooMuch(Exception):
-    """A text that cannot be rendered quickly."""
+def to_html(text: str) -> str | None:
+    """Return the text as HTML that is still to be sanitized, or None if it nests too deeply or grows too much."""
+    if DEEP_LINE.search(text):
+        return None
+    parts: list[str] = []
+    closing: list[str] = []  # the end tags of the open elements
+    for event in MARKDOWN.events(SYNTAX.sub(break_syntax, text)):
+        match event:
+            case {"Start": tag}:
+                start, end = tags(tag, closing)
+                if end.endswith("\n") and parts and not parts[-1].endswith("\n"):
+                    parts.append("\n")
+                parts.append(start)
+                closing.append(end)
+                if len(closing) > MAX_DEPTH or len(parts) > MAX_PARTS + MAX_PARTS_PER_CHARACTER * len(text):
+                    return None
+            case {"End": _}:
+                parts.append(closing.pop())
+            case {"Code": str(code)} if PLAIN[1] not in closing:
+                parts.append(f"<code>{escape_text(shown(code))}</code>")
+            case {"Text": str(said)} | {"Code": str(said)}:
+                parts.append((escape_text if NO_LINKS.intersection(closing) else link_urls)(shown(said)))
+            case "Rule":
+                parts.append("\n<hr>\n")
+            case _:  # a line break
+                parts.append("<br>\n")
+    return "".join(parts)
 
 
-class Effort:
-    """Counts what rendering costs: rules tried and tokens made. Time depends on the machine, and this does not."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.rules = self.block_tokens = 0
-
-    @property
-    def spent(self) -> int:
-        return self.rules + self.block_tokens
-
-    def spend(self, effort: int) -> None:
-        self.rules += effort
-        if self.spent > self.most:
-            raise TooMuch
+def break_syntax(found: re.Match[str]) -> str:
+    return BROKEN.get(found[0], found[0])
 
 
-def count_block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
-    """A rule that never applies: it is tried before all others, wherever a block can begin or end."""
-    effort = state.env["effort"]
-    effort.block_tokens = len(state.tokens)
-    effort.spend(1)
-    if state.level > MAX_DEPTH:
-        raise TooMuch
-    return False
+def shown(text: str) -> str:
+    return text.replace(BREAK, "").replace(TILDE, "~")
 
 
-def count_inline(state: StateInline, silent: bool) -> bool:
-    state.env["effort"].spend(EFFORT_OF_AN_INLINE_RULE)
-    return False
+def tags(tag: Any, closing: list[str]) -> tuple[str, str]:
+    """Return the start tag and the end tag of an element within those that `closing` ends."""
+    if PLAIN[1] in closing:
+        return PLAIN
+    match tag:
+        case {"Heading": {"level": level}}:
+            return f"<{level}>", f"</{level}>\n"
+        case {"List": None}:
+            return "<ul>", "</ul>\n"
+        case {"List": first}:
+            return f'<ol start="{first}">' if first != 1 else "<ol>", "</ol>\n"
+        case {"Link": {"dest_url": url, "link_type": kind}}:
+            url = ("mailto:" if kind == "Email" else "") + shown(url)
+            is_link = ALLOWED_URL.match(url) and len(url) <= MAX_URL
+            return (start_of_link(url), "</a>") if is_link else ("[", link_urls(f"]({url})"))
+        case {"Image": _}:
+            return PLAIN
+        case "TableCell":
+            return ("<th>", "</th>\n") if TAGS["TableHead"][1] in closing else ("<td>", "</td>\n")
+    return TAGS.get(tag if isinstance(tag, str) else next(iter(tag)), PLAIN)
 
 
-def counting(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
-    """The rule for a link, whose URL is parsed and written anew: dearer than the others."""
-
-    def link_rule(state: StateInline, silent: bool) -> bool:
-        is_link = rule(state, silent)
-        if is_link:
-            state.env["effort"].spend(EFFORT_OF_A_LINK)
-        return is_link
-
-    return link_rule
+def escape_text(text: str) -> str:
+    """Return the text as HTML, in pieces: nh3 takes quadratic time for a long text node that is full of `&` or `©`."""
+    pieces = [text[begin : begin + TEXT_NODE] for begin in range(0, len(text), TEXT_NODE)]
+    return "<!---->".join(escape(piece, quote=False) for piece in pieces)
 
 
-def is_allowed_link(url: str) -> bool:
-    try:
-        return urlsplit(url).scheme in SCHEMES
-    except ValueError:
-        return False
+def start_of_link(url: str) -> str:
+    return f'<a href="{escape(quote(url, KEPT_IN_A_URL))}">'
 
 
-def link_bare_urls(state: StateCore) -> None:
-    """A URL that stands in the text for itself is a link too. (linkify-it-py would be a dependency for this alone.)"""
-    for block in state.tokens:
-        if block.type == "inline" and block.children and "://" in block.content:
-            block.children = with_links(state, block.children)
-
-
-def with_links(state: StateCore, tokens: Sequence[Token]) -> list[Token]:
-    linked: list[Token] = []
-    links_open = 0
-    for token in tokens:
-        links_open += {"link_open": 1, "link_close": -1}.get(token.type, 0)
-        if token.type == "text" and not links_open:
-            linked += split_at_urls(state, token)
-        else:
-            linked.append(token)
-    return linked
-
-
-def split_at_urls(state: StateCore, token: Token) -> list[Token]:
-    parts: list[Token] = []
-    done = 0
-    for match in BARE_URL.finditer(token.content):
-        url = without_end_of_sentence(match[0])
-        href = state.md.normalizeLink(url)
-        if not (is_allowed_link(href) and urlsplit(href).hostname):
-            continue
-        state.env["effort"].spend(EFFORT_OF_A_LINK)
-        parts += [
-            Token("text", "", 0, content=token.content[done : match.start()], level=token.level),
-            Token("link_open", "a", 1, attrs={"href": href}, level=token.level),
-            Token("text", "", 0, content=url, level=token.level + 1),
-            Token("link_close", "a", -1, level=token.level),
-        ]
-        done = match.start() + len(url)
-    return [*parts, Token("text", "", 0, content=token.content[done:], level=token.level)]
+def link_urls(text: str) -> str:
+    """Return the text as HTML with a link for each bare URL."""
+    parts: list[str] = []
+    for position, part in enumerate(BARE_URL.split(text)):
+        url = without_end_of_sentence(part) if position % 2 else ""
+        if url:
+            parts.append(f"{start_of_link(url)}{escape_text(url)}</a>")
+        parts.append(escape_text(part[len(url) :]))
+    return "".join(parts)
 
 
 def without_end_of_sentence(url: str) -> str:
-    """Without the signs at its end that belong to the sentence, as a bracket does that was opened before it."""
+    """Return the URL without trailing punctuation, and without a closing bracket that was opened before it."""
     closed_too_often = url.count(")") - url.count("(")
     end = len(url)
     while url[end - 1] in ENDS_A_SENTENCE or (url[end - 1] == ")" and closed_too_often > 0):
         closed_too_often -= url[end - 1] == ")"
         end -= 1
     return url[:end]
-
-
-def alt_text(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    """Of an image, which is not shown: a picture's address can carry off what was said in the chat."""
-    return escape(renderer.renderInlineAsText(tokens[index].children or [], options, env))
-
-
-def make_markdown() -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": LIBRARY_DEPTH})
-    markdown.enable(["table", "strikethrough"])
-    # A reference is defined once and used a thousand times: 100 KB would become 16 MB.
-    markdown.disable(["html_block", "html_inline", "reference"])
-    wherever = ["paragraph", "reference", "blockquote", "list"]
-    markdown.block.ruler.before("table", "count_block", count_block, {"alt": wherever})
-    markdown.inline.ruler.before("text", "count_inline", count_inline)
-    markdown.inline.ruler.at("link", counting(link))
-    markdown.inline.ruler.at("autolink", counting(autolink))
-    markdown.core.ruler.after("text_join", "link_bare_urls", link_bare_urls)
-    markdown.add_render_rule("image", alt_text)
-    markdown.validateLink = is_allowed_link  # type: ignore[method-assign]
-    return markdown
-
-
-MARKDOWN = make_markdown()

@@ -237,42 +237,61 @@ def assert_harmless(rendered):
         assert not attributes, etree.tostring(element)
 
 
-SIZE = 100_000
+PATTERNS = [
+    *(">", "> ", "> a\n", "> - ", "> 1. - ", "- ", "- a\n", "1. ", "1. a\n", "-\n\n", "- a\n* b\n+ c\n", "-\ta\n"),
+    *(
+        "[",
+        "]",
+        "[]",
+        "[a](",
+        "[a](b",
+        "[a](<b",
+        '[a](b "',
+        "![",
+        "[[x]",
+        "[a](b)",
+        "[a][",
+        "[a]: b\n",
+        "[a\n",
+        "[^a\n",
+    ),
+    *("*", "* a", "*a ", "**a ", "***a ", "a**b", "*a_ ", "_", "~~", "~~a ", "*_**__~~a", "*a **a ", "*a*", "**a** "),
+    *("`", "`a", "``a`", "```\n", "~~~\n", "<", "<a ", "<http:", "<http://a.b> ", "<a@b.c>", "<a@b.", "<!--", "<>"),
+    *("&", "&amp;", "&#65;", "&#", "&" + 31 * "a", "\\", "\\\n", "  \n", " ", "\t", "\n", "a\n\n", "    a\n", "©"),
+    *("#", "# a\n", "a\n==\n", "---\n", "- - ", "|", "|-|\n", "a|b\n", "|a|b|\n|-|-|\n\n", "\\|", "|`b|`\n"),
+    *("http://a.b ", "https://", "http://a.b/((", "http://a.b/).,;", "://", "[a](%ff)", "[a](http://é.b)"),
+    *("\0", "\r", "\u202e", "\"'", "[*`<&\\", "*[a*](b)*", "[`a](b)`", "|*a|[b|`c\n", "![[a](b)](c)", "](", "]([\n"),
+]
 
 
-def filled(pattern):
-    return (pattern * (SIZE // len(pattern) + 1))[:SIZE]
-
-
-HOSTILE = {
-    **{
-        pattern.replace("\n", "/"): filled(pattern)
-        for pattern in (
-            *(">", "> ", "> a\n", "> - ", "> 1. - ", "- ", "- a\n", "1. ", "1. a\n", "-\n\n", "- a\n* b\n+ c\n"),
-            *("[", "]", "[]", "[a](", "[a](b", "[a](<b", '[a](b "', "![", "[[x]", "[a](b)", "[a][", "[a]: b\n", "[a\n"),
-            *("*", "* a", "*a ", "**a ", "***a ", "a**b", "*a_ ", "_", "~~", "~~a ", "*_**__~~a", "*a **a ", "*a*"),
-            *("`", "`a", "``a`", "```\n", "~~~\n", "<", "<a ", "<http:", "<http://a.b> ", "<a@b.c>", "<a@b."),
-            *("&", "&amp;", "&#65;", "&#", "&" + 31 * "a", "\\", "\\\n", "  \n", " ", "\t", "\n", "a\n\n", "    a\n"),
-            *("#", "# a\n", "a\n==\n", "---\n", "- - ", "|", "|-|\n", "a|b\n", "|a|b|\n|-|-|\n\n", "\\|", "|`b|`\n"),
-            *("http://a.b ", "https://", "http://a.b/((", "http://a.b/).,;", "://", "[a](%ff)", "[a](http://é.b)"),
-            *("\0", "\r", "\u202e", "\"'", "[*`<&\\", "*[a*](b)*", "[`a](b)`", "|*a|[b|`c\n", "![[a](b)](c)"),
-        )
-    },
-    "quotes that grow": "".join(">" * depth + "a\n" for depth in range(440)),
-    "lists that grow": "".join("  " * depth + "- a\n" for depth in range(310)),
-    "a deep quote and lazy lines": ">" * 1000 + " a\n" + "b\n" * 49_000,
-    "nested brackets": "[" * (SIZE // 2) + "]" * (SIZE // 2),
-    "nested links": "[" * 20_000 + "a" + "](b)" * 20_000,
-    "nested images": "![" * 15_000 + "a" + "](b)" * 15_000,
-    "nested emphasis": "*a **b " * 7_000 + "b** a*" * 7_000,
-    "backticks that grow": "".join("`" * length + " " for length in range(1, 445)),
-    "backticks that shrink": "".join("`" * length + " " for length in range(445, 1, -1)),
-    "a wide table": "|" + "a|" * 1000 + "\n|" + "-|" * 1000 + "\n" + ("|" + "b|" * 1000 + "\n") * 45,
-    "a wide table of short rows": "|" + "a|" * 1000 + "\n|" + "-|" * 1000 + "\n" + "b\n" * 46_000,
-    "a reference used often": "[a]: " + "b" * 1000 + "\n\n" + "[a] " * 24_000,
-    "an open title": '[a](b "' + "a" * SIZE,
-    "an open destination": "[a](" + "(" * SIZE,
-    "a long host": "[a](http://" + "é." * 30_000 + ")",
-    "a long URL": "http://a/" + "(" * 45_000 + ")" * 45_000,
-    "spaces within": "a" + " " * SIZE + "b",
-}
+def hostile(size):
+    """Return texts of about `size` characters by what they are full of."""
+    part, root = size / 100_000, (size / 100_000) ** 0.5
+    wide, long = int(1000 * root), int(1000 * part)
+    table = "|" + "a|" * wide + "\n|" + "-|" * wide + "\n"
+    return {
+        **{pattern.replace("\n", "/"): (pattern * (size // len(pattern) + 1))[:size] for pattern in PATTERNS},
+        "quotes that grow": "".join(">" * depth + "a\n" for depth in range(int(440 * root))),
+        "lists that grow": "".join("  " * depth + "- a\n" for depth in range(int(310 * root))),
+        "lists that grow by tabs": "".join("\t" * 8 * depth + "- " * 16 + "a\n" for depth in range(int(50 * root)))
+        + "b\n" * 35 * long,
+        "a deep quote and lazy lines": ">" * long + " a\n" + "b\n" * 49 * long,
+        "a deep list and blank lines": "- " * 25 * long + "a\n" + "\n" * 50 * long,
+        "49 quotes and lazy lines": ">" * 49 + " a\n" + "b\n" * 49 * long,
+        "nested brackets": "[" * (size // 2) + "]" * (size // 2),
+        "nested links": "[" * 20 * long + "a" + "](b)" * 20 * long,
+        "nested images": "![" * 15 * long + "a" + "](b)" * 15 * long,
+        "nested emphasis": "*a **b " * 7 * long + "b** a*" * 7 * long,
+        "backticks that grow": "".join("`" * length + " " for length in range(1, int(445 * root))),
+        "backticks that shrink": "".join("`" * length + " " for length in range(int(445 * root), 1, -1)),
+        "10,000 cells": "|a|b|c|d|\n|-|-|-|-|\n" + "|1|2|3|4|\n" * 10 * long,
+        "a wide table": table + ("|" + "b|" * wide + "\n") * int(45 * root),
+        "a wide table of short rows": table + "b\n" * 46 * long,
+        "a reference used often": "[a]: " + "b" * long + "\n\n" + "[a] " * 24 * long,
+        "an open title": '[a](b "' + "a" * size,
+        "an open destination": "[a](" + "(" * size,
+        "a long host": "[a](http://" + "é." * 30 * long + ")",
+        "a long URL": "http://a/" + "(" * 45 * long + ")" * 45 * long,
+        "a long query": "[a](http://a/?" + "&" * size + ")",
+        "spaces within": "a" + " " * size + "b",
+    }

@@ -1,6 +1,7 @@
 """Documents in the admin: list, search and delete them with their vectors."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib import admin, messages
@@ -124,9 +125,14 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     def delete_vectors(self, request: HttpRequest, documents: Sequence[Document]) -> list[Document]:
         """Return the documents whose vectors were deleted, and show an error message for the others."""
-        deleted, problems = run_async(lambda: delete_vectors(documents))
-        for problem in problems:
-            messages.error(request, problem)
+        deleted, failures = run_async(lambda: delete_vectors(documents))
+        for failure in failures:
+            text = ngettext(
+                "%(place)s: %(count)d document was not deleted. %(reason)s",
+                "%(place)s: %(count)d documents were not deleted. %(reason)s",
+                failure.count,
+            )
+            messages.error(request, text % asdict(failure))
         return deleted
 
     def deletion_line(self, document: Document) -> str:

@@ -1,6 +1,7 @@
 """Delete documents: first their vectors in the stores, then our records."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from puffer.api import ApiError
@@ -12,14 +13,23 @@ from vectorstores.stores.threads import call_store
 DELETED_AT_ONCE = 200  # documents
 
 
-async def delete_vectors(documents: Sequence[Document]) -> tuple[list[Document], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A collection in which `count` documents could not be deleted."""
+
+    place: str
+    count: int
+    reason: str
+
+
+async def delete_vectors(documents: Sequence[Document]) -> tuple[list[Document], list[Failure]]:
     """Delete the vectors of documents, which come with their collections.
 
-    Returns the documents whose vectors are deleted, and an error message for each place that refused. Keep the records
-    of the other documents: only they say where the remaining vectors are.
+    Returns the documents whose vectors are deleted, and the failures. Keep the records of the other documents: only
+    they say where the remaining vectors are.
     """
     deleted: list[Document] = []
-    problems: list[str] = []
+    failures: list[Failure] = []
     ordered = sorted(documents, key=lambda document: (document.collection_id, document.namespace))
     for (_, namespace), group in groupby(ordered, key=lambda document: (document.collection_id, document.namespace)):
         here = list(group)
@@ -33,6 +43,6 @@ async def delete_vectors(documents: Sequence[Document]) -> tuple[list[Document],
                 done += len(batch)
         except ApiError as error:
             place = f"{STORES[collection.store].label}, {collection.name}"
-            problems.append(f"{place}: {len(here) - done} not deleted. {error.message}")
+            failures.append(Failure(place, len(here) - done, error.message))
         deleted += here[:done]
-    return deleted, problems
+    return deleted, failures

@@ -65,7 +65,7 @@ class RestStore(VectorStore):
     def call(
         self, method: str, path: str, body: Any = None, *, session: RestSession | None = None, **options: Any
     ) -> Answer:
-        """Return the answer, whatever its status. Raises ApiError if there is none."""
+        """Return the answer, whatever its status. Raises ApiError if no answer came."""
         try:
             return (session or self.session).call(method, path, body, **options)
         except NoAnswer as error:

@@ -124,7 +124,7 @@ class Indexing:
         self.import_run = Import(self.destination, lambda report: None, self.add_refusal)
 
     async def run(self) -> None:
-        """Store the upload while extending its lease. Raises what ended either of them."""
+        """Index the upload while extending its lease. Raises the error that ends either of them."""
         await with_heartbeat(self.store(), self.heartbeat)
         await sync_to_async(self.finish)()
 

@@ -67,7 +67,8 @@ class PufferChat extends HTMLElement {
     this.dataset.kind = config.kind;
     const shadow = this.shadowRoot ?? this.attachShadow({ mode: "open" });
     shadow.adoptedStyleSheets = [sheet];
-    shadow.replaceChildren(this.#frame.render(this.#chat));
+    this.root = this.#frame.render(this.#chat); // the admin's preview sets its color scheme
+    shadow.replaceChildren(this.root);
     if (config.kind === "popup") this.#frame.place();
   }
 

@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--since", type=day, metavar="YYYY-MM-DD", help="leave the days before as they are")
 
     def handle(self, *, since: date | None, **options: Any) -> None:
-        self.stdout.write(self.style.SUCCESS(f"Days counted anew: {rebuild(since)}."))
+        self.stdout.write(self.style.SUCCESS(f"Days recounted: {rebuild(since)}."))
 
 
 def day(text: str) -> date:

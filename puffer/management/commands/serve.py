@@ -38,7 +38,7 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):  # leave the blocks below, which stop what they have started
             signal.signal(number, lambda *_: sys.exit(0))
         with listening(host, port) as listener, contextlib.ExitStack() as alongside:
-            for path in settings.RUN_BESIDE_SERVER:
+            for path in settings.RUN_WITH_SERVER:
                 alongside.enter_context(import_string(path)())
             config = uvicorn.Config(
                 "puffer.asgi:application",

@@ -275,9 +275,9 @@ def test_nobody_continues_the_conversation_of_another(playground, client, answer
     assert [conversation.message_count for conversation in Conversation.objects.all()] == [2, 2]
 
 
-@pytest.mark.parametrize(("deeds", "status"), [(["view"], 403), (["view", "change"], 200)])
-def test_who_may_try(staff, upstream, bot, deeds, status):
-    client = staff(*deeds)
+@pytest.mark.parametrize(("actions", "status"), [(["view"], 403), (["view", "change"], 200)])
+def test_who_may_try(staff, upstream, bot, actions, status):
+    client = staff(*actions)
     page = client.get(change_page(bot))
     assert (try_page(bot) in page.text) == (status == 200)
     assert client.get(try_page(bot)).status_code == status

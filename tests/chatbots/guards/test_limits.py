@@ -349,7 +349,7 @@ def test_a_day_with_a_change_of_clocks_has_25_hours(settings):
     assert end.astimezone(UTC) - start.astimezone(UTC) == timedelta(hours=25)
 
 
-def test_without_a_period_nothing_ever_begins_anew(limited):
+def test_without_a_period_nothing_ever_starts_again(limited):
     bot = limited(token_guest_limit=100, token_reset_period="never")
     turn(bot, usage=100)
     error = refusal(bot)
@@ -385,7 +385,7 @@ def test_a_turn_that_outlives_its_period_takes_nothing_from_the_next(limited):
 
 
 @pytest.mark.parametrize(("before", "after", "is_refused"), [("daily", "never", True), ("never", "daily", False)])
-def test_a_longer_period_keeps_what_was_used_and_a_shorter_one_begins_anew(limited, before, after, is_refused):
+def test_a_longer_period_keeps_what_was_used_and_a_shorter_one_starts_again(limited, before, after, is_refused):
     turn(limited(token_guest_limit=100, token_reset_period=before), usage=100)
     bot = limited(token_guest_limit=100, token_reset_period=after)
     if is_refused:

@@ -112,7 +112,7 @@ def test_addresses_and_networks_of_both_kinds_can_be_banned(entry, address, bann
         ("red boots", "red\nboots", True),
         ("red boots", "red, boots", False),
         ("red boots", "red blue boots", False),
-        ("red boots", "red red boots", True),  # the phrase begins anew within itself
+        ("red boots", "red red boots", True),  # the phrase begins again within itself
         ("a a b", "a a a b", True),
         ("a b c d, b c x", "a b c x", True),  # one phrase fails where another is already under way
         ("a b c d, c", "a b c", True),  # one phrase within another

@@ -54,7 +54,7 @@ def stored(target):
     return {vector.id: vector for vector in Local(StoreSettings()).scan(target)}
 
 
-def test_every_chunk_is_embedded_anew_under_its_title_and_headings(handbook, model):
+def test_every_chunk_is_embedded_again_under_its_title_and_headings(handbook, model):
     summary = reembed()
     old, new = stored("old"), stored("new")
     assert (summary["documents"], summary["chunks"], summary["refused"]) == (2, 4, 0)

@@ -82,7 +82,7 @@ def run(client, bot: Chatbot) -> list[GoldenResult]:
         ("from nine to six", True),
         ("FROM  Nine", True),  # upper and lower case, and blanks, are alike
         ("until ten\nto six", True),  # of several lines one is enough
-        ("until ten\n\n  \nat eight", False),  # an empty line is none
+        ("until ten\n\n  \nat eight", False),  # empty lines are ignored
         ("ｎｉｎｅ", True),
     ],
 )
@@ -221,7 +221,7 @@ def test_the_page_shows_how_far_it_has_come(admin_client, openai, bot):
         assert (f'data-over="{over}"' in shown, shown.count(">waits<")) == (True, waiting)
         assert words in text_of(admin_client.get(golden_page(bot)))
 
-    shows("It waits for a worker, which “serve” runs beside itself unless told not to: 0 of 2", "no", 2)
+    shows("Waiting for a worker, which “serve” starts by default: 0 of 2", "no", 2)
     claim(GoldenRun.objects.all(), 60)
     asked_for.results.filter(question="Open?").update(ended_at=timezone.now(), answer="At nine.")
     shows("1 of 2 questions are answered.", "no", 1)
@@ -368,7 +368,7 @@ def test_a_draft_is_asked_before_it_is_published(admin_client, openai, draft, an
     changes = {"instructions": "Sell\r\nhats.", "footer_text": NASTY, "_continue": "1"}
     page = send(admin_client, draft, status="published", **changes)
     assert "The golden questions are being asked." in text_of(page)
-    assert "It waits for a worker" in text_of(page)
+    assert "Waiting for a worker" in text_of(page)
     assert not openai.sent
     work()
     page = admin_client.get(address_of(page))

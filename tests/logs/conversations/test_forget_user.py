@@ -242,7 +242,7 @@ from logs.conversations.writer import write_turns
 from logs.models import Conversation
 connection.cursor().execute("PRAGMA secure_delete = OFF")  # Debian's SQLite has it on, others do not
 bot = Chatbot.objects.create(name="Shop")
-for turn in range(30):  # each writes the conversation's row anew
+for turn in range(30):  # each writes the conversation's row again
     for person in range(40):
         identity = Identity(str(person), "Somebody", f"somebody{person}@example.com" if person else "EMAIL")
         visitor = Visitor(source=Conversation.Source.WIDGET, session_id=f"s{person}", identity=identity)

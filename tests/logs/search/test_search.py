@@ -350,7 +350,7 @@ def test_nothing_of_what_is_deleted_stays_in_the_index(said):
         assert count("SELECT count(*) FROM logs_visitorsearch_terms") == 0
 
 
-def test_what_is_left_of_a_conversation_is_found_at_once_and_taken_up_anew(said):
+def test_what_is_left_of_a_conversation_is_found_at_once_and_indexed_again(said):
     talk("more wool", "and cotton", conversation_uuid="new")
     index_batch(MESSAGES)
     Message.objects.get(content="and cotton").delete()
@@ -495,7 +495,7 @@ def test_the_index_is_there_after_all_migrations(db):
 
 
 @on_sqlite
-def test_triggers_survive_a_table_made_anew(db):
+def test_triggers_survive_a_table_created_again(db):
     """As a migration makes it: Django copies the rows, drops the table, and so its triggers."""
     with connection.cursor() as cursor:
         for name in tables.sqlite_triggers(MESSAGES):

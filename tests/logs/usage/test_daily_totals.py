@@ -39,7 +39,7 @@ def sums_of(kind):
     return sums
 
 
-def as_counted_anew():
+def recounted():
     before = sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)
     rebuild()
     return before, (sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal))
@@ -90,7 +90,7 @@ def test_turns_are_summed_up(bot):
     first, second = ConversationDailyTotal.objects.order_by("-messages")
     assert (first.provider, first.conversations, first.messages) == ("openai", 3, 8)
     assert (second.provider, second.conversations, second.messages) == ("claude", 0, 2)
-    before, after = as_counted_anew()
+    before, after = recounted()
     assert before == after
 
 
@@ -131,7 +131,7 @@ def test_what_happened_stays_when_it_is_deleted(bot):
     place = (today(), None, None, "openai", "gpt-4o", "completion")
     assert sums_of(UsageDailyTotal).keys() == {place}
     assert sums_of(UsageDailyTotal)[place][0] == 4
-    before, after = as_counted_anew()
+    before, after = recounted()
     assert before == after
     Conversation.objects.all().delete()
     UsageEvent.objects.all().delete()
@@ -139,7 +139,7 @@ def test_what_happened_stays_when_it_is_deleted(bot):
     assert [row.messages for row in ConversationDailyTotal.objects.all()] == [2]
 
 
-def test_days_are_counted_anew(bot):
+def test_days_are_counted_again(bot):
     yesterday = timezone.now() - timedelta(days=1)
     recorder.write([call(created_at=yesterday), call(status=429), call(created_at=yesterday - timedelta(days=1))])
     write_turns([turn("Hi", bot)])
@@ -148,7 +148,7 @@ def test_days_are_counted_anew(bot):
     ConversationDailyTotal.objects.all().delete()
     out = StringIO()
     call_command("rebuild_daily_totals", stdout=out)
-    assert "Days counted anew: 3." in out.getvalue()
+    assert "Days recounted: 3." in out.getvalue()
     assert (sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)) == right
 
 
@@ -238,7 +238,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_sums_are_right_after_concurrent_writes(database_url):
-    """Eight writers, and one who counts anew in the middle of it."""
+    """Eight writers, and one who recounts in the middle of it."""
     environment = os.environ | {"DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     run = subprocess.run(
         [sys.executable, "-c", CROWD], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120

@@ -220,7 +220,7 @@ def test_without_a_webhook_a_turn_takes_no_more_queries(receiver, api, bot, upst
 
     began = time.monotonic()
     seen = [query for _ in range(5) for query in queries()]
-    # Whether there are any is asked anew when what was read is 0.8 s old; with a turn nothing is written or read.
+    # Whether there are any is read again when what was read is 0.8 s old; with a turn nothing is written or read.
     assert len(seen) <= 1 + (time.monotonic() - began) / 0.8
     assert all(query.startswith("SELECT") for query in seen)
 

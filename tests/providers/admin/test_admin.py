@@ -86,7 +86,7 @@ def test_each_page_has_only_the_fields_that_its_provider_needs(admin_client, slu
     assert ('name="api_version"' in page) == (slug == "azure")
     assert ('name="default_image_model"' in page) == ("image" in PROVIDERS[slug].capabilities)
     assert ('name="default_embedding_model"' in page) == ("embedding" in PROVIDERS[slug].capabilities)
-    assert 'name="forget_api_key"' not in page  # there is none
+    assert 'name="forget_api_key"' not in page  # no such field
     assert save(admin_client, config, base_url="https://proxy.example.com").status_code == 302
 
 

@@ -1,4 +1,4 @@
-"""Who changed what: each deed of the admin leaves a line that owners can find, and none holds a secret."""
+"""Who changed what: each action of the admin leaves a line that owners can find, and none holds a secret."""
 
 import pytest
 from axes.models import AccessFailureLog, AccessLog

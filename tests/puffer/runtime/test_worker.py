@@ -58,7 +58,7 @@ WAYS_TO_WRITE = {
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("way", WAYS_TO_WRITE)
-@pytest.mark.parametrize("loss", ["taken up", "finished", "started anew", "deleted", "never ours"])
+@pytest.mark.parametrize("loss", ["taken up", "finished", "restarted", "deleted", "never ours"])
 def test_who_has_lost_the_lease_changes_nothing(way, loss):
     (piece,) = pieces(1)
     ours = piece if loss == "never ours" else claim(Piece.objects.all(), 0 if loss in ("taken up", "finished") else 60)
@@ -66,7 +66,7 @@ def test_who_has_lost_the_lease_changes_nothing(way, loss):
         theirs = claim(Piece.objects.all(), 60)
         if loss == "finished":
             theirs.finish()
-    elif loss == "started anew":
+    elif loss == "restarted":
         Piece.objects.get().restart()
     elif loss == "deleted":
         Piece.objects.all().delete()
@@ -262,7 +262,7 @@ def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
 
 
 @pytest.mark.slow
-def test_serve_keeps_a_worker_beside_it(tmp_path):
+def test_serve_keeps_a_worker(tmp_path):
     port = free_port()
 
     def started(*arguments: str) -> "subprocess.Popen[bytes]":

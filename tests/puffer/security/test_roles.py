@@ -182,19 +182,19 @@ def test_every_model_of_ours_has_its_rights():
 def test_pages_of_rows(clients, label):
     model = MODELS[label]
     row = ROWS[model](0)
-    for role, deeds in zip(ROLES, ROWS_OF[label], strict=True):
+    for role, actions in zip(ROLES, ROWS_OF[label], strict=True):
         client = clients[role]
         for page, letter, arguments in (
             ("changelist", "v", []), ("history", "v", [row.pk]), ("change", "v", [row.pk]),
             ("add", "a", []), ("delete", "d", [row.pk]),
         ):  # fmt: skip
             status = client.get(url_of(model, page, *arguments)).status_code
-            assert status == (200 if letter in deeds else 403), (role, page)
+            assert status == (200 if letter in actions else 403), (role, page)
         before = list(model.objects.order_by("pk").values())
         for page, letter, arguments in (("change", "c", [row.pk]), ("add", "a", [])):
             status = client.post(url_of(model, page, *arguments), {"base_url": "no url"}).status_code
-            assert status == (200 if letter in deeds else 403), (role, page)  # the form again, with its errors
-        if "d" not in deeds:
+            assert status == (200 if letter in actions else 403), (role, page)  # the form again, with its errors
+        if "d" not in actions:
             assert client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
         assert list(model.objects.order_by("pk").values()) == before, role
 
@@ -352,7 +352,7 @@ def test_migrate_gives_new_permissions_to_whom_they_belong_and_takes_what_is_too
         role: set(Permission.objects.filter(group__name=role).values_list("codename", flat=True))
         for role in [*ROLES, "Accounting"]
     }
-    every = {f"{deed}_chatbot" for deed in ("view", "add", "change", "delete")}
+    every = {f"{action}_chatbot" for action in ("view", "add", "change", "delete")}
     assert every <= held[OWNER]
     assert every <= held[EDITOR]
     assert held[VIEWER] & every == {"view_chatbot"}

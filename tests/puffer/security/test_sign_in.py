@@ -59,7 +59,7 @@ def test_who_else_is_locked_out(owner, other, status):
 
 def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_has_seen(owner, settings):
     settings.TRUSTED_PROXY_COUNT = 1
-    for number in range(LIMIT):  # forged anew each time, to the left of what the proxy adds
+    for number in range(LIMIT):  # forged again each time, to the left of what the proxy adds
         last = sign_in("wrong", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=f"198.51.100.{number}, 192.0.2.7")
     assert last.status_code == 429
     elsewhere = sign_in(PASSWORD, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="192.0.2.7, 192.0.2.9")

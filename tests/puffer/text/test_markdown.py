@@ -11,7 +11,7 @@ from lxml import html
 
 from logs.models import Conversation, Message
 from puffer.text import markdown
-from puffer.text.markdown import MAX_EFFORT, Budget, render
+from puffer.text.markdown import render
 from tests.support.markdown_attacks import PAYLOADS, assert_harmless
 from tests.support.repository import ROOT
 
@@ -48,6 +48,13 @@ LINK = ' target="_blank" rel="nofollow noopener noreferrer"'
         ("a\x00b", "<p>ab</p>"),
         ("half \ud83d of a pair", "<p>half ? of a pair</p>"),
         ("[a]\n\n[a]: https://b.example", f'<p>[a]</p>\n<p>[a]: <a href="https://b.example"{LINK}>https://b.example</a></p>'),
+        ("3~5 days, 5~7 days, \\~a\\~", "<p>3~5 days, 5~7 days, ~a~</p>"),  # one tilde strikes nothing out
+        ("`[a]: ~b~ <c>` \\<b>", "<p><code>[a]: ~b~ &lt;c&gt;</code> &lt;b&gt;</p>"),
+        ("[a **b**](/c) [d](e.html)", "<p>[a <strong>b</strong>](/c) [d](e.html)</p>"),
+        ("<div>\n**a**\n</div>", "<p>&lt;div&gt;<br>\n<strong>a</strong><br>\n&lt;/div&gt;</p>"),
+        ("_a_<br>b", "<p><em>a</em>&lt;br&gt;b</p>"),
+        ("[a](http://[::1]:80/~b)", f'<p><a href="http://[::1]:80/~b"{LINK}>a</a></p>'),
+        ("[a](<https://b.example/c d>)", f'<p><a href="https://b.example/c%20d"{LINK}>a</a></p>'),
     ],
 )  # fmt: skip
 def test_markdown_is_shown(text, expected):
@@ -119,42 +126,56 @@ import time
 import django
 django.setup()
 from puffer.text.markdown import render
-from tests.support.markdown_attacks import HOSTILE, assert_harmless
-slowest = 0
-for name, text in HOSTILE.items():
+from tests.support.markdown_attacks import assert_harmless, hostile
+
+def seconds(text):
     started = time.process_time()
     rendered = render(text)
-    slowest = max(slowest, time.process_time() - started)
-    assert len(rendered) < 8 * len(text), name
+    taken = time.process_time() - started
+    assert len(rendered) < 16 * len(text), name
+    return taken, rendered
+
+small, large = hostile(10_000), hostile(100_000)
+for name in small:
+    before, rendered = seconds(small[name])
     assert_harmless(rendered)
-print(len(HOSTILE), slowest)
+    after, _ = seconds(large[name])
+    assert after < 2, (name, after)  # 0.3 seconds where nothing else runs
+    assert after < 40 * before + 0.2, (name, before, after)
+print(len(small))
 """
 
 
 @pytest.mark.slow
-def test_no_text_of_100_kilobytes_takes_long_or_becomes_huge():
+def test_time_grows_with_a_hostile_text_and_its_html_stays_small():
     run = subprocess.run(
         [sys.executable, "-c", RENDER_ALL],
         cwd=ROOT, env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout.split()[1]) < 2  # 0.1 seconds where nothing else runs
+    assert int(run.stdout) > 100
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "> " * 30 + "deep",
+        "line\r" + ">" * 10_000 + "deep\n" + "line\n" * 10_000,
         "".join("  " * depth + "- deep\n" for depth in range(30)),
-        "**a** " * 20_000,
-        "- a\n" * 20_000,
-        "![" * 5_000 + "a" + "](b)" * 5_000,
+        "*a **b " * 20 + "b** a*" * 20,
+        "|" + "a|" * 300 + "\n|" + "-|" * 300 + "\n" + "b\n" * 4000,  # of which the parser makes 260,000 cells
     ],
 )
-def test_what_takes_too_much_work_is_shown_as_it_is_written_and_whole(text):
+def test_what_nests_or_grows_too_much_is_shown_as_it_is_written_and_whole(text):
     shown = html.fromstring(f"<div>{render(text)}</div>").text_content()
     assert shown.split() == text.split()
+
+
+@pytest.mark.parametrize("text", ["a & b © c\n" * 2000, "`" + "&" * 10_000 + "`", "https://a.example/?" + "&" * 7000])
+def test_a_long_text_is_whole(text):
+    shown = html.fromstring(f"<div>{render(text)}</div>").text_content()
+    assert shown.split() == text.replace("`", "").split()
 
 
 def test_what_is_ordinary_is_rendered_however_long_it_is():
@@ -171,29 +192,11 @@ def test_nesting_that_people_use_is_rendered():
     assert render("> " * 10 + "a").count("<blockquote>") == 10
 
 
-HEAVY = "- a\n" * 1000  # much work, and not too much for one text
-
-
-def test_many_heavy_texts_share_what_a_page_may_take():
-    """The first are rendered, the rest is shown as it is written, whole; what is left serves small ones no longer."""
-    budget = Budget()
-    rendered = [render(HEAVY, budget) for _ in range(200)]
-    assert "<li>" in rendered[0] == render(HEAVY)
-    as_lists = sum("<li>" in text for text in rendered)
-    assert 0 < as_lists < 60
-    assert html.fromstring(rendered[-1]).text_content().split() == HEAVY.split()
-    assert budget.left < MAX_EFFORT
-
-
-def test_two_hundred_ordinary_answers_are_all_rendered():
-    budget, answer = Budget(), "Some **words**, with [a link](https://a.example).\n\n- one\n- `two`\n\n" * 5
-    assert all(render(answer, budget).count("<li>") == 10 for _ in range(200))
-
-
 @pytest.mark.django_db
-def test_a_conversation_has_one_budget(admin_client):
+def test_a_conversation_of_heavy_answers_is_rendered_whole(admin_client):
     conversation = Conversation.objects.create(message_count=120)
-    Message.objects.bulk_create(Message(conversation=conversation, role="bot", content=HEAVY) for _ in range(120))
+    Message.objects.bulk_create(
+        Message(conversation=conversation, role="bot", content="- a\n" * 1000) for _ in range(120)
+    )
     page = admin_client.get(reverse("admin:logs_conversation_change", args=[conversation.pk]))
-    assert 0 < page.text.count("<li>a</li>") < 60 * 1000
-    assert page.text.count("- a<br>") > 60 * 900
+    assert page.text.count("<li>a</li>") == 120 * 1000

@@ -145,7 +145,7 @@ def test_only_chroma_has_a_tenant_and_a_database(admin_client, slug):
     page = admin_client.get(page_of(config)).text
     for name in ("tenant", "database"):
         assert (f'name="{name}"' in page) == (slug == "chroma")
-    assert 'name="forget_api_key"' not in page  # there is none
+    assert 'name="forget_api_key"' not in page  # no such field
     assert save(admin_client, config, base_url="https://store.example.com", api_key="k").status_code == 302
 
 
@@ -497,7 +497,7 @@ def test_if_the_store_fails_the_document_stays(admin_client, foreign, full, one_
         assert page.redirect_chain == [(page_of(document), 302)]
     else:
         page = choose_deletion(admin_client, document, post="yes")
-    assert "Qdrant, faq: 1 not deleted. Qdrant API Error (500): No space left" in text_of(page)
+    assert "Qdrant, faq: 1 document was not deleted. Qdrant API Error (500): No space left" in text_of(page)
     assert NASTY not in page.text
     assert "uccessfully" not in page.text
     assert Document.objects.count() == 2
@@ -508,7 +508,7 @@ def test_one_store_that_fails_does_not_keep_the_others(admin_client, put, foreig
     put(RETURNS, OPENING, EVIL)
     page = choose_deletion(admin_client, *Document.objects.all(), post="yes")
     assert "Successfully deleted 3 documents" in text_of(page)
-    assert "Qdrant, faq: 2 not deleted" in text_of(page)
+    assert "Qdrant, faq: 2 documents were not deleted" in text_of(page)
     assert Document.objects.filter(collection=foreign).count() == Document.objects.count() == 2
     assert stored() == set()
 

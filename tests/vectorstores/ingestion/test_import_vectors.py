@@ -571,7 +571,7 @@ def test_what_failed_is_tried_again(model, tmp_path):
     assert counts(run(file)) == (1, 0, 0)
 
 
-def test_a_collection_that_was_emptied_is_filled_anew(model, tmp_path):
+def test_a_collection_that_was_emptied_is_filled_again(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS))
     run(file)
     store = Local(StoreSettings())

@@ -73,7 +73,7 @@ def test_what_one_process_writes_others_see_at_once(processes, target):
     assert len(one("texts", target)) == 38
 
 
-def test_a_collection_that_another_process_makes_anew(processes, target):
+def test_a_collection_that_another_process_creates_again(processes, target):
     one, other, _ = processes
     one("replace", target, "doc", "old", 3)
     assert other("texts", target) == ["doc old 3"] * 3

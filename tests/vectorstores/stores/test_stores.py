@@ -289,7 +289,7 @@ def test_a_collection_that_is_not_there(place, target, call):
         assert missing in raised.value.message
 
 
-def test_a_collection_that_was_made_anew(place, target):
+def test_a_collection_that_was_created_again(place, target):
     place.store.replace(target, document("doc", 3))
     search(place, target)
     place.delete_by_hand(target)
