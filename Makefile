@@ -10,7 +10,7 @@ TEMPLATES = $(shell find puffer logs providers vectorstores chatbots -path '*/te
 
 WIDGET := chatbots/widget/src
 
-.PHONY: run test test-all lint format lock screenshots widget widget-check
+.PHONY: run test test-all lint format lock messages screenshots widget widget-check
 
 run: .venv/run
 	$(BIN)/python manage.py quickstart --port $(PORT)
@@ -39,6 +39,11 @@ lock: .venv/bin/python
 	$(LOCK) requirements.txt -o requirements.lock
 	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 	$(LOCK) requirements-local.txt --no-deps --emit-build-options -o requirements-local.lock
+
+# Update the translations and compile them: needs GNU gettext. The compiled files are committed, so that nobody else does.
+messages: .venv/dev
+	$(BIN)/django-admin makemessages --all --no-location --no-wrap --no-obsolete $(addprefix --ignore=,.venv node_modules var benchmarks tests docs)
+	$(BIN)/django-admin compilemessages --ignore=.venv
 
 # The built files are committed: only a change of the widget's sources needs Node.js.
 widget: $(WIDGET)/node_modules

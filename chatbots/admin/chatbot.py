@@ -10,6 +10,7 @@ from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, reverse
+from django.utils import translation
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
@@ -250,7 +251,8 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         for bot in changed:
             bot.status = status
             bot.save(update_fields=["status", "updated_at"])
-            self.log_change(request, bot, f"Now {status.label.lower()}.")
+            with translation.override(None):  # the log is kept in English
+                self.log_change(request, bot, f"Now {status.label.lower()}.")
         messages.success(request, f"Chatbots now {status.label.lower()}: {len(changed)}.")
 
     @action(description=_("Export as JSON"), permissions=["view"])

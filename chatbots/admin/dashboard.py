@@ -61,8 +61,10 @@ LINE_OPTIONS = {
 
 
 class PeriodForm(forms.Form):
-    first = forms.DateField(widget=forms.DateInput({"type": "date"}), validators=[MinValueValidator(EARLIEST)])
-    last = forms.DateField(widget=forms.DateInput({"type": "date"}), validators=[MaxValueValidator(LATEST)])
+    first = forms.DateField(
+        widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"), validators=[MinValueValidator(EARLIEST)]
+    )
+    last = forms.DateField(widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"), validators=[MaxValueValidator(LATEST)])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

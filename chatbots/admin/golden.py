@@ -12,6 +12,7 @@ from django.forms import BaseInlineFormSet, inlineformset_factory
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import translation
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from chatbots.admin.history import different, label_of
@@ -138,7 +139,9 @@ class PublishPage(ChatbotPage):
             bot.status = Chatbot.Status.DRAFT
             changed = [name for name in changed if name != "status" or status != bot.status]
         bot.save()
-        self.model_admin.log_change(self.request, bot, [{"changed": {"fields": [label_of(name) for name in changed]}}])
+        with translation.override(None):  # the log is kept in English
+            fields = [label_of(name) for name in changed]
+        self.model_admin.log_change(self.request, bot, [{"changed": {"fields": fields}}])
 
     def chatbots_url(self) -> str:
         if len(self.runs) > 1:

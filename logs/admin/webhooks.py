@@ -52,7 +52,7 @@ def labeled(state: str) -> tuple[str, str]:
 
 class WebhookForm(forms.ModelForm):
     events = forms.MultipleChoiceField(
-        choices=[(event.value, f"{event.label} ({event.value})") for event in EventName],
+        choices=lambda: [(event.value, f"{event.label} ({event.value})") for event in EventName],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         label=_("Events"),
         help_text=_("Events to send."),

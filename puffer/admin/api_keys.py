@@ -18,7 +18,7 @@ from puffer.models import ApiKey, Scope
 
 class ApiKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
-        choices=[(scope.value, f"{scope.label} ({scope.value})") for scope in Scope],
+        choices=lambda: [(scope.value, f"{scope.label} ({scope.value})") for scope in Scope],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text=_("What the key may do."),
     )

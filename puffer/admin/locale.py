@@ -1,0 +1,23 @@
+"""The language of the admin: the one that the browser asks for."""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
+from django.middleware.locale import LocaleMiddleware
+from django.utils import translation
+
+
+class AdminLocaleMiddleware(LocaleMiddleware):
+    """Django's middleware on the admin's pages alone; every other address stays in LANGUAGE_CODE."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if in_admin(request):
+            super().process_request(request)
+        else:
+            translation.activate(settings.LANGUAGE_CODE)
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        return super().process_response(request, response) if in_admin(request) else response
+
+
+def in_admin(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/admin/")
