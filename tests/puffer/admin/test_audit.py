@@ -83,7 +83,7 @@ def test_a_change_of_the_own_password_leaves_a_line(client):
     assert not LogEntry.objects.exists()
     assert client.post(page, changed | {"old_password": "correct horse"}).status_code == 302
     entry = LogEntry.objects.get()
-    assert (entry.user, entry.object_repr, entry.get_change_message()) == (user, "viewer", "Changed the own password.")
+    assert (entry.user, entry.object_repr, entry.get_change_message()) == (user, "viewer", "Changed their password.")
     assert "battery" not in str(vars(entry))
 
 

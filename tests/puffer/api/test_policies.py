@@ -6,7 +6,7 @@ from rest_framework.renderers import JSONRenderer
 
 from puffer.api import AsyncAPIView
 from puffer.models import ApiKey, Scope
-from tests.conftest import Api
+from tests.support.api import Api
 
 PREFIXES = ["http://testserver/wp-json/policies", "http://testserver/policies"]  # the API's own path, and Django's
 
