@@ -7,19 +7,14 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-# How long a country's IBANs are. Source: https://www.swift.com/standards/data-standards/iban-international-bank-account-number
+from stdnum import numdb
+from stdnum.iso7064 import mod_97_10
+
+# The country and two check digits stand before what the registry describes, such as 8!n10!n for Germany.
 IBAN_LENGTHS = {
-    country: int(length)
-    for country, length in re.findall(
-        "([A-Z]{2})([0-9]{2})",
-        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 "
-        "EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 "
-        "KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 "
-        "PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 "
-        "UA29 VA22 VG24 XK20 YE30",
-    )
+    country: 4 + sum(map(int, re.findall("[0-9]+", properties["bban"])))
+    for _, country, _, properties, _ in numdb.get("iban").prefixes
 }
-LETTERS_AS_NUMBERS = str.maketrans({chr(code): str(code - 55) for code in range(ord("A"), ord("Z") + 1)})
 MANY_FAILURES = 2000
 DOUBLED = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))  # twice a digit, its digits added
 
@@ -29,10 +24,10 @@ def without_separators(text: str) -> str:
 
 
 def iban_in(candidate: str) -> int:
-    """Words may follow it, which read like further groups."""
+    """Return how many characters are an IBAN, or 0. Words may follow it that read like further groups."""
     length = IBAN_LENGTHS.get(candidate[:2].upper(), 99)
     characters = without_separators(candidate)[:length].upper()
-    if len(characters) < length or int((characters[4:] + characters[:4]).translate(LETTERS_AS_NUMBERS)) % 97 != 1:
+    if len(characters) < length or not mod_97_10.is_valid(characters[4:] + characters[:4]):
         return 0
     end = length if candidate[4].isalnum() else length + (length - 1) // 4
     return 0 if candidate[end : end + 1].isalnum() else end
