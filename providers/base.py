@@ -17,6 +17,7 @@ class Capability(StrEnum):
     COMPLETION = "completion"
     EMBEDDING = "embedding"
     IMAGE = "image"
+    MODERATION = "moderation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +211,6 @@ class Provider(ABC):
 
         async def embed(self, request: EmbeddingRequest) -> Embeddings: ...
         async def generate_images(self, request: ImageRequest) -> Images: ...
+        async def moderate(self, text: str) -> bool:
+            """Return whether the provider flags the text as harmful."""
+            ...

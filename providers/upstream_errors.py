@@ -56,6 +56,12 @@ CODES = {
         "unreadable": "{slug}_embedding_no_data_logic",
         "empty": "{slug}_embedding_no_data_logic",
     },
+    Capability.MODERATION: {
+        "api": "api_error",
+        "transport": "http_request_failed",
+        "unreadable": "json_decode_error",
+        "empty": "invalid_response_structure_{slug}",
+    },
     Capability.IMAGE: {
         "api": "{slug}_image_api_error",
         "transport": "{slug}_image_http_error",
@@ -92,6 +98,7 @@ MESSAGE_TEMPLATES = {
     Capability.COMPLETION: "{label} API Error (HTTP {status}): {text}",
     Capability.EMBEDDING: "{label} Embeddings API Error ({status}): {text}",
     Capability.IMAGE: "{label} Image API Error ({status}): {text}",
+    Capability.MODERATION: "{label} Moderation API Error ({status}): {text}",
 }
 # Keys in the vendors' formats, also with a masked middle; bearer tokens; and keys in URLs.
 SECRETS = re.compile(

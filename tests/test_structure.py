@@ -99,6 +99,7 @@ def test_an_adapter_has_the_methods_that_its_capabilities_name(provider):
         Capability.COMPLETION: ["complete", "stream"],
         Capability.EMBEDDING: ["embed"],
         Capability.IMAGE: ["generate_images"],
+        Capability.MODERATION: ["moderate"],
     }
     assert all(hasattr(provider, name) for capability in provider.capabilities for name in methods[capability])
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from chatbots.conversation.visitor import Refusal, Visitor
 from chatbots.models import Chatbot
 from logs.models import Conversation
-from providers.adapters import OpenAI
 from providers.base import Capability
 from providers.registry import get_provider
 from puffer.api import ApiError
@@ -156,12 +155,11 @@ def is_mark(character: str) -> bool:
 
 
 async def openai_objects(question: str) -> bool:
-    """False also if OpenAI can't be asked: a chatbot that nobody can talk to is the greater harm."""
+    """Return whether OpenAI flags the question; False if it cannot be asked, so that the chatbot keeps answering."""
     try:
         async with asyncio.timeout(SECONDS_FOR_OPENAI):
-            openai = await get_provider(OpenAI.slug, Capability.COMPLETION)
-            assert isinstance(openai, OpenAI)
-            return await openai.objects_to(question)
+            provider = await get_provider("openai", Capability.MODERATION)
+            return await provider.moderate(question)
     except TimeoutError:
         logger.warning("a question was not moderated: OpenAI did not answer within %d seconds", SECONDS_FOR_OPENAI)
     except ApiError as error:

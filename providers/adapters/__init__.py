@@ -1,7 +1,1 @@
 """One adapter per wire protocol: our nouns to the vendor's request, the vendor's answer to our nouns."""
-
-from providers.adapters.openai import OpenAI
-
-__all__ = [
-    "OpenAI",
-]

@@ -52,7 +52,7 @@ class OpenAI(Provider):
 
     slug = "openai"
     label = "OpenAI"
-    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE})
+    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE, Capability.MODERATION})
     default_base_url = "https://api.openai.com/v1"
     default_models: ClassVar[dict[Capability, str]] = {
         Capability.COMPLETION: "gpt-5.6-luna",
@@ -202,11 +202,9 @@ class OpenAI(Provider):
     def image_call(self, request: ImageRequest) -> tuple[str, dict[str, Any]]:
         return "/images/generations", image_body(request)
 
-    # Moderation: OpenAI's own, which those who share its protocol lack
-
-    async def objects_to(self, text: str) -> bool:
+    async def moderate(self, text: str) -> bool:
         """Source: https://platform.openai.com/docs/api-reference/moderations"""
-        with upstream_errors(self, Capability.COMPLETION):
+        with upstream_errors(self, Capability.MODERATION):
             answer = await self.post("/moderations", {"input": text})
             return answer["results"][0]["flagged"] is True
 

@@ -21,6 +21,7 @@ class Azure(OpenAI):
 
     slug = "azure"
     label = "Azure"
+    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE})
     default_base_url = ""
     default_models: ClassVar[dict[Capability, str]] = {}
     sends_encoding_format = False
@@ -61,6 +62,7 @@ class OpenRouter(OpenAI):
 
     slug = "openrouter"
     label = "OpenRouter"
+    capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE})
     default_base_url = "https://openrouter.ai/api/v1"
     default_models: ClassVar[dict[Capability, str]] = {
         Capability.COMPLETION: "openai/gpt-5.6-luna",
