@@ -5,7 +5,6 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from logs.usage.daily_totals import rebuild
-from puffer.text import counted
 
 
 class Command(BaseCommand):
@@ -18,7 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("--since", type=day, metavar="YYYY-MM-DD", help="keep the totals of earlier days")
 
     def handle(self, *, since: date | None, **options: Any) -> None:
-        self.stdout.write(self.style.SUCCESS(f"Counted {counted(rebuild(since), 'day')} again."))
+        self.stdout.write(self.style.SUCCESS(f"Days recounted: {rebuild(since)}."))
 
 
 def day(text: str) -> date:
