@@ -4,10 +4,11 @@ import asyncio
 import logging
 import re
 import unicodedata
-from collections import deque
 from functools import cache, lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
+
+from ahocorasick_rs import AhoCorasick
 
 from chatbots.conversation.visitor import Refusal, Visitor
 from chatbots.models import Chatbot
@@ -65,56 +66,24 @@ def unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 
 
 class Phrases:
-    """Finds any of many phrases in one pass over a text, however they overlap (the method of Aho and Corasick).
-
-    A state is how far some phrase has come; `next_states` leads on by a further word, `fallback` to the longest other
-    beginning of a phrase that the text still ends with.
-    """
+    """Banned words and phrases, all found in one pass over a text, however they overlap."""
 
     def __init__(self, phrases: list[list[str]]) -> None:
-        self.next_states: list[dict[str, int]] = [{}]
-        self.ends: list[bool] = [False]
-        for phrase in phrases:
-            self.add(phrase)
-        self.fallback = [0] * len(self.ends)
-        waiting = deque(self.next_states[0].values())
-        while waiting:
-            state = waiting.popleft()
-            for word, following in self.next_states[state].items():
-                self.fallback[following] = shorter = self.step(self.fallback[state], word)
-                self.ends[following] |= self.ends[shorter]
-                waiting.append(following)
-
-    def add(self, phrase: list[str]) -> None:
-        state = 0
-        for word in phrase:
-            if word not in self.next_states[state]:
-                self.next_states[state][word] = len(self.ends)
-                self.next_states.append({})
-                self.ends.append(False)
-            state = self.next_states[state][word]
-        self.ends[state] = True
-
-    def step(self, state: int, word: str) -> int:
-        following = self.next_states[state].get(word)
-        while following is None and state:
-            state = self.fallback[state]
-            following = self.next_states[state].get(word)
-        return following or 0
+        self.automaton = AhoCorasick(map(joined, phrases))
 
     def occur_in(self, text: str) -> bool:
-        begin, state = self.next_states[0], 0
-        for word in words_of(text):
-            state = self.step(state, word) if state else begin.get(word, 0)
-            if state and self.ends[state]:
-                return True
-        return False
+        return bool(self.automaton.find_matches_as_indexes(joined(words_of(text))))
 
 
 @lru_cache(maxsize=64)
 def phrases_in(banned_words: str) -> Phrases:
-    """Of words and phrases that are separated by commas or lines."""
+    """Return the words and phrases of a text that separates them by commas or lines."""
     return Phrases([words for entry in ENTRY_END.split(banned_words) if (words := words_of(entry))])
+
+
+def joined(words: list[str]) -> str:
+    """Return the words with spaces around each, so that only whole words match."""
+    return f" {' '.join(words)} "
 
 
 def words_of(text: str) -> list[str]:
