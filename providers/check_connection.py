@@ -8,7 +8,7 @@ from providers.calls import provider_call
 from providers.models import ProviderConfig
 from providers.upstream_errors import no_answer_in_time
 from puffer.api import ApiError
-from puffer.text import storable
+from puffer.text import counted, storable
 
 TRIAL_SECONDS = 10
 TRIAL_TOKENS = 16
@@ -20,7 +20,7 @@ async def check_connection(config: ProviderConfig) -> str:
     model = registry.default_model(config, Capability.COMPLETION)
     if not model:
         models = await read_models(config)
-        return f"Connected to {provider.label}: {len(models)} models found. Choose one as the default."
+        return f"Connected to {provider.label}: {counted(len(models), 'model')} found. Choose one as the default."
     request = CompletionRequest(
         model=model,
         messages=[Message("user", "Say hello.")],

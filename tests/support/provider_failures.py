@@ -97,6 +97,6 @@ NO_ANSWERS = [
     (send_too_much, "is larger than 2000 bytes"),
     (send_a_gzip_bomb, "is larger than 2000 bytes"),
     (send_a_gzip_bomb_as_an_error, "is larger than 2000 bytes"),
-    (send_no_gzip, "cannot be unpacked"),
-    (send_another_packing, "is packed in a way that was not asked for"),
+    (send_no_gzip, "cannot be decompressed"),
+    (send_another_packing, "has an unknown content encoding"),
 ]

@@ -124,7 +124,7 @@ def test_domains_in_words_and_copies(server, sign_in):
     expect(page.locator("#allowed-sites li").first).to_contain_text("http://example.com; not www.example.com")
     expect(page.locator("#allowed-sites li.problem")).to_contain_text("has no valid host name")
     page.click("label[for=id_embed_allow_any_domain]")
-    expect(page.locator("#allowed-sites")).to_contain_text("Any site may show the widget")
+    expect(page.locator("#allowed-sites")).to_contain_text("Any website can show the widget")
 
     page.click("[data-copies=snippet]")
     expect(page.locator("[data-copies=snippet]")).to_have_text("Copied")

@@ -17,7 +17,9 @@ from chatbots.guards.sessions import InvalidVisitorToken, issue, new_session, re
 from chatbots.models import Chatbot
 from tests.support.admin_rows import NASTY
 from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of
-from tests.support.repository import README
+from tests.support.repository import ROOT
+
+WIDGET_GUIDE = (ROOT / "docs" / "widget.md").read_text()
 
 pytestmark = pytest.mark.django_db
 
@@ -148,7 +150,7 @@ def test_a_line_in_words_and_what_is_allowed_agree(line, sites):
 
 
 def test_the_page_says_which_sites_are_allowed(admin_client, bot):
-    assert "None yet: the list is empty" in text_of(admin_client.get(change_page(bot)))
+    assert "No site can show the widget yet" in text_of(admin_client.get(change_page(bot)))
     bot.embed_allowed_domains = ["example.com", NASTY]
     bot.save()
     page = admin_client.get(change_page(bot))
@@ -159,8 +161,8 @@ def test_the_page_says_which_sites_are_allowed(admin_client, bot):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"embed_allowed_domains": ""}, "None yet"),
-        ({"embed_allowed_domains": "", "embed_allow_any_domain": "on"}, "Any site may show the widget"),
+        ({"embed_allowed_domains": ""}, "No site can show the widget yet"),
+        ({"embed_allowed_domains": "", "embed_allow_any_domain": "on"}, "Any website can show the widget"),
         ({"embed_allowed_domains": "a.example\r\n\r\n*.com"}, "*.com covers too many sites."),
         ({"embed_allowed_domains": NASTY}, f"{NASTY} has no valid host name."),
     ],
@@ -249,10 +251,10 @@ def test_what_the_samples_sign_is_accepted(admin_client, bot, language):
     assert (identity.user_id, identity.name, identity.email) == ("7", "Änne", "a@b.de")
 
 
-def test_the_readme_signs_as_the_admin_says(admin_client, bot):
+def test_the_guide_signs_as_the_admin_says(admin_client, bot):
     page = admin_client.get(change_page(bot)).text
     sample = re.search(r'<pre tabindex="0" id="sample-python">(.*?)</pre>', page, re.DOTALL)[1]
-    assert html.unescape(sample) in README
+    assert html.unescape(sample) in WIDGET_GUIDE
 
 
 # Who may

@@ -210,7 +210,7 @@ def test_one_of_two_collections_may_fail(api, bot, openai, store, caplog):
     store(RETURNS)
     change(bot, collections=["nowhere", "shop"], vector_embedding_provider="openai", vector_embedding_model="emb-1")
     assert [source["title"] for source in ask(api, bot).json()["sources"]] == ["Returns"]
-    assert "the collection nowhere in Local cannot be searched" in caplog.text
+    assert "collection nowhere in Local cannot be searched" in caplog.text
 
 
 # Several collections

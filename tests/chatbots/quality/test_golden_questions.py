@@ -218,7 +218,7 @@ def test_the_page_shows_how_far_it_has_come(admin_client, openai, bot):
     def shows(words: str, over: str, waiting: int) -> None:
         shown = fragment(admin_client, asked_for)
         assert words in shown
-        assert (f'data-over="{over}"' in shown, shown.count(">waits<")) == (True, waiting)
+        assert (f'data-over="{over}"' in shown, shown.count(">waiting<")) == (True, waiting)
         assert words in text_of(admin_client.get(golden_page(bot)))
 
     shows("Waiting for a worker, which “serve” starts by default: 0 of 2", "no", 2)
@@ -268,7 +268,7 @@ def test_a_run_that_ends_its_workers_is_given_up(admin_client, openai, bot):
     work()
     given_up = GoldenRun.objects.get()
     assert (given_up.state, openai.sent) == ("dead", [])
-    assert f"given up, 0 of 1 questions were asked. {given_up.last_error}" in fragment(admin_client, given_up)
+    assert f"The run failed after 0 of 1 questions. {given_up.last_error}" in fragment(admin_client, given_up)
 
 
 def test_a_run_asks_what_was_asked_for(admin_client, openai, bot):
@@ -425,7 +425,7 @@ def test_it_is_decided_once(admin_client, openai, draft):
 def test_another_run_takes_the_place_of_the_settings(admin_client, openai, draft):
     page = send(admin_client, draft, status="published")
     ask_for_a_run(admin_client, draft)
-    assert "have taken the place" in text_of(admin_client.get(address_of(page), follow=True))
+    assert "have replaced these" in text_of(admin_client.get(address_of(page), follow=True))
     admin_client.post(address_of(page), {"decision": "publish"})
     draft.refresh_from_db()
     assert draft.status == "draft"

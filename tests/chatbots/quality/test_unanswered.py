@@ -348,7 +348,7 @@ def test_without_embeddings_questions_are_compared_by_their_text(bot, openai, ad
         ("boots for dogs", 2),
         ("boots for cats", 1),
     ]
-    assert "Not all questions could be compared" in words_of(page)
+    assert "Not all questions could be grouped" in words_of(page)
     assert NASTY not in page.text
 
 

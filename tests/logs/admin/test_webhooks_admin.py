@@ -23,7 +23,7 @@ def receiver(loopback_server, settings):
     loopback_server.forget()
     loopback_server.serves("/hook", b"<b>thanks</b>")
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
-    settings.WORKER_JOBS = ["logs.webhooks.delivery.delivery.run_due"]
+    settings.WORKER_JOBS = ["logs.webhooks.delivery.run_due"]
     return loopback_server
 
 

@@ -213,7 +213,7 @@ def account(log, bot):
 @pytest.mark.parametrize("named_by", ["name", "id", "email"])
 def test_an_account_stays_unless_asked_for(account, named_by):
     name = {"name": ["--user", "countess"], "id": ["--user", str(account.pk)], "email": ["--email", EMAIL]}[named_by]
-    assert "LiveCache account: countess." in forget(*name)
+    assert "Kept account: countess." in forget(*name)
     assert uuids() == (OTHERS if named_by == "email" else EVERYTHING)
     account.refresh_from_db()
 

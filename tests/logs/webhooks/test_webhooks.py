@@ -45,7 +45,7 @@ def receiver(receiving, settings):
     receiving.forget()
     receiving.serves("/hook", b"thanks")
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
-    settings.WORKER_JOBS = ["logs.webhooks.delivery.delivery.run_due"]
+    settings.WORKER_JOBS = ["logs.webhooks.delivery.run_due"]
     return receiving
 
 

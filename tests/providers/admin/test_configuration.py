@@ -369,7 +369,7 @@ def test_rotate_secrets_leaves_what_it_cannot_open_and_says_so(settings):
     settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     save("claude", api_key="sk-ant-saved")
     lost, found = column("openai"), column("claude")
-    with pytest.raises(CommandError, match="1 secrets could not be opened"):
+    with pytest.raises(CommandError, match="1 secrets could not be decrypted"):
         call_command("rotate_secrets")
     assert column("openai") == lost
     assert column("claude") != found

@@ -51,7 +51,7 @@ def test_a_heading_says_where_one_is(admin_client, admin_user, bot, talk):
         ("providers_providerconfig_change", [openai.pk], ["Providers", "OpenAI"]),
         ("vectorstores_collection_try_question", [collection.pk], ["Collections", "faq (Local)", "Try a question"]),
         ("auth_user_password_change", [admin_user.pk], ["Users", "admin", "Change password"]),
-        ("auth_user_second_factor", [], ["Second factor"]),
+        ("auth_user_second_factor", [], ["Two-factor authentication"]),
         ("axes_accesslog_changelist", [], ["Sign-ins"]),
     ):
         assert heading(admin_client.get(reverse(f"admin:{page}", args=arguments))) == steps, page

@@ -151,7 +151,7 @@ def test_an_owner_removes_it_for_who_has_lost_the_phone(client, admin_client):
     admin_client.post(reverse("admin:auth_user_changelist"), chosen)
     assert sign_in(PASSWORD).status_code == 302
     said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
-    assert said == ["Second factor switched on.", "Second factor removed."]
+    assert said == ["Two-factor authentication turned on.", "Two-factor authentication turned off."]
 
 
 def test_guessing_the_password_in_a_session_that_was_left_open_locks_out(client):

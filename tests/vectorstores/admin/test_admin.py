@@ -181,7 +181,7 @@ def test_a_key_that_cannot_be_read_is_told_so(admin_client, settings, qdrant):
     qdrant.save()
     settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     assert "saved but unreadable" in admin_client.get(list_of("storeconfig")).text
-    assert "None of PUFFER_ENCRYPTION_KEYS opens it" in admin_client.get(page_of(qdrant)).text
+    assert "No key in PUFFER_ENCRYPTION_KEYS can decrypt it" in admin_client.get(page_of(qdrant)).text
 
 
 def test_a_store_is_neither_added_nor_deleted(admin_client, qdrant):

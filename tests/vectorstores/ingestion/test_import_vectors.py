@@ -289,7 +289,7 @@ def test_a_page_is_read(model, httpserver):
         ({"response_data": b"\x89PNG", "content_type": "image/png"}, "image/png"),
         ({"response_data": b"", "content_type": "text/plain"}, "no text"),
         ({"status": 302, "headers": {"Location": "http://10.0.0.1/"}}, "no public address|can't be reached|could not"),
-        ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "not of the web"),
+        ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "not a valid http or https URL"),
     ],
 )
 def test_pages_that_cannot_be_read(model, httpserver, settings, answer, reason):

@@ -24,8 +24,8 @@ from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.extract import Unreadable
 from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Collection, Document, LocalVector, Upload, UploadContent
+from vectorstores.uploads import queue as indexing
 from vectorstores.uploads.queue import queue
-from vectorstores.uploads.queue import queue as indexing
 from vectorstores.uploads.sandbox import read_in_sandbox, read_spool
 from vectorstores.uploads.sandbox_process import Limits
 
@@ -42,7 +42,7 @@ LIST = "/admin/vectorstores/upload/"
 def worker(openai, settings):
     """`worker()` does what waits, as `manage.py worker --once` does it."""
     openai.pages["/v1/embeddings"] = embedding(1536)
-    settings.WORKER_JOBS = ["vectorstores.uploads.queue.queue.run_due"]
+    settings.WORKER_JOBS = ["vectorstores.uploads.queue.run_due"]
     settings.VECTOR_STORE_ENVIRONMENT = {}
     return lambda: call_command("worker", once=True)
 
