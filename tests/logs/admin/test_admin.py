@@ -315,7 +315,7 @@ def test_counting_stops_at_a_limit(admin_client, monkeypatch):
     assert "All 60+ selected" in admin_client.get(CONVERSATIONS).text
     assert found(admin_client, p="2") == rows[1:11][::-1]
     rows[0].delete()
-    assert "60 in all" in admin_client.get(CONVERSATIONS).text
+    assert "60 total" in admin_client.get(CONVERSATIONS).text
 
 
 def test_the_visitor_is_named(admin_client, admin_user):
