@@ -50,7 +50,7 @@ def main():
         from django.db import connections
 
         django.setup()
-        from providers.local.lifecycle import bundled_model
+        from providers.bundled_model import bundled_model
 
         call_command("migrate", verbosity=0)
         python = Path(scratch) / "python"

@@ -4,6 +4,7 @@
 __all__ = [
     "api",
     "base",
+    "bundled_model",
     "calls",
     "local",
     "models",

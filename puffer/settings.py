@@ -92,7 +92,7 @@ ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
 REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/conversations/redaction.py
 
 LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model with `serve`, where it is installed
-RUN_WITH_SERVER = ["providers.local.lifecycle.bundled_model"] if LOCAL_MODEL else []
+RUN_WITH_SERVER = ["providers.bundled_model.bundled_model"] if LOCAL_MODEL else []
 # Loaded before forking; otherwise every process would load them at its first call of a provider.
 LOADED_BEFORE_SERVING = ["openai.resources.chat", "openai.resources.embeddings", "openai.types.chat"]
 WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once

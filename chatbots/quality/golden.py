@@ -26,7 +26,7 @@ from chatbots.lifecycle.serializers import SETTINGS, settings_of
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from logs.models import Conversation
 from logs.usage import PriceBook
-from providers.local import bundled_model
+from providers.bundled_model import bundled_model
 from providers.run_async import run_async
 from puffer.runtime import LeaseLost, claim, with_heartbeat
 from vectorstores.retrieve import Passage

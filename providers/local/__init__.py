@@ -1,9 +1,5 @@
-"""The bundled models: their server, its process and its lifecycle."""
+"""The bundled models: their engines, their server and its process. Imports no Django, for the server's process."""
 
 from providers.local.engines import installed
-from providers.local.lifecycle import bundled_model
 
-__all__ = [
-    "bundled_model",
-    "installed",
-]
+__all__ = ["installed"]

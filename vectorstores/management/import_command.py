@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from providers.base import Capability
-from providers.local import bundled_model
+from providers.bundled_model import bundled_model
 from providers.registry import providers_with
 from providers.run_async import run_async
 from puffer.api import ApiError

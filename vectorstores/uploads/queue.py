@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from providers.local import bundled_model
+from providers.bundled_model import bundled_model
 from providers.run_async import run_async
 from puffer.api import ApiError
 from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat

