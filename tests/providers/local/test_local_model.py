@@ -341,7 +341,9 @@ def test_ends_with_the_block():
 @pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGINT])
 def test_ends_with_its_parent(deadly):
     code = (
-        "import time\n"
+        "import django, os, time\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'\n"
+        "django.setup()\n"
         "from providers.local.process import running\n"
         "with running() as url:\n"
         "    print(url, flush=True)\n"
