@@ -21,12 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 START_SECONDS = 60
-SITE = """<!doctype html><title>Fins &amp; Co</title>
-<style>body{{font:18px/1.6 system-ui;margin:0;color:#1f2937;background:#f8fafc}}header{{background:#0f766e;color:#fff;
-padding:20px 48px;font-weight:600}}main{{padding:32px 48px;max-width:560px}}</style>
-<header>Fins &amp; Co</header><main><h1>Everything for your aquarium</h1>
-<p>Tanks, filters and plants, delivered to your door. Ask our assistant in the corner.</p></main>
-<script src="{site}/embed.js" data-bot-id="1" data-wp-site="{site}" defer></script>"""
+ANSWER_SECONDS = 15
 
 
 @contextmanager
@@ -78,14 +73,11 @@ def wait_until_ready(site: str) -> None:
 
 
 def take_widget(browser: Browser, site: str) -> None:
-    page = browser.new_page(viewport={"width": 1000, "height": 700})
-    page.route(
-        "https://fins.example/", lambda route: route.fulfill(body=SITE.format(site=site), content_type="text/html")
-    )
-    page.goto("https://fins.example/")
-    page.evaluate("new Promise(done => { const wait = () => window.Puffer ? done() : setTimeout(wait, 50); wait() })")
-    page.evaluate("Puffer.ask('What is puffer?')")
-    page.get_by_text("Sources").first.wait_for(timeout=60_000)
+    page = browser.new_page(viewport={"width": 800, "height": 640})
+    page.goto(f"{site}/chat/1/")
+    page.locator("textarea").fill("What is puffer?")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(ANSWER_SECONDS * 1000)
     save(page, "widget")
 
 
@@ -109,10 +101,7 @@ def save(page: Page, name: str) -> None:
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with installation() as (site, password), sync_playwright() as playwright:
-        # The page of the widget is https, so mixed content must be allowed to load the script over http.
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--allow-running-insecure-content", "--disable-gpu"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         take_widget(browser, site)
         take_admin(browser, site, password)
         browser.close()
