@@ -179,4 +179,4 @@ def test_an_owner_tries_a_question_and_deletes_the_document(server, page):
     expect(page.locator("#result_list", has_text="Refunds")).to_have_count(0)
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("#result_list >> text=shop")
-    page.wait_for_selector("text=Vectors in Local now: 0")
+    page.wait_for_selector("text=0 passages are indexed in Local")
