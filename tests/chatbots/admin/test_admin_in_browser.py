@@ -50,7 +50,7 @@ def test_the_preview_follows_the_form(server, sign_in):
     before = saved(server)
     preview = frame_of(page)
     expect(preview.locator(".greeting")).to_have_text("Hello there!")
-    tab(page, "ThemeSettings")
+    tab(page, "Appearance")
     page.click("#id_greeting")
     page.keyboard.type("Welcome ", delay=30)
     expect(preview.locator(".greeting")).to_have_text("Welcome")
@@ -96,7 +96,7 @@ def test_only_what_was_changed_is_saved(server, sign_in):
     before = saved(server)
     page = sign_in("owner")
     expect(frame_of(page).locator(".greeting")).to_be_visible()
-    tab(page, "ThemeSettings")
+    tab(page, "Appearance")
     page.fill("#id_footer_text", "We may err.")
     page.click("button[name=_continue]")
     page.wait_for_selector("text=was changed successfully")
@@ -137,7 +137,7 @@ def test_domains_in_words_and_copies(server, sign_in):
     assert page.evaluate("navigator.clipboard.readText()") == secret
 
     page.click("text=New identity secret")
-    page.click("button:has-text('Make a new one')")
+    page.click("button:has-text('Create new secret')")
     page.wait_for_selector("text=The chatbot has a new identity secret")
     tab(page, "Install")
     page.click("text=Show the secret")

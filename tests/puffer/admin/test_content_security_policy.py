@@ -146,13 +146,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-LEAD_AWAY = SHOW, MAKE, TEST = "button:has-text('Show')", "button:has-text('Make a new one')", "button:has-text('Test')"
+SHOW, RENEW, TEST = (f"button:has-text('{text}')" for text in ("Show", "Create new secret", "Test"))
+LEAD_AWAY = (SHOW, RENEW, TEST)
 # What opens, or is fetched, only when it is used.
 USES = {
-    "/admin/": ["text=unfold_more", "text=Day by day"],
+    "/admin/": ["text=unfold_more", "summary:has-text('By day')"],
     "/admin/?days=30": [SHOW],
     "/admin/chatbots/chatbot/": ["#result_list >> text=more_horiz"],
-    "/admin/chatbots/chatbot/1/change/": ["text=New identity secret", MAKE],
+    "/admin/chatbots/chatbot/1/change/": ["text=New identity secret", RENEW],
     "/admin/chatbots/chatbot/1/golden-questions/": ["text=Add question"],
     "/admin/logs/conversation/": ["a:has-text('Filters')"],
     "/admin/logs/webhook/1/change/": ["text=Show the secret", "text=Send a test"],
