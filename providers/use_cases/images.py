@@ -5,12 +5,13 @@ import base64
 import re
 import secrets
 import socket
-from pathlib import Path
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from yarl import URL
 
 from providers.base import Capability, GeneratedImage, ImageRequest, Images, Provider
@@ -79,13 +80,8 @@ def detect_type(provider: Provider, data: bytes) -> tuple[str, str]:
 
 def store(data: bytes, extension: str) -> str:
     """Store an image under an unguessable name and return its URL path."""
-    name = f"{secrets.token_urlsafe(24)}.{extension}"
-    folder = Path(settings.MEDIA_ROOT) / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{name}"
-    unfinished.write_bytes(data)
-    unfinished.rename(folder / name)  # so that no half of it is ever served
-    return f"{settings.MEDIA_URL}images/{name}"
+    name = f"images/{secrets.token_urlsafe(24)}.{extension}"
+    return settings.MEDIA_URL + default_storage.save(name, ContentFile(data))
 
 
 class PublicResolver(AbstractResolver):

@@ -1,9 +1,8 @@
 """GET /media/images/NAME: a generated image. Only its unguessable name protects it."""
 
 import re
-from pathlib import Path
 
-from django.conf import settings
+from django.core.files.storage import default_storage
 from django.http import Http404, HttpRequest, HttpResponse
 
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
@@ -14,7 +13,8 @@ def stored_image(request: HttpRequest, name: str) -> HttpResponse:
     if not NAME.match(name):
         raise Http404
     try:
-        data = (Path(settings.MEDIA_ROOT) / "images" / name).read_bytes()
+        with default_storage.open(f"images/{name}") as file:
+            data = file.read()
     except FileNotFoundError:
         raise Http404 from None
     return HttpResponse(
