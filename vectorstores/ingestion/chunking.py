@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from vectorstores.base import Value
-from vectorstores.ingestion.extract import Extracted
+from vectorstores.extraction import Extracted
 
 # Chunks of texts, as AI Puffer makes them.
 CHUNK = 6000  # 1,500 tokens of 4 characters

@@ -15,6 +15,7 @@ from django.utils.html import strip_tags
 from puffer.api import ApiError
 from puffer.text import storable
 from vectorstores.base import Floats, Metadata, Value, Vector
+from vectorstores.extraction import Extracted
 from vectorstores.ingestion.chunking import (
     DEFAULT_CHUNKING,
     Chunk,
@@ -25,7 +26,6 @@ from vectorstores.ingestion.chunking import (
     file_chunk_size,
 )
 from vectorstores.ingestion.destination import Destination
-from vectorstores.ingestion.extract import Extracted
 from vectorstores.registry import STORES
 
 DEFAULT_SOURCE = "text_entry_global_form"  # AI Puffer's, for texts that name no source

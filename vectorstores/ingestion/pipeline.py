@@ -28,12 +28,12 @@ from providers.use_cases import known_dimension
 from puffer.api import ApiError, Caller
 from vectorstores.base import Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
+from vectorstores.extraction import Extracted, Unreadable, extract
 from vectorstores.ingestion.chunking import Chunking
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument, document_from_chunks, make_document
 from vectorstores.ingestion.embedding import Embedder, SharedBackoff, cancel
 from vectorstores.ingestion.embedding import batch_size as usual_batch_size
-from vectorstores.ingestion.extract import Extracted, Unreadable, extract
 from vectorstores.ingestion.grouping import group_chunks
 from vectorstores.ingestion.rows import File, Refused, Row
 from vectorstores.ingestion.writer import BisectingWriter, Writer

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
-from vectorstores.ingestion.extract import MEDIA_TYPES, media_type_of
+from vectorstores.extraction import MEDIA_TYPES, media_type_of
 from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
 from vectorstores.sources.row_files import Columns, csv_rows, json_lines, json_list
 from vectorstores.sources.web import host_and_port, is_url, page_row, sitemap_rows

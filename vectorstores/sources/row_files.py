@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import ijson
 import orjson
 
-from vectorstores.ingestion.extract import UTF16_MARKS, Unreadable
+from vectorstores.extraction import UTF16_MARKS, Unreadable
 from vectorstores.ingestion.rows import Refused, Row, item_row
 
 MAX_ITEM = 20 * 1024 * 1024  # bytes

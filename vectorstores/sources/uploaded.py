@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import orjson
 
-from vectorstores.ingestion.extract import MEDIA_TYPES, media_type_of
+from vectorstores.extraction import MEDIA_TYPES, media_type_of
 from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
 from vectorstores.models import Upload
 from vectorstores.sources.files import Sources

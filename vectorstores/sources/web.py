@@ -12,7 +12,7 @@ from defusedxml.ElementTree import ParseError, iterparse
 from protego import Protego
 
 from puffer.net import USER_AGENT, NoAnswer, Page, fetch
-from vectorstores.ingestion.extract import MEDIA_TYPES, Unreadable, decode
+from vectorstores.extraction import MEDIA_TYPES, Unreadable, decode
 from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
 from vectorstores.sources.wordpress import local_name
 

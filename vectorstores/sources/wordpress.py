@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
 
-from vectorstores.ingestion.extract import Unreadable
+from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.rows import File, Refused, Row, stable_id
 from vectorstores.sources.row_files import BoundedItems
 

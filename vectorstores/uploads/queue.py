@@ -24,9 +24,9 @@ from providers.bundled_model import bundled_model
 from providers.run_async import run_async
 from puffer.api import ApiError
 from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat
+from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.embedding import needs_configuration
-from vectorstores.ingestion.extract import Unreadable
 from vectorstores.ingestion.rows import Refused
 from vectorstores.ingestion.sync import Import, read_batches
 from vectorstores.models import CANCELLED, Upload, UploadContent

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
+from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
-from vectorstores.ingestion.extract import Unreadable
 from vectorstores.ingestion.rows import Refused
 from vectorstores.uploads.sandbox_process import Limits, send_documents
 

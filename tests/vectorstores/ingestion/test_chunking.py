@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vectorstores.extraction import Extracted
+from vectorstores.extraction.markdown import from_markdown
 from vectorstores.ingestion.chunking import chunk_size, cut, cut_by_structure, overlap_of
-from vectorstores.ingestion.extract import Extracted, from_markdown
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.support.upstream import answering, embedding
+from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
-from vectorstores.ingestion.extract import Unreadable
 from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Collection, Document, LocalVector, Upload, UploadContent
 from vectorstores.uploads import queue as indexing

@@ -1,0 +1,23 @@
+"""What every format becomes, and the error when it cannot be read."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+
+class Unreadable(Exception):
+    """A source or a part of it cannot be read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A text, and (character, heading path "A > B") for each heading in it, in order."""
+
+    text: str
+    title: str = ""
+    is_markdown: bool = False
+    headings: list[tuple[int, str]] = field(default_factory=list)
+
+    def headings_at(self, character: int) -> str:
+        """Return the heading path of the section that contains the character; "" above the first heading."""
+        before = bisect_right(self.headings, character, key=lambda heading: heading[0])
+        return self.headings[before - 1][1] if before else ""
