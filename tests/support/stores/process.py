@@ -63,8 +63,12 @@ def scanned(target: str) -> list[str]:
     return sorted(vector.text for vector in store.scan(target))
 
 
-def texts_while_they_change(target: str, rounds: int) -> list[list[str]]:
-    return [texts(target) for _ in range(rounds)]
+def texts_until_the_last_round(target: str, rounds: int) -> list[list[str]]:
+    """Return what each query finds until it finds a document of the last round of replace_often()."""
+    seen = [texts(target)]
+    while not any(f".{rounds - 1} " in text for text in seen[-1]):
+        seen.append(texts(target))
+    return seen
 
 
 def index_of(target: str) -> str:
@@ -74,7 +78,7 @@ def index_of(target: str) -> str:
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__: command
     for command in (
-        create, replace, replace_often, delete, drop, texts, scanned, texts_while_they_change, index_of,
+        create, replace, replace_often, delete, drop, texts, scanned, texts_until_the_last_round, index_of,
     )
 }  # fmt: skip
 

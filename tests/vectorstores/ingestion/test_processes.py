@@ -87,9 +87,11 @@ def test_of_two_who_replace_the_same_at_once_one_stays(processes, target):
     one, other, reader = processes
     one("replace", target, "doc", "first", 2)
     one("replace", target, "neighbour", "first", 1)
+    assert reader("texts", target) == ["doc first 2"] * 2 + ["neighbour first 1"]
+    reader.begin("texts_until_the_last_round", target, 60)
     one.begin("replace_often", target, "doc", "one", 60)
     other.begin("replace_often", target, "doc", "other", 60)
-    seen = reader("texts_while_they_change", target, 60)
+    seen = reader.result()
     one.result(), other.result()
     for found in [*seen, one("texts", target), one("scanned", target)]:
         assert found[-1] == "neighbour first 1"
