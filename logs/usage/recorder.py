@@ -7,6 +7,7 @@ A crash loses the calls of the last FLUSH_AFTER seconds; an orderly stop loses n
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from typing import Any
 
@@ -25,50 +26,61 @@ FLUSH_AFTER = 0.05  # seconds
 RETRY_AFTER = 1.0  # seconds, after a database error
 MAX_QUEUED = 50_000  # calls; beyond that the oldest are dropped, to bound memory
 
+
+class OfThread(threading.local):
+    """What belongs to one event loop: a background worker runs several, each in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.timer: asyncio.TimerHandle | None = None
+        self.flushing: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
+
+
+# All threads share the queue: what one event loop could not write before its end, another one writes.
 _queue: deque[dict[str, Any]] = deque(maxlen=MAX_QUEUED)
-_scheduled: asyncio.TimerHandle | None = None
-_flushing: set["asyncio.Task[None]"] = set()  # the loop itself keeps only weak references
+_lock = threading.Lock()
+_here = OfThread()
 
 
 def record_usage(**call: Any) -> None:
     """Queue one provider call, by the names of UsageEvent's fields. Call it on the event loop; it does not wait."""
     call.setdefault("request_id", request_id.get())
-    _queue.append(call)
+    with _lock:
+        _queue.append(call)
     _schedule(FLUSH_AFTER)
 
 
 def _schedule(seconds: float) -> None:
-    global _scheduled
-    if _scheduled is None:
-        _scheduled = asyncio.get_running_loop().call_later(seconds, _start_flush)
+    if _here.timer is None:
+        _here.timer = asyncio.get_running_loop().call_later(seconds, _start_flush)
 
 
 def _start_flush() -> None:
     task = asyncio.get_running_loop().create_task(flush_usage())
-    _flushing.add(task)
-    task.add_done_callback(_flushing.discard)
+    _here.flushing.add(task)
+    task.add_done_callback(_here.flushing.discard)
 
 
 async def finish() -> None:
     """Write the queue and wait for running writes, because the process may end right after."""
-    await asyncio.gather(*_flushing, flush_usage())
+    await asyncio.gather(*_here.flushing, flush_usage())
 
 
 async def flush_usage() -> None:
     """Write the queue. After a database error the calls stay in it and a retry is scheduled."""
-    global _scheduled
-    if _scheduled is not None:
-        _scheduled.cancel()
-        _scheduled = None
-    if not _queue:
+    if _here.timer is not None:
+        _here.timer.cancel()
+        _here.timer = None
+    with _lock:
+        batch = list(_queue)
+        _queue.clear()
+    if not batch:
         return
-    batch = list(_queue)
-    _queue.clear()
     try:
         await sync_to_async(write)(batch)
     except DatabaseError:
         logger.exception("%d usage records could not be written; they will be retried", len(batch))
-        _queue.extendleft(reversed(batch[: MAX_QUEUED - len(_queue)]))
+        with _lock:
+            _queue.extendleft(reversed(batch[: MAX_QUEUED - len(_queue)]))
         _schedule(RETRY_AFTER)
     except Exception:
         logger.exception("%d usage records are lost: they cannot be written", len(batch))

@@ -1,5 +1,10 @@
 """Usage records while the database refuses some of them, or fails: none is lost, none is written twice."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection
@@ -81,3 +86,51 @@ def test_a_record_that_cannot_be_stored_holds_up_no_other(bot):
     calls()
     assert written() == [("first", None), ("last", None)]
     assert UsageDailyTotal.objects.aggregate(calls=Sum("calls")) == {"calls": 2}
+
+
+LOOPS = """
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+import django
+django.setup()
+from asgiref.sync import async_to_sync
+from django.db import connections
+from logs.models import UsageEvent
+from logs.usage import recorder
+
+CALLS = 3000
+
+
+async def calls(thread):
+    for number in range(CALLS):
+        recorder.record_usage(
+            operation="completion", provider="openai", model=f"{thread}-{number}", milliseconds=1, status=200
+        )
+        if thread == 0 and number % 100 == 0:
+            await recorder.flush_usage()
+    await recorder.finish()
+
+
+def run_calls(thread):
+    async_to_sync(calls)(thread)
+    connections.close_all()
+
+
+sys.setswitchinterval(1e-6)  # threads meet as often as they can
+with ThreadPoolExecutor(4) as threads:
+    list(threads.map(run_calls, range(4)))
+written = Counter(UsageEvent.objects.values_list("model", flat=True))
+print(4 * CALLS - len(written), "lost,", written.total() - len(written), "doubled")
+"""
+
+
+@pytest.mark.slow
+def test_the_event_loops_of_a_worker_share_the_queue(database_url):
+    """A background worker runs each kind of job in a thread of its own, with event loops of its own."""
+    environment = os.environ | {"DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    run = subprocess.run(
+        [sys.executable, "-c", LOOPS],
+        cwd=Path(__file__).parents[3], env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (run.stdout, run.returncode) == ("0 lost, 0 doubled\n", 0), run.stderr
