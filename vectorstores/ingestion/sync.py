@@ -60,6 +60,7 @@ class Import:
     on_refused: Callable[[Refused], None]
     batch_size: int | None = None
     concurrency: int = CONCURRENCY
+    refresh: bool = False  # store documents whose content has not changed, too
 
     def __post_init__(self) -> None:
         self.report = Report()
@@ -106,7 +107,8 @@ class Import:
             for found in batch:
                 if isinstance(found, Refused):
                     self.refuse(found)
-            stored = await sync_to_async(self.stored_hashes)([document.parent_id for document in documents])
+            ids = [] if self.refresh else [document.parent_id for document in documents]
+            stored = await sync_to_async(self.stored_hashes)(ids)
             for document in documents:
                 if stored.get(document.parent_id) == document.content_hash:
                     self.report.unchanged += 1
@@ -172,7 +174,7 @@ def records_in(destination: Destination) -> QuerySet[Document]:
 async def prepare(destination: Destination, *, create: bool, dimension: int | None = None) -> bool:
     """Make sure that the collection exists and fits before anything is paid for, apart from one embedded word.
 
-    Returns whether the collection is empty and, by our records, always was. `dimension` is that of embeddings which
+    Return whether the collection is empty, in the store and by our records. `dimension` is that of embeddings which
     the documents bring along. A missing collection of the local store is created when the first document is stored.
 
     Raises CollectionNotFound, DimensionMismatch and other ApiErrors of the store and the provider.
@@ -193,12 +195,12 @@ async def prepare(destination: Destination, *, create: bool, dimension: int | No
         await call_store(store, store.create, destination.target, dimension)
     elif info and info.dimension and dimension and info.dimension != dimension:
         raise DimensionMismatch(info.dimension, dimension)
-    if info and info.count:
-        return False
-    # The collection is empty, whatever our records say: it may have been deleted and created again.
-    stale = Document.objects.filter(collection__store=store.slug, collection__name=destination.target)
-    deleted, _ = await stale.adelete()
-    return not deleted
+    records = Document.objects.filter(collection__store=store.slug, collection__name=destination.target)
+    # Only the local store's count is exact. Pinecone's lags: 0 is no reason to delete the records of what is there.
+    if info is None or (store.in_database and not info.count):
+        deleted, _ = await records.adelete()  # the collection was deleted or emptied in the store
+        return not deleted
+    return not info.count and not await records.aexists()
 
 
 def recorded_dimension(destination: Destination) -> int | None:

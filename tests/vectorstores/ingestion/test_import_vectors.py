@@ -579,6 +579,15 @@ def test_a_collection_that_was_emptied_is_filled_again(model, tmp_path):
     assert counts(run(file)) == (2, 0, 0)
 
 
+def test_a_count_of_zero_in_a_remote_store_deletes_no_records(model, server, slug, tmp_path):
+    """Pinecone's counts lag behind what is stored. `server` always counts 0."""
+    file = write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS))
+    assert counts(run(file, provider=slug)) == (2, 0, 0)
+    assert counts(run(file, provider=slug)) == (0, 2, 0)
+    assert counts(run(file, provider=slug, refresh=True)) == (2, 0, 0)
+    assert Document.objects.filter(status=Document.Status.STORED).count() == 2
+
+
 def test_pruning_removes_what_vanished_from_these_sources(model, tmp_path):
     here, other = tmp_path / "docs", write(tmp_path / "other.txt", "Another source.")
     write(here / "a.txt", "Alpha.")

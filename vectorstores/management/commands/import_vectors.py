@@ -31,6 +31,9 @@ class Command(ImportCommand):
         parser.add_argument("--create", action="store_true", help="create the collection if it does not exist")
         parser.add_argument("--dry-run", action="store_true", help="count and estimate the cost, send nothing")
         parser.add_argument("--prune", action="store_true", help="remove documents that are no longer in these sources")
+        parser.add_argument(
+            "--refresh", action="store_true", help="store unchanged documents again, for example after a loss of data"
+        )
         parser.add_argument("--sitemap", action="store_true", help="the URLs are sitemaps: import their pages")
         parser.add_argument("--max-pages", type=positive, default=2000, help="of a sitemap (default: 2000)")
         parser.add_argument("--chunk-size", type=positive, metavar="CHARACTERS", help="default: what suits the model")
@@ -54,11 +57,13 @@ class Command(ImportCommand):
         documents = documents_from_rows(rows, destination, chunking)
 
         async def estimate(run: Import) -> None:
+            run.refresh = options["refresh"]
             await run.estimate(read_batches(documents))
             if options["prune"] and run.report.is_complete:
                 run.report.pruned = len(await run.missing(reading.origins()))
 
         async def store(run: Import) -> None:
+            run.refresh = options["refresh"]
             dimension = first.vector.values.size if first and first.vector else None
             is_empty = await prepare(destination, create=options["create"], dimension=dimension)
             await run.store(read_batches(documents), into_empty=is_empty)
