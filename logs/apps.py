@@ -11,7 +11,7 @@ class LogsConfig(AppConfig):
     verbose_name = _("Logs")
 
     def ready(self) -> None:
-        """Refuse to start with an unknown kind of redaction: what it was meant for would be kept unnoticed."""
+        """Refuse to start with an unknown kind of redaction, because a typo would leave personal data in the log."""
         from logs.conversations.redaction import REDACTION_KINDS
         from logs.search.checks import check_index, create_after_migrations
 

@@ -174,7 +174,7 @@ class Message(models.Model):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the message is only an error. An answer that was cut off has an error too, and a text."""
+        """Return whether the message is only an error. An interrupted answer has both an error and a text."""
         return bool(self.error) and self.content == failure_text(self.error)
 
 

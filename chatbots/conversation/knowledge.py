@@ -14,7 +14,7 @@ SECONDS = 15  # after which the turn continues without knowledge
 
 
 class KnowledgeUnavailable(Exception):
-    """The search failed, so it is unknown whether a passage exists."""
+    """A failed search: whether a matching passage exists is unknown."""
 
 
 async def search_knowledge(bot: Chatbot, question: str, caller: Caller | None) -> Search:

@@ -1,4 +1,4 @@
-"""Whether the tables, triggers and indexes of the search are there."""
+"""Create and check the tables, triggers and indexes of the search."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The sending of the outbox: signed, to public addresses only, with retries for a day.
+"""Send the deliveries in the outbox: signed, to public addresses only, with retries for a day.
 
 claim a delivery that is due -> sign -> POST -> done, or rescheduled by 10 seconds, doubled each time, at most an hour
 """
@@ -173,7 +173,7 @@ _sweep = Periodic(every_seconds=60)
 
 
 def sweep() -> None:
-    """Fail what could not be sent for a day; delete what is older than a month.
+    """Fail the deliveries that could not be sent for a day; delete those that are older than a month.
 
     Deliveries that only wait for a worker do not fail, because no receiver has refused them.
     """

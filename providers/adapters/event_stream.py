@@ -1,4 +1,4 @@
-"""Reads the server-sent events of a streamed completion: response -> events -> pieces of text.
+"""Read the server-sent events of a streamed completion: response -> events -> pieces of text.
 
 httpx2 parses the stream; each adapter interprets its events.
 """
@@ -78,7 +78,7 @@ class StreamedAnswer:
         self.half = ""  # a lone high surrogate at the end of the last piece
 
     def add(self, piece: str) -> str:
-        """Return what can be passed on of a piece: whole characters, without leading whitespace of the answer."""
+        """Return the text to pass on: whole characters, without whitespace at the beginning of the answer."""
         text = self.half + piece
         if not self.begun:
             text = text.lstrip()

@@ -1,4 +1,4 @@
-"""Starts and stops the process of the bundled models: `with running() as base_url: ...`"""
+"""Start and stop the process of the bundled models: `with running() as base_url: ...`"""
 
 import http.client
 import os

@@ -19,7 +19,10 @@ DIMENSIONS = {
 
 
 def known_dimension(model: str) -> int | None:
-    """For the id as a provider writes it, such as openai/text-embedding-3-small or nomic-embed-text:latest."""
+    """Return the dimension of a model's vectors, or None if it is unknown.
+
+    Accept ids as providers write them, such as openai/text-embedding-3-small or nomic-embed-text:latest.
+    """
     return DIMENSIONS.get(model.rpartition("/")[2].partition(":")[0])
 
 

@@ -84,7 +84,7 @@ def store(data: bytes, extension: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{name}"
     unfinished.write_bytes(data)
-    unfinished.rename(folder / name)  # so that no half of it is ever served
+    unfinished.rename(folder / name)  # so that an incomplete file is never served
     return f"{settings.MEDIA_URL}images/{name}"
 
 

@@ -1,4 +1,4 @@
-"""Which addresses the server may call: base URLs that users save, and hosts that strangers name."""
+"""Checks of the addresses that the server may call: base URLs that users save, and untrusted hosts."""
 
 import ipaddress
 from urllib.parse import SplitResult, urlsplit
@@ -79,12 +79,12 @@ def refuse_private(host: str) -> None:
 
 
 def may_connect(host: str, address: str) -> bool:
-    """Return whether a host that a stranger named may be called at this address."""
+    """Return whether the server may connect to an untrusted host at this address."""
     return is_public(ipaddress.ip_address(address)) or host in settings.PRIVATE_HOST_ALLOWLIST
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether the address is public. IPv4 embedded in IPv6 counts: a gateway forwards to it."""
+    """Return whether the address is public. IPv4 embedded in IPv6 must be public too: a gateway forwards to it."""
     if isinstance(address, ipaddress.IPv6Address):
         within = address.ipv4_mapped or address.sixtofour
         if address in NAT64:

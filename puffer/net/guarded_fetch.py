@@ -1,4 +1,4 @@
-"""Web pages that a stranger may have named, fetched without reaching into the server's own network."""
+"""Fetch web pages from untrusted URLs without reaching into the server's own network (SSRF protection)."""
 
 import contextlib
 import socket

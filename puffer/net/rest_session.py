@@ -40,7 +40,7 @@ class NoAnswer(Exception):
 
 
 class Interrupted(NoAnswer):
-    """The connection broke after it was established: idempotent calls may be retried."""
+    """A call whose connection broke after it was established: an idempotent call may be retried."""
 
     retry_after = None
 
@@ -169,7 +169,7 @@ def read_answer(response: requests.Response, deadline: float, max_bytes: int) ->
 
 @contextmanager
 def no_answer_errors() -> Iterator[None]:
-    """Raise NoAnswer for whatever the HTTP client raises: requests' errors, and urllib3's while the body is read.
+    """Convert the errors of the HTTP client to NoAnswer: those of requests, and of urllib3 while the body is read.
 
     The message leaves out the URL, which may contain secrets.
     """
@@ -178,11 +178,11 @@ def no_answer_errors() -> Iterator[None]:
     except (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise NoAnswer("did not answer in time.", timed_out=True) from error
     except urllib3.exceptions.ProtocolError as error:
-        raise Interrupted("broke off its answer.") from error
+        raise Interrupted("stopped in the middle of its answer.") from error
     except urllib3.exceptions.DecodeError as error:
         raise NoAnswer("sent an answer that cannot be decoded.") from error
     except requests.exceptions.SSLError as error:
-        raise NoAnswer("has no certificate that is trusted here.") from error
+        raise NoAnswer("has no trusted TLS certificate.") from error
     except requests.exceptions.ConnectionError as error:
         if error.args and isinstance(error.args[0], urllib3.exceptions.ProtocolError):
             raise Interrupted("closed the connection.") from error

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """The lease has ended and another worker claimed the job, or the job was restarted."""
+    """A lease that has ended: another worker claimed the job, or the job was restarted or deleted."""
 
 
 class Job(models.Model):
