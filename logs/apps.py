@@ -17,6 +17,8 @@ class LogsConfig(AppConfig):
 
         if unknown := set(settings.REDACT) - REDACTION_KINDS.keys():
             known = ", ".join(REDACTION_KINDS)
-            raise ImproperlyConfigured(f"PUFFER_REDACT knows {known}, but not {', '.join(sorted(unknown))}.")
+            raise ImproperlyConfigured(
+                f"PUFFER_REDACT contains unknown kinds: {', '.join(sorted(unknown))}. Use only: {known}."
+            )
         checks.register(check_index, checks.Tags.database)
         post_migrate.connect(create_after_migrations, sender=self)

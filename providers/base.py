@@ -179,7 +179,7 @@ class Provider(ABC):
     """An adapter, which translates our data types to one provider's protocol and its answers back.
 
     `capabilities` declares which methods it has, such as embed(); the registry refuses the others. Each method raises
-    ApiError for whatever goes wrong at the provider.
+    ApiError for every failure at the provider.
 
     An adapter imports its SDK when it is created: an SDK takes up to a second and 40 MB to load and may never be used.
     """

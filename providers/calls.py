@@ -63,7 +63,7 @@ class StreamedCall(ProviderCall):
 
     @property
     def is_cut_off(self) -> bool:
-        """Return whether the provider bills tokens that it did not report. A failure without an answer costs nothing."""
+        """Return whether the provider bills tokens that it did not report. A failure without any text costs nothing."""
         return self.finish_reason is None and (bool(self.pieces) or not self.failed)
 
     async def next_in_time(self) -> CompletionChunk:

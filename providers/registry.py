@@ -57,7 +57,7 @@ def settings_of(config: ProviderConfig) -> ProviderSettings:
 
 
 async def get_provider(slug: str, capability: Capability) -> Provider:
-    """Return the adapter. Raises ApiError if it lacks the capability or is not configured."""
+    """Return the adapter. Raise ApiError if it lacks the capability or is not configured."""
     config = await get_config(slug)
     return adapter_for(slug, capability, settings_of(config))
 

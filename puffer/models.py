@@ -50,7 +50,7 @@ def is_well_formed(key: str) -> bool:
 
 
 def digest(key: str) -> str:
-    """Return the SHA-256 in hex. A slow hash adds nothing to 256 random bits, and would let strangers burn CPU time."""
+    """Return the SHA-256 in hex. A slow hash adds nothing to 256 random bits, and anyone could make it use CPU time."""
     return hashlib.sha256(key.encode(errors="replace")).hexdigest()
 
 

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXPECTED_ANSWER = 512  # tokens, the estimate's upper bound: most answers are far shorter than the maximum length
-ALL_VISITORS = "bot"  # a MessageCount.subject; those of visitors and addresses begin with a prefix
+ALL_VISITORS = "bot"  # a MessageCount.subject; the subjects of visitors and addresses begin with a prefix
 
 # A row of an earlier period is reset to 0 in the same statement. A row may also be of a period that began later, after
 # the owner chose a longer one: then its tokens still count.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from stdnum import numdb
 from stdnum.iso7064 import mod_97_10
 
-# The country and two check digits stand before what the registry describes, such as 8!n10!n for Germany.
+# The registry's pattern, such as 8!n10!n for Germany, describes the part after the country and two check digits.
 IBAN_LENGTHS = {
     country: 4 + sum(map(int, re.findall("[0-9]+", properties["bban"])))
     for _, country, _, properties, _ in numdb.get("iban").prefixes

@@ -27,7 +27,7 @@ class SearchedTable:
 
     @property
     def lower(self) -> str:
-        """Return the SQL of the text as searches compare it: ASCII in lower case, other text from the normalized column."""
+        """Return the SQL of the text as searches compare it: ASCII in lower case, other text normalized."""
         collate = ' COLLATE "C"' if connection.vendor == "postgresql" else ""
         return f"lower(({self.text}){collate})"
 

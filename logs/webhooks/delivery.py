@@ -135,7 +135,7 @@ def send(delivery: WebhookDelivery) -> tuple[int, str]:
         except NoAnswer:
             if time.monotonic() < deadline:
                 raise
-    # The adapter has closed the connection. If that was amid the headers, the response looks complete but is not.
+    # The adapter has closed the connection. If it did so within the headers, the response looks complete but is not.
     raise NoAnswer("did not answer in time.", timed_out=True)
 
 

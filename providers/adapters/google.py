@@ -200,9 +200,7 @@ def base_url(settings: ProviderSettings) -> str:
 
 
 def no_message() -> ApiError:
-    return ApiError(
-        "Google needs at least one message of the user.", status=400, code="rest_aipkit_invalid_param"
-    )
+    return ApiError("Google needs at least one message of the user.", status=400, code="rest_aipkit_invalid_param")
 
 
 def model_id(model: str) -> str:

@@ -90,7 +90,7 @@ class OpenAI(Provider):
         return {}
 
     async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
-        """Return the JSON of the answer. Raises the SDK's errors, also for an error sent with status 200."""
+        """Return the JSON of the answer. Raise the SDK's errors, also for an error sent with status 200."""
         response = await self.send(path, body, query)
         answer = orjson.loads(response.content)
         if isinstance(answer, dict) and answer.get("error"):
@@ -285,7 +285,7 @@ def read_usage(answer: dict[str, Any]) -> Usage | None:
 def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | str:
     """Return the vector in the requested form, which compatible servers may ignore.
 
-    Raises ValueError or TypeError unless it is a vector of finite numbers.
+    Raise ValueError or TypeError unless it is a vector of finite numbers.
     """
     # The bytes are little-endian 32-bit floats, the memory layout of every supported processor.
     numbers = array("f", base64.b64decode(embedding, validate=True) if isinstance(embedding, str) else embedding)

@@ -99,7 +99,7 @@ class App:
 
 
 def completion_request(body: dict) -> dict:
-    """Build the engine's request. Drop fields that the engine knows but OpenAI's protocol does not have."""
+    """Build the engine's request. Drop fields that the engine supports but OpenAI's protocol does not have."""
     check_model(body, COMPLETION_MODEL)
     if body.get("n") not in (None, 1):
         raise Refused(400, "n must be 1: this model makes one completion at a time.")

@@ -29,7 +29,7 @@ def known_dimension(model: str) -> int | None:
 async def embed(
     caller: Caller | None, provider_slug: str, request: EmbeddingRequest, *, chatbot_id: int | None = None
 ) -> Embeddings:
-    """Return one vector per text, in order. Raises ApiError; for a blank text it is a 400 that names the index."""
+    """Return one vector per text, in order. Raise ApiError; for a blank text it is a 400 that names the index."""
     for index, text in enumerate(request.texts):
         if not text.strip():
             raise ApiError(f"input[{index}] is blank.", status=400, code="rest_aipkit_invalid_param")

@@ -86,7 +86,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         return async_to_sync(self.aauthenticate)(request)
 
     async def aauthenticate(self, request: Request) -> tuple[AnonymousUser, Caller]:
-        """Return the caller as `request.auth`. Raises AccessDisabled, NoApiKeyConfigured or InvalidApiKey."""
+        """Return the caller as `request.auth`. Raise AccessDisabled, NoApiKeyConfigured or InvalidApiKey."""
         if isinstance(getattr(request, "parameters", {}).get(PARAMETER), list | dict):
             raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
         if not settings.PUFFER_API_ENABLED:

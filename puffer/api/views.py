@@ -56,7 +56,7 @@ class AsyncAPIView(APIView):
     """
 
     parameters: ClassVar[Parameters] = Parameters()
-    required_scope: ClassVar[Scope | None] = None  # what the API key must be allowed to do
+    required_scope: ClassVar[Scope | None] = None  # that the API key must have
     schema: Any = AutoSchema()
     view_is_async = True  # set by hand, because Django looks only at handlers and dispatch is async for all methods
     parser_classes = []  # puffer/api/parameters.py reads the body by WordPress' rules

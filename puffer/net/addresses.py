@@ -21,7 +21,7 @@ def is_loopback(host: str) -> bool:
 def validate_base_url(url: str) -> None:
     """Require https to a public address or http to this machine. Any host in PRIVATE_HOST_ALLOWLIST passes.
 
-    Raises ValidationError.
+    Raise ValidationError.
     """
     parts, host = split_url(url, example="https://api.example.com/v1")
     if parts.query:
@@ -36,7 +36,7 @@ def validate_base_url(url: str) -> None:
 
 
 def validate_public_url(url: str) -> None:
-    """Require https to a public address. Any host in PRIVATE_HOST_ALLOWLIST passes. Raises ValidationError.
+    """Require https to a public address. Any host in PRIVATE_HOST_ALLOWLIST passes. Raise ValidationError.
 
     A public name may still resolve to a private address, so the sender checks the address again: see may_connect().
     """
@@ -54,7 +54,7 @@ def validate_public_url(url: str) -> None:
 def split_url(url: str, example: str) -> tuple[SplitResult, str]:
     """Return the parts of an http or https URL without user, password and fragment, and its host.
 
-    Raises ValidationError, which shows the example.
+    Raise ValidationError, which shows the example.
     """
     try:
         parts = urlsplit(url)

@@ -34,7 +34,7 @@ class Page:
 def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> Page:
     """Return the page at a public address, or at `trusted_host`, whatever its status.
 
-    Every redirect is checked like the first address. Raises NoAnswer.
+    Every redirect is checked like the first address. Raise NoAnswer.
     """
     deadline = time.monotonic() + TOTAL_SECONDS
     adapter = GuardedAdapter(trusted_host)

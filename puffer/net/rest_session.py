@@ -63,7 +63,7 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """Parse the body. Raises NoAnswer if it is not JSON."""
+        """Parse the body. Raise NoAnswer if it is not JSON."""
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -82,7 +82,7 @@ class Session(requests.Session):
 
 
 class RestSession:
-    """Persistent connections to one server, shared by threads. Follows no redirects and keeps no cookies."""
+    """Persistent connections to one server, shared by threads, without redirects and cookies."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], total_seconds: float) -> None:
         self.base_url = base_url.rstrip("/")
@@ -108,7 +108,7 @@ class RestSession:
         """Return the answer, whatever its status. `body` is sent as JSON, numpy arrays as lists.
 
         An idempotent call is retried on RETRY_STATUSES and on a broken connection. It takes at most `total_seconds`,
-        plus SILENT_SECONDS if the server falls silent at the very end. Raises NoAnswer.
+        plus SILENT_SECONDS if the server falls silent at the very end. Raise NoAnswer.
         """
         deadline = time.monotonic() + self.total_seconds
         data = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -157,7 +157,7 @@ def wait_after(trouble: Busy | Interrupted, attempt: int) -> float | None:
 
 def read_answer(response: requests.Response, deadline: float, max_bytes: int) -> Answer:
     body = bytearray()
-    # read1() returns what has arrived, so the deadline also stops a server that sends a byte now and then.
+    # read1() returns the bytes that have arrived, so the deadline also stops a server that sends single bytes slowly.
     while chunk := response.raw.read1(READ_AT_ONCE, decode_content=True):
         body += chunk
         if len(body) > max_bytes:

@@ -9,7 +9,7 @@ PAGES_AT_ONCE = 1000  # of a full-text index, per transaction, so that other wri
 
 
 def scrub_deleted_rows() -> bool:
-    """Rewrite the database without deleted rows. Return False if a reader kept the write-ahead log in use: call it again.
+    """Rewrite the database without deleted rows. Return False if a reader kept the write-ahead log in use: then retry.
 
     Call it outside a transaction. It blocks other writers, for up to half a minute per gigabyte.
     """

@@ -18,7 +18,7 @@ EVERYTHING = "view add change delete"
 RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.chatbot": {EDITOR: EVERYTHING, VIEWER: "view"},
     "chatbots.consent": {},
-    "chatbots.goldenquestion": {},  # whoever may change the chatbot may change them
+    "chatbots.goldenquestion": {},  # no permissions: those for chatbots apply
     "chatbots.goldenresult": {},
     "chatbots.goldenrun": {},
     "chatbots.historicalchatbot": {},
@@ -33,7 +33,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "logs.modelprice": {EDITOR: "view", VIEWER: "view"},
     "logs.usagedailytotal": {},
     "logs.usageevent": {EDITOR: "view", VIEWER: "view"},
-    "logs.webhook": {},  # owners only: it sends what visitors say to another server
+    "logs.webhook": {},  # owners only: it sends visitors' messages to another server
     "logs.webhookdelivery": {},
     "providers.providerconfig": {EDITOR: "view"},
     "puffer.apikey": {},

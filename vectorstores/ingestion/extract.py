@@ -24,7 +24,7 @@ FRONT_MATTER_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.MUL
 
 
 class Unreadable(Exception):
-    """A source or a part of it cannot be read; the message says why."""
+    """A source, or a part of one, that cannot be read. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def media_type_of(name: str) -> str:
 
 
 def extract(data: bytes, media_type: str, charset: str | None = None) -> Extracted:
-    """Extract the text of a file. Raises Unreadable."""
+    """Extract the text of a file. Raise Unreadable."""
     if media_type == "application/pdf":
         return from_pdf(data)
     text = decode(data, charset)
