@@ -160,7 +160,7 @@ def no_answer_in_time(provider: "Provider", capability: Capability, seconds: flo
 def no_end_in_time(provider: "Provider", seconds: float) -> ApiError:
     """Return the error for a stream that does not end."""
     return ApiError(
-        f"HTTP request failed: {provider.label} did not end its answer within {seconds:g} seconds.",
+        f"HTTP request failed: {provider.label} did not finish its answer within {seconds:g} seconds.",
         status=504,
         code=failure_code(provider, Capability.COMPLETION, "transport"),
     )

@@ -63,7 +63,7 @@ class ChatMessageView(AsyncAPIView):
         *history, last = messages
         if last["role"] != "user" or not last["content"].strip():
             raise ApiError(
-                "The last message must be the user's and must not be empty.",
+                "The last message must have the role user and must not be empty.",
                 status=400,
                 code="rest_aipkit_invalid_last_message",
             )

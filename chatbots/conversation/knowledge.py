@@ -42,7 +42,8 @@ async def knowledge_of(bot: Chatbot) -> Knowledge:
         ).afirst()
         if filled is None:
             raise ApiError(
-                f"The chatbot has no embedding model, and {bot.collections[0]!r} was not filled by this server.",
+                f"The chatbot has no embedding model, and {bot.collections[0]!r} was not filled by this server. "
+                "Choose the chatbot's embedding model.",
                 status=503,
                 code="missing_vector_text_embedding_config",
             )

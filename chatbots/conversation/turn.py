@@ -118,7 +118,7 @@ async def choose_model(bot: Chatbot) -> tuple[str, str]:
             return slug, model
     label = PROVIDERS[bot.provider].label if bot.provider else "any provider"
     raise ApiError(
-        f"The chatbot has no model, and there is no default model for {label}.",
+        f"The chatbot has no model, and there is no default model for {label}. Choose one of them in the admin.",
         status=503,
         code="missing_model_orchestrator",
     )

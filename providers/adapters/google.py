@@ -200,13 +200,17 @@ def base_url(settings: ProviderSettings) -> str:
 
 
 def no_message() -> ApiError:
-    return ApiError("Google needs at least one message of the user.", status=400, code="rest_aipkit_invalid_param")
+    return ApiError(
+        "Google needs at least one message with the role user or assistant.",
+        status=400,
+        code="rest_aipkit_invalid_param",
+    )
 
 
 def model_id(model: str) -> str:
     model = model.removeprefix("models/")
     if not MODEL_ID.match(model) or ".." in model:
-        raise ApiError("This is not a valid id of a Google model.", status=400, code="rest_aipkit_invalid_param")
+        raise ApiError("This is not a valid Google model id.", status=400, code="rest_aipkit_invalid_param")
     return model
 
 

@@ -31,7 +31,7 @@ def validate_base_url(url: str) -> None:
     refuse_private(host)
     if parts.scheme == "http":
         raise ValidationError(
-            f"Plain http is only for this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
+            f"Plain http is allowed only on this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
         )
 
 

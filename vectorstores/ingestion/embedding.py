@@ -171,7 +171,7 @@ def as_floats(vector: Sequence[float] | str | None) -> Floats:
     values = np.asarray(vector, dtype=np.float32)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise ApiError(
-            "The provider sent an embedding that is not only numbers.",
+            "The provider sent an embedding that is empty or contains invalid numbers.",
             status=502,
             code="vector_text_embedding_count_mismatch",
         )

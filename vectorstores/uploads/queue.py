@@ -86,7 +86,7 @@ def index(upload: Upload) -> None:
         if upload.is_cancelled:
             raise Cancelled
         if upload.attempts > MAX_ATTEMPTS:
-            raise Unreadable(f"Workers stopped {MAX_ATTEMPTS} times while indexing it.")
+            raise Unreadable(f"Indexing failed: {MAX_ATTEMPTS} workers stopped during it. See the log of the worker.")
         with bundled_model() if upload.embedding_provider == "local" else nullcontext():
             run_async(indexing.run)
     except LeaseLost:
