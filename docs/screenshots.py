@@ -1,6 +1,6 @@
-"""Takes the screenshots in the README from a fresh installation: `make screenshots`.
+"""Take the screenshots in the README from a fresh installation: `make screenshots`.
 
-Needs Chromium and the bundled model. Writes docs/images/widget.png and docs/images/admin.png.
+The script needs Chromium and the bundled model. It writes docs/images/widget.png and docs/images/admin.png.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Conversations, usage, search and webhooks: what happened, and what it cost."""
+"""Logged conversations, usage and costs, search and webhooks."""
 
-# The front doors: the modules and packages that other apps may import.
+# The modules and packages that other apps may import.
 __all__ = ["conversations", "models", "search", "usage", "webhooks"]

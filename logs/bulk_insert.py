@@ -1,6 +1,6 @@
 """Bulk insert by precompiled statements.
 
-bulk_create() compiles its statement on every call: for the few rows of a turn that takes longer than the database.
+bulk_create() compiles its statement on every call, which takes longer than inserting the few rows of a turn.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -88,7 +88,7 @@ class Conversation(models.Model):
     ip_address = models.GenericIPAddressField(null=True)
     # Copied from the messages, so that lists need not read them:
     message_count = models.PositiveIntegerField(default=0)
-    last_message = models.CharField(max_length=200, blank=True, help_text="Its beginning, on one line.")
+    last_message = models.CharField(max_length=200, blank=True, help_text="Its first characters, on one line.")
     tokens = models.PositiveBigIntegerField(default=0)
     provider = models.CharField(max_length=20, blank=True, help_text="The provider of the last answer.")
     has_error = models.BooleanField(_("errors"), default=False)
@@ -154,7 +154,7 @@ class Message(models.Model):
     role = models.CharField(max_length=10, choices=Role.choices)
     content = models.TextField()
     normalized = NormalizedField(of=("content",))
-    redactions = models.JSONField(null=True, help_text="How many finds of each kind were redacted.")
+    redactions = models.JSONField(null=True, help_text="The number of redacted matches by kind.")
     created_at = models.DateTimeField(default=timezone.now)
     # Only for an answer:
     provider = models.CharField(max_length=20, blank=True)
@@ -164,7 +164,7 @@ class Message(models.Model):
     milliseconds = models.PositiveIntegerField(null=True)
     error = models.TextField(blank=True)
     feedback = models.CharField(max_length=4, choices=Feedback.choices, blank=True)
-    passages = models.JSONField(null=True, help_text="What the model was shown; null without knowledge.")
+    passages = models.JSONField(null=True, help_text="The passages shown to the model; null without knowledge.")
 
     class Meta:
         ordering = ["id"]
@@ -174,7 +174,7 @@ class Message(models.Model):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the message is only an error. An answer that was cut off has an error too, and a text."""
+        """Return whether the message is only an error. An interrupted answer has both an error and a text."""
         return bool(self.error) and self.content == failure_text(self.error)
 
 

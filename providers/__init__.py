@@ -1,6 +1,6 @@
 """Text, image and embedding models behind one interface."""
 
-# The front doors: the modules and packages that other apps may import.
+# The modules and packages that other apps may import.
 __all__ = [
     "api",
     "base",

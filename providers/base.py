@@ -1,4 +1,4 @@
-"""The nouns of calling a model, and the interface of an adapter. No vendor's terms, no Django."""
+"""The data types of model calls, and the interface of an adapter. No vendor terms, no Django."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
@@ -12,7 +12,7 @@ from puffer.text import storable
 
 
 class Capability(StrEnum):
-    """What a provider can do."""
+    """A kind of call that a provider may support."""
 
     COMPLETION = "completion"
     EMBEDDING = "embedding"
@@ -176,12 +176,12 @@ class SdkErrors(NamedTuple):
 
 
 class Provider(ABC):
-    """An adapter: translates our nouns to one provider's protocol and its answers back.
+    """An adapter, which translates our data types to one provider's protocol and its answers back.
 
     `capabilities` declares which methods it has, such as embed(); the registry refuses the others. Each method raises
-    ApiError for whatever goes wrong at the provider.
+    ApiError for every failure at the provider.
 
-    An adapter imports its SDK when it is created: each takes up to a second and 40 MB to load, and may never be used.
+    An adapter imports its SDK when it is created: an SDK takes up to a second and 40 MB to load and may never be used.
     """
 
     slug: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Starts the bundled model for `serve` and for commands that need it, if it is installed."""
+"""Start the bundled model for `serve` and for commands that need it, if it is installed."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _model = ExitStack()
-_blocks = 0  # that use the model now
+_blocks = 0  # the number of blocks that use the model now
 
 
 @contextmanager
@@ -51,9 +51,9 @@ def start_model() -> None:
         return
     os.environ["LOCAL_MODEL_URL"] = base_url  # the workers read the settings again
     local["base_url"] = base_url
-    _model.callback(forget_address)
+    _model.callback(clear_address)
 
 
-def forget_address() -> None:
+def clear_address() -> None:
     del os.environ["LOCAL_MODEL_URL"]
     settings.PROVIDER_ENVIRONMENT["local"]["base_url"] = ""

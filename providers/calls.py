@@ -20,7 +20,7 @@ CLIENT_LEFT = 499
 
 @dataclass
 class ProviderCall:
-    """What a call reports about itself; complete once the call has ended."""
+    """The measurements of a call, complete once it has ended."""
 
     usage: Usage | None = None
     images: int = 0
@@ -63,7 +63,7 @@ class StreamedCall(ProviderCall):
 
     @property
     def is_cut_off(self) -> bool:
-        """Return whether uncounted tokens must be paid for. A failure instead of an answer costs nothing."""
+        """Return whether the provider bills tokens that it did not report. A failure without any text costs nothing."""
         return self.finish_reason is None and (bool(self.pieces) or not self.failed)
 
     async def next_in_time(self) -> CompletionChunk:

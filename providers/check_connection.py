@@ -15,7 +15,7 @@ TRIAL_TOKENS = 16
 
 
 async def check_connection(config: ProviderConfig) -> str:
-    """Return the outcome as a sentence. Raises ApiError with the provider's message if the connection fails."""
+    """Return the outcome as a sentence. Raise ApiError with the provider's message if the connection fails."""
     provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
     model = registry.default_model(config, Capability.COMPLETION)
     if not model:
@@ -41,7 +41,7 @@ async def check_connection(config: ProviderConfig) -> str:
 
 
 async def read_models(config: ProviderConfig) -> list[str]:
-    """Return the ids of the account's models. Raises ApiError."""
+    """Return the ids of the account's models. Raise ApiError."""
     provider = registry.adapter_for(config.slug, Capability.COMPLETION, registry.settings_of(config))
     try:
         async with asyncio.timeout(TRIAL_SECONDS):

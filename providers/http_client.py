@@ -45,16 +45,16 @@ class CappedStream(httpx2.AsyncByteStream):
 
 
 async def limit_time(request: httpx2.Request) -> None:
-    """Replace the SDK's time limits by CONNECT_TIMEOUT; calls.py limits the whole call."""
+    """Replace the SDK's time limits with CONNECT_TIMEOUT; calls.py limits the whole call."""
     request.extensions["timeout"] = {"connect": settings.CONNECT_TIMEOUT, "read": None, "write": None, "pool": None}
 
 
 async def cap_answer(response: httpx2.Response) -> None:
     assert isinstance(response.stream, httpx2.AsyncByteStream)
-    packing = response.headers.pop("content-encoding", "identity").lower()
-    if packing not in ("gzip", "identity"):
+    encoding = response.headers.pop("content-encoding", "identity").lower()
+    if encoding not in ("gzip", "identity"):
         raise UnusableAnswer("has an unknown content encoding")
-    response.stream = CappedStream(response.stream, settings.MAX_ANSWER_BYTES, gzipped=packing == "gzip")
+    response.stream = CappedStream(response.stream, settings.MAX_ANSWER_BYTES, gzipped=encoding == "gzip")
 
 
 @cache

@@ -57,7 +57,7 @@ def settings_of(config: ProviderConfig) -> ProviderSettings:
 
 
 async def get_provider(slug: str, capability: Capability) -> Provider:
-    """Return the adapter. Raises ApiError if it lacks the capability or is not configured."""
+    """Return the adapter. Raise ApiError if it lacks the capability or is not configured."""
     config = await get_config(slug)
     return adapter_for(slug, capability, settings_of(config))
 
@@ -67,7 +67,7 @@ def adapter_for(slug: str, capability: Capability, current: ProviderSettings) ->
     provider = PROVIDERS[slug]
     if capability not in provider.capabilities:
         raise ApiError(
-            f"{provider.label} has no {capability} models here.", status=400, code="provider_lacks_capability"
+            f"{provider.label} does not support {capability} models.", status=400, code="provider_lacks_capability"
         )
     adapters = _adapters.setdefault(asyncio.get_running_loop(), {})
     adapter = adapters.get(slug)
@@ -95,7 +95,9 @@ def refuse_unconfigured(provider: type[Provider], current: ProviderSettings) -> 
             code="invalid_api_key",
         )
     if provider is Azure and not current.base_url:
-        raise ApiError("The endpoint is missing for Azure.", status=503, code="missing_azure_endpoint")
+        raise ApiError(
+            "The endpoint is missing for Azure. Set its base URL.", status=503, code="missing_azure_endpoint"
+        )
     try:
         validate_base_url(current.base_url)
         httpx2.URL(current.base_url)  # as the SDKs parse it

@@ -18,7 +18,7 @@ def run_async(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
 
 
 async def run_alone(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run `work`, then close what belongs to its event loop, which ends here: usage records and provider clients."""
+    """Run `work`, then write its usage records and close its provider clients, because its event loop ends here."""
     try:
         return await work()
     finally:

@@ -1,4 +1,4 @@
-"""Estimates the tokens of calls whose usage the provider did not report."""
+"""Estimate the tokens of calls whose usage the provider did not report."""
 
 from providers.base import CompletionRequest, Usage
 

@@ -1,4 +1,4 @@
-"""Translates failures at a provider into an ApiError with our status and code, and the provider's message.
+"""Translate failures at a provider to an ApiError with our status and code, and the provider's message.
 
 A status that the caller can act on passes through; anything else (the server's credentials, the provider's faults)
 becomes 502, 503 or 504. The codes are AI Puffer's.
@@ -160,7 +160,7 @@ def no_answer_in_time(provider: "Provider", capability: Capability, seconds: flo
 def no_end_in_time(provider: "Provider", seconds: float) -> ApiError:
     """Return the error for a stream that does not end."""
     return ApiError(
-        f"HTTP request failed: {provider.label} did not end its answer within {seconds:g} seconds.",
+        f"HTTP request failed: {provider.label} did not finish its answer within {seconds:g} seconds.",
         status=504,
         code=failure_code(provider, Capability.COMPLETION, "transport"),
     )
@@ -169,7 +169,7 @@ def no_end_in_time(provider: "Provider", seconds: float) -> ApiError:
 def broken_off(provider: "Provider") -> ApiError:
     """Return the error for a stream that ended without its last event."""
     return ApiError(
-        f"HTTP request failed: {provider.label} broke off its answer.",
+        f"HTTP request failed: {provider.label} stopped in the middle of its answer.",
         status=502,
         code=failure_code(provider, Capability.COMPLETION, "transport"),
     )
@@ -177,7 +177,7 @@ def broken_off(provider: "Provider") -> ApiError:
 
 @contextmanager
 def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[None]:
-    """Raise ApiError for whatever an SDK's call and the reading of its answer raise."""
+    """Convert the exceptions of an SDK's call, and of reading its answer, to ApiError."""
     try:
         yield
     except Exception as error:
@@ -291,7 +291,7 @@ def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
 
 
 def redact(text: str, api_key: str) -> str:
-    """Remove our key, should the provider repeat it, and anything that looks like a key."""
+    """Remove our key, in case the provider repeats it, and anything that looks like a key."""
     text = storable(text)
     if api_key:
         text = text.replace(api_key, "[redacted]")

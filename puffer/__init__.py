@@ -1,6 +1,6 @@
-"""What every app builds on: the API, the admin, security and the running process."""
+"""The base of every app: the API, the admin, security and the runtime."""
 
 __version__ = "0.1.0"
 
-# The front doors: the modules and packages that other apps may import.
+# The modules and packages that other apps may import.
 __all__ = ["admin", "api", "json_logs", "models", "net", "request_id", "runtime", "security", "text"]

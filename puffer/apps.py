@@ -11,4 +11,4 @@ class PufferConfig(AppConfig):
 
         post_migrate.connect(
             grant, dispatch_uid="puffer.security.roles"
-        )  # after auth's own, which makes the permissions
+        )  # after auth's own receiver, which creates the permissions

@@ -1,4 +1,4 @@
-"""The ASGI application: the API on its short path, everything else on Django's."""
+"""The ASGI application: API calls go to ApiHandler, everything else to Django."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from puffer.api.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
 from puffer.runtime.database_threads import health_threads, page_threads  # noqa: E402
 from puffer.runtime.event_loop import set_server_loop  # noqa: E402
 
-# WhiteNoise hands files over piece by piece, and Django reads those in a thread: as it should be.
+# WhiteNoise streams files with synchronous iterators, which Django reads in a thread. That is intended.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 api_handler = ApiHandler()
@@ -38,7 +38,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def api_path(scope: Scope) -> str | None:
-    """The path below /wp-json/ that is asked for, also when it is spelled `/?rest_route=/aipkit/v1/logs`."""
+    """Return the path if it is below /wp-json/, also if it is written as `/?rest_route=/aipkit/v1/logs`."""
     path = scope["path"]
     if path[: len(API_ROOT)].lower() == API_ROOT and path[len(API_ROOT) : len(API_ROOT) + 1] in ("", "/"):
         return path
@@ -49,11 +49,11 @@ def api_path(scope: Scope) -> str | None:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """What must end in order when the server stops is named in settings.AT_SHUTDOWN."""
+    """Set up the event loop at startup, and run settings.AT_SHUTDOWN when the server stops."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            # What is loaded by now stays for good; to look through it for garbage stops all requests for 0.2 s.
+            # Exclude the loaded objects from garbage collection: they stay, and scanning them stops requests for 0.2 s.
             set_server_loop(asyncio.get_running_loop())
             gc.collect()
             gc.freeze()

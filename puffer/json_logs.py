@@ -12,7 +12,7 @@ PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskNa
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record, with its `extra` values, as one line of JSON."""
+    """A formatter that writes a record, with its `extra` values, as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

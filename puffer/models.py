@@ -19,7 +19,7 @@ CHECKSUM_LENGTH = 6  # 62 ** 6 is over 2 ** 32
 
 
 class Scope(models.TextChoices):
-    """What an API key may do."""
+    """A permission of an API key."""
 
     GENERATE = "generate", _("generate text")
     IMAGES = "images", _("generate images")
@@ -50,7 +50,7 @@ def is_well_formed(key: str) -> bool:
 
 
 def digest(key: str) -> str:
-    """Return the SHA-256 in hex. A slow hash adds nothing to 256 random bits, and would let strangers burn CPU time."""
+    """Return the SHA-256 in hex. A slow hash adds nothing to 256 random bits, and anyone could make it use CPU time."""
     return hashlib.sha256(key.encode(errors="replace")).hexdigest()
 
 
@@ -71,7 +71,7 @@ class ApiKey(models.Model):
     digest = models.CharField(max_length=64, unique=True, editable=False)
     ending = models.CharField(max_length=4, editable=False, help_text=_("The last characters, to tell keys apart."))
     scopes = models.JSONField(default=list, validators=[validate_scopes], help_text=_("What the key may do."))
-    # Not an empty list that means "all": deleting the last chatbot of the list would then open all others.
+    # A separate flag: if an empty list meant "all chatbots", deleting the last one would open all others to the key.
     is_bound = models.BooleanField(
         _("only some chatbots"), default=False, help_text=_("The key may use only the chatbots below.")
     )

@@ -9,12 +9,13 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
 
 from puffer import __version__
 from puffer.first_start import ENV_FILE
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = BASE_DIR / "var"  # what puffer writes: the SQLite database, stored images
+VAR_DIR = BASE_DIR / "var"  # for the files that puffer writes: the SQLite database, stored images
 VAR_DIR.mkdir(exist_ok=True)
 
 env = environ.Env()
@@ -32,7 +33,7 @@ ALLOWED_HOSTS = env.list(
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 
-# The API and who may call it
+# The API and its keys
 
 PUFFER_API_ENABLED = env.bool("PUFFER_API_ENABLED", default=True)
 PUFFER_API_KEY = env.str("PUFFER_API_KEY", default="")
@@ -43,7 +44,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=25 * 1024 * 1024)  # of a file for a collection
 
-# Providers: credentials in the environment count where the admin has nothing saved
+# Providers: credentials in the environment apply where nothing is saved in the admin
 
 PROVIDER_ENVIRONMENT = {
     "openai": {"api_key": env.str("OPENAI_API_KEY", ""), "base_url": env.str("OPENAI_BASE_URL", "")},
@@ -78,16 +79,16 @@ CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=5)  # seconds, as the nex
 COMPLETION_TIMEOUT = env.float("COMPLETION_TIMEOUT", default=60)  # embeddings too
 IMAGE_TIMEOUT = env.float("IMAGE_TIMEOUT", default=180)
 STREAM_TIMEOUT = env.float("STREAM_TIMEOUT", default=120)  # of a whole answer; no pause in it over COMPLETION_TIMEOUT
-VECTOR_STORE_TIMEOUT = env.float("VECTOR_STORE_TIMEOUT", default=60)  # of a call with all its tries
+VECTOR_STORE_TIMEOUT = env.float("VECTOR_STORE_TIMEOUT", default=60)  # of a call, retries included
 MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", default=25 * 1024 * 1024)
-# What a call gets for each sampling parameter that neither the caller nor the bot names.
+# The defaults of sampling parameters that neither the caller nor the bot sets.
 AI_PARAMETERS = env.json(
     "AI_PARAMETERS", default={"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
 )
 
-# What the log keeps of visitors
+# Personal data in the log
 
-LOG_RETENTION_DAYS = env.int("LOG_RETENTION_DAYS", default=0)  # after a conversation's last message; 0: for ever
+LOG_RETENTION_DAYS = env.int("LOG_RETENTION_DAYS", default=0)  # after a conversation's last message; 0: forever
 ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
 REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/conversations/redaction.py
 
@@ -95,7 +96,7 @@ LOCAL_MODEL = env.bool("LOCAL_MODEL", default=True)  # start the bundled model w
 RUN_WITH_SERVER = ["providers.bundled_model.bundled_model"] if LOCAL_MODEL else []
 # Loaded before forking; otherwise every process would load them at its first call of a provider.
 LOADED_BEFORE_SERVING = ["openai.resources.chat", "openai.resources.embeddings", "openai.types.chat"]
-WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done twice at once
+WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is listed four times runs in four threads
     *4 * ["logs.webhooks.delivery.run_due"],
     "vectorstores.uploads.queue.run_due",
     "chatbots.quality.golden.run_due",
@@ -146,7 +147,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "simple_history.middleware.HistoryRequestMiddleware",  # versions of chatbots tell who saved them
+    "simple_history.middleware.HistoryRequestMiddleware",  # records who saved a version of a chatbot
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -160,7 +161,7 @@ APPEND_SLASH = True
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "puffer" / "templates"],  # some are in place of unfold's, whose app comes first
+        "DIRS": [BASE_DIR / "puffer" / "templates"],  # some override the templates of unfold, whose app comes first
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -177,7 +178,7 @@ DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",  # a writer waits for its turn instead of failing when it turns out to write
+        "transaction_mode": "IMMEDIATE",  # wait for the write lock at BEGIN instead of failing at the first write
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
     }
@@ -192,7 +193,7 @@ FORMAT_MODULE_PATH = "puffer.formats"
 
 STATIC_URL = "/static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # only for a web server in front that serves them itself
-WHITENOISE_USE_FINDERS = True  # static files are served from where they lie: no collectstatic before the first start
+WHITENOISE_USE_FINDERS = True  # serve static files from their apps: no collectstatic before the first start
 MEDIA_URL = "/media/"
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(VAR_DIR / "media"))
 
@@ -204,14 +205,14 @@ AUTH_PASSWORD_VALIDATORS = [
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
 AXES_COOLOFF_TIME = timedelta(minutes=env.int("SIGN_IN_LOCK_MINUTES", default=15))
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else somebody who goes on trying would lock out for good
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # otherwise repeated attempts would extend a lockout forever
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_CLIENT_IP_CALLABLE = "puffer.security.sign_in.address"
 AXES_LOCKOUT_CALLABLE = "puffer.security.sign_in.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
-AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]  # left out of what is recorded
-AXES_ENABLE_ADMIN = False  # its pages: puffer/admin/activity.py
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]  # not recorded
+AXES_ENABLE_ADMIN = False  # puffer/admin/activity.py replaces its pages
 AXES_VERBOSE = False
 OTP_TOTP_ISSUER = "puffer"
 
@@ -220,7 +221,7 @@ SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a trusted proxy's word every request looks like http
+SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a proxy's header, every request looks like http
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CONTENT_SECURITY_POLICY = {
@@ -238,7 +239,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     },
 }
-# HSTS for sub-domains and the preload list are the domain owner's to decide, not this server's.
+# The domain's owner decides on HSTS for sub-domains and the preload list, not this server.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 REST_FRAMEWORK = {
@@ -262,7 +263,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/wp-json/aipkit/v1",
 }
 
-# Which sites may read an answer: chatbots/guards/cors.py.
+# chatbots/guards/cors.py decides which sites may read a response.
 CORS_URLS_REGEX = r"^/wp-json/"
 CORS_EXPOSE_HEADERS = ["X-WP-Total", "X-WP-TotalPages", "Link", "X-Request-ID"]
 CORS_ALLOW_METHODS = ["OPTIONS", "GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -290,7 +291,7 @@ UNFOLD = {
     "ACCOUNT": {
         "navigation": [
             {"title": "Password", "link": reverse_lazy("admin:password_change")},
-            {"title": "Second factor", "link": reverse_lazy("admin:auth_user_second_factor")},
+            {"title": _("Two-factor authentication"), "link": reverse_lazy("admin:auth_user_second_factor")},
         ],
     },
     "SIDEBAR": {"navigation": "puffer.admin.navigation.navigation"},
@@ -305,8 +306,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"level": LOG_LEVEL},
-        # They write URLs and bodies of provider calls at INFO and DEBUG: prompts and, in old URLs, keys.
+        # At INFO and DEBUG, these write URLs and bodies of provider calls, which contain prompts and keys.
         **{name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "openai", "anthropic", "google_genai")},
-        "uvicorn.access": {"level": "CRITICAL"},  # its lines hold the query string, where a key may be
+        "uvicorn.access": {"level": "CRITICAL"},  # its lines contain the query string, which may contain a key
     },
 }

@@ -18,7 +18,7 @@ Filter = Mapping[str, str | int | float | bool | Sequence[str | int | float | bo
 
 
 class Metric(StrEnum):
-    """How a collection compares vectors. It orders matches by this metric; scores are always cosines."""
+    """The metric by which a collection compares vectors and orders matches. Scores are always cosines."""
 
     COSINE = "cosine"
     DOT = "dot product"
@@ -84,7 +84,7 @@ class StoreSettings:
 
 
 class VectorStore(ABC):
-    """A driver: translates between these data types and the protocol of one store.
+    """A driver, which translates between these data types and the protocol of one store.
 
     `target` names a collection (for Pinecone, an index). A namespace is a part of a collection; a store without
     namespaces ignores it, as AI Puffer does. Methods block: async code calls them through stores.threads.call_store().
@@ -112,7 +112,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def create(self, target: str, dimension: int) -> None:
-        """Create an empty collection that compares by cosine, ready for use. Does nothing if the name exists."""
+        """Create an empty collection that compares by cosine, ready for use. Do nothing if the name exists."""
 
     @abstractmethod
     def upsert(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:

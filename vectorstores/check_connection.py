@@ -1,4 +1,4 @@
-"""Calls of a store from admin pages, each with a time limit."""
+"""Call a store from admin pages, with time limits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ QUESTION_SECONDS = 30.0  # an embedding model may have to be loaded first
 
 @asynccontextmanager
 async def time_limit(name: str, seconds: float) -> AsyncIterator[None]:
-    """Raise ApiError if the block takes longer. `name` says in the message who did not answer."""
+    """Raise ApiError if the block takes longer. `name` is the server that the error message names."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -27,20 +27,20 @@ async def time_limit(name: str, seconds: float) -> AsyncIterator[None]:
 
 
 async def list_targets(config: StoreConfig) -> list[str]:
-    """Return the names of the store's collections. Raises ApiError with the store's error message."""
+    """Return the names of the store's collections. Raise ApiError with the store's error message."""
     store = store_for(config.slug, settings_of(config))
     async with time_limit(store.label, TRIAL_SECONDS):
         return await call_store(store, store.list_targets)
 
 
 async def describe(collection: Collection) -> CollectionInfo:
-    """Return the store's description of the collection. Raises ApiError."""
+    """Return the store's description of the collection. Raise ApiError."""
     async with time_limit(STORES[collection.store].label, PAGE_SECONDS):
         store = await get_store(collection.store)
         return await call_store(store, store.describe, collection.name)
 
 
 async def look_up(question: str, knowledge: Knowledge) -> Search:
-    """Return what a chatbot with this knowledge would find. Raises ApiError."""
+    """Return the passages that a chatbot with this knowledge would find. Raise ApiError."""
     async with time_limit(f"The embedding model or {STORES[knowledge.store].label}", QUESTION_SECONDS):
         return await retrieve(question, knowledge)

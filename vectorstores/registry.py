@@ -33,7 +33,7 @@ def settings_of(config: StoreConfig) -> StoreSettings:
 
 
 async def get_store(slug: str) -> VectorStore:
-    """Return the configured driver. Raises StoreNotConfigured."""
+    """Return the configured driver. Raise StoreNotConfigured."""
     config = await configs.get(slug)
     assert config is not None
     return store_for(slug, settings_of(config))

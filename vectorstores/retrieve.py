@@ -29,7 +29,7 @@ UNRELATED_COSINES = {"multilingual-e5": 0.77}
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Where to search, and how similar a passage must be. `threshold` is in percent: see least_cosine()."""
+    """The collections to search, and how similar a passage must be. `threshold` is in percent: see least_cosine()."""
 
     store: str
     collections: Sequence[str]
@@ -111,7 +111,7 @@ async def retrieve(
 ) -> Search:
     """Search all collections and return up to `top_k` passages of each, best first, without duplicates.
 
-    A collection that fails is logged and left out. Raises ApiError if all collections or the embedding fail.
+    A collection that fails is logged and left out. Raise ApiError if all collections or the embedding fail.
     """
     store = await get_store(knowledge.store)
     request = EmbeddingRequest(model=knowledge.embedding_model, texts=[question], task_type="RETRIEVAL_QUERY")

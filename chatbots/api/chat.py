@@ -57,11 +57,13 @@ class ChatMessageView(AsyncAPIView):
         self, request: Request, *, bot_id: int, messages: list[dict[str, Any]], conversation_uuid: str | None
     ) -> Response:
         if not messages:
-            raise ApiError("messages must hold at least one message.", status=400, code="rest_aipkit_invalid_messages")
+            raise ApiError(
+                "messages must contain at least one message.", status=400, code="rest_aipkit_invalid_messages"
+            )
         *history, last = messages
         if last["role"] != "user" or not last["content"].strip():
             raise ApiError(
-                "The last message must be the user's and must not be empty.",
+                "The last message must have the role user and must not be empty.",
                 status=400,
                 code="rest_aipkit_invalid_last_message",
             )

@@ -103,7 +103,7 @@ class NoSuchConversation(ApiError):
 class WidgetView(AsyncAPIView):
     """A widget call: sets `bot` (published), `origin` (allowed) and `session` (from the visitor's token)."""
 
-    authentication_classes = []  # no API key is in a page
+    authentication_classes = []  # web pages are public, so they contain no API key
     permission_classes = []
     needs_session: ClassVar[bool] = True
 

@@ -14,7 +14,7 @@ SECONDS = 15  # after which the turn continues without knowledge
 
 
 class KnowledgeUnavailable(Exception):
-    """The search failed, so it is unknown whether a passage exists."""
+    """A failed search: whether a matching passage exists is unknown."""
 
 
 async def search_knowledge(bot: Chatbot, question: str, caller: Caller | None) -> Search:
@@ -42,7 +42,8 @@ async def knowledge_of(bot: Chatbot) -> Knowledge:
         ).afirst()
         if filled is None:
             raise ApiError(
-                f"The chatbot has no embedding model, and {bot.collections[0]!r} was not filled by this server.",
+                f"The chatbot has no embedding model, and {bot.collections[0]!r} was not filled by this server. "
+                "Choose the chatbot's embedding model.",
                 status=503,
                 code="missing_vector_text_embedding_config",
             )

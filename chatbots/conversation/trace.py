@@ -17,7 +17,10 @@ from puffer.api import ApiError
 
 @dataclass(slots=True)
 class TracedTurn:
-    """`found` is None if nothing was searched, `asking` if no model was called, `reply` after an error."""
+    """The trace of a turn.
+
+    `found` is None if nothing was searched, `asking` if no model was called, `reply` after an error.
+    """
 
     question: str
     conversation_uuid: str = ""

@@ -62,7 +62,7 @@ async def follow_turn(
     """Take a turn and yield its events, with the Reply last. If not `streamed`, the text is one Piece.
 
     Every check that can refuse runs before the first event, because the later steps cost money. Close this generator in
-    the task that iterates it: if the visitor leaves, the provider call stops and the log gets what was said until then.
+    the task that iterates it: if the visitor leaves, the provider call stops and the text received so far is logged.
     """
     question = without_control_characters(question)
     async with reserve(bot, visitor, question) as reservation:
@@ -118,14 +118,14 @@ async def choose_model(bot: Chatbot) -> tuple[str, str]:
             return slug, model
     label = PROVIDERS[bot.provider].label if bot.provider else "any provider"
     raise ApiError(
-        f"The chatbot has no model, and there is no default model for {label}.",
+        f"The chatbot has no model, and there is no default model for {label}. Choose one of them in the admin.",
         status=503,
         code="missing_model_orchestrator",
     )
 
 
 async def search_or_reply(bot: Chatbot, question: str, visitor: Visitor) -> tuple[Search | None, str]:
-    """Return what was found (None: the search failed), and the fixed reply to give without a model, or ""."""
+    """Return the search (None: it failed), and the fixed reply to give without calling the model, or ""."""
     try:
         search = await search_knowledge(bot, question, visitor.caller)
     except KnowledgeUnavailable:
@@ -135,7 +135,7 @@ async def search_or_reply(bot: Chatbot, question: str, visitor: Visitor) -> tupl
 
 @dataclass(slots=True)
 class Answer:
-    """What the provider has said so far, and what it has used."""
+    """The provider's answer as received so far, and its usage."""
 
     text: str = ""
     finish_reason: str = "stop"

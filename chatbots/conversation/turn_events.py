@@ -9,7 +9,7 @@ from vectorstores.retrieve import Passage, Search
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The turn passed all checks. The ids are those of the log."""
+    """The start of the turn, after all checks have passed. The ids are those of the log."""
 
     conversation_uuid: str
     question_id: str
@@ -18,7 +18,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Searching:
-    """The search for passages begins."""
+    """The start of the search for passages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """The provider is called. Without this event, the chatbot replies with a fixed text."""
+    """The call of the provider. Without this event, the chatbot replies with a fixed text."""
 
     provider: str
     prompt: CompletionRequest

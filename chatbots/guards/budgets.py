@@ -50,7 +50,7 @@ def messages_of_today() -> Iterator[Budget]:
 
 
 def visitors_at_their_quota() -> Iterator[Budget]:
-    """Yield one budget per chatbot. Each visitor has their own quota; the fullest decides on the share."""
+    """Yield one budget per chatbot. Each visitor has their own quota; the share is that of the fullest one."""
     in_period = Q()
     for period in Chatbot.ResetPeriod.values:
         in_period |= Q(chatbot__token_reset_period=period, period_start__gte=period_of(period, today())[0])
@@ -63,11 +63,11 @@ def visitors_at_their_quota() -> Iterator[Budget]:
         .annotate(visitors=Count("pk"), over=Count("pk", filter=Q(used__gte=F("limit"))))
     )
     for row in near:
-        over, near_it = row["over"], row["visitors"] - row["over"]
+        over, almost = row["over"], row["visitors"] - row["over"]
         used_up = ngettext("used up by %(count)s visitor", "used up by %(count)s visitors", over)
-        nearly = ngettext("nearly by %(count)s visitor", "nearly by %(count)s visitors", near_it)
+        nearly = ngettext("nearly by %(count)s visitor", "nearly by %(count)s visitors", almost)
         words = _("token quota: %(used_up)s, %(nearly)s") % {
             "used_up": used_up % {"count": whole(over)},
-            "nearly": nearly % {"count": whole(near_it)},
+            "nearly": nearly % {"count": whole(almost)},
         }
         yield Budget(row["chatbot_id"], row["chatbot__name"], words, 1.0 if row["over"] else NEAR)

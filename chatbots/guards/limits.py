@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXPECTED_ANSWER = 512  # tokens, the estimate's upper bound: most answers are far shorter than the maximum length
-ALL_VISITORS = "bot"  # a MessageCount.subject; those of visitors and addresses begin with a prefix
+ALL_VISITORS = "bot"  # a MessageCount.subject; the subjects of visitors and addresses begin with a prefix
 
 # A row of an earlier period is reset to 0 in the same statement. A row may also be of a period that began later, after
 # the owner chose a longer one: then its tokens still count.
@@ -61,9 +61,9 @@ class ChatbotPaused(Refusal):
 
 
 class LimitReached(Refusal):
-    """A limit that was reached: `limit` is the chatbot's field that sets it, `subject` the visitor or address that did.
+    """A limit that was reached: `limit` names the chatbot's field, `subject` the visitor or address that reached it.
 
-    `quota_notice` is shown by the widget instead of an answer; it is None if waiting a moment is enough.
+    The widget shows `quota_notice` instead of an answer; it is None if waiting a moment is enough.
     """
 
     status = 429
@@ -200,7 +200,7 @@ def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int) -> ReservedTo
             count_message(bot, visitor, now)
     except IntegrityError:  # the in-process cache can hold a chatbot for a moment after it was deleted
         raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found") from None
-    sweep_now_and_then()
+    sweep_if_due()
     return reserved
 
 
@@ -265,10 +265,10 @@ def count_message(bot: Chatbot, visitor: Visitor, now: datetime) -> None:
 _sweep = Periodic(every_seconds=60)
 
 
-def sweep_now_and_then() -> None:
-    """Delete old counts in at most one turn per interval and worker, which needs no scheduler.
+def sweep_if_due() -> None:
+    """Delete old counts if none were deleted in the last interval, so that no scheduler is needed.
 
-    It runs after the turn's transaction, so that it holds none of its locks, and the index on `window` keeps it cheap.
+    Call it after the turn's transaction, so that it holds none of its locks. The index on `window` keeps it cheap.
     """
     if not _sweep.is_due():
         return

@@ -88,16 +88,16 @@ def joined(words: list[str]) -> str:
 
 def words_of(text: str) -> list[str]:
     """Split a text into words and single symbols, normalized: case, width, composition and invisible characters."""
-    signs = patterns()
-    text = signs.heap_of_marks.sub(r"\1", INVISIBLE.sub("", text.translate(signs.ignored)))
+    known = patterns()
+    text = known.excess_marks.sub(r"\1", INVISIBLE.sub("", text.translate(known.ignored)))
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return signs.word_or_sign.findall(text.replace("_", " "))
+    return known.word_or_symbol.findall(text.replace("_", " "))
 
 
 class Patterns(NamedTuple):
-    ignored: dict[int, None]  # for str.translate(), which is faster with many
-    heap_of_marks: re.Pattern[str]
-    word_or_sign: re.Pattern[str]
+    ignored: dict[int, None]  # for str.translate(), which is faster than a pattern for this many characters
+    excess_marks: re.Pattern[str]
+    word_or_symbol: re.Pattern[str]
 
 
 @cache
@@ -111,8 +111,8 @@ def patterns() -> Patterns:
     rare_marks = "".join(mark for code in range(0x10000, 0x1E950) if is_mark(mark := chr(code)))
     return Patterns(
         ignored=dict.fromkeys(map(ord, LONG_WHEN_WRITTEN_OUT + rare_marks)),
-        heap_of_marks=re.compile(f"([{marks}]{{30}})[{marks}]+"),
-        word_or_sign=re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[\w{marks}])+|[^\w\s]"),
+        excess_marks=re.compile(f"([{marks}]{{30}})[{marks}]+"),
+        word_or_symbol=re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[\w{marks}])+|[^\w\s]"),
     )
 
 

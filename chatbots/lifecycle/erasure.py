@@ -28,7 +28,7 @@ BATCH_SIZE = 500  # values in one query
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What identifies a person; any of it is enough.
+    """The identifiers of a person; any one is enough.
 
     `chatbot_ids` (None: all) limits the search, because another site may give the same user id to another person.
     """
@@ -41,7 +41,7 @@ class Person:
 
 
 class Erasure:
-    """What is stored about a person: report() counts it, erase() deletes it."""
+    """The data stored about a person: report() counts it, erase() deletes it."""
 
     def __init__(self, person: Person, *, with_accounts: bool) -> None:
         self.person = person
@@ -70,7 +70,7 @@ class Erasure:
         return counts
 
     def erase(self) -> None:
-        """Delete everything. Raise ApiError if a store cannot rename a document: then only other titles are changed."""
+        """Delete everything. If a store cannot rename a document, raise ApiError with only some documents renamed."""
         self.address.replace_in_answers()
         self.erase_from_database()
 
@@ -102,20 +102,20 @@ class Erasure:
         return model._default_manager.filter(condition)
 
     def message_counts(self) -> QuerySet[MessageCount]:
-        """Return the person's counts, and those of their IP addresses, which last for a minute and may be shared."""
+        """Return the message counts of the person and of their IP addresses, which last a minute and may be shared."""
         subjects = self.networks | {EVENT_PREFIX + network for network in self.networks}
         return self.rows_of(MessageCount, "subject") | MessageCount.objects.filter(subject__in=subjects)
 
     def deliveries(self) -> set[int]:
-        """Return the ids of their session and limit events, and of any that contain the address.
+        """Return the ids of the deliveries about the person's sessions and limits, and of any that contain the address.
 
-        The deliveries of a conversation are deleted with it.
+        The deliveries of a conversation are deleted with the conversation.
         """
         own = self.rows_of(WebhookDelivery, "visitor").values_list("pk", flat=True)
         return {*own, *(delivery.pk for delivery in self.address.deliveries())}
 
     def sign_ins(self) -> Iterator[QuerySet[Any]]:
-        """Yield the sign-ins of the accounts to delete, and those under the address unless a kept account has it."""
+        """Yield the sign-ins to the deleted accounts, and those with the address unless a kept account has it."""
         names = {name for account in self.accounts for name in (account.get_username(), account.email) if name}
         email = self.person.email
         if any(email.lower() in (a.email.lower(), a.get_username().lower()) for a in self.kept_accounts):
@@ -153,8 +153,8 @@ SiteUser = tuple[int | None, str]  # the chatbot's id, and the user's id on the 
 def find_conversations(person: Person) -> tuple[list[Conversation], set[SiteUser], set[str]]:
     """Return the person's conversations, and the site users and sessions found in them.
 
-    First those with a name of the person; then all of the same users of the same sites; then those that these users had
-    as guests in the same browser.
+    Three steps: the conversations that name the person, all conversations of the site users in these, and the guest
+    conversations in the same browsers.
     """
     candidates = Conversation.objects.of_bots(person.chatbot_ids)
     named = Q(user__in=person.accounts)

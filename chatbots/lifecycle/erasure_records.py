@@ -35,7 +35,7 @@ def text_fields(model: type[Model]) -> list[str]:
 
 
 def parsed(text: Any) -> Any:
-    """Return the value of JSON in a text, where characters may be escaped; return anything else unchanged."""
+    """Parse a text that holds JSON, in which characters may be escaped; return any other value unchanged."""
     if isinstance(text, str) and text[:1] in ("{", "["):
         try:
             return json.loads(text)
@@ -45,11 +45,11 @@ def parsed(text: Any) -> Any:
 
 
 class AddressRecords:
-    """The rows that contain one e-mail address. The address "" is in no row."""
+    """The rows that contain an e-mail address; none if the address is ""."""
 
     def __init__(self, email: str) -> None:
         self.email = email
-        # Not as a part of another address.
+        # Do not match it as a part of a longer address.
         whole = rf"(?<!{LETTER_OF_ADDRESS}){re.escape(email)}(?![\w-]|\.\w)"
         self.pattern = re.compile(whole, re.IGNORECASE)
 
@@ -86,7 +86,10 @@ class AddressRecords:
         return self.rows(Document.objects.filter(source=ANSWERED).select_related("collection"), ["title"])
 
     def records(self) -> dict[str, Fields]:
-        """Return what the server recorded, without versions and runs of chatbots whose settings contain the address."""
+        """Return the recorded rows by their name in the report.
+
+        Versions and runs of chatbots whose current settings contain the address are left out.
+        """
         versions: Any = Chatbot.history.model
         using_it = [bot.pk for bot in self.rows(Chatbot.objects.all(), text_fields(Chatbot))]
         runs = GoldenRun.objects.filter(is_before_publishing=False)
@@ -103,7 +106,7 @@ class AddressRecords:
         return counts
 
     def kept(self) -> dict[str, int]:
-        """Count what the site itself wrote. Of documents in external stores only names are known, not their texts."""
+        """Count the rows that the site itself wrote. Documents in external stores are searched by name only."""
         answers = {key_of(document) for document in self.answers()}
         by_name = {key_of(row) for row in self.rows(Document.objects.all(), ["title", "source", "origin"])}
         by_name |= {key_of(row) for row in self.rows(LocalVector.objects.all(), ["metadata"])}
@@ -139,7 +142,7 @@ class AddressRecords:
                 row.save(update_fields=fields)
 
     def replace_in_answers(self) -> None:
-        """Rename the documents, one by one: if a store fails with ApiError, those before it are renamed."""
+        """Rename the documents one by one. Raise ApiError if a store fails; earlier documents stay renamed."""
         for document in self.answers():
             old_id, new_id = document.parent_vector_id, f"question-{short_hash(document.parent_vector_id)}"
             title = self.replaced_in(document.title)

@@ -155,7 +155,7 @@ class Migration(migrations.Migration):
                 ('last_error', models.TextField(blank=True, editable=False)),
                 ('ended_at', models.DateTimeField(editable=False, null=True)),
                 ('settings', models.JSONField(help_text="The chatbot's settings under test, saved on the chatbot or not.")),
-                ('is_before_publishing', models.BooleanField(default=False, help_text='Whether somebody has yet to decide if these settings are published.')),
+                ('is_before_publishing', models.BooleanField(default=False, help_text='Whether a user still has to decide if these settings are published.')),
                 ('chatbot', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='golden_run', to='chatbots.chatbot')),
                 ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],

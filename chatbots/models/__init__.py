@@ -1,4 +1,4 @@
-"""Chatbots, their settings, and what is stored about their visitors."""
+"""Chatbots, their settings, and records about their visitors."""
 
 from chatbots.models.allowances import Consent, MessageCount, TokenAllowance, UsedIdentity
 from chatbots.models.chatbot import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot

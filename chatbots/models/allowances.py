@@ -1,4 +1,4 @@
-"""What visitors of the widget have used and agreed to: quotas, message counts, signed identities and consents."""
+"""Records about the widget's visitors: quotas, message counts, used identities and consents."""
 
 from django.db import models
 

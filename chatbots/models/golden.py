@@ -44,7 +44,7 @@ class GoldenRun(Job):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     settings = models.JSONField(help_text="The chatbot's settings under test, saved on the chatbot or not.")
     is_before_publishing = models.BooleanField(
-        default=False, help_text="Whether somebody has yet to decide if these settings are published."
+        default=False, help_text="Whether a user still has to decide if these settings are published."
     )
 
     def __str__(self) -> str:

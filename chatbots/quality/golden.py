@@ -79,7 +79,7 @@ def bot_of(run: GoldenRun) -> Chatbot:
 
 
 def run_due() -> bool:
-    """Ask the questions of one run, and return whether there was one. One of settings.WORKER_JOBS."""
+    """Ask the questions of one queued run; return False if none is queued. One of settings.WORKER_JOBS."""
     run = claim(GoldenRun.objects.select_related("chatbot", "user"), LEASE_SECONDS)
     if run is None:
         return False

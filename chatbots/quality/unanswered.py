@@ -52,7 +52,7 @@ class FailedTurn:
 
 @dataclass(slots=True)
 class Question:
-    """The turns, newest first, whose questions differ only in case, white space and punctuation."""
+    """A question and the turns that asked it, newest first, in any spelling that digest_of() treats as equal."""
 
     digest: str
     turns: list[FailedTurn] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Group:
 
 
 def digest_of(question: str) -> str:
-    """Return the same digest for questions that differ only in case, accents, white space and punctuation."""
+    """Return a digest of the question that ignores case, accents, white space and punctuation at both ends."""
     return hashlib.sha256(
         " ".join(normalized(question).split()).strip(PUNCTUATION).encode(errors="replace")
     ).hexdigest()
@@ -263,7 +263,7 @@ def add_answer(bot: Chatbot, collection: str, question: str, answer: str, url: s
 
 
 async def store_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str) -> str:
-    """Store the answer as an uploaded one, whose id depends on the question only: asking again replaces it."""
+    """Store the answer as a document whose id depends only on the question, so that a second answer replaces it."""
     knowledge = await knowledge_of(bot)
     destination = Destination(
         knowledge.store, collection, knowledge.embedding_provider, knowledge.embedding_model, knowledge.namespace
@@ -276,7 +276,7 @@ async def store_answer(bot: Chatbot, collection: str, question: str, answer: str
 
 
 def settle(bot: Chatbot, digests: Iterable[str], user: User, document_id: str = "") -> None:
-    """Take the questions off the list: answered by a document, or dismissed."""
+    """Take the questions off the list, as answered by a document or, without one, as dismissed."""
     now = timezone.now()
     SettledQuestion.objects.bulk_create(
         [

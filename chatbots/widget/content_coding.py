@@ -38,7 +38,7 @@ def read_weight(item: str) -> tuple[str, float]:
 
 
 def encoded_asset(name: str, coding: str) -> bytes:
-    """Return the file in the coding, from memory except while developing."""
+    """Return the file in the coding, cached in memory unless DEBUG is on."""
     return _encode(name, coding) if not settings.DEBUG else _encode.__wrapped__(name, coding)
 
 

@@ -1,4 +1,4 @@
-"""The widget's texts in each of its languages. To add a language: an entry here and in ThemeSettings.Language."""
+"""The widget's texts in each of its languages. To add a language, add it here and to ThemeSettings.Language."""
 
 DEFAULT_LANGUAGE = "en"
 RIGHT_TO_LEFT = {"ar"}

@@ -32,7 +32,7 @@ def loader(request: HttpRequest) -> HttpResponse:
 @require_safe
 @conditional_page
 def widget_file(request: HttpRequest, version: str, name: str) -> HttpResponse:
-    """Return the widget's script or styles, in the current version whatever `version` is: caches keep no other."""
+    """Return the current script or styles, whatever `version` is. Caches keep them only if the version matches."""
     if name not in (SCRIPT, STYLES):
         raise Http404("There is no such file.")
     cache_control = "public, max-age=31536000, immutable" if version == version_of(name) else "no-cache"

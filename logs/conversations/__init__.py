@@ -1,4 +1,4 @@
-"""Conversations: written, read back, exported, redacted and deleted when old."""
+"""Write, read, export and redact conversations, and delete old ones."""
 
 from logs.conversations.export import export
 from logs.conversations.history import (

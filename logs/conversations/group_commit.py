@@ -1,4 +1,4 @@
-"""Group commit: one transaction for what concurrent requests write, while each waits until its part is stored."""
+"""Group commit: one transaction for the writes of concurrent requests, which wait until their own is stored."""
 
 import asyncio
 from collections.abc import Callable

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from stdnum import numdb
 from stdnum.iso7064 import mod_97_10
 
-# The country and two check digits stand before what the registry describes, such as 8!n10!n for Germany.
+# The registry's pattern, such as 8!n10!n for Germany, describes the part after the country and two check digits.
 IBAN_LENGTHS = {
     country: 4 + sum(map(int, re.findall("[0-9]+", properties["bban"])))
     for _, country, _, properties, _ in numdb.get("iban").prefixes
 }
 MANY_FAILURES = 2000
-DOUBLED = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))  # twice a digit, its digits added
+DOUBLED = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))  # digit -> digit sum of its double
 
 
 def without_separators(text: str) -> str:
@@ -24,7 +24,7 @@ def without_separators(text: str) -> str:
 
 
 def iban_in(candidate: str) -> int:
-    """Return how many characters are an IBAN, or 0. Words may follow it that read like further groups."""
+    """Return how many characters are an IBAN, or 0. The words after it may look like further groups of it."""
     length = IBAN_LENGTHS.get(candidate[:2].upper(), 99)
     characters = without_separators(candidate)[:length].upper()
     if len(characters) < length or not mod_97_10.is_valid(characters[4:] + characters[:4]):
@@ -34,7 +34,7 @@ def iban_in(candidate: str) -> int:
 
 
 def card_number_in(candidate: str) -> int:
-    """The first sixteen digits are one too, where the security code follows in the same manner."""
+    """Return how many characters are a card number, or 0. Its security code may follow as one more group."""
     if passes_luhn(candidate):
         return len(candidate)
     return 19 if len(candidate) == 23 and passes_luhn(candidate[:19]) else 0
@@ -48,7 +48,7 @@ def passes_luhn(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of personal data: `length_in` says how many characters of a candidate are a find, 0 for no find."""
+    """A kind of personal data. `length_in` returns how many characters of a candidate match, or 0."""
 
     marker: str
     candidate: re.Pattern[str]
@@ -86,7 +86,8 @@ REDACTION_KINDS = {
             r")(?!-?\w)"
         ),
     ),
-    # Latin letters, or any word characters that end with another: text without spaces may stand before an address.
+    # The part before the @ is Latin, or it ends with a character of another script. In languages without spaces, other
+    # text may stand directly before a Latin address.
     "email": Kind(
         "[e-mail]",
         re.compile(
@@ -99,7 +100,7 @@ REDACTION_KINDS = {
 
 
 def redact(text: str, kinds: Collection[str]) -> tuple[str, dict[str, int]]:
-    """Return the text with a marker in place of each find, and the number of finds of each kind."""
+    """Return the text with a marker in place of each match, and the number of matches of each kind."""
     counts = {}
     for name, kind in REDACTION_KINDS.items():
         if name in kinds:
@@ -117,7 +118,7 @@ def _replace(text: str, kind: Kind) -> tuple[str, int]:
             parts += [text[begin : found.start()], kind.marker]
             begin = position = found.start() + length
         else:
-            # The next find may begin within this candidate, but a text full of false candidates must not take long.
+            # The next match may begin within this candidate, but a text full of false candidates must not take long.
             failures += 1
             position = found.start() + 1 if failures < MANY_FAILURES else found.end()
     return "".join([*parts, text[begin:]]), len(parts) // 2

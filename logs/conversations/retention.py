@@ -1,4 +1,4 @@
-"""Retention: the deletion of old conversations and usage events, in small transactions so that others can write."""
+"""Retention: delete old conversations and usage events, in small transactions that other writers can interleave."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ def outdated_usage(days: int) -> QuerySet[UsageEvent]:
 
 
 def prune(days: int, on_progress: OnProgress = lambda count: None) -> int:
-    """Delete outdated conversations with their messages. Return their number; call `on_progress` with each batch's."""
+    """Delete outdated conversations and return their number. Call `on_progress` with the number in each batch."""
     return _delete_in_batches(outdated_conversations(days), CONVERSATION_BATCH, on_progress)
 
 
@@ -41,7 +41,7 @@ def prune_usage(days: int, on_progress: OnProgress = lambda count: None) -> int:
 
 
 def run_due() -> bool:
-    """Delete a batch of outdated conversations, as one of settings.WORKER_JOBS. Without any, look again in an hour."""
+    """Delete a batch of outdated conversations; after the last, look again in an hour. One of settings.WORKER_JOBS."""
     if not settings.LOG_RETENTION_DAYS or not _retention.is_due():
         return False
     deleted = _delete_batch(outdated_conversations(settings.LOG_RETENTION_DAYS), CONVERSATION_BATCH)

@@ -146,7 +146,7 @@ def write_alone(turn: Turn) -> None:
 _writer = GroupCommit(write_turns)
 
 
-# Adds to the existing row, also if another worker inserts it at this moment. RETURNING gives the new message count.
+# Add to the existing row, even if another worker inserts it at this moment. RETURNING gives the new message count.
 ON_CONFLICT = """
     ON CONFLICT (identity) DO UPDATE SET
         updated_at = excluded.updated_at,

@@ -1,4 +1,4 @@
-"""Whether the tables, triggers and indexes of the search are there."""
+"""Create and check the tables, triggers and indexes of the search."""
 
 from typing import Any
 
@@ -28,9 +28,9 @@ def check_index(databases: Any = None, **options: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            f"Searching the conversations is slow or incomplete: {', '.join(missing)} does not exist.",
-            hint="Run manage.py rebuild_search_index. PostgreSQL needs the extension pg_trgm for it, which its "
-            "administrator enables with CREATE EXTENSION pg_trgm.",
+            f"The search for conversations is slow or incomplete. Missing: {', '.join(missing)}.",
+            hint="Run manage.py rebuild_search_index. On PostgreSQL, it needs the extension pg_trgm, which the "
+            "administrator of the database enables with CREATE EXTENSION pg_trgm.",
             id="logs.W001",
         )
     ]

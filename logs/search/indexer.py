@@ -1,7 +1,7 @@
-"""The indexing of new and changed rows, some time after they were written.
+"""Index new and changed rows for the search, some time after they were written.
 
-Indexing a row takes as long as writing it, a thousand at once much less. So the worker does it in batches, and until
-then a search looks through the new rows one by one.
+Indexing a single row takes as long as writing it; in a batch of a thousand, a row takes far less. So the worker indexes
+batches, and until then a search scans the new rows one by one.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from logs.search.normalize import NormalizedField
 from logs.search.tables import SEARCHED, SEPARATOR, SearchedTable, clear, create_trigram_indexes
 
 BATCH = 1000  # rows, or outdated conversations, in a transaction: a visitor's turn may have to wait for it
-# How long the worker waits for writers on PostgreSQL: as long as it waits, the next writers wait too.
+# How long the worker waits for the table lock on PostgreSQL. While it waits, new writers queue behind it.
 LOCK_TIMEOUT = "50ms"
 
 
 def run_due() -> bool:
-    """Index the next rows of each table, as one of settings.WORKER_JOBS. Return whether there were enough."""
+    """Index a batch of each table; return False if no table had enough rows for one. One of settings.WORKER_JOBS."""
     indexed = [index_if_free(searched) for searched in SEARCHED]
     return any(indexed)
 
 
 def index_if_free(searched: SearchedTable) -> bool:
-    """Index a batch, unless there is less than one or a writer is in the way."""
+    """Index a batch. Return False if there are too few rows for one, or if other writers hold the table."""
     try:
         return index_batch(searched, at_least=BATCH, lock_timeout=LOCK_TIMEOUT)
     except OperationalError:
@@ -35,8 +35,8 @@ def index_if_free(searched: SearchedTable) -> bool:
 def index_batch(searched: SearchedTable, at_least: int = 1, lock_timeout: str = "0") -> bool:
     """Index the next rows and outdated conversations. Return False if there are fewer rows than `at_least`.
 
-    Raise OperationalError if another transaction goes on writing for longer than `lock_timeout` on PostgreSQL, where
-    "0" waits forever.
+    Raise OperationalError if, on PostgreSQL, another transaction holds the table for longer than `lock_timeout`. "0"
+    waits forever.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -60,8 +60,8 @@ def index_batch(searched: SearchedTable, at_least: int = 1, lock_timeout: str = 
 def lock_out_writers(cursor: CursorWrapper, searched: SearchedTable, lock_timeout: str) -> None:
     """Keep other transactions from writing until this one ends, so that no lower id is committed after a higher one.
 
-    A transaction that deletes has counted the change and then wants the next table, which may be locked here while this
-    one wants to write that row: the timeout ends before PostgreSQL looks for deadlocks and aborts one of the two.
+    A deleting transaction locks the row that counts changes, then the next table. This transaction locks them in the
+    opposite order, so the two may deadlock. The timeout ends this one before PostgreSQL would abort either of them.
     """
     cursor.execute("SELECT set_config('lock_timeout', %s, true)", [lock_timeout])
     cursor.execute(f"LOCK TABLE {searched.table} IN SHARE ROW EXCLUSIVE MODE")

@@ -1,7 +1,7 @@
-"""Which conversations an indexed text belongs to: by SQLite's FTS5, or by PostgreSQL's pg_trgm.
+"""Look up a text in the trigram index: SQLite's FTS5, or PostgreSQL's pg_trgm.
 
-An index of trigrams proposes many texts for a common piece of text, and none for one or two letters. Where reading all
-texts is faster, that is what happens.
+A trigram index proposes too many texts for a common string, and none for one or two letters. Where reading all texts is
+faster, the lookup reads them all.
 """
 
 import re
@@ -17,20 +17,20 @@ from pyroaring import FrozenBitMap
 from logs.search.tables import SearchedTable
 
 TRIGRAM = 3  # characters
-# Of a longer text the index is asked for the beginning; what it finds is compared as a whole.
-MAX_ASKED = 100  # characters
-MAX_TRIGRAMS = 100  # that one or two letters may begin on SQLite, before all texts are read
-# What pg_trgm knows: letters and digits, three in a row or at the beginning or end of a word.
-KNOWN_TO_PG_TRGM = re.compile(r"[^\W_]{3}|[^\W_]{2}[\W_]|[\W_][^\W_]")
-SAMPLE_PAGES = 40  # of PostgreSQL's, of 8 KB
-COMMON = 0.2  # share of the sample from which on PostgreSQL reads all texts faster than those that its index proposes
-# Settings that leave PostgreSQL's planner one way.
+# Only the beginning of a longer text is looked up in the index. The texts found are then compared with all of it.
+MAX_LOOKUP = 100  # characters
+MAX_TRIGRAMS = 100  # on SQLite: if more trigrams begin with the one or two letters, all texts are read
+# Text in which pg_trgm finds a trigram: letters and digits, three in a row or at the beginning or end of a word.
+HAS_PG_TRIGRAM = re.compile(r"[^\W_]{3}|[^\W_]{2}[\W_]|[\W_][^\W_]")
+SAMPLE_PAGES = 40  # pages of 8 KB
+COMMON = 0.2  # share of matching texts above which PostgreSQL reads all texts faster than it uses the index
+# Planner settings that make PostgreSQL use the index, or read all texts.
 FOR_INDEX = {"enable_seqscan": "off", "enable_indexscan": "off", "enable_indexonlyscan": "off", "work_mem": "64MB"}
 FOR_ALL = {"enable_bitmapscan": "off", "parallel_setup_cost": "0", "parallel_tuple_cost": "0"}
 
 
 def contains(column: str, text: str) -> tuple[str, str]:
-    """Return an SQL condition and its argument."""
+    """Return the SQL condition that the column contains the text, and its argument."""
     if connection.vendor == "postgresql":  # where LIKE is twice as fast as strpos()
         escaped = re.sub(r"([\\%_])", r"\\\1", text)
         return f"{column} LIKE %s", f"%{escaped}%"
@@ -44,29 +44,29 @@ def in_texts(searched: SearchedTable, text: str) -> FrozenBitMap:
 
 def on_postgresql(searched: SearchedTable, text: str) -> FrozenBitMap:
     condition, argument = contains("text", text)
-    in_beginning, beginning = contains("text", text[:MAX_ASKED])
+    in_beginning, beginning = contains("text", text[:MAX_LOOKUP])
     found = f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}"
-    is_known = KNOWN_TO_PG_TRGM.search(text[:MAX_ASKED])
-    is_rare = is_known and share_of(searched, in_beginning, beginning) < COMMON
+    has_trigram = HAS_PG_TRIGRAM.search(text[:MAX_LOOKUP])
+    is_rare = has_trigram and share_of(searched, in_beginning, beginning) < COMMON
     with planned(FOR_INDEX if is_rare else FOR_ALL):
-        if len(text) <= MAX_ASKED:
+        if len(text) <= MAX_LOOKUP:
             return ids_of(found, [argument])
         return ids_of(f"{found} AND {in_beginning}", [argument, beginning])
 
 
 def on_sqlite(searched: SearchedTable, text: str) -> FrozenBitMap:
     condition, argument = contains("text", text)
-    trigrams = trigrams_of(searched, text[:MAX_ASKED])
+    trigrams = trigrams_of(searched, text[:MAX_LOOKUP])
     if trigrams is None:
         return ids_of(f"SELECT id >> 32 AS id FROM {searched.texts} WHERE {condition}", [argument])
     found = f"SELECT rowid >> 32 AS id FROM {searched.index} WHERE {searched.index} MATCH %s"
-    if len(text) <= MAX_ASKED:
+    if len(text) <= MAX_LOOKUP:
         return ids_of(found, [trigrams])
     return ids_of(f"{found} AND {condition}", [trigrams, argument])
 
 
 def trigrams_of(searched: SearchedTable, text: str) -> str | None:
-    """Return the query for SQLite's index; None where it would name too many trigrams."""
+    """Return the query for SQLite's index, or None if it would contain too many trigrams."""
     if len(text) >= TRIGRAM:
         return quoted(text)
     if len(text) == 1 and text.isascii() and text.isalnum():
@@ -81,12 +81,12 @@ def trigrams_of(searched: SearchedTable, text: str) -> str | None:
 
 
 def quoted(text: str) -> str:
-    """Return an FTS5 string, in which nothing is syntax."""
+    """Quote the text as an FTS5 string, so that none of it is read as query syntax."""
     return '"' + text.replace('"', '""') + '"'
 
 
 def share_of(searched: SearchedTable, condition: str, argument: str) -> float:
-    """Return the share of the texts that meet the condition, in a sample.
+    """Return the share of texts that meet the condition, measured on a sample.
 
     PostgreSQL's own estimate comes from statistics that leave out long texts.
     """
@@ -101,7 +101,7 @@ def share_of(searched: SearchedTable, condition: str, argument: str) -> float:
 
 @contextmanager
 def planned(settings: dict[str, str]) -> Iterator[None]:
-    """Plan the queries within the block by these settings of PostgreSQL."""
+    """Run the block's queries with these settings of PostgreSQL's planner."""
     settings = {**settings, "jit": "off"}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -113,9 +113,10 @@ def planned(settings: dict[str, str]) -> Iterator[None]:
 
 
 def ids_of(sql: str, arguments: Sequence[Any]) -> FrozenBitMap:
-    """Return the values of `id` that a SELECT finds, fetched as one value: a row per id takes longer than the search.
+    """Return the ids that a SELECT of `id` finds.
 
-    An id has 31 bits, because a text's key is a conversation's id << 32.
+    They are fetched as one value, because fetching a row per id takes longer than the search. An id has 31 bits,
+    because a text's key is a conversation's id << 32.
     """
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

@@ -1,4 +1,4 @@
-"""How texts are compared in a search: without letter case and accents."""
+"""Normalize texts for the search, which ignores letter case and accents."""
 
 import unicodedata
 from typing import Any
@@ -17,10 +17,10 @@ def normalized(text: str) -> str:
 
 
 class NormalizedField(models.TextField):
-    """The normalized values of the fields `of`, one per line; None where they are ASCII, which every database lowers.
+    """The normalized values of the fields `of`, one per line; None if they are ASCII.
 
-    So most texts are not stored twice. save() and bulk_create() fill the field, update() and SQL do not: run
-    `rebuild_search_index` after those.
+    Every database can lowercase ASCII itself, so most texts are not stored twice. save() and bulk_create() fill the
+    field, update() and SQL do not: run `rebuild_search_index` after those.
     """
 
     def __init__(self, *args: Any, of: tuple[str, ...] = (), **options: Any) -> None:

@@ -1,9 +1,9 @@
-"""Which conversations contain a text, in their messages or in their visitor's names, for the API and the admin.
+"""Find the conversations that contain a text in their messages or their visitor's names, for the API and the admin.
 
-text -> normalized -> the texts that are indexed, and row by row the rows that are not yet -> a set of conversations
+text -> normalized -> lookup in the index, and a scan of the rows that are not indexed yet -> a set of conversations
 
-Sets are compressed bitmaps of ids. Each worker keeps those of recent searches until something is deleted or changed,
-which the triggers count; rows that were added since are looked through on every call.
+Sets are compressed bitmaps of ids. Each worker caches the sets of recent searches until rows are deleted or changed,
+which the triggers count. Rows added since then are scanned on every call.
 """
 
 import json
@@ -26,8 +26,8 @@ from logs.search.lookup import contains, ids_of, in_texts
 from logs.search.normalize import normalized
 from logs.search.tables import MESSAGES, SEPARATOR, VISITORS, SearchedTable
 
-MAX_ADDED = 10_000  # rows that are looked through one by one, before everything is searched again
-MAX_NOT_INDEXED = 4 * BATCH  # rows that no worker has indexed, before a search does
+MAX_ADDED = 10_000  # new rows that are scanned in addition to a cached set; with more, the search is repeated
+MAX_NOT_INDEXED = 4 * BATCH  # rows; with more, the search indexes a batch itself instead of leaving it to the worker
 MAX_LISTED = 500  # conversations that the admin selects by their ids
 MAX_SEARCHES = 1000
 MAX_BYTES = 32 * 1024 * 1024  # of sets, in each worker
@@ -46,23 +46,24 @@ def with_bots(chatbot_ids: Iterable[int]) -> FrozenBitMap:
 
 
 def with_message(text: str) -> FrozenBitMap:
-    """Return those in which a message contains the text, whatever letter case and accents. % and _ are plain."""
+    """Return the conversations with a message that contains the text, ignoring letter case and accents."""
     return containing(MESSAGES, text)
 
 
 def with_visitor(text: str) -> FrozenBitMap:
-    """Return those whose user has the text in their display name, user name or e-mail, or whose guest has it in the
+    """Return the conversations of users with the text in their name, user name or e-mail, and of guests with it in the
     session id. A visitor whom the embedding site has identified counts as a user.
     """
     return containing(VISITORS, text) | of_users(text)
 
 
 def matching(conversations: ConversationQuerySet, text: str) -> ConversationQuerySet:
-    """Filter for the admin: conversations with the text in a message or in what is known of their visitor."""
+    """Filter the admin's list by a text in the messages or in what is known about the visitor."""
     found = with_message(text) | with_visitor(text)
     if len(found) <= MAX_LISTED:
         return conversations.filter(pk__in=list(found))
-    # Not by their keys, or the database would sort all of them: it tests each in the list's order until a page is full.
+    # With a condition on the key, the database would sort all matches. With these expressions it walks the list in its
+    # order and tests each row until a page is full.
     if connection.vendor == "postgresql":
         marks = np.zeros(found.max() + 1, np.bool_)
         marks[found.to_array()] = True
@@ -75,7 +76,7 @@ def matching(conversations: ConversationQuerySet, text: str) -> ConversationQuer
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A SELECT of `id` with a WHERE that looks through a table row by row, and the text that it looks for, if any."""
+    """A search: `rows` is a SELECT of `id` that scans the table row by row, `text` the text it looks for, if any."""
 
     searched: SearchedTable
     rows: str
@@ -83,9 +84,9 @@ class Search:
     text: str | None = None
 
     def among_all(self, last_indexed: int) -> FrozenBitMap:
-        """Search the rows up to `last_indexed` by the index, and the others one by one.
+        """Search the rows up to `last_indexed` in the index, and scan the others.
 
-        The outdated conversations come first: those that are indexed meanwhile are found by their new texts.
+        The outdated conversations are scanned first: if one is indexed meanwhile, the index finds its new text.
         """
         if self.text is None or SEPARATOR in self.text:
             return ids_of(self.rows, self.arguments)
@@ -99,7 +100,7 @@ class Search:
 
 def containing(searched: SearchedTable, text: str) -> FrozenBitMap:
     text = normalized(text)
-    if text != text.encode(errors="replace").decode():  # halves of surrogate pairs, which no database holds
+    if text != text.encode(errors="replace").decode():  # halves of surrogate pairs, which no database can store
         return FrozenBitMap()
     condition, argument = contains(searched.lower, text)
     rows = f"SELECT {searched.conversation} AS id FROM {searched.table} WHERE {condition}"
@@ -107,9 +108,9 @@ def containing(searched: SearchedTable, text: str) -> FrozenBitMap:
 
 
 def of_users(text: str) -> FrozenBitMap:
-    """Return those of users whose name, user name or e-mail contains the text.
+    """Return the conversations of users whose name, user name or e-mail contains the text.
 
-    Names of users may change and are not in the logs. Users are few, so each search looks through all of them.
+    Users may change their names, so the logs do not contain them. Users are few, so each search scans all of them.
     """
     text = normalized(text)
     users = get_user_model().objects.filter(Exists(Conversation.objects.filter(user=OuterRef("pk"))))
@@ -127,7 +128,7 @@ def of_users(text: str) -> FrozenBitMap:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How often rows of a table were deleted or changed, the last row that is indexed, and how many come after it."""
+    """The state of a table's index: the number of deletions and changes, the last indexed id, and the rows after it."""
 
     changes: int
     last_indexed: int
@@ -136,7 +137,7 @@ class State:
 
 _sets: OrderedDict[Search, tuple[State, FrozenBitMap, int]] = (
     OrderedDict()
-)  # with their bytes; the last used at the end
+)  # each with its size in bytes, the least recently used first
 _lock = Lock()
 
 
@@ -147,7 +148,7 @@ def forget() -> None:
 
 def conversations_by(search: Search) -> FrozenBitMap:
     state = state_of(search.searched)
-    if connection.in_atomic_block:  # what a transaction sees may be rolled back
+    if connection.in_atomic_block:  # a set of uncommitted rows must not be cached, because they may be rolled back
         return search.among_all(state.last_indexed)
     if state.not_indexed > MAX_NOT_INDEXED and index_if_free(search.searched):
         state = state_of(search.searched)

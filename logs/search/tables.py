@@ -1,6 +1,6 @@
-"""The tables, triggers and indexes of the search, which Django's migrations do not know.
+"""The tables, triggers and indexes of the search, which Django's migrations do not manage.
 
-A conversation has one text per table that is searched: its messages, or what is known of its visitor. SQLite indexes
+A conversation has one text per table that is searched: its messages, or the data about its visitor. SQLite indexes
 the texts by trigrams in FTS5 tables, PostgreSQL in GIN indexes of pg_trgm.
 Sources: https://www.sqlite.org/fts5.html, https://www.postgresql.org/docs/current/pgtrgm.html and .../gin.html
 """
@@ -27,13 +27,13 @@ class SearchedTable:
 
     @property
     def lower(self) -> str:
-        """The text as searches compare it: the database lowers ASCII, the normalized columns hold the rest."""
+        """Return the SQL of the text as searches compare it: ASCII in lower case, other text normalized."""
         collate = ' COLLATE "C"' if connection.vendor == "postgresql" else ""
         return f"lower(({self.text}){collate})"
 
     @property
     def outdated(self) -> str:
-        """The table of conversations whose text was deleted, because a row of theirs has changed."""
+        """Return the name of the table of conversations whose text was deleted because one of their rows changed."""
         return f"{self.texts}_outdated"
 
     @property
@@ -65,7 +65,7 @@ COUNT_CHANGE = "UPDATE logs_searchstate SET changes = changes + 1"
 
 
 def create() -> None:
-    """Create empty tables. The worker indexes the rows that are there."""
+    """Create empty tables. The worker indexes the existing rows."""
     with connection.cursor() as cursor:
         columns = ", ".join(f"{name} bigint NOT NULL" for name in ["changes", *(each.index for each in SEARCHED)])
         cursor.execute(f"CREATE TABLE logs_searchstate ({columns})")
@@ -81,7 +81,10 @@ def create() -> None:
 
 
 def clear() -> None:
-    """Delete all texts, whatever state the index is in. PostgreSQL's indexes are dropped, to be created when full."""
+    """Delete all texts, whatever state the index is in. On PostgreSQL, drop the indexes too.
+
+    Call create_trigram_indexes() when the texts are complete, because filling an existing index takes longer.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         for searched in SEARCHED:
             if connection.vendor == "postgresql":
@@ -137,7 +140,7 @@ def sqlite_triggers(searched: SearchedTable) -> dict[str, str]:
         ]
 
     statements = {
-        f"{index}_insert": (  # only of a row that is restored under its old id
+        f"{index}_insert": (  # only for a row that is restored under its old id
             f"INSERT ON {table} WHEN new.id <= {searched.last_indexed}",
             [*outdate("new"), COUNT_CHANGE],
         ),
@@ -164,8 +167,8 @@ def sqlite_triggers(searched: SearchedTable) -> dict[str, str]:
 def postgresql_triggers(searched: SearchedTable) -> list[str]:
     """Return the statements that create one function and a trigger per event.
 
-    The function counts the change first. Other transactions that delete wait for that row, so deletions come one after
-    the other and cannot deadlock over the texts.
+    The function counts the change first. Other deleting transactions wait for the lock on that count, so deletions run
+    one after the other and cannot deadlock over the texts.
     """
     table, texts, index, outdated = searched.table, searched.texts, searched.index, searched.outdated
     conversation, last_indexed = searched.conversation, searched.last_indexed

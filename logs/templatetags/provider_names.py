@@ -1,4 +1,4 @@
-"""`{{ message.provider|provider_name }}`"""
+"""The template filter for the display name of a provider: `{{ message.provider|provider_name }}`."""
 
 from django import template
 

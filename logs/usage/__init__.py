@@ -1,4 +1,4 @@
-"""What provider calls cost: usage records, prices, daily totals and the usage report."""
+"""The usage and cost of provider calls: usage events, prices, daily totals and the usage report."""
 
 from logs.usage.daily_totals import midnight, today
 from logs.usage.prices import PriceBook

@@ -51,7 +51,7 @@ def in_days(first: date, last: date) -> dict[str, datetime]:
     return {"created_at__gte": midnight(first), "created_at__lt": midnight(last + timedelta(days=1))}
 
 
-# Adding, while rows are written
+# Add to the totals, while rows are written
 
 
 def add_events(events: Iterable[UsageEvent]) -> None:
@@ -104,11 +104,11 @@ def upsert(kind: type[DailyTotal]) -> str:
     )
 
 
-# Counting again, from the rows that exist
+# Rebuild the totals from the existing rows
 
 
 def rebuild(since: date | None = None) -> int:
-    """Count every day again, or those since a day, while turns are written. Return the number of days."""
+    """Count every day again, or the days since `since`. Return their number. Turns may be written meanwhile."""
     yesterday, tomorrow = today() - timedelta(days=1), today() + timedelta(days=1)  # for clocks that are ahead
     first = since or min(filter(None, map(first_day, [Message.objects, UsageEvent.objects])), default=today())
     # Days before yesterday no longer change, so they are counted before the lock that makes writers wait.
@@ -147,7 +147,7 @@ def turn_totals(first: date, last: date) -> list[ConversationDailyTotal]:
             setattr(sums.setdefault(tuple(dimensions), of(ConversationDailyTotal, dimensions)), measure, count)
 
     answers = Message.objects.filter(role=Message.Role.BOT)
-    # A conversation was updated with its newest message, so the index on that spares reading all messages.
+    # A conversation's `updated_at` is that of its newest message. Its index makes reading all messages unnecessary.
     recent = answers.filter(conversation__updated_at__gte=midnight(first))
     add_up("messages", recent, "conversation__chatbot_id", "conversation__api_key_id", "provider", "model")
     first_answer = answers.filter(conversation=OuterRef("pk")).order_by("id")
@@ -157,7 +157,7 @@ def turn_totals(first: date, last: date) -> list[ConversationDailyTotal]:
     )
     add_up("conversations", begun, "chatbot_id", "api_key_id", "first_provider", "first_model")
     for row in sums.values():
-        row.messages *= 2  # each answer has its question
+        row.messages *= 2  # a question for each answer
     return list(sums.values())
 
 

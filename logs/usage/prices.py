@@ -12,7 +12,7 @@ from genai_prices import Usage, calc_price
 logger = logging.getLogger(__name__)
 
 PER_MILLION = Decimal(1_000_000)
-# The slugs that genai-prices names otherwise. Ollama and the bundled model run on the owner's machine.
+# Our slugs -> the names in genai-prices, where they differ. Ollama and the bundled model run on the owner's machine.
 PRICE_LIST_NAMES = {"claude": "anthropic", "xai": "x-ai"}
 FREE = {"ollama", "local"}
 

@@ -1,8 +1,8 @@
-"""The names of providers on pages. The providers app, which logs may not import, fills them in when it is loaded."""
+"""The display names of providers. The providers app fills them in at startup, because logs may not import it."""
 
 PROVIDER_NAMES: dict[str, str] = {}  # by slug
 
 
 def provider_name(slug: str) -> str:
-    """Return the name; the slug itself of a provider that no longer exists."""
+    """Return the provider's name, or the slug if the provider no longer exists."""
     return PROVIDER_NAMES.get(slug, slug)

@@ -87,7 +87,7 @@ async def flush_usage() -> None:
 
 
 def write(batch: list[dict[str, Any]]) -> None:
-    """Write a batch. Remove from it what needs no retry: everything, or what came before a database error."""
+    """Write a batch. Remove from it the calls that need no retry: all, or those before a database error."""
     prices = PriceBook()
     events = [UsageEvent(**call, cost=prices.cost(call)) for call in batch]
     try:
@@ -109,7 +109,7 @@ def write_alone(event: UsageEvent) -> None:
             event.api_key_id, event.chatbot_id = None, None
             insert_with_sums([event])
     except (IntegrityError, DataError, ValueError):
-        logger.exception("a usage record is lost: the database can't hold it")
+        logger.exception("a usage record is lost: the database cannot store it")
 
 
 @transaction.atomic

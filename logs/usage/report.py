@@ -59,7 +59,7 @@ class Totals:
 
 
 def percentile(histogram: Sequence[int], share: float) -> int | None:
-    """Return milliseconds, interpolated within a column of the histogram; None without answers."""
+    """Return the percentile in milliseconds, interpolated within a column of the histogram; None without answers."""
     rank = share * sum(histogram)
     low = passed = 0
     for count, high in zip(histogram, [*DURATIONS, DURATIONS[-1]], strict=True):
@@ -71,7 +71,7 @@ def percentile(histogram: Sequence[int], share: float) -> int | None:
 
 @dataclass(frozen=True)
 class Visibility:
-    """Which totals a user may see. The others stay zero."""
+    """The kinds of totals that a user may see. The others stay zero."""
 
     usage: bool
     conversations: bool

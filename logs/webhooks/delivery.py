@@ -1,4 +1,4 @@
-"""The sending of the outbox: signed, to public addresses only, with retries for a day.
+"""Send the deliveries in the outbox: signed, to public addresses only, with retries for a day.
 
 claim a delivery that is due -> sign -> POST -> done, or rescheduled by 10 seconds, doubled each time, at most an hour
 """
@@ -135,7 +135,7 @@ def send(delivery: WebhookDelivery) -> tuple[int, str]:
         except NoAnswer:
             if time.monotonic() < deadline:
                 raise
-    # The adapter has closed the connection. If that was amid the headers, the response looks complete but is not.
+    # The adapter has closed the connection. If it did so within the headers, the response looks complete but is not.
     raise NoAnswer("did not answer in time.", timed_out=True)
 
 
@@ -173,7 +173,7 @@ _sweep = Periodic(every_seconds=60)
 
 
 def sweep() -> None:
-    """Fail what could not be sent for a day; delete what is older than a month.
+    """Fail the deliveries that could not be sent for a day; delete those that are older than a month.
 
     Deliveries that only wait for a worker do not fail, because no receiver has refused them.
     """

@@ -1,4 +1,4 @@
-"""Events for webhooks: a row per event and webhook, in the transaction that writes what has happened.
+"""Events for webhooks: a row per event and webhook, written in the same transaction as the change they report.
 
 a turn, a rating, ... -> Event -> publish(): rows for the webhooks that subscribe to it -> the worker: delivery.py
 """
@@ -20,7 +20,7 @@ SCHEMA_VERSION = "1"  # of the payload; raised when a key is renamed or removed
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that has happened in a chat. `data` depends on the name; `visitor_key` finds the events of a person."""
+    """An event in a chat. `data` depends on the name; `visitor_key` is for finding the events of a person."""
 
     name: str
     chatbot_id: int | None
@@ -33,7 +33,7 @@ class Event:
     conversation_uuid: str = ""
 
     def payload(self, event_id: uuid.UUID, now: datetime) -> str:
-        """Return the payload as ASCII JSON, so that no receiver verifies other bytes than it was sent."""
+        """Return the payload as ASCII JSON, so that receivers decode it to the same bytes that were signed."""
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -82,7 +82,7 @@ async def active_subscribers() -> tuple[Subscriber, ...]:
 def publish(events: Iterable[tuple[Sequence[Subscriber], Event]]) -> None:
     """Write a delivery for each subscriber that wants its event.
 
-    Call it in the transaction that writes what has happened, so that both are stored or neither.
+    Call it in the transaction that writes the change that the event reports, so that both are stored or neither.
     """
     deliveries: list[WebhookDelivery] = []
     for subscribers, event in events:

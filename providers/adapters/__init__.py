@@ -1,1 +1,1 @@
-"""One adapter per wire protocol: our nouns to the vendor's request, the vendor's answer to our nouns."""
+"""One adapter per wire protocol: it translates our data types to the vendor's request, and the answer back."""

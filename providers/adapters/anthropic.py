@@ -28,7 +28,7 @@ MAX_TEMPERATURE = 1.0  # the API refuses higher values
 
 
 class Anthropic(Provider):
-    """Source: https://docs.anthropic.com/en/api/messages (version 2023-06-01)"""
+    """The adapter of the Messages API. Source: https://docs.anthropic.com/en/api/messages (version 2023-06-01)"""
 
     slug = "claude"
     label = "Claude"
@@ -70,7 +70,7 @@ class Anthropic(Provider):
         return Completion(text, finish_reason, usage)
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        """Source: https://docs.anthropic.com/en/api/messages-streaming"""
+        """Stream a completion. Source: https://docs.anthropic.com/en/api/messages-streaming"""
         body = completion_body(request) | {"stream": True}
         answer = StreamedAnswer()
         counts: dict[str, Any] = {}  # the first event counts the prompt, the last one the answer
@@ -114,7 +114,7 @@ def completion_body(request: CompletionRequest) -> dict[str, Any]:
 
 
 def temperature_or_top_p(sampling: Sampling) -> dict[str, float]:
-    """Return one of the two, because the API refuses both: top_p only if it is set and temperature is not."""
+    """Return only one of the two, because the API refuses both together: top_p if it is set and temperature is not."""
     temperature, top_p = sampling.temperature, sampling.top_p
     if top_p is not None and top_p != 1.0 and temperature in (None, 1.0):
         return {"top_p": min(max(top_p, 0.0), 1.0)}

@@ -1,4 +1,4 @@
-"""Reads the server-sent events of a streamed completion: response -> events -> pieces of text.
+"""Read the server-sent events of a streamed completion: response -> events -> pieces of text.
 
 httpx2 parses the stream; each adapter interprets its events.
 """
@@ -34,7 +34,7 @@ async def events_of(response: httpx2.Response) -> AsyncIterator[AsyncGenerator[A
 
 
 async def read_events(response: httpx2.Response) -> AsyncGenerator[Any, None]:
-    """Yield the events. Raises HTTPStatusError for an error sent as an event, or instead of events."""
+    """Yield the events. Raise HTTPStatusError for an error sent as an event, or instead of events."""
     content_type = response.headers.get("content-type", "").lower()
     if "json" in content_type or "html" in content_type:
         read_json(await response.aread(), response)
@@ -78,7 +78,7 @@ class StreamedAnswer:
         self.half = ""  # a lone high surrogate at the end of the last piece
 
     def add(self, piece: str) -> str:
-        """Return what can be passed on of a piece: whole characters, without leading whitespace of the answer."""
+        """Return the text to pass on: whole characters, without whitespace at the beginning of the answer."""
         text = self.half + piece
         if not self.begun:
             text = text.lstrip()
@@ -88,7 +88,7 @@ class StreamedAnswer:
         return text
 
     def last_chunk(self, provider: Provider) -> CompletionChunk:
-        """Return the final chunk. Raises ApiError if the stream ended early or without text."""
+        """Return the final chunk. Raise ApiError if the stream ended early or without text."""
         if not self.closed and self.finish_reason is None:
             raise broken_off(provider)
         finish_reason = self.finish_reason or "stop"

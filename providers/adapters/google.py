@@ -45,7 +45,7 @@ MAX_IMAGES = 4  # AI Puffer's limit; each image is a call of its own
 
 
 class Google(Provider):
-    """Source: https://ai.google.dev/api/generate-content, /api/embeddings (v1beta)"""
+    """The adapter of the Gemini API. Source: https://ai.google.dev/api/generate-content, /api/embeddings (v1beta)"""
 
     slug = "google"
     label = "Google"
@@ -99,9 +99,9 @@ class Google(Provider):
         return Completion(text, finish_reason, usage)
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        """Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
+        """Stream a completion without the SDK, whose streams cannot be closed early and are retried by default.
 
-        Bypasses the SDK, whose streams cannot be closed early and are retried without being asked.
+        Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
         """
         if not request.messages:
             raise no_message()
@@ -200,13 +200,17 @@ def base_url(settings: ProviderSettings) -> str:
 
 
 def no_message() -> ApiError:
-    return ApiError("Google needs a message to answer.", status=400, code="rest_aipkit_invalid_param")
+    return ApiError(
+        "Google needs at least one message with the role user or assistant.",
+        status=400,
+        code="rest_aipkit_invalid_param",
+    )
 
 
 def model_id(model: str) -> str:
     model = model.removeprefix("models/")
     if not MODEL_ID.match(model) or ".." in model:
-        raise ApiError("This is not a valid id of a Google model.", status=400, code="rest_aipkit_invalid_param")
+        raise ApiError("This is not a valid Google model id.", status=400, code="rest_aipkit_invalid_param")
     return model
 
 
@@ -235,7 +239,7 @@ def completion_config(request: CompletionRequest) -> types.GenerateContentConfig
 
 
 def stream_body(request: CompletionRequest) -> dict[str, Any]:
-    """Build the body that the SDK would send."""
+    """Return the body that the SDK would send."""
     names = {
         "temperature": "temperature",
         "top_p": "topP",

@@ -48,7 +48,7 @@ END_USER = "rest_api_user"  # the `user` of image calls, as AI Puffer sends it
 
 
 class OpenAI(Provider):
-    """Source: https://platform.openai.com/docs/api-reference"""
+    """The adapter of the OpenAI API. Source: https://platform.openai.com/docs/api-reference"""
 
     slug = "openai"
     label = "OpenAI"
@@ -90,7 +90,7 @@ class OpenAI(Provider):
         return {}
 
     async def post(self, path: str, body: dict[str, Any], **query: str) -> Any:
-        """Return the JSON of the answer. Raises the SDK's errors, also for an error sent with status 200."""
+        """Return the JSON of the answer. Raise the SDK's errors, also for an error sent with status 200."""
         response = await self.send(path, body, query)
         answer = orjson.loads(response.content)
         if isinstance(answer, dict) and answer.get("error"):
@@ -203,7 +203,7 @@ class OpenAI(Provider):
         return "/images/generations", image_body(request)
 
     async def moderate(self, text: str) -> bool:
-        """Source: https://platform.openai.com/docs/api-reference/moderations"""
+        """Return whether the text is flagged. Source: https://platform.openai.com/docs/api-reference/moderations"""
         with upstream_errors(self, Capability.MODERATION):
             answer = await self.post("/moderations", {"input": text})
             return answer["results"][0]["flagged"] is True
@@ -248,7 +248,7 @@ def reasoning_effort(model: str, effort: str | None) -> str | None:
 
 
 def penalties(sampling: Sampling) -> dict[str, float | None]:
-    """Return the penalties, without zeros: zero is the default everywhere, and some models refuse to be sent it."""
+    """Return the penalties, without zeros: zero is the default everywhere, and some models refuse to receive it."""
     return {
         "frequency_penalty": sampling.frequency_penalty or None,
         "presence_penalty": sampling.presence_penalty or None,
@@ -285,7 +285,7 @@ def read_usage(answer: dict[str, Any]) -> Usage | None:
 def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | str:
     """Return the vector in the requested form, which compatible servers may ignore.
 
-    Raises ValueError or TypeError unless it is a vector of finite numbers.
+    Raise ValueError or TypeError unless it is a vector of finite numbers.
     """
     # The bytes are little-endian 32-bit floats, the memory layout of every supported processor.
     numbers = array("f", base64.b64decode(embedding, validate=True) if isinstance(embedding, str) else embedding)
@@ -297,7 +297,7 @@ def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | st
 
 
 def image_body(request: ImageRequest) -> dict[str, Any]:
-    """Source: https://platform.openai.com/docs/api-reference/images/create"""
+    """Return the request's body. Source: https://platform.openai.com/docs/api-reference/images/create"""
     body: dict[str, Any] = {"model": request.model, "prompt": request.prompt, "n": request.n, "user": END_USER}
     if "dall-e" in request.model.lower():
         body |= {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Azure(OpenAI):
-    """A deployment of Azure OpenAI: the `model` is the deployment's name.
+    """The adapter of Azure OpenAI, where `model` is the name of a deployment.
 
     Source: https://learn.microsoft.com/azure/ai-services/openai/reference
     """
@@ -58,7 +58,7 @@ class Azure(OpenAI):
 
 
 class OpenRouter(OpenAI):
-    """Source: https://openrouter.ai/docs/api-reference"""
+    """The adapter of OpenRouter. Source: https://openrouter.ai/docs/api-reference"""
 
     slug = "openrouter"
     label = "OpenRouter"
@@ -98,7 +98,7 @@ class OpenRouter(OpenAI):
 
 
 class DeepSeek(OpenAI):
-    """Source: https://api-docs.deepseek.com/api/create-chat-completion"""
+    """The adapter of DeepSeek. Source: https://api-docs.deepseek.com/api/create-chat-completion"""
 
     slug = "deepseek"
     label = "DeepSeek"
@@ -120,7 +120,7 @@ class DeepSeek(OpenAI):
 
 
 class XAI(OpenAI):
-    """Sends no penalties or stop words, because xAI's reasoning models refuse them.
+    """The adapter of xAI. It sends no penalties or stop words, because xAI's reasoning models refuse them.
 
     Source: https://docs.x.ai/docs/api-reference
     """
@@ -140,7 +140,7 @@ class XAI(OpenAI):
 
 
 class Ollama(OpenAI):
-    """Source: https://github.com/ollama/ollama/blob/main/docs/openai.md"""
+    """The adapter of Ollama. Source: https://github.com/ollama/ollama/blob/main/docs/openai.md"""
 
     slug = "ollama"
     label = "Ollama"
@@ -163,7 +163,7 @@ class Ollama(OpenAI):
 
 
 class Local(Ollama):
-    """The bundled models, in a process of their own: see providers/local."""
+    """The adapter of the bundled models, which run in a process of their own: see providers/local."""
 
     slug = "local"
     label = "Local"

@@ -1,4 +1,4 @@
-"""Turns a provider's token counts into Usage."""
+"""Convert a provider's token counts to Usage."""
 
 from typing import Any
 

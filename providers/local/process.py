@@ -1,4 +1,4 @@
-"""Starts and stops the process of the bundled models: `with running() as base_url: ...`"""
+"""Start and stop the process of the bundled models: `with running() as base_url: ...`"""
 
 import http.client
 import os
@@ -17,7 +17,7 @@ START_SECONDS = 60
 def running() -> Iterator[str]:
     """Yield the base URL of the bundled models, which run until the block ends.
 
-    Raises RuntimeError with the process's last output if it does not start.
+    Raise RuntimeError with the process's last output if it does not start.
     """
     if not installed():
         raise RuntimeError(MISSING)

@@ -60,7 +60,7 @@ class App:
         try:
             view = self.views.get((scope["method"], scope["path"]))
             if view is None:
-                raise Refused(404, f"There is no {scope['method']} {scope['path']} here.")
+                raise Refused(404, f"There is no endpoint {scope['method']} {scope['path']}.")
             body = await read_json(receive) if scope["method"] == "POST" else {}
             await unless_disconnected(receive, view(body, send))
         except Refused as refused:
@@ -99,7 +99,7 @@ class App:
 
 
 def completion_request(body: dict) -> dict:
-    """Build the engine's request. Drop fields that the engine knows but OpenAI's protocol does not have."""
+    """Build the engine's request. Drop fields that the engine supports but OpenAI's protocol does not have."""
     check_model(body, COMPLETION_MODEL)
     if body.get("n") not in (None, 1):
         raise Refused(400, "n must be 1: this model makes one completion at a time.")
@@ -227,8 +227,8 @@ async def unless_disconnected(receive, work: Awaitable) -> None:
         leaving.cancel()
 
 
-def end_with(parent: int) -> None:
-    """Exit when the parent is gone: a parent that got SIGKILL cannot stop this process."""
+def exit_with(parent: int) -> None:
+    """Exit when the parent process has ended, because a parent that is killed cannot stop this process."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(0)
@@ -245,9 +245,9 @@ def main() -> None:
         sys.exit(MISSING)
     cpuinfo = Path("/proc/cpuinfo")
     if platform.machine() == "x86_64" and cpuinfo.exists() and " avx2" not in cpuinfo.read_text():
-        sys.exit("The bundled model needs a processor with AVX2, and this one has none.")
+        sys.exit("The bundled model needs a processor with AVX2, which this machine does not have.")
     if arguments.parent:
-        threading.Thread(target=end_with, args=[arguments.parent], daemon=True).start()
+        threading.Thread(target=exit_with, args=[arguments.parent], daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the engines when they are imported; see SmolLM2
 
     import uvicorn

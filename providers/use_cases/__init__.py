@@ -1,4 +1,4 @@
-"""What callers ask of providers: completions, embeddings and images."""
+"""The use cases of providers: completions, embeddings and images."""
 
 from providers.use_cases.completions import read_sampling
 from providers.use_cases.embeddings import embed, known_dimension

@@ -31,7 +31,7 @@ async def generate(
     system_instruction: str | None = None,
     ai_params: Mapping[str, Any] | None = None,
 ) -> Completion:
-    """Return the completion. Raises ApiError if the provider refuses or fails."""
+    """Return the completion. Raise ApiError if the provider refuses or fails."""
     provider = await get_provider(provider_slug, Capability.COMPLETION)
     request = CompletionRequest(
         model=model,

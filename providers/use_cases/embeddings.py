@@ -19,14 +19,17 @@ DIMENSIONS = {
 
 
 def known_dimension(model: str) -> int | None:
-    """For the id as a provider writes it, such as openai/text-embedding-3-small or nomic-embed-text:latest."""
+    """Return the dimension of a model's vectors, or None if it is unknown.
+
+    Accept ids as providers write them, such as openai/text-embedding-3-small or nomic-embed-text:latest.
+    """
     return DIMENSIONS.get(model.rpartition("/")[2].partition(":")[0])
 
 
 async def embed(
     caller: Caller | None, provider_slug: str, request: EmbeddingRequest, *, chatbot_id: int | None = None
 ) -> Embeddings:
-    """Return one vector per text, in order. Raises ApiError; for a blank text it is a 400 that names the index."""
+    """Return one vector per text, in order. Raise ApiError; for a blank text it is a 400 that names the index."""
     for index, text in enumerate(request.texts):
         if not text.strip():
             raise ApiError(f"input[{index}] is blank.", status=400, code="rest_aipkit_invalid_param")

@@ -33,7 +33,7 @@ SIGNATURES = {
 async def generate_images(caller: Caller, provider_slug: str, request: ImageRequest, site_url: str) -> Images:
     """Return images with `url` or `base64`, as request.response_format says.
 
-    `site_url` is this server's address, for images that are stored here. Raises ApiError if the provider refuses or
+    `site_url` is this server's address, for images that are stored here. Raise ApiError if the provider refuses or
     fails.
     """
     provider = await get_provider(provider_slug, Capability.IMAGE)

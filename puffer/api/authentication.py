@@ -1,4 +1,4 @@
-"""The API key as a DRF authentication class: which caller a key belongs to, and what that caller may do."""
+"""DRF authentication by API key: find the caller that a key belongs to, and what the caller may do."""
 
 import hmac
 from collections.abc import Iterator, Mapping
@@ -86,7 +86,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         return async_to_sync(self.aauthenticate)(request)
 
     async def aauthenticate(self, request: Request) -> tuple[AnonymousUser, Caller]:
-        """Return the caller as `request.auth`. Raises AccessDisabled, NoApiKeyConfigured or InvalidApiKey."""
+        """Return the caller as `request.auth`. Raise AccessDisabled, NoApiKeyConfigured or InvalidApiKey."""
         if isinstance(getattr(request, "parameters", {}).get(PARAMETER), list | dict):
             raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
         if not settings.PUFFER_API_ENABLED:
@@ -114,9 +114,10 @@ def submitted_keys(request: Request) -> Iterator[str]:
 
 
 def submitted_parameters(request: Request) -> Iterator[Any]:
-    """Yield what stands in the parameter: as AsyncAPIView has read it, or in the query and then in the body.
+    """Yield the values of the parameter: as AsyncAPIView has read it, or from the query and then from the body.
 
-    The body of other views is parsed last: DRF reports a broken one only to whoever reads `request.data` first.
+    For other views the body is parsed last, because DRF reports a malformed body only when it is read for the first
+    time.
     """
     query = request._request.GET
     if (parameters := getattr(request, "parameters", None)) is not None:

@@ -16,7 +16,7 @@ class ApiError(Exception):
 
     status = 500
     code = "internal_server_error"
-    message = "The server made a mistake. It is in the log under this answer's X-Request-ID."
+    message = "Internal server error. Search the server's log for the X-Request-ID of this response."
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class InvalidParameters(ApiError):
 
 
 class Problem(Exception):
-    """What is wrong with one parameter: WordPress' inner code, its text and its data."""
+    """A problem with one parameter: WordPress' inner code, its text and its data."""
 
     def __init__(self, code: str, message: str, data: dict[str, Any] | None = None) -> None:
         self.code, self.message, self.data = code, message, data
@@ -133,7 +133,7 @@ class InsufficientScope(ApiError):
 
 
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response:
-    """Return any exception of a view in the API's format (DRF calls this). An unexpected one is logged, not shown."""
+    """Return the response for a view's exception; called by DRF. An unexpected exception is logged and not shown."""
     if isinstance(exception, Http404):
         exception = exceptions.NotFound()
     if isinstance(exception, exceptions.APIException):
@@ -145,7 +145,7 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
 
 
 def from_drf(exception: exceptions.APIException) -> ApiError:
-    """Translate what DRF's own classes raise: serializers, parsers, permissions and throttles."""
+    """Translate an exception of DRF's own classes: serializers, parsers, permissions and throttles."""
     wait = getattr(exception, "wait", None)  # seconds, of Throttled
     headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
     if isinstance(exception, exceptions.ValidationError):

@@ -14,7 +14,7 @@ Event = tuple[str, Any]  # name and JSON-serializable data
 
 
 class EventStream(StreamingHttpResponse):
-    """Sends each event as it comes. `events` is closed when the client leaves; it must not raise."""
+    """A response that sends each event as it comes. `events` is closed when the client leaves; it must not raise."""
 
     def __init__(self, events: AsyncGenerator[Event, None]) -> None:
         self.pieces = encoded(events)

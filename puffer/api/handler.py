@@ -39,7 +39,7 @@ logger = logging.getLogger("puffer.requests")
 
 
 class ClientLeft(Exception):
-    """The client closed the connection before it had sent its request."""
+    """A connection that the client closed before it had sent its whole request."""
 
 
 class ApiHandler:

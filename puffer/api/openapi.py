@@ -9,9 +9,9 @@ ERRORS = {
     "400": "A parameter is missing or invalid, or the body cannot be read.",
     "401": "The API key is missing or wrong.",
     "403": "The API is switched off, no key exists yet, or the key may not do this.",
-    "404": "There is no such thing.",
+    "404": "The endpoint or the resource does not exist.",
     "413": "The request body is too large.",
-    "500": "The server made a mistake.",
+    "500": "Internal server error.",
 }
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -33,7 +33,10 @@ class BearerKey(OpenApiAuthenticationExtension):
 
 
 class AutoSchema(SpectacularAutoSchema):
-    """Reads a view's `parameters`, `answer` (JSON Schema of a 200), `answer_media_type` and `error_statuses`."""
+    """The OpenAPI schema of a view, from its `parameters`, `answer`, `answer_media_type` and `error_statuses`.
+
+    `answer` is the JSON Schema of a response with status 200.
+    """
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
         operation: Any = super().get_operation(path, path_regex, path_prefix, method, registry)

@@ -1,4 +1,4 @@
-"""What a request carries: JSON body, form and query as one mapping, in WordPress' order of precedence."""
+"""The parameters of a request: JSON body, form and query as one mapping, in WordPress' order of precedence."""
 
 import re
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ MAX_DEPTH = 64  # PHP's max_input_nesting_level
 
 
 def read_parameters(request: HttpRequest) -> dict[str, Any]:
-    """Every parameter by name. Raises InvalidJson or InvalidForm; a body of another type holds none."""
+    """Return every parameter by name. Raise InvalidJson or InvalidForm; a body of another type has no parameters."""
     parameters = nested(request.GET)
     content_type = request.content_type or ""
     if request.method in ("POST", "PUT", "PATCH", "DELETE"):
@@ -40,7 +40,7 @@ def _json(body: bytes) -> dict[str, Any]:
         if "control character" in str(error):
             raise InvalidJson(3, "Control character error, possibly incorrectly encoded") from None
         raise InvalidJson from None
-    return parsed if isinstance(parsed, dict) else {}  # a list or a scalar names nothing
+    return parsed if isinstance(parsed, dict) else {}  # a list or a scalar has no named parameters
 
 
 def _form(request: HttpRequest) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _form(request: HttpRequest) -> dict[str, Any]:
 
 
 def nested(form: QueryDict) -> dict[str, Any]:
-    """PHP's bracket syntax resolved: `tags[]=a&opts[depth]=1` is {"tags": ["a"], "opts": {"depth": "1"}}."""
+    """Resolve PHP's bracket syntax: `tags[]=a&opts[depth]=1` is {"tags": ["a"], "opts": {"depth": "1"}}."""
     result: dict[str, Any] = {}
     for name, values in form.lists():
         top, bracket, rest = name.partition("[")
@@ -75,7 +75,7 @@ def _put(target: dict[str, Any], path: Iterable[str], value: str) -> None:
 
 
 def _lists(value: Any) -> Any:
-    """Maps whose keys are 0, 1, 2 ... become lists, as they are in PHP."""
+    """Convert mappings whose keys are 0, 1, 2 ... to lists, which they are in PHP."""
     if not isinstance(value, dict):
         return value
     items = {key: _lists(item) for key, item in value.items()}

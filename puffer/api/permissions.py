@@ -1,4 +1,4 @@
-"""What an API key must be allowed to do, as DRF permission classes."""
+"""The scopes of API keys as DRF permission classes."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from puffer.api.authentication import Caller
 
 
 class HasScope(BasePermission):
-    """Admit an API key that has the view's `required_scope`. A view without one admits every valid key."""
+    """The permission of API keys with the view's `required_scope`. A view without one admits every valid key."""
 
     never_blocks = True
 

@@ -1,4 +1,4 @@
-"""How answers are written."""
+"""The renderer of the API's responses."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from rest_framework.renderers import BaseRenderer
 
 
 class JSONRenderer(BaseRenderer):
-    """JSON as WordPress labels it, whatever the request's Accept header says."""
+    """A renderer that always writes JSON, with WordPress' content type, whatever the Accept header says."""
 
     media_type = "application/json"
     format = "json"

@@ -13,7 +13,7 @@ from puffer.api.views import BASE, NAMESPACE, AsyncAPIView
 
 
 def api_views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, type[AsyncAPIView]]]:
-    """Path and view class of every route of the API, paths with WordPress' named groups."""
+    """Yield the path, with WordPress' named groups, and the view class of every route of the API."""
     for pattern in patterns:
         route = prefix + re.sub(r"<int:(\w+)>", r"(?P<\1>\\d+)", str(pattern.pattern))
         if isinstance(pattern, URLResolver):

@@ -25,7 +25,7 @@ def wrong_type(path: str, type_name: str) -> Problem:
 
 
 def listed(words: Iterable[str]) -> str:
-    """a; a and b; a, b, and c"""
+    """Join words in WordPress' way: "a", "a and b", "a, b, and c"."""
     *others, last = words
     if not others:
         return last
@@ -46,7 +46,7 @@ class Parameter(ABC):
     def check(self) -> Check: ...
 
     def json_schema(self) -> dict[str, Any]:
-        """The declaration as JSON Schema, which is also how WordPress describes it."""
+        """Return the declaration as JSON Schema, in which WordPress describes it too."""
         schema: dict[str, Any] = {"type": self.type_name}
         if self.description:
             schema["description"] = self.description
@@ -85,7 +85,7 @@ class String(Parameter):
 
 
 class Integer(Parameter):
-    """Also "5", 5.0 and "5.0". Handlers get an int."""
+    """A whole number, also as "5", 5.0 or "5.0". Handlers get an int."""
 
     type_name = "integer"
 
@@ -119,7 +119,7 @@ class Integer(Parameter):
 
 
 def whole_number(value: Any) -> int | None:
-    """The int that PHP sees in a number or a numeric string without a fraction, else None."""
+    """Return the int that PHP reads from a number or a numeric string without a fraction, else None."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -132,7 +132,7 @@ def whole_number(value: Any) -> int | None:
 
 
 class Boolean(Parameter):
-    """Also 0, 1, and "0", "1", "true", "false" in any letter case."""
+    """A boolean, also as 0, 1, "0", "1", "true" or "false" in any letter case."""
 
     type_name = "boolean"
 
@@ -149,7 +149,7 @@ class Boolean(Parameter):
 
 
 class Array(Parameter):
-    """A list. A scalar counts too and is split at commas and blanks, as forms and queries need it."""
+    """A list. A scalar, as forms and queries send it, is split at commas and white space."""
 
     type_name = "array"
 
@@ -176,14 +176,14 @@ class Array(Parameter):
 
 
 def _as_text(value: str | float) -> str:
-    """A scalar as PHP writes it: true is "1", false is ""."""
+    """Return a scalar as PHP writes it: true is "1", false is ""."""
     if isinstance(value, bool):
         return "1" if value else ""
     return str(value)
 
 
 class Object(Parameter):
-    """A JSON object, with other properties kept. A list counts too (both are arrays in PHP), and so does ""."""
+    """A JSON object. Undeclared properties are kept. A list is accepted (both are arrays in PHP), and so is ""."""
 
     type_name = "object"
 
@@ -221,7 +221,7 @@ class Object(Parameter):
 
 
 class StringOrArray(Parameter):
-    """A string stays whole; anything else follows the rules of Array."""
+    """A string, which is not split, or a list by the rules of Array."""
 
     type_name = "string,array"
 
@@ -246,15 +246,15 @@ class StringOrArray(Parameter):
 
 
 class Lenient(Parameter):
-    """A parameter that brings its own sanitiser: `sanitise(value)` is what the handler gets, and nothing is refused."""
+    """A parameter with its own sanitizer: the handler gets `sanitize(value)`, and no value is refused."""
 
-    def __init__(self, declared: Parameter, sanitise: Callable[[Any], Any]) -> None:
+    def __init__(self, declared: Parameter, sanitize: Callable[[Any], Any]) -> None:
         super().__init__(required=declared.required, default=declared.default, description=declared.description)
         self.declared = declared
-        self.sanitise = sanitise
+        self.sanitize = sanitize
 
     def check(self) -> Check:
-        return lambda value, path: self.sanitise(value)
+        return lambda value, path: self.sanitize(value)
 
     def json_schema(self) -> dict[str, Any]:
         return self.declared.json_schema()
@@ -270,9 +270,9 @@ class Parameters:
         self.defaults = {name: parameter.default for name, parameter in declared.items()}
 
     def validate(self, sent: dict[str, Any]) -> dict[str, Any]:
-        """Every declared parameter by name, in its type, absent ones as their default; unknown ones are dropped.
+        """Return every declared parameter by name, in its type or with its default. Unknown ones are dropped.
 
-        Raises MissingParameters (alone), else InvalidParameters with every offending parameter.
+        Raise MissingParameters if any is missing, else InvalidParameters with every invalid one.
         """
         if missing := [name for name in self.required if sent.get(name) is None]:
             raise MissingParameters(missing)

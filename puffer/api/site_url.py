@@ -10,7 +10,7 @@ from puffer.api.errors import ApiError
 def site_url(request: HttpRequest) -> str:
     """Return PUBLIC_URL, else the address that the caller used, without a trailing slash.
 
-    Raises ApiError for a host name that is not in ALLOWED_HOSTS.
+    Raise ApiError for a host name that is not in ALLOWED_HOSTS.
     """
     try:
         return settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")

@@ -36,8 +36,8 @@ def refuse_unsupported(view: str, declared: Mapping[str, Any]) -> None:
 async def ask(policy: Any, question: str, *arguments: Any) -> Any:
     """Call a method of an authentication, permission or throttle class.
 
-    A method with the same name and an `a` in front is awaited instead. The others run in a thread, because they may
-    query the database, unless the class says `never_blocks = True`.
+    A method with the same name and an `a` in front is awaited instead. Other methods run in a thread, because they may
+    query the database, unless the class sets `never_blocks = True`.
     """
     if asynchronous := getattr(policy, f"a{question}", None):
         return await asynchronous(*arguments)
@@ -51,19 +51,19 @@ class AsyncAPIView(APIView):
     """A DRF view whose handlers are `async def` and take the validated parameters by name.
 
     Order: route -> authenticate -> permissions -> throttles -> parse -> required -> type, enum, range -> handler.
-    An anonymous caller learns nothing and costs nothing. Public views declare `authentication_classes = []` and
-    `permission_classes = []`.
+    Authentication comes first, so that an anonymous caller learns nothing and causes no work. Public views declare
+    `authentication_classes = []` and `permission_classes = []`.
     """
 
     parameters: ClassVar[Parameters] = Parameters()
-    required_scope: ClassVar[Scope | None] = None  # what the API key must be allowed to do
+    required_scope: ClassVar[Scope | None] = None  # that the API key must have
     schema: Any = AutoSchema()
     view_is_async = True  # set by hand, because Django looks only at handlers and dispatch is async for all methods
     parser_classes = []  # puffer/api/parameters.py reads the body by WordPress' rules
     renderer = JSONRenderer()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse what an async dispatch would ignore."""
+        """Refuse declarations that the async dispatch would ignore."""
         super().__init_subclass__(**options)
         refuse_unsupported(cls.__name__, cls.__dict__)
         for name in (*cls.http_method_names, *ASYNC_HOOKS):
@@ -135,15 +135,15 @@ class AsyncAPIView(APIView):
             self.throttled(request, max((wait for wait in waits if wait is not None), default=None))  # type: ignore[arg-type]
 
     def methods_of_the_route(self) -> list[str]:
-        """As WordPress lists them: HEAD and OPTIONS go without saying."""
+        """Return the methods as WordPress lists them, without HEAD and OPTIONS."""
         return [method for method in self.allowed_methods if method not in ("OPTIONS", "HEAD")]
 
     def all_parameters(self) -> dict[str, Parameter]:
-        """The declared ones, and the key's where one is needed."""
+        """Return the declared parameters, and the API key's if the view needs a key."""
         return self.parameters.declared | ({PARAMETER: API_KEY} if self.authentication_classes else {})
 
     def description(self) -> dict[str, Any]:
-        """How WordPress describes a route in answer to OPTIONS and in the index of a namespace."""
+        """Return the route's description in WordPress' format, for OPTIONS and for the index of the namespace."""
         args = {
             name: parameter.json_schema() | {"required": parameter.required}
             for name, parameter in self.all_parameters().items()
@@ -153,7 +153,7 @@ class AsyncAPIView(APIView):
 
 
 class NoRouteView(AsyncAPIView):
-    """Answers every unknown URL below /wp-json/."""
+    """The view for every unknown URL below /wp-json/."""
 
     schema = None
     authentication_classes = []

@@ -1,1 +1,1 @@
-"""How Django writes dates on pages."""
+"""Date formats for pages."""

@@ -1,4 +1,4 @@
-"""Which addresses the server may call: base URLs that users save, and hosts that strangers name."""
+"""Checks of the addresses that the server may call: base URLs that users save, and untrusted hosts."""
 
 import ipaddress
 from urllib.parse import SplitResult, urlsplit
@@ -21,7 +21,7 @@ def is_loopback(host: str) -> bool:
 def validate_base_url(url: str) -> None:
     """Require https to a public address or http to this machine. Any host in PRIVATE_HOST_ALLOWLIST passes.
 
-    Raises ValidationError.
+    Raise ValidationError.
     """
     parts, host = split_url(url, example="https://api.example.com/v1")
     if parts.query:
@@ -31,12 +31,12 @@ def validate_base_url(url: str) -> None:
     refuse_private(host)
     if parts.scheme == "http":
         raise ValidationError(
-            f"Plain http is only for this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
+            f"Plain http is allowed only on this machine. Use https, or add {host} to PRIVATE_HOST_ALLOWLIST."
         )
 
 
 def validate_public_url(url: str) -> None:
-    """Require https to a public address. Any host in PRIVATE_HOST_ALLOWLIST passes. Raises ValidationError.
+    """Require https to a public address. Any host in PRIVATE_HOST_ALLOWLIST passes. Raise ValidationError.
 
     A public name may still resolve to a private address, so the sender checks the address again: see may_connect().
     """
@@ -54,7 +54,7 @@ def validate_public_url(url: str) -> None:
 def split_url(url: str, example: str) -> tuple[SplitResult, str]:
     """Return the parts of an http or https URL without user, password and fragment, and its host.
 
-    Raises ValidationError, which shows the example.
+    Raise ValidationError, which shows the example.
     """
     try:
         parts = urlsplit(url)
@@ -79,12 +79,12 @@ def refuse_private(host: str) -> None:
 
 
 def may_connect(host: str, address: str) -> bool:
-    """Return whether a host that a stranger named may be called at this address."""
+    """Return whether the server may connect to an untrusted host at this address."""
     return is_public(ipaddress.ip_address(address)) or host in settings.PRIVATE_HOST_ALLOWLIST
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether the address is public. IPv4 embedded in IPv6 counts: a gateway forwards to it."""
+    """Return whether the address is public. IPv4 embedded in IPv6 must be public too: a gateway forwards to it."""
     if isinstance(address, ipaddress.IPv6Address):
         within = address.ipv4_mapped or address.sixtofour
         if address in NAT64:

@@ -1,4 +1,4 @@
-"""Web pages that a stranger may have named, fetched without reaching into the server's own network."""
+"""Fetch web pages from untrusted URLs without reaching into the server's own network (SSRF protection)."""
 
 import contextlib
 import socket
@@ -34,7 +34,7 @@ class Page:
 def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> Page:
     """Return the page at a public address, or at `trusted_host`, whatever its status.
 
-    Every redirect is checked like the first address. Raises NoAnswer.
+    Every redirect is checked like the first address. Raise NoAnswer.
     """
     deadline = time.monotonic() + TOTAL_SECONDS
     adapter = GuardedAdapter(trusted_host)

@@ -40,7 +40,7 @@ class NoAnswer(Exception):
 
 
 class Interrupted(NoAnswer):
-    """The connection broke after it was established: idempotent calls may be retried."""
+    """A call whose connection broke after it was established: an idempotent call may be retried."""
 
     retry_after = None
 
@@ -63,7 +63,7 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """Parse the body. Raises NoAnswer if it is not JSON."""
+        """Parse the body. Raise NoAnswer if it is not JSON."""
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -82,7 +82,7 @@ class Session(requests.Session):
 
 
 class RestSession:
-    """Persistent connections to one server, shared by threads. Follows no redirects and keeps no cookies."""
+    """Persistent connections to one server, shared by threads, without redirects and cookies."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], total_seconds: float) -> None:
         self.base_url = base_url.rstrip("/")
@@ -108,7 +108,7 @@ class RestSession:
         """Return the answer, whatever its status. `body` is sent as JSON, numpy arrays as lists.
 
         An idempotent call is retried on RETRY_STATUSES and on a broken connection. It takes at most `total_seconds`,
-        plus SILENT_SECONDS if the server falls silent at the very end. Raises NoAnswer.
+        plus SILENT_SECONDS if the server falls silent at the very end. Raise NoAnswer.
         """
         deadline = time.monotonic() + self.total_seconds
         data = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -157,7 +157,7 @@ def wait_after(trouble: Busy | Interrupted, attempt: int) -> float | None:
 
 def read_answer(response: requests.Response, deadline: float, max_bytes: int) -> Answer:
     body = bytearray()
-    # read1() returns what has arrived, so the deadline also stops a server that sends a byte now and then.
+    # read1() returns the bytes that have arrived, so the deadline also stops a server that sends single bytes slowly.
     while chunk := response.raw.read1(READ_AT_ONCE, decode_content=True):
         body += chunk
         if len(body) > max_bytes:
@@ -169,7 +169,7 @@ def read_answer(response: requests.Response, deadline: float, max_bytes: int) ->
 
 @contextmanager
 def no_answer_errors() -> Iterator[None]:
-    """Raise NoAnswer for whatever the HTTP client raises: requests' errors, and urllib3's while the body is read.
+    """Convert the errors of the HTTP client to NoAnswer: those of requests, and of urllib3 while the body is read.
 
     The message leaves out the URL, which may contain secrets.
     """
@@ -178,11 +178,11 @@ def no_answer_errors() -> Iterator[None]:
     except (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise NoAnswer("did not answer in time.", timed_out=True) from error
     except urllib3.exceptions.ProtocolError as error:
-        raise Interrupted("broke off its answer.") from error
+        raise Interrupted("stopped in the middle of its answer.") from error
     except urllib3.exceptions.DecodeError as error:
         raise NoAnswer("sent an answer that cannot be decoded.") from error
     except requests.exceptions.SSLError as error:
-        raise NoAnswer("has no certificate that is trusted here.") from error
+        raise NoAnswer("has no trusted TLS certificate.") from error
     except requests.exceptions.ConnectionError as error:
         if error.args and isinstance(error.args[0], urllib3.exceptions.ProtocolError):
             raise Interrupted("closed the connection.") from error

@@ -1,4 +1,4 @@
-"""What a running process needs: database threads, the in-process cache, jobs, health and logs."""
+"""The runtime of a process: database threads, the in-process cache, jobs, child processes and health checks."""
 
 from puffer.runtime.atomic_file import open_atomic
 from puffer.runtime.backoff import backoff

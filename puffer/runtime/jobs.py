@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """The lease has ended and another worker claimed the job, or the job was restarted."""
+    """A lease that has ended: another worker claimed the job, or the job was restarted or deleted."""
 
 
 class Job(models.Model):
@@ -76,7 +76,7 @@ class Job(models.Model):
         self.write(due_at=due_at, lease="", leased_until=None, last_error=error[:MAX_ERROR], **columns)
 
     def restart(self) -> None:
-        """Reset the job as if it had never run. Needs no lease; a worker that runs it gets LeaseLost."""
+        """Reset the job as if it had never run. No lease is needed; a worker that runs the job gets LeaseLost."""
         self.state, self.due_at, self.ended_at = self.State.WAITING, timezone.now(), None
         self.lease, self.leased_until, self.attempts, self.last_error = "", None, 0, ""
         self.save(update_fields=[field.name for field in Job._meta.local_fields])
@@ -96,7 +96,7 @@ Row = TypeVar("Row", bound=Job)
 
 
 def claim(rows: "models.QuerySet[Row]", seconds: float) -> Row | None:
-    """Claim the job that has been due the longest, for `seconds`. Returns None if none is due."""
+    """Claim the job that has been due the longest, for `seconds`. Return None if none is due."""
     now = timezone.now()
     due = rows.filter(Q(leased_until=None) | Q(leased_until__lte=now), state=Job.State.WAITING, due_at__lte=now)
     due = due.order_by("due_at", "pk")

@@ -25,7 +25,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Task:
-    """What a process runs until SIGTERM, and how many seconds it may take to stop; None: no limit."""
+    """A function for a process to run until SIGTERM. It may take `stop_seconds` to stop; None means no limit."""
 
     name: str
     run: Callable[[], None]
@@ -56,7 +56,7 @@ class Fork:
             return False
         now = time.monotonic()
         if self.restart_at is None:
-            logger.error("The %s ended (exit %s) and is started again.", self.task.name, self.process.exitcode)
+            logger.error("The %s ended (exit %s). Restarting it.", self.task.name, self.process.exitcode)
             has_lasted = now - self.started_at > 2 * LAST_DELAY
             self.delay = 0 if has_lasted else min(2 * self.delay or FIRST_DELAY, LAST_DELAY)
             self.restart_at = now + self.delay
@@ -64,7 +64,7 @@ class Fork:
 
 
 class Supervisor:
-    """Runs each task in a process. `run()` returns when a signal has stopped this process and all forks have ended."""
+    """A supervisor that runs each task in a process. `run()` returns when, after a signal, all forks have ended."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self.forks = [Fork(task) for task in tasks]
@@ -107,6 +107,6 @@ class Supervisor:
         task.run()
 
     def stop_with_parent(self) -> None:
-        """Stop this fork when the supervisor is gone, even if it was killed."""
+        """Stop this fork when the supervisor has ended, even if it was killed."""
         os.read(self.read_end, 1)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""Overwrites what SQLite's files still contain of deleted or shortened rows, in pages that are free.
+"""Overwrite deleted and shortened rows in SQLite's files, where they remain in free pages.
 
-No query reads those, but a search through the file finds them. For PostgreSQL see docs/privacy.md.
+No query returns such rows, but anyone who reads the file can find them. For PostgreSQL see docs/privacy.md.
 """
 
 from django.db import connection
@@ -9,9 +9,9 @@ PAGES_AT_ONCE = 1000  # of a full-text index, per transaction, so that other wri
 
 
 def scrub_deleted_rows() -> bool:
-    """Rewrite the database without them. Returns False if a reader kept the write-ahead log in use: call it again.
+    """Rewrite the database without deleted rows. Return False if a reader kept the write-ahead log in use: then retry.
 
-    Must run outside a transaction. It blocks other writers, for up to half a minute per gigabyte.
+    Call it outside a transaction. It blocks other writers, for up to half a minute per gigabyte.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%%using fts5(%%'")

@@ -14,7 +14,7 @@ from django.db import models
 @lru_cache(maxsize=4)
 def _fernet(keys: tuple[str, ...], secret_key: str) -> MultiFernet:
     derived = HKDF(SHA256(), length=32, salt=None, info=b"puffer secrets at rest").derive(secret_key.encode())
-    # The derived key comes last, so that it still decrypts what was saved before PUFFER_ENCRYPTION_KEYS was set.
+    # The derived key comes last: it still decrypts secrets that were saved before PUFFER_ENCRYPTION_KEYS was set.
     return MultiFernet([*(Fernet(key) for key in keys), Fernet(base64.urlsafe_b64encode(derived))])
 
 
@@ -57,5 +57,5 @@ class EncryptedTextField(models.TextField):
 
 
 def rotated(token: str) -> str:
-    """Return the token encrypted with the newest key. Raises InvalidToken if no key decrypts it."""
+    """Return the token encrypted with the newest key. Raise InvalidToken if no key decrypts it."""
     return fernet().rotate(token.encode()).decode()

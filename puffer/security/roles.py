@@ -18,7 +18,7 @@ EVERYTHING = "view add change delete"
 RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.chatbot": {EDITOR: EVERYTHING, VIEWER: "view"},
     "chatbots.consent": {},
-    "chatbots.goldenquestion": {},  # whoever may change the chatbot may change them
+    "chatbots.goldenquestion": {},  # no permissions: those for chatbots apply
     "chatbots.goldenresult": {},
     "chatbots.goldenrun": {},
     "chatbots.historicalchatbot": {},
@@ -33,7 +33,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "logs.modelprice": {EDITOR: "view", VIEWER: "view"},
     "logs.usagedailytotal": {},
     "logs.usageevent": {EDITOR: "view", VIEWER: "view"},
-    "logs.webhook": {},  # owners only: it sends what visitors say to another server
+    "logs.webhook": {},  # owners only: it sends visitors' messages to another server
     "logs.webhookdelivery": {},
     "providers.providerconfig": {EDITOR: "view"},
     "puffer.apikey": {},
@@ -53,9 +53,9 @@ def may(role: str, app_label: str, codename: str) -> bool:
 
 
 def grant(app_config: AppConfig, using: str = DEFAULT_DB_ALIAS, apps: Any = installed_apps, **migration: Any) -> None:
-    """Set the permissions of the roles for one app.
+    """Set the permissions of the roles for one app; receiver of `post_migrate`.
 
-    Receives `post_migrate`, because Django creates permissions only then: a migration runs before they exist.
+    A migration could not do it, because Django creates the permissions after all migrations.
     """
     try:
         Group, Permission = apps.get_model("auth", "Group"), apps.get_model("auth", "Permission")
@@ -67,7 +67,7 @@ def grant(app_config: AppConfig, using: str = DEFAULT_DB_ALIAS, apps: Any = inst
         return
     for role in ROLES:
         group, _ = Group.objects.using(using).get_or_create(name=role)
-        right = {permission for permission in permissions if may(role, app_config.label, permission.codename)}
-        has = set(group.permissions.filter(pk__in=of_the_app))
-        group.permissions.remove(*has - right)
-        group.permissions.add(*right - has)
+        wanted = {permission for permission in permissions if may(role, app_config.label, permission.codename)}
+        granted = set(group.permissions.filter(pk__in=of_the_app))
+        group.permissions.remove(*granted - wanted)
+        group.permissions.add(*wanted - granted)

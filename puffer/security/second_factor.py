@@ -42,7 +42,7 @@ def is_right(user: Any, code: str, *, confirmed: bool = True) -> bool:
 
 
 def turn_off(user: Any) -> bool:
-    """Turn it off and return whether it was on."""
+    """Turn two-factor authentication off, and return whether it was on."""
     was_on = is_on(user)
     TOTPDevice.objects.filter(user=user).delete()
     StaticDevice.objects.filter(user=user).delete()
@@ -77,14 +77,14 @@ class SignInForm(AuthenticationForm):
     def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
         super().confirm_login_allowed(user)
         if is_on(user) and not is_right(user, self.data.get("code", "")[:20]):
-            # Counted like a wrong password.
+            # Makes django-axes count the attempt like a wrong password.
             credentials = {"username": user.get_username()}
             user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
             raise forms.ValidationError(_("The code is missing or wrong. After a wrong code, wait a moment."))
 
 
 class SwitchForm(forms.Form):
-    """Asks for the password again, so that someone at an unattended browser cannot change the second factor."""
+    """A form that asks for the password again, so that nobody at an unattended browser can change the second factor."""
 
     password = forms.CharField(
         label=_("Your password"), widget=UnfoldAdminPasswordWidget({"autocomplete": "current-password"})
@@ -99,7 +99,7 @@ class SwitchForm(forms.Form):
 
     def clean_password(self) -> str:
         password = self.cleaned_data["password"]
-        # Counts as a sign-in: too many wrong passwords lock the user out.
+        # authenticate() counts it as a sign-in: too many wrong passwords lock the user out.
         if authenticate(self.request, username=self.request.user.get_username(), password=password) is None:
             raise forms.ValidationError(_("This is not your password."))
         return password

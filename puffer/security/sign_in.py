@@ -1,4 +1,4 @@
-"""Lock-outs from the sign-in page, which django-axes counts."""
+"""Lockouts after failed sign-ins, which django-axes counts."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""{% load markdown %} {{ text|markdown }}"""
+"""The template filter for Markdown: `{{ text|markdown }}`."""
 
 from django import template
 from django.utils.safestring import SafeString, mark_safe

@@ -1,4 +1,4 @@
-"""The heading of an admin page: the list it belongs to, the row, and what is done with it."""
+"""The breadcrumbs in the heading of an admin page: the list, the row, and the page itself."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ class Step:
 
 @register.simple_tag(takes_context=True)
 def trail(context: Context) -> list[Step]:
-    """The last step is the page itself."""
+    """Return the breadcrumbs of the page, of which the last one is the page itself."""
     row = context.get("original") or context.get("object")
     row = row if isinstance(row, Model) else None
     opts = row._meta if row else context.get("opts")
@@ -39,11 +39,11 @@ def trail(context: Context) -> list[Step]:
 
 
 def heading_of(opts: Any) -> str:
-    """Of the list: the model's name, unless its admin says another."""
-    own: str = getattr(admin.site._registry.get(opts.model), "heading", "")
-    return own or capfirst(opts.verbose_name_plural)
+    """Return the heading of the model's list: the `heading` of its admin, or the model's name."""
+    heading: str = getattr(admin.site._registry.get(opts.model), "heading", "")
+    return heading or capfirst(opts.verbose_name_plural)
 
 
 def name_of(row: Model) -> str:
-    """What str() tells of it, unless its admin knows better."""
+    """Return the row's name, from the `name_of` of its admin, or str() of the row."""
     return getattr(admin.site._registry.get(type(row)), "name_of", str)(row)

@@ -1,4 +1,4 @@
-"""Text from strangers, cleaned, rendered and formatted for pages."""
+"""Clean and render untrusted text, and format numbers and times for pages."""
 
 from puffer.text.clean import excerpt, has_control_characters, one_line, storable, without_control_characters
 from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole

@@ -1,4 +1,4 @@
-"""Cleaning of text that strangers send."""
+"""Clean untrusted text."""
 
 import re
 
@@ -7,7 +7,7 @@ CONTROL_BUT_TAB_AND_LF = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def storable(text: str) -> str:
-    """Remove what a database or JSON cannot hold: NUL, and halves of surrogate pairs, which become question marks."""
+    """Remove NUL, and replace halves of surrogate pairs with "?", because a database or JSON cannot store them."""
     return text.replace("\x00", "").encode(errors="replace").decode()
 
 
@@ -26,6 +26,6 @@ def one_line(text: str) -> str:
 
 
 def excerpt(text: str, length: int) -> str:
-    """Return the first `length` characters on one line, with an ellipsis if there are more; quick for any text."""
+    """Return the first `length` characters on one line, with an ellipsis if there are more. Fast for long texts."""
     words = one_line(text[: 2 * length])
     return words if len(words) <= length and len(text) <= 2 * length else f"{words[: length - 1].rstrip()}…"

@@ -1,4 +1,4 @@
-"""Numbers, costs and times as people read them."""
+"""Format numbers, costs and times for pages."""
 
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal

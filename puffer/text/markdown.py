@@ -16,13 +16,13 @@ from puffer.text.clean import storable
 
 MARKDOWN = Markdown(options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH)
 MAX_DEPTH = 20  # open elements: a list within a list is two deeper, a quote one
-# The parser fills up the rows of a table: of 10 KB it makes up to 260,000 cells.
+# The parser pads the rows of a table: 10 KB of text can become 260,000 cells.
 MAX_PARTS, MAX_PARTS_PER_CHARACTER = 1000, 4
 # The parser walks through all open quotes and list items at each line. One line must not open thousands of them.
 DEEP_LINE = re.compile(r"(?:^|\r)(?:[ \t]*+(?:>|(?:[*+-]|\d{1,9}[.)])[ \t])){50}", re.MULTILINE)
 
 # The parser has no switch for raw HTML, reference definitions and ~single tildes~: noncharacters break them, also in
-# code, until the text is shown. A backslash and what it escapes stay as they are.
+# code, until the text is shown. A backslash and the character it escapes stay as they are.
 SYNTAX = re.compile(r"\\[^\n]|<(?!https?://|mailto:|[\w.+-]+@)|(?<=\]):|(?<!~)~(?!~)")
 BREAK, TILDE = "\ufdd0", "\ufdd1"
 BROKEN = {"<": "<" + BREAK, ":": BREAK + ":", "~": TILDE}
@@ -47,7 +47,7 @@ TAGS = {
     "Strong": ("<strong>", "</strong>"),
     "Strikethrough": ("<s>", "</s>"),
 }
-# An image is shown as its alternative text, without markup: loading its address could leak what was said.
+# An image is shown as its alternative text, without markup: loading its address could leak the conversation.
 PLAIN = ("", "")
 NO_LINKS = {"</a>", TAGS["CodeBlock"][1], PLAIN[1]}  # where a bare URL stays text
 
@@ -97,8 +97,8 @@ def to_html(text: str) -> str | None:
                 parts.append(closing.pop())
             case {"Code": str(code)} if PLAIN[1] not in closing:
                 parts.append(f"<code>{escape_text(shown(code))}</code>")
-            case {"Text": str(said)} | {"Code": str(said)}:
-                parts.append((escape_text if NO_LINKS.intersection(closing) else link_urls)(shown(said)))
+            case {"Text": str(content)} | {"Code": str(content)}:
+                parts.append((escape_text if NO_LINKS.intersection(closing) else link_urls)(shown(content)))
             case "Rule":
                 parts.append("\n<hr>\n")
             case _:  # a line break
@@ -115,7 +115,7 @@ def shown(text: str) -> str:
 
 
 def tags(tag: Any, closing: list[str]) -> tuple[str, str]:
-    """Return the start tag and the end tag of an element within those that `closing` ends."""
+    """Return the start tag and the end tag of an element; `closing` holds the end tags of the elements around it."""
     if PLAIN[1] in closing:
         return PLAIN
     match tag:
@@ -158,10 +158,10 @@ def link_urls(text: str) -> str:
 
 
 def without_end_of_sentence(url: str) -> str:
-    """Return the URL without trailing punctuation, and without a closing bracket that was opened before it."""
-    closed_too_often = url.count(")") - url.count("(")
+    """Return the URL without trailing punctuation, and without closing brackets that were opened before it."""
+    unopened = url.count(")") - url.count("(")
     end = len(url)
-    while url[end - 1] in ENDS_A_SENTENCE or (url[end - 1] == ")" and closed_too_often > 0):
-        closed_too_often -= url[end - 1] == ")"
+    while url[end - 1] in ENDS_A_SENTENCE or (url[end - 1] == ")" and unopened > 0):
+        unopened -= url[end - 1] == ")"
         end -= 1
     return url[:end]

@@ -92,7 +92,7 @@ class UpsertView(AsyncAPIView):
             async for _ in ingest(documents, destination, caller=caller_of(request)):
                 stored += 1
         except ApiError as error:
-            # Tells the caller where to continue. Texts that are sent again replace the stored ones.
+            # The caller needs these to continue there. Texts that are sent again replace the stored ones.
             error.data |= {"completed_sources": stored, "failed_source_index": stored}
             raise
         chunks = sum(len(document.chunks) for document in documents)

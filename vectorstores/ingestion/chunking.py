@@ -38,7 +38,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """The requested chunk size (None: what suits the model) and overlap; only the chunks of files use the overlap."""
+    """The requested chunk size (None: the model's default) and overlap; only the chunks of files use the overlap."""
 
     size: int | None = None
     overlap: int = 0

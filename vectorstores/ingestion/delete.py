@@ -25,7 +25,7 @@ class Failure:
 async def delete_vectors(documents: Sequence[Document]) -> tuple[list[Document], list[Failure]]:
     """Delete the vectors of documents, which come with their collections.
 
-    Returns the documents whose vectors are deleted, and the failures. Keep the records of the other documents: only
+    Return the documents whose vectors are deleted, and the failures. Keep the records of the other documents: only
     they say where the remaining vectors are.
     """
     deleted: list[Document] = []

@@ -55,7 +55,7 @@ class NewDocument:
     chunks: Sequence[Chunk]
     metadata: Metadata
     source: str = ""  # the file or URL it was read from; "" for the API
-    origin: str = ""  # what an import was told to read
+    origin: str = ""  # the argument of the import, such as a folder or a sitemap
     content_hash: str = ""
     has_own_id: bool = True  # otherwise the id is random, so nothing is stored under it yet
     values: Sequence[Floats] = ()
@@ -136,7 +136,7 @@ def document_from_chunks(
     origin: str = "",
     hashed_with: Sequence[Any] = (),
 ) -> NewDocument:
-    """Rebuild a document from all its stored chunks, in their order. The chunks get new ids, as vector_id() gives them.
+    """Rebuild a document from all its stored chunks, in their order. The chunks get new ids from vector_id().
 
     `hashed_with` becomes part of the content hash, so that the document is stored again when it changes.
     """

@@ -30,7 +30,7 @@ def batch_size(provider: str) -> int:
 
 
 class Embedder:
-    """Embeds the chunks of documents, with a bounded number of calls at a time."""
+    """An embedder of the chunks of documents, with a bounded number of calls at a time."""
 
     def __init__(
         self,
@@ -87,8 +87,7 @@ async def cancel(tasks: "Sequence[asyncio.Task[Any]]") -> None:
 class SharedBackoff:
     """The backoff that all embedding calls of one import share: a 429 or 503 makes all of them wait.
 
-    `patience` is how many seconds in a row the provider may keep them waiting before that is a failure; 0 for not at
-    all.
+    `patience` is how many seconds in a row they wait before the provider's error is raised; 0 raises it at once.
     """
 
     def __init__(self, patience: float = 0) -> None:
@@ -134,7 +133,7 @@ async def embed_texts(
 ) -> list[Floats]:
     """Return one vector per text, in order, all finite and of one dimension.
 
-    If the provider returns the wrong number of embeddings, the texts are sent once more, one by one. Raises ApiError.
+    If the provider returns the wrong number of embeddings, the texts are sent once more, one by one. Raise ApiError.
     """
     pace = pace or SharedBackoff()
     try:
@@ -168,11 +167,11 @@ async def _embed_batch(
 
 
 def as_floats(vector: Sequence[float] | str | None) -> Floats:
-    """Return an embedding as float32. Raises ApiError if it is empty or contains anything but finite numbers."""
+    """Return an embedding as float32. Raise ApiError if it is empty or contains anything but finite numbers."""
     values = np.asarray(vector, dtype=np.float32)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise ApiError(
-            "The provider sent an embedding that is not only numbers.",
+            "The provider sent an embedding that is empty or contains invalid numbers.",
             status=502,
             code="vector_text_embedding_count_mismatch",
         )

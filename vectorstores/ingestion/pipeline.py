@@ -82,7 +82,7 @@ def document_from_rows(rows: Sequence[Row], destination: Destination, chunking: 
 
 
 def extract_item(item: Mapping[str, Any], file: File) -> tuple[Mapping[str, Any], Extracted]:
-    """Return the item with the text of the file and a title, and the text with its structure. Raises Unreadable."""
+    """Return the item with the text of the file and a title, and the text with its structure. Raise Unreadable."""
     extracted = extract(file.data, file.media_type, file.charset)
     if not extracted.text:
         raise Unreadable("It contains no text.")
@@ -109,7 +109,7 @@ async def ingest(
     `batch_size` is how many texts one call of the embedding model takes; `patience` is for how many seconds in a row
     to wait out a provider's rate limit. `into_empty` means that nothing has to be replaced and no id occurs twice.
 
-    Raises ApiError at the first document that fails: the documents yielded until then are stored, the others are not.
+    Raise ApiError at the first document that fails: the documents yielded until then are stored, the others are not.
     With `on_refused`, a document that is not accepted is passed to it, and the others are still stored.
     """
     batch_size = batch_size or usual_batch_size(destination.embedding_provider)
@@ -132,7 +132,7 @@ async def ingest(
 
 
 async def check_target(store: VectorStore, destination: Destination) -> int | None:
-    """Return the dimension of the collection; None if its first vector decides. Raises ApiError before any cost arises.
+    """Return the dimension of the collection; None if its first vector decides. Raise ApiError before any cost arises.
 
     A missing collection of the local store is created when the first document is stored.
     """

@@ -10,7 +10,7 @@ from vectorstores.stores.threads import call_store
 
 
 async def rename(document: Document, parent_id: str, title: str) -> None:
-    """Rename a document, which comes with its collection, in its store and in our record. Raises ApiError.
+    """Rename a document, which comes with its collection, in its store and in our record. Raise ApiError.
 
     The renamed vectors are stored before the old ones are deleted, so an interrupted rename can be repeated.
     """

@@ -1,4 +1,4 @@
-"""Rows: what the sources yield and the pipeline makes documents of, and what could not be read."""
+"""Rows, which the sources yield and the pipeline turns into documents, and refusals of unreadable content."""
 
 import hashlib
 import re
@@ -29,9 +29,9 @@ class File:
 class Row:
     """An item with the keys of the API: content, id (always set), metadata, uri.
 
-    `place` tells people where the row was found, `source` is the file or page, `origin` what the import was told to
-    read. A row with a `file` has no content yet: it is extracted from the file. A row with a `vector` is a chunk that
-    brings its embedding, made by the provider and model in `embedding` ("" if unknown).
+    `place` tells people where the row was found, `source` is the file or page, `origin` the argument of the import,
+    such as a folder. A row with a `file` has no content yet: it is extracted from the file. A row with a `vector` is a
+    chunk that brings its embedding, made by the provider and model in `embedding` ("" if unknown).
     """
 
     item: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something that could not be stored, and why. `document_id` is the id that the document would have had.
+    """Content that could not be stored, and the reason. `document_id` is the id that the document would have had.
 
     `hides_documents` means that it may contain unknown documents, so no stored document can be taken for deleted.
     """

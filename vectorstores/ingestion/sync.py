@@ -53,7 +53,7 @@ class Report:
 
 @dataclass
 class Import:
-    """One run of an import. Calls `on_progress` after each step and `on_refused` for everything that is not stored."""
+    """One run of an import. It calls `on_progress` after each step, and `on_refused` for everything it cannot store."""
 
     destination: Destination
     on_progress: Callable[[Report], None]
@@ -69,7 +69,7 @@ class Import:
         self.refused_ids: set[int] = set()
 
     async def store(self, batches: Batches, *, into_empty: bool = False) -> None:
-        """Store the new and changed documents. Raises ApiError if the provider or the store fails."""
+        """Store the new and changed documents. Raise ApiError if the provider or the store fails."""
         stored = ingest(
             self.new_and_changed(batches),
             self.destination,
@@ -177,7 +177,7 @@ async def prepare(destination: Destination, *, create: bool, dimension: int | No
     Return whether the collection is empty, in the store and by our records. `dimension` is that of embeddings which
     the documents bring along. A missing collection of the local store is created when the first document is stored.
 
-    Raises CollectionNotFound, DimensionMismatch and other ApiErrors of the store and the provider.
+    Raise CollectionNotFound, DimensionMismatch and other ApiErrors of the store and the provider.
     """
     store = await get_store(destination.store)
     dimension = dimension or await sync_to_async(recorded_dimension)(destination)

@@ -18,11 +18,11 @@ from vectorstores.stores.threads import call_store
 logger = logging.getLogger(__name__)
 
 DOCUMENT_ERRORS = (400, 413, 422)  # how a provider or store answers a text that it does not accept
-MAX_REFUSED = 10  # documents in a row; after that the documents are hardly the cause
+MAX_REFUSED = 10  # documents in a row; after that, the documents are unlikely to be the cause
 
 
 class Writer:
-    """Writes groups of documents into the store and records them."""
+    """A writer of groups of documents into a store, which also records them."""
 
     def __init__(self, store: VectorStore, destination: Destination, dimension: int | None, *, replaces: bool) -> None:
         self.driver = store
@@ -32,7 +32,7 @@ class Writer:
         self.collection: Collection | None = None  # our record of it, from the first group on
 
     async def store(self, documents: list[NewDocument], embedding: Awaitable[list[Vector]]) -> list[NewDocument]:
-        """Store the documents with their awaited vectors, and return them. Raises ApiError."""
+        """Store the documents with their awaited vectors, and return them. Raise ApiError."""
         target, namespace = self.destination.target, self.destination.namespace
         try:
             vectors = await embedding
@@ -109,7 +109,7 @@ class Writer:
 
 
 class BisectingWriter:
-    """Writes groups of documents and halves a group that is refused, until only the faulty documents are left out."""
+    """A writer that halves a refused group of documents until only the faulty documents are left out."""
 
     def __init__(self, writer: Writer, embedder: Embedder, on_refused: Callable[[NewDocument, ApiError], None]) -> None:
         self.writer = writer
@@ -118,7 +118,7 @@ class BisectingWriter:
         self.refused_in_a_row = 0
 
     async def store(self, documents: list[NewDocument], embedding: Awaitable[list[Vector]]) -> list[NewDocument]:
-        """Store the documents that are accepted, and return them. Raises ApiError for other failures."""
+        """Store the documents that are accepted, and return them. Raise ApiError for other failures."""
         try:
             stored = await self.writer.store(documents, embedding)
         except ApiError as error:

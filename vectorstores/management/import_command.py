@@ -67,7 +67,7 @@ class ImportCommand(BaseCommand):
         *,
         embeds: bool = True,
     ) -> Report:
-        """Run the import and print its result. Exits with an exit code unless everything was stored."""
+        """Run the import and print its result. Exit with one of the exit codes unless everything was stored."""
         started = time.perf_counter()
         failure, code = "", 0
         with ExitStack() as stack:
@@ -204,7 +204,10 @@ class Bar:
 
 
 class CtrlC:
-    """Ends the work at its next await. Threads that do not stop are abandoned: a kill at any point does no harm."""
+    """A handler of Ctrl-C that ends the work at its next await.
+
+    Threads that do not stop are abandoned, because a kill at any point does no harm.
+    """
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -224,7 +227,7 @@ class CtrlC:
         await work
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
-        os.write(2, f"\nInterrupted. {CONTINUE}\n".encode())  # print() may be what the signal interrupted
+        os.write(2, f"\nInterrupted. {CONTINUE}\n".encode())  # not print(), which the signal may have interrupted
         if self.loop is None or self.task is None:
             os._exit(INTERRUPTED)
         self.loop.call_soon_threadsafe(self.task.cancel)

@@ -1,4 +1,4 @@
-"""Read what an import is given: files, folders, globs, URLs, sitemaps, standard input.
+"""Read the sources of an import: files, folders, globs, URLs, sitemaps, standard input.
 
 Rows are yielded one by one, so that a source may be larger than the memory.
 """
@@ -95,7 +95,7 @@ class Sources:
         return {".json": json_list, ".xml": wordpress_rows}.get(suffix, json_lines)(file, source, origin)
 
     def whole_file(self, path: Path, folder: Path, origin: str) -> Row | Refused:
-        """Identify the file by its folder's name and its path in it, so that it is the same on another machine."""
+        """Return the row of a file, identified by its folder's name and its path in it, as on any other machine."""
         name = path.relative_to(folder).as_posix()
         key = f"{folder.resolve().name}/{name}"
         if path.stat().st_size > MAX_FILE:

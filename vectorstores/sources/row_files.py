@@ -21,7 +21,7 @@ DELIMITERS = ",;\t|"
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a CSV file with a meaning of their own. The others become metadata."""
+    """The columns of a CSV file that have a meaning. All other columns become metadata."""
 
     content: str = "content"
     id: str = "id"

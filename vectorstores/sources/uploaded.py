@@ -1,4 +1,4 @@
-"""Read what was uploaded in the admin: files, pasted texts, questions with answers."""
+"""Read uploads from the admin: files, pasted texts, questions with answers."""
 
 import io
 from collections.abc import Iterable, Iterator

@@ -117,7 +117,7 @@ def host_and_port(url: str) -> tuple[str, int | None]:
 
 
 def entries(body: bytes) -> Iterator[tuple[bool, str]]:
-    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raises Unreadable."""
+    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raise Unreadable."""
     try:
         for _, element in iterparse(io.BytesIO(unpacked(body)), forbid_dtd=True):
             name = local_name(element.tag)

@@ -46,7 +46,7 @@ def items(file: BoundedItems) -> Iterator[Element]:
 
 
 def post_row(fields: Mapping[str, str], place: str, source: str, origin: str) -> Row:
-    """Identify a post by its guid, which WordPress never changes and which names the site."""
+    """Return the row of a post, identified by its guid, which WordPress never changes and which names the site."""
     url, title = fields.get("link", "").strip(), fields.get("title", "").strip()
     html = f"<html><body><article>{fields.get('encoded', '')}</article></body></html>"
     metadata = {"title": title, "url": url, "post_type": fields["post_type"]}

@@ -67,7 +67,7 @@ class Chroma(RestStore):
             offset += PAGE
 
     def find(self, target: str) -> Known:
-        """Find a collection by its name or id. Raises CollectionNotFound."""
+        """Find a collection by its name or id. Raise CollectionNotFound."""
         known = self.known.get(target)
         if known is None or time.monotonic() - known.read_at > KNOWN_FOR:
             known = next((found for found in self.collections() if target in (found.name, found.id)), None)

@@ -21,7 +21,7 @@ METRICS = {"cosine": Metric.COSINE, "dotproduct": Metric.DOT, "euclidean": Metri
 KNOWN_FOR = 3600.0  # seconds before an index's host is looked up again
 READY_SECONDS = 60.0  # to wait for a new index to become ready
 PAGE = 100
-# Pinecone allows 2 MB per request without saying in which format. JSON is larger than what it stores, so we count that.
+# Pinecone allows 2 MB per request without saying in which format. We count JSON, which is larger than the stored form.
 MAX_UPSERT_BYTES = 2_000_000
 NUMBER_BYTES = 14  # a float32 in JSON
 MAX_QUERY_STRING = 4000  # characters; well below the limit of gateways

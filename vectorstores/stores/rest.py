@@ -52,7 +52,7 @@ class RestStore(VectorStore):
         return bool(self.settings.api_key if self.needs_api_key else self.settings.base_url)
 
     def root(self) -> str:
-        """Return the URL below which all paths are."""
+        """Return the base URL of all paths."""
         return self.settings.base_url
 
     @abstractmethod
@@ -65,14 +65,14 @@ class RestStore(VectorStore):
     def call(
         self, method: str, path: str, body: Any = None, *, session: RestSession | None = None, **options: Any
     ) -> Answer:
-        """Return the answer, whatever its status. Raises ApiError if no answer came."""
+        """Return the answer, whatever its status. Raise ApiError if no answer came."""
         try:
             return (session or self.session).call(method, path, body, **options)
         except NoAnswer as error:
             raise self.no_answer(error) from error
 
     def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
-        """Return the JSON of a successful answer. Raises ApiError."""
+        """Return the JSON of a successful answer. Raise ApiError."""
         answer = self.call(method, path, body, **options)
         if answer.status >= 300:
             raise self.failure(answer)
@@ -90,7 +90,7 @@ class RestStore(VectorStore):
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Wrap the reading of an answer, in which anything may be missing or have an unexpected type."""
+        """Raise ApiError if the block fails to read an answer, in which anything may be missing or of another type."""
         try:
             yield
         except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -134,7 +134,7 @@ def by_total_chunks(vectors: Sequence[Vector]) -> dict[int, list[str]]:
     """Return the ids of the documents by their number of chunks.
 
     The ids of chunks derive from the document's id and the chunk's index. So a document with as many chunks as before
-    was overwritten completely, and the remains of any other have a different total_chunks.
+    was overwritten completely, and leftover chunks of any other have a different total_chunks.
     """
     groups: dict[int, dict[str, None]] = {}
     for vector in vectors:

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
-    """The upload was cancelled in the admin."""
+    """An upload that was cancelled in the admin."""
 
 
 # Queue
@@ -80,13 +80,13 @@ def run_due() -> bool:
 
 
 def index(upload: Upload) -> None:
-    """Index an upload whose lease we hold, and record the result. Raises LeaseLost."""
+    """Index an upload whose lease we hold, and record the result. Raise LeaseLost."""
     indexing = Indexing(upload)
     try:
         if upload.is_cancelled:
             raise Cancelled
         if upload.attempts > MAX_ATTEMPTS:
-            raise Unreadable(f"Workers stopped {MAX_ATTEMPTS} times while indexing it.")
+            raise Unreadable(f"Indexing failed: {MAX_ATTEMPTS} workers stopped during it. See the log of the worker.")
         with bundled_model() if upload.embedding_provider == "local" else nullcontext():
             run_async(indexing.run)
     except LeaseLost:
@@ -124,7 +124,7 @@ class Indexing:
         self.import_run = Import(self.destination, lambda report: None, self.add_refusal)
 
     async def run(self) -> None:
-        """Index the upload while extending its lease. Raises the error that ends either of them."""
+        """Index the upload while extending its lease. Raise the error that ends either of them."""
         await with_heartbeat(self.store(), self.heartbeat)
         await sync_to_async(self.finish)()
 
@@ -155,7 +155,7 @@ class Indexing:
             self.refusals.append({"place": refused.place[:MAX_REFUSAL], "reason": refused.reason[:MAX_REFUSAL]})
 
     def heartbeat(self) -> None:
-        """Extend the lease and write the progress. Raises LeaseLost, and Cancelled if the upload was cancelled."""
+        """Extend the lease and write the progress. Raise LeaseLost, and Cancelled if the upload was cancelled."""
         self.upload.write(leased_until=timezone.now() + timedelta(seconds=LEASE_SECONDS), **self.progress())
         if Upload.objects.filter(pk=self.upload.pk, is_cancelled=True).exists():
             raise Cancelled

@@ -39,7 +39,7 @@ def read_in_sandbox(
 ) -> int:
     """Write the documents and refusals to the spool for read_spool(), and return the number of chunks.
 
-    Repeated documents are written once. Raises Unreadable, also when `stop` is set.
+    Repeated documents are written once. Raise Unreadable, also when `stop` is set.
     """
     receiver, sender = processes.Pipe(duplex=False)
     arguments = (sender, kind, name, data, destination, limits)

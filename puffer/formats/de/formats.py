@@ -1,4 +1,4 @@
-"""Dates on German pages: as on English ones, instead of Django's, which lack the time zone."""
+"""The date formats of German pages: the English ones, because Django's German formats lack the time zone."""
 
 from puffer.formats.en.formats import (
     DATE_FORMAT,

@@ -1,4 +1,4 @@
-"""How Django writes dates on pages: readable in every country, and with the time zone."""
+"""The date formats of English pages: readable in every country, and with the time zone."""
 
 DATE_FORMAT = SHORT_DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i"

@@ -159,7 +159,7 @@ def test_a_misspelled_kind_prevents_the_start():
         cwd=ROOT, env=os.environ | {"PUFFER_REDACT": "email,e-mail"}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert started.returncode
-    assert "PUFFER_REDACT knows iban, card, phone, email, but not e-mail." in started.stderr
+    assert "PUFFER_REDACT contains unknown kinds: e-mail. Use only: iban, card, phone, email." in started.stderr
 
 
 # Addresses

@@ -519,7 +519,7 @@ def test_an_answer_without_end(upstream, settings, slug, pause):
     error, said = failure_of(slug)
     assert 0.4 < time.monotonic() - begun < 2
     assert (error.status, error.code) == (504, "http_request_failed")
-    assert error.message.endswith("did not end its answer within 0.5 seconds.")
+    assert error.message.endswith("did not finish its answer within 0.5 seconds.")
     assert said.startswith("Hello and and")
     assert upstream.client_hung_up.wait(1)
     assert recorded()[:2] == (504, "http_request_failed")
@@ -532,7 +532,7 @@ def test_the_time_for_the_whole_answer_may_end_in_silence(upstream, settings):
     error, _ = failure_of("openai")
     assert time.monotonic() - begun < 5
     assert (error.status, upstream.client_hung_up.wait(1)) == (504, True)
-    assert error.message.endswith("did not end its answer within 0.3 seconds.")
+    assert error.message.endswith("did not finish its answer within 0.3 seconds.")
 
 
 def test_the_time_for_the_whole_answer_may_end_with_the_next_piece_at_hand(upstream, settings):
@@ -544,7 +544,7 @@ def test_the_time_for_the_whole_answer_may_end_with_the_next_piece_at_hand(upstr
             async for _ in call:
                 await asyncio.sleep(0.4)
 
-    with pytest.raises(ApiError, match="did not end its answer"):
+    with pytest.raises(ApiError, match="did not finish its answer"):
         on_a_loop(calls)
     assert recorded()[:2] == (504, "http_request_failed")
 

@@ -405,7 +405,7 @@ def test_a_wordpress_export_gives_what_is_published(model, tmp_path):
         ('{"content": "x", "metadata": ["a"]}', '"metadata" is not a JSON object'),
         ('{"content": "x", "id": {"a": 1}}', '"id" and "uri" must be strings'),
         ('{"content": "x", "uri": 5}', '"id" and "uri" must be strings'),
-        ('{"content": "x", "id": "a", "values": []}', "not only numbers|list of numbers"),
+        ('{"content": "x", "id": "a", "values": []}', "invalid numbers|list of numbers"),
         ('{"content": "x", "id": "a", "values": [1, "b"]}', "list of numbers"),
         ('{"content": "x", "id": "a", "values": [[1], [2]]}', "list of numbers"),
         ('{"content": "x", "values": [1, 2]}', "needs an id"),

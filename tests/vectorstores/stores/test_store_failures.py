@@ -152,7 +152,11 @@ def test_a_redirect_is_not_followed(upsert, server, slug):
     ("trouble", "status", "words"),
     [
         (sending(b""), 502, "closed the connection."),
-        (sending(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":'), 502, "broke off its answer."),
+        (
+            sending(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":'),
+            502,
+            "stopped in the middle of its answer.",
+        ),
         (stalling(b""), 504, "did not answer in time."),
         (stalling(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"), 504, "did not answer in time."),
         (answering(b"<html>Welcome to nginx</html>"), 502, "sent an answer that is not JSON."),

@@ -321,7 +321,7 @@ def test_an_upload_that_kills_its_workers_is_given_up(indexed, worker):
     worker()
     upload.refresh_from_db()
     assert upload.state == "dead"
-    assert "stopped 25 times" in upload.last_error
+    assert "25 workers stopped" in upload.last_error
 
 
 def test_a_dead_workers_upload_is_taken_up(worker):

@@ -20,7 +20,7 @@ from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.models import Collection, LocalVector
 from vectorstores.stores.local import keywords, matrix, pgvector
 
-CANDIDATES = 100  # that each of the two searches finds
+CANDIDATES = 100  # rows that each of the two searches returns
 ROWS_AT_ONCE = 500
 QUERY_ATTEMPTS = 5  # while others write
 MAX_NAME = 200  # characters in the name of a collection or namespace
@@ -81,7 +81,7 @@ class Local(VectorStore):
     def lock(self, target: str, namespace: str) -> Collection:
         """Return the collection and keep its row locked until the end of the transaction.
 
-        Writers of a collection so run one after another, and later rows have higher keys, by which the matrix of each
+        So writers of a collection run one after another, and later rows have higher keys, by which the matrix of each
         worker recognizes new rows.
         """
         check_names(target, namespace)
@@ -255,9 +255,9 @@ def fused(cosines: Mapping[int, float], relevances: Mapping[int, float], limit: 
     weights: dict[int, float] = {}
     no_match = min(relevances.values()) if len(relevances) == limit else 0.0
     for scores, least in ((cosines, min(cosines.values(), default=0.0)), (relevances, no_match)):
-        way = max(scores.values(), default=0.0) - least
+        span = max(scores.values(), default=0.0) - least
         for key, score in scores.items():
-            weights[key] = weights.get(key, 0.0) + ((score - least) / way if way > 0 else 1.0)
+            weights[key] = weights.get(key, 0.0) + ((score - least) / span if span > 0 else 1.0)
     return sorted(weights, key=lambda key: -weights[key])
 
 

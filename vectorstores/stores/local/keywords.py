@@ -26,7 +26,7 @@ MAX_TERM = 100  # characters
 # Limits in rows, which bound the time of a search in a collection of any size.
 MAX_RANKED = 5000
 MAX_TERM_ROWS = 10_000  # a term in more rows is ignored
-NEAR = 2  # two neighboring terms of the question count again if at most so many words stand between them
+NEAR = 2  # neighboring terms of the question count again if at most this many words are between them
 
 # A word, which may contain the punctuation of part numbers, versions, addresses and paths.
 WORD = re.compile(r"\w+(?:[-.:/_@+]\w+)*")
@@ -41,7 +41,7 @@ STOP_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Rows must contain one of `required`, or all of them if `all_required`. Terms in `ranked` raise the rank."""
+    """The terms of a search. Rows must contain one of `required`, or all if `all_required`; `ranked` raise the rank."""
 
     required: Sequence[str]
     ranked: Sequence[str]  # the required terms and more common ones
@@ -97,7 +97,7 @@ def search(
 
 
 class SQLite:
-    """Search with FTS5. Source: https://www.sqlite.org/fts5.html"""
+    """The search with FTS5. Source: https://www.sqlite.org/fts5.html"""
 
     def __init__(self, collection: Collection, namespace: str) -> None:
         self.scope = scope_of(collection, namespace)
@@ -116,7 +116,7 @@ class SQLite:
         return rows_of(best, [self.here(self.expression(terms, wanted)), limit])
 
     def expression(self, terms: Sequence[str], wanted: Terms) -> str:
-        """Return the FTS5 query. A term that stands in it several times counts as often in the rank."""
+        """Return the FTS5 query. A term that occurs in it several times counts as often in the rank."""
         ranked = [term for term in terms if term in wanted.ranked]
         near = [f"NEAR({quoted(one)} {quoted(other)}, {NEAR})" for one, other in pairwise(ranked)]
         required = [quoted(term) for term in wanted.required]
@@ -124,7 +124,7 @@ class SQLite:
         if not (more or wanted.all_required):
             return " OR ".join([*required, *near])
         condition = (" AND " if wanted.all_required else " OR ").join(required)
-        # The required terms stand in both parts and count twice, so the others are written twice.
+        # The required terms occur in both parts and count twice, so the others are written twice.
         return f"({condition}) AND ({' OR '.join([*required, *more * 2, *near * 2])})"
 
     def here(self, expression: str) -> str:
@@ -132,7 +132,7 @@ class SQLite:
 
 
 class PostgreSQL:
-    """Search with a tsvector. Source: https://www.postgresql.org/docs/current/textsearch-controls.html"""
+    """The search with a tsvector. Source: https://www.postgresql.org/docs/current/textsearch-controls.html"""
 
     def __init__(self, collection: Collection, namespace: str) -> None:
         self.place = [collection.pk, namespace]

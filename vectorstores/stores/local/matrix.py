@@ -26,7 +26,7 @@ Blob = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The unchanging view that a query works on. `deleted` marks rows that are deleted but still in place."""
+    """An immutable view of a matrix, for one query. `deleted` marks rows that are deleted but still in place."""
 
     version: int
     deletions: int
@@ -57,7 +57,7 @@ class Matrix:
         self.now = Snapshot(-1, -1, self.keys, self.rows, np.empty(0, np.bool_))
 
     def follow(self, collection: Collection, namespace: str) -> Snapshot:
-        """Return a snapshot of the collection's version or a newer one. Raises Collection.DoesNotExist."""
+        """Return a snapshot of the collection's version or a newer one. Raise Collection.DoesNotExist."""
         if self.now.version == collection.version:
             return self.now
         with self.lock:
@@ -99,7 +99,7 @@ class Matrix:
         return Snapshot(collection.version, collection.deletions, keys, rows, deleted)
 
     def append(self, size: int, batch: Sequence[tuple[int, Blob]]) -> int:
-        """Append rows, in place behind those that snapshots see if they fit, and return the new size."""
+        """Append rows and return the new size. If there is room, do it in place, behind the rows that snapshots see."""
         end = size + len(batch)
         if end > len(self.keys):
             room = max(end, len(self.keys) * 3 // 2)
@@ -118,7 +118,7 @@ _lock = threading.Lock()
 
 
 def snapshot_of(collection: Collection, namespace: str) -> Snapshot:
-    """Return the current snapshot of the collection's matrix. Raises Collection.DoesNotExist."""
+    """Return the current snapshot of the collection's matrix. Raise Collection.DoesNotExist."""
     assert collection.dimension
     if connection.in_atomic_block:  # the transaction may be rolled back, so its view is not kept
         return Matrix(collection.dimension).follow(collection, namespace)

@@ -20,7 +20,7 @@ MAX_EF_SEARCH = 1000  # pgvector's limit
 
 
 def can_hold(dimension: int) -> bool:
-    """Return whether pgvector can store vectors of this dimension here. Enables the extension if we may."""
+    """Return whether pgvector can store vectors of this dimension. Enable the extension if this user may."""
     if connection.vendor != "postgresql" or dimension > MAX_DIMENSION:
         return False
     with connection.cursor() as cursor:
@@ -34,7 +34,7 @@ def can_hold(dimension: int) -> bool:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-    except DatabaseError:  # installed, but we may not enable it
+    except DatabaseError:  # installed, but this user may not enable it
         return False
     return True
 
@@ -103,7 +103,7 @@ def compare_rows(
 
 
 def without_nan(found: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Replace NaN, pgvector's cosine with a vector of zeros, by 0."""
+    """Replace NaN with 0: it is pgvector's cosine with a vector of zeros."""
     return [(key, 0.0 if math.isnan(cosine) else cosine) for key, cosine in found]
 
 
