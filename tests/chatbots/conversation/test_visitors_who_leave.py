@@ -111,7 +111,7 @@ def test_leaving_cancels_the_provider_call_within_a_second(server, upstream):
         assert upstream.writing == 1
         response.close()
     wait_until(lambda: upstream.writing == 0, 1.0)
-    expected = increased(before, turns=1, canceled_turns=1, widget_url=1, canceled_calls=1, allowances=1)
+    expected = increased(before, turns=1, canceled_turns=1, calls=1, canceled_calls=1, allowances=1)
     wait_until(lambda: row_counts(server) == expected, 5)
     reply = server.value("SELECT content FROM logs_message WHERE role = 'bot' ORDER BY id DESC LIMIT 1")
     assert reply.startswith("piece 0 ")
@@ -137,6 +137,6 @@ def test_half_of_many_concurrent_streams_are_abandoned(server, upstream):
     assert len(ended) == STREAMS // 2
     half = STREAMS // 2
     expected = increased(
-        before, turns=STREAMS, canceled_turns=half, widget_url=STREAMS, canceled_calls=half, allowances=STREAMS
+        before, turns=STREAMS, canceled_turns=half, calls=STREAMS, canceled_calls=half, allowances=STREAMS
     )
     wait_until(lambda: row_counts(server) == expected, 10)
