@@ -251,7 +251,7 @@ def variants(puffer, scratch, instant_port, chroma_port, count, turn):
 
 def print_table(measured, count):
     print(f"{count:,} rows of {DIMENSION} dimensions: median (minimum to maximum)\n")
-    print("| way | rows/s | CPU s | memory MB |\n| --- | --- | --- | --- |")
+    print("| import | rows/s | CPU s | memory MB |\n| --- | --- | --- | --- |")
     rates = {}
     for variant, found in measured.items():
         each = [count / one.seconds for one in found]

@@ -193,7 +193,7 @@ def cases():
         ("visitor: domain, a quarter", visitor("example.com", "@example")),
         ("visitor: one or two letters", visitor("a", "7f")),
         (
-            "all three",
+            "all three filters",
             [{"bot_id": 1, "user_search": "example.com", **words} for words in words(0, 20, 2)],
         ),
     ]
