@@ -605,7 +605,7 @@ def silent_within_an_error(upstream):
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("fall_silent", [silent_from_the_start, silent_after_the_headers, silent_within_an_error])
-def test_cancelling_before_the_first_chunk_closes_the_connection(upstream, slug, fall_silent):
+def test_canceling_before_the_first_chunk_closes_the_connection(upstream, slug, fall_silent):
     fall_silent(upstream)
 
     async def calls():
@@ -619,20 +619,20 @@ def test_cancelling_before_the_first_chunk_closes_the_connection(upstream, slug,
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         task.cancel()
-        cancelled_at = time.monotonic()
+        canceled_at = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await asyncio.to_thread(
             upstream.client_hung_up.wait, 1
         )  # checked before the loop and its clients are closed
-        assert time.monotonic() - cancelled_at < 0.5
+        assert time.monotonic() - canceled_at < 0.5
 
     run_on_loop(calls)
     assert recorded_usage() == (499, "", 4, 0)
 
 
-def cancelled_while_waiting(slug):
-    """Return a call that is cancelled while it waits for the next chunk."""
+def canceled_while_waiting(slug):
+    """Return a call that is canceled while it waits for the next chunk."""
 
     async def calls(started_at):
         async with open_call(slug) as call:
@@ -642,8 +642,8 @@ def cancelled_while_waiting(slug):
     return calls
 
 
-def cancelled_while_sending(slug):
-    """Return a call that is cancelled while it passes on a chunk."""
+def canceled_while_sending(slug):
+    """Return a call that is canceled while it passes on a chunk."""
 
     async def calls(started_at):
         async with open_call(slug) as call:
@@ -670,7 +670,7 @@ def generator_that_is_closed(slug):
     return calls
 
 
-def generator_whose_reader_is_cancelled(slug):
+def generator_whose_reader_is_canceled(slug):
     async def turn():
         async with open_call(slug) as call:
             async for chunk in call:
@@ -697,10 +697,10 @@ def loop_with_a_break(slug):
 @pytest.mark.parametrize(
     ("abandon", "status"),
     [
-        (cancelled_while_waiting, 499),
-        (cancelled_while_sending, 499),
+        (canceled_while_waiting, 499),
+        (canceled_while_sending, 499),
         (generator_that_is_closed, 499),
-        (generator_whose_reader_is_cancelled, 499),
+        (generator_whose_reader_is_canceled, 499),
         (loop_with_a_break, 200),
     ],
 )
@@ -717,10 +717,10 @@ def test_abandoning_a_stream_closes_the_providers_connection(upstream, slug, aba
         await started_at.wait()
         await asyncio.sleep(0.05)
         task.cancel()
-        cancelled_at = time.monotonic()
+        canceled_at = time.monotonic()
         await asyncio.wait({task})
         assert await asyncio.to_thread(upstream.client_hung_up.wait, 1)
-        assert time.monotonic() - cancelled_at < 0.5
+        assert time.monotonic() - canceled_at < 0.5
 
     run_on_loop(calls)
     assert recorded_usage()[:3] == (status, "", ESTIMATED[0])
@@ -741,8 +741,8 @@ def test_closing_the_providers_own_stream_closes_the_connection(upstream, slug):
     run_on_loop(calls)
 
 
-def test_many_cancelled_calls(upstream):
-    """No cancelled call keeps its connection open, and each is recorded once."""
+def test_many_canceled_calls(upstream):
+    """No canceled call keeps its connection open, and each is recorded once."""
     for _ in range(30):
         upstream.will_stream(start_of("openai"), then="silent")
 

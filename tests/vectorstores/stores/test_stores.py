@@ -191,8 +191,8 @@ FILTERED = [
         ({"price": 5.0}, {"1"}),
         ({"new": True}, {"0"}),
         ({"new": False}, {"1", "2"}),
-        ({"number": 1}, set()),  # but no text equals a number,
-        ({"flag": True}, set()),  # nor a number a boolean
+        ({"number": 1}, set()),  # no text equals a number
+        ({"flag": True}, set()),  # no number equals a boolean
         ({"topic": "shoes", "new": False}, {"2"}),
         ({"topic": "shoes", "price": [5, 30], "new": False}, {"2"}),
         ({"parent_vector_id": ["0", "1"]}, {"0", "1"}),

@@ -378,7 +378,7 @@ def test_cancel_and_retry(editor, worker):
     assert editor.post(f"{LIST}999/retry/").status_code == 404
 
 
-def test_several_uploads_are_cancelled_and_retried(editor, worker):
+def test_several_uploads_are_canceled_and_retried(editor, worker):
     uploads = [queue(SHOP, "file", f"{number}.txt", b"Text.") for number in range(3)]
     chosen = {"_selected_action": [upload.pk for upload in uploads[:2]]}
     editor.post(LIST, {"action": "cancel_selected", **chosen})
@@ -479,7 +479,7 @@ def test_extraction_has_limits_of_time_memory_and_size(name, data, limits, reaso
     assert time.monotonic() - started < 20
 
 
-def test_extraction_stops_when_the_job_is_cancelled():
+def test_extraction_stops_when_the_job_is_canceled():
     stop = threading.Event()
     stop.set()
     started = time.monotonic()
