@@ -107,15 +107,15 @@ def test_a_row_has_the_same_fields_as_an_api_item(model, tmp_path):
 
 
 def test_csv_columns_can_be_chosen(model, tmp_path):
-    table = 'sku,text,name,link,colour\n7,"Shoes, ""fine"" ones\nfor rain",Rain,https://x.example/7,blue\n8,Socks,,,\n'
+    table = 'sku,text,name,link,color\n7,"Shoes, ""fine"" ones\nfor rain",Rain,https://x.example/7,blue\n8,Socks,,,\n'
     file = write(tmp_path / "rows.csv", table)
     run(file, content_column="text", id_column="sku", title_column="name", url_column="link")
     rain, socks = stored_vectors()["7"], stored_vectors()["8"]
     assert rain.text == 'Shoes, "fine" ones\nfor rain'
-    assert {key: rain.metadata[key] for key in ("title", "url", "colour")} == {
-        "title": "Rain", "url": "https://x.example/7", "colour": "blue",
+    assert {key: rain.metadata[key] for key in ("title", "url", "color")} == {
+        "title": "Rain", "url": "https://x.example/7", "color": "blue",
     }  # fmt: skip
-    assert not {"title", "url", "colour"} & socks.metadata.keys()
+    assert not {"title", "url", "color"} & socks.metadata.keys()
     assert embedded_texts(model)[0].startswith("Rain\nShoes")
 
 
@@ -560,10 +560,10 @@ def test_changed_rows_are_replaced(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines({"id": "shoes", "content": "x" * 13_000}, SOCKS))
     run(file)
     assert stored_vectors().keys() == {"shoes_chunk_0", "shoes_chunk_1", "shoes_chunk_2", "socks"}
-    write(file, lines(SHOES, {**SOCKS, "metadata": {"colour": "red"}}))
+    write(file, lines(SHOES, {**SOCKS, "metadata": {"color": "red"}}))
     assert counts(run(file)) == (2, 0, 0)
     assert stored_vectors().keys() == {"shoes", "socks"}
-    assert stored_vectors()["socks"].metadata["colour"] == "red"
+    assert stored_vectors()["socks"].metadata["color"] == "red"
     assert Document.objects.get(parent_vector_id="shoes").chunks == 1
 
 

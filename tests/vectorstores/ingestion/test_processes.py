@@ -88,13 +88,13 @@ def test_other_processes_use_a_recreated_collection(processes, target):
 def test_concurrent_replacements_of_a_document_are_atomic(processes, target):
     one, other, reader = processes
     one("replace", target, "doc", "first", 2)
-    one("replace", target, "neighbour", "first", 1)
+    one("replace", target, "neighbor", "first", 1)
     one.begin("replace_often", target, "doc", "one", 60)
     other.begin("replace_often", target, "doc", "other", 60)
     seen = reader("texts_while_they_change", target, 60)
     one.result(), other.result()
     for found in [*seen, one("texts", target), one("scanned", target)]:
-        assert found[-1] == "neighbour first 1"
+        assert found[-1] == "neighbor first 1"
         versions = found[:-1]
         assert len(set(versions)) == 1, found  # never a mixture of two versions
         assert len(versions) == int(versions[0].rpartition(" ")[2])  # never an incomplete version

@@ -37,10 +37,10 @@ def upsert(api, openai, server, slug):
     return call
 
 
-def once(behaviour, then):
-    """Return a behavior that is `behaviour` for the first request and `then` for all others."""
-    behaviours = iter([behaviour])
-    return lambda connection: next(behaviours, then)(connection)
+def once(behavior, then):
+    """Return a behavior that is `behavior` for the first request and `then` for all others."""
+    behaviors = iter([behavior])
+    return lambda connection: next(behaviors, then)(connection)
 
 
 def sent_to(server, path):
