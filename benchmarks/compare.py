@@ -1,6 +1,6 @@
-"""puffer, LiteLLM's proxy and the Portkey gateway, on this machine, in one run: python benchmarks/compare.py
+"""Compare puffer with LiteLLM's proxy and the Portkey gateway on this machine: python benchmarks/compare.py
 
-upstream.c compiled -> each round, each server: start -> each case: check -> warm up -> measure -> stop -> table
+compile upstream.c -> in each round, for each server: start -> for each case: check, warm up, measure -> stop -> table
 """
 
 import argparse
@@ -24,9 +24,9 @@ from servers import COMPLETION_REQUEST, EMBEDDING_REQUEST, SERVERS
 HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
 START_TIMEOUT = 120  # seconds
-OPEN_FILES = 8192  # 1,000 callers and as many calls upstream are more than the usual limit of 1,024
+OPEN_FILES = 8192  # 1,000 callers and 1,000 upstream calls exceed the usual limit of 1,024
 
-# What is done to a server: callers at once, and milliseconds the upstream takes to answer. In the order of the runs.
+# case -> (concurrent callers, the upstream's delay in milliseconds), in the order of the runs
 CASES = {
     "generate": (32, 0),
     "embeddings": (32, 0),
@@ -39,12 +39,12 @@ TITLES = {
     "chat": "chat turn, 32 callers",
     "inflight": "1,000 in flight, upstream takes 1 s",
 }
-# What is measured, in the order of the table, with the number of digits after the point.
+# measure -> digits after the decimal point, in the order of the table
 MEASURES = {"requests/s": 0, "p50 ms": 1, "p99 ms": 1, "CPU µs/request": 0, "memory MB": 0, "cold start s": 2}
 
 
 class Processes:
-    """A program and all it starts, which setsid(2) tells from all others."""
+    """A program and all its child processes, identified by their session: setsid(2)."""
 
     def __init__(self, command, log, **options):
         self.log = log
@@ -58,20 +58,20 @@ class Processes:
         return self
 
     def __exit__(self, *_):
-        for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        for signal_number, timeout in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.leader.pid, sign)
-            latest = time.monotonic() + patience
-            while self.stats() and time.monotonic() < latest:
-                self.leader.poll()  # or it would stay as a zombie
+                os.killpg(self.leader.pid, signal_number)
+            deadline = time.monotonic() + timeout
+            while self.stats() and time.monotonic() < deadline:
+                self.leader.poll()  # reaps the process
                 time.sleep(0.05)
 
     def stats(self):
-        """The fields after the name in /proc/PID/stat (proc(5)), of every process that lives."""
+        """Return the fields after the name in /proc/PID/stat, see proc(5), of each live process."""
         return list(self.members().values())
 
     def members(self):
-        """stats() by process id."""
+        """Return the same fields by process id."""
         found = {}
         for file in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -81,11 +81,11 @@ class Processes:
         return found
 
     def cpu(self):
-        """Seconds of processor time, user and system, with that of children that have ended."""
+        """Return the CPU time in seconds, user and system, including children that have ended."""
         return sum(int(ticks) for fields in self.stats() for ticks in fields[11:15]) / TICK
 
     def memory(self):
-        """Megabytes, where what processes share is divided among them: the proportional set size of proc(5)."""
+        """Return the memory in megabytes, with shared pages divided among processes: the PSS of proc(5)."""
         kilobytes = 0
         for pid in self.members():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -95,13 +95,13 @@ class Processes:
 
 
 def machine_cpu():
-    """Seconds that all processors of the machine were busy, whoever kept them so."""
+    """Return the CPU time in seconds that all processes of the machine have used."""
     user, nice, system, _idle, _iowait, *rest = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     return sum(map(int, (user, nice, system, *rest))) / TICK
 
 
 def ask(method, url, headers=(), body=None):
-    """The answer's JSON; an HTTPError if it is no 2xx."""
+    """Send a request, and return the answer's JSON. Raise HTTPError unless the status is 2xx."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **dict(headers)}
     with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=60) as answer:
@@ -109,7 +109,7 @@ def ask(method, url, headers=(), body=None):
 
 
 class Upstream(Processes):
-    """The mock of OpenAI, compiled and running."""
+    """The mock of OpenAI's API, compiled and running."""
 
     def __init__(self, scratch):
         program = scratch / "upstream"
@@ -117,7 +117,7 @@ class Upstream(Processes):
         super().__init__([program, 0], scratch / "upstream.log")
         while not (url := self.log.read_text().strip()):
             if self.leader.poll() is not None:
-                sys.exit("The upstream does not start.")
+                sys.exit("The upstream did not start.")
             time.sleep(0.01)
         self.url = url
         completion = ask("POST", f"{url}/v1/chat/completions", body=COMPLETION_REQUEST)
@@ -125,19 +125,19 @@ class Upstream(Processes):
         self.text = completion["choices"][0]["message"]["content"]
         self.vector = embeddings["data"][0]["embedding"]
 
-    def take(self, milliseconds):
+    def set_delay(self, milliseconds):
         ask("PUT", f"{self.url}/delay-ms/{milliseconds}", body={})
 
     def answered(self):
         return ask("GET", f"{self.url}/answered")
 
     def expected(self, case):
-        """What every right answer holds, as bytes on the wire: the text, or a number as short as float32 leaves it."""
+        """Return a string in every right answer: the text, or a number with the digits that float32 keeps."""
         return f"{self.vector[2]:.8f}"[:-1] if case == "embeddings" else self.text
 
 
 def check(server, upstream, case):
-    """One request, its answer compared as a whole with the upstream's."""
+    """Send one request, and exit unless its complete text or vector equals the upstream's."""
     request = server.request(case)
     found = ask("POST", server.url + request.path, request.headers, request.body)
     for step in request.place:
@@ -148,11 +148,11 @@ def check(server, upstream, case):
     else:
         right = found == upstream.text
     if not right:
-        sys.exit(f"{server.label}, {case}: the answer is not the upstream's but {str(found)[:200]}")
+        sys.exit(f"{server.label}, {case}: the answer differs from the upstream's: {str(found)[:200]}")
 
 
-def wait_until_it_answers(server, processes, since):
-    """Seconds from `since` to the first 200."""
+def wait_for_first_answer(server, processes, since):
+    """Return the seconds from `since` to the first answer with status 200."""
     request = server.request("generate")
     while time.perf_counter() < since + START_TIMEOUT and processes.leader.poll() is None:
         try:
@@ -161,11 +161,11 @@ def wait_until_it_answers(server, processes, since):
             time.sleep(0.01)
         else:
             return time.perf_counter() - since
-    sys.exit(f"{server.label} does not answer. The end of its log:\n{processes.log.read_text()[-3000:]}")
+    sys.exit(f"{server.label} did not start. The end of its log:\n{processes.log.read_text()[-3000:]}")
 
 
-def put_load_on(url, request, expected, callers, seconds, meanwhile):
-    """What load.py reports; `meanwhile` is called about four times a second while it runs."""
+def run_load(url, request, expected, callers, seconds, meanwhile):
+    """Run load.py, call `meanwhile` about four times a second, and return the report."""
     arguments = {
         "url": url + request.path,
         "headers": request.headers,
@@ -190,24 +190,27 @@ def put_load_on(url, request, expected, callers, seconds, meanwhile):
 
 
 def measure(server, processes, upstream, case, seconds):
-    """One case on a server that is up: its figures, the failed answers by kind, and the machine's share others had."""
+    """Measure one case on a running server.
+
+    Return the figures, the failures by kind, and the share of the machine's CPU time that other programs used.
+    """
     callers, delay = CASES[case]
-    upstream.take(delay)
+    upstream.set_delay(delay)
     memory = []
     answered, client_before = upstream.answered(), resource.getrusage(resource.RUSAGE_CHILDREN)
     started, machine, cpu, upstream_cpu = time.monotonic(), machine_cpu(), processes.cpu(), upstream.cpu()
-    report = put_load_on(
+    report = run_load(
         server.url, server.request(case), upstream.expected(case), callers, seconds,
         meanwhile=lambda: memory.append(processes.memory()),
     )  # fmt: skip
-    time.sleep(0.5)  # work that is put off until after the answer is part of the request
+    time.sleep(0.5)  # include work that the server does after it has answered
     cpu = processes.cpu() - cpu
     client_after = resource.getrusage(resource.RUSAGE_CHILDREN)
     client_cpu = sum(client_after[:2]) - sum(client_before[:2])
-    others = machine_cpu() - machine - cpu - client_cpu - (upstream.cpu() - upstream_cpu)
-    faults = report["faults"]
+    other_share = machine_cpu() - machine - cpu - client_cpu - (upstream.cpu() - upstream_cpu)
+    failures = report["failures"]
     if (missing := report["answers"] - (upstream.answered() - answered)) > 0:
-        faults["not from the upstream"] = missing
+        failures["not from the upstream"] = missing
     figures = {
         "requests/s": report["rate"],
         "p50 ms": report["p50_ms"],
@@ -215,52 +218,52 @@ def measure(server, processes, upstream, case, seconds):
         "CPU µs/request": 1e6 * cpu / max(report["answers"], 1),
         "memory MB": max(memory),
     }
-    return figures, faults, others / (time.monotonic() - started) / os.cpu_count()
+    return figures, failures, other_share / (time.monotonic() - started) / os.cpu_count()
 
 
 class Results:
-    """Figures of all rounds, and the table they make."""
+    """The figures of all rounds, and the table of them."""
 
     def __init__(self, servers):
         self.servers = servers
-        self.figures = defaultdict(list)  # (case, measure, server's slug) -> one figure a round
-        self.faults = defaultdict(lambda: defaultdict(int))  # (case, slug) -> kind -> how many
-        self.others = []
+        self.figures = defaultdict(list)  # (case, measure, slug) -> a figure per round
+        self.failures = defaultdict(lambda: defaultdict(int))  # (case, slug) -> kind -> count
+        self.other_shares = []
 
-    def add(self, case, server, figures, faults=()):
+    def add(self, case, server, figures, failures=()):
         for name, figure in figures.items():
             self.figures[case, name, server.slug].append(figure)
-        for kind, count in dict(faults).items():
-            self.faults[case, server.slug][kind] += count
+        for kind, count in dict(failures).items():
+            self.failures[case, server.slug][kind] += count
 
     def summary(self):
-        """Print the table, and notes if there are any."""
+        """Yield the table and the notes below it."""
         if self.figures:
             yield self.table()
         if text := self.chat_against_generate():
             yield text
-        if self.others:
-            usual, most = median(self.others), max(self.others)
-            yield f"Other programs had {usual:.0%} of the machine, {most:.0%} at most."
+        if self.other_shares:
+            typical, maximum = median(self.other_shares), max(self.other_shares)
+            yield f"Other programs used {typical:.0%} of the machine's CPU time (median), at most {maximum:.0%}."
 
     def table(self):
-        rivals = [slug for slug in self.servers if slug != "puffer"] if "puffer" in self.servers else []
-        head = ["", *(server.label for server in self.servers.values()), *(f"puffer / {slug}" for slug in rivals)]
+        peers = [slug for slug in self.servers if slug != "puffer"] if "puffer" in self.servers else []
+        head = ["", *(server.label for server in self.servers.values()), *(f"puffer / {slug}" for slug in peers)]
         rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
         for case in CASES:
             for name in MEASURES:
                 if any((case, name, slug) in self.figures for slug in self.servers):
-                    rows.append(self.row(f"{TITLES[case]}: {name}", case, name, rivals))
+                    rows.append(self.row(f"{TITLES[case]}: {name}", case, name, peers))
             if any((case, "requests/s", slug) in self.figures for slug in self.servers):
                 failed = [self.failed(case, slug) for slug in self.servers]
-                rows.append([f"{TITLES[case]}: failed", *failed, *("" for _ in rivals)])
-        rows.append(self.row("cold start s", "start", "cold start s", rivals))
+                rows.append([f"{TITLES[case]}: failed", *failed, *("" for _ in peers)])
+        rows.append(self.row("cold start s", "start", "cold start s", peers))
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
-    def row(self, title, case, name, rivals):
-        """Medians with the least and the most of all rounds; then puffer's median as a multiple of each rival's."""
+    def row(self, title, case, name, peers):
+        """Return each server's median, minimum and maximum, then puffer's median as a multiple of each peer's."""
         cells = [self.cell(self.figures.get((case, name, slug)), MEASURES[name]) for slug in self.servers]
-        for slug in rivals:
+        for slug in peers:
             ours, theirs = self.figures.get((case, name, "puffer")), self.figures.get((case, name, slug))
             cells.append(f"{median(ours) / median(theirs):.2f}" if ours and theirs and median(theirs) else "")
         return [title, *cells]
@@ -275,38 +278,41 @@ class Results:
     def failed(self, case, slug):
         if (case, "requests/s", slug) not in self.figures:
             return "-"
-        return ", ".join(f"{count} x {kind}" for kind, count in self.faults[case, slug].items()) or "0"
+        return ", ".join(f"{count} x {kind}" for kind, count in self.failures[case, slug].items()) or "0"
 
     def chat_against_generate(self):
         chat, generate = (self.figures.get((case, "CPU µs/request", "puffer")) for case in ("chat", "generate"))
         if not chat or not generate:
             return ""
         ratios = [ours / other for ours, other in zip(chat, generate, strict=False)]
-        return f"A chat turn of puffer's takes {self.cell(ratios, 2)} times the CPU of its /generate."
+        return f"A chat turn of puffer takes {self.cell(ratios, 2)} times the CPU time of its /generate."
 
 
 def run_server(server, upstream, cases, seconds, results):
-    """One server's part of one round."""
+    """Run one round on one server, and add its figures to the results."""
     server.prepare()
-    upstream.take(0)
+    upstream.set_delay(0)
     started = time.perf_counter()
     with Processes(server.command(), server.scratch / "log", env=server.environment(), cwd=server.scratch) as processes:
-        results.add("start", server, {"cold start s": wait_until_it_answers(server, processes, started)})
+        results.add("start", server, {"cold start s": wait_for_first_answer(server, processes, started)})
         for case in cases:
             if server.request(case) is None:
                 continue
-            upstream.take(0)
+            upstream.set_delay(0)
             check(server, upstream, case)
-            put_load_on(server.url, server.request(case), upstream.expected(case), 32, 2, meanwhile=lambda: None)
-            figures, faults, others = measure(server, processes, upstream, case, seconds)
-            results.add(case, server, figures, faults)
-            results.others.append(others)
+            run_load(server.url, server.request(case), upstream.expected(case), 32, 2, meanwhile=lambda: None)
+            figures, failures, other_share = measure(server, processes, upstream, case, seconds)
+            results.add(case, server, figures, failures)
+            results.other_shares.append(other_share)
             shown = ", ".join(f"{figure:,.{MEASURES[name]}f} {name}" for name, figure in figures.items())
-            print(f"{server.slug} {case}: {shown}, failed {faults or 0}, others {others:.0%}", file=sys.stderr)
+            print(
+                f"{server.slug} {case}: {shown}, failed {failures or 0}, other programs {other_share:.0%}",
+                file=sys.stderr,
+            )
 
 
 def measure_upstream_alone(upstream, cases, seconds):
-    """What the upstream and the client do with no server between: the most that any server could reach here."""
+    """Return the request rate without a server in between: the maximum that any server could reach here."""
     requests = {"embeddings": ("/v1/embeddings", EMBEDDING_REQUEST)}
     shown = []
     for case in cases:
@@ -314,11 +320,11 @@ def measure_upstream_alone(upstream, cases, seconds):
             continue
         path, body = requests.get(case, ("/v1/chat/completions", COMPLETION_REQUEST))
         callers, delay = CASES[case]
-        upstream.take(delay)
+        upstream.set_delay(delay)
         request = argparse.Namespace(path=path, headers={}, body=body)
-        report = put_load_on(upstream.url, request, upstream.expected(case), callers, seconds, meanwhile=lambda: None)
+        report = run_load(upstream.url, request, upstream.expected(case), callers, seconds, meanwhile=lambda: None)
         shown.append(f"{case} {report['rate']:,.0f}/s")
-    return f"The upstream with no server before it: {', '.join(shown)}.\n"
+    return f"The upstream alone, without a server in front of it: {', '.join(shown)}.\n"
 
 
 def parse_arguments():
@@ -332,19 +338,21 @@ def parse_arguments():
 
         return split
 
-    parser.add_argument("--only", type=names(CASES), default=list(CASES), help=f"cases of {','.join(CASES)}")
-    parser.add_argument("--servers", type=names(SERVERS), default=list(SERVERS), help=f"of {','.join(SERVERS)}")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=8, help="how long each case lasts in each round")
+    parser.add_argument("--only", type=names(CASES), default=list(CASES), help=f"cases to run, of {','.join(CASES)}")
     parser.add_argument(
-        "--peers", type=Path, default=Path.home() / ".cache/puffer-benchmarks", help="where the other servers are"
+        "--servers", type=names(SERVERS), default=list(SERVERS), help=f"servers, of {','.join(SERVERS)}"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=8, help="duration of each case in each round")
+    parser.add_argument(
+        "--peers", type=Path, default=Path.home() / ".cache/puffer-benchmarks", help="folder of the other servers"
     )
     return parser.parse_args()
 
 
 def main():
     options = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated."))  # so that what was started is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated."))  # runs the cleanup that stops all processes
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most_files), most_files))
     with contextlib.ExitStack() as cleanup:
@@ -356,7 +364,10 @@ def main():
             if server.is_installed():
                 chosen[slug] = SERVERS[slug]
             else:
-                print(f"{server.label} is left out. To install it: {server.install.format(peers=options.peers)}\n")
+                print(
+                    f"{server.label} is not installed and is skipped. To install it: "
+                    f"{server.install.format(peers=options.peers)}\n"
+                )
         print(measure_upstream_alone(upstream, options.only, options.seconds))
         results = Results(chosen)
         try:
@@ -366,7 +377,7 @@ def main():
                     folder.mkdir()
                     one = server(upstream.url, options.peers, folder)
                     run_server(one, upstream, options.only, options.seconds, results)
-        finally:  # an interrupted run still shows what it has
+        finally:  # show the results of an interrupted run too
             print(*results.summary(), sep="\n\n")
 
 

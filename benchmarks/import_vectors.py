@@ -1,10 +1,10 @@
-"""Compare puffer's import with the bulk path of the store's own client, in one run: python benchmarks/import_vectors.py
+"""Compare puffer's import with bulk inserts by the stores' own clients: python benchmarks/import_vectors.py
 
-    rows in a file -> manage.py import_vectors, in its own process -> a store that answers at once, SQLite, Chroma
-    the same rows with the same vectors, ready made -> sqlite3's executemany, the same server by chromadb's HttpClient
+    rows in a file -> manage.py import_vectors, in its own process -> an instant store, SQLite, Chroma
+    the same rows with the same precomputed vectors -> sqlite3's executemany; chromadb's HttpClient, same server
 
-Embeddings come from a server that answers at once. What the others do not do, puffer does within its time: read the
-file, have the texts embedded over HTTP, look up what is unchanged, keep a record of each document, index the words.
+Embeddings come from a server that answers instantly. puffer's time includes work that the others do not do: reading
+the file, the HTTP calls for embeddings, detecting unchanged rows, a record per document, the keyword index.
 """
 
 import argparse
@@ -25,40 +25,40 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DIMENSION = 384
-BATCH = 250  # rows in an upsert or a transaction of the programs that are compared with puffer
-DIFFERENT = 64  # vectors
-START = 60  # seconds that a server gets
+BATCH = 250  # rows per upsert or transaction of the clients compared with puffer
+DISTINCT_VECTORS = 64
+START_TIMEOUT = 60  # seconds
 WORDS = ("shoes", "rain", "leather", "sole", "winter", "return", "within", "days", "of", "the", "shop", "by", "for")
 NUMBER = re.compile(r"Row (\d+)")
 
 
 def rows(count):
-    chance = random.Random(1)
+    rng = random.Random(1)
     for number in range(count):
-        text = f"Row {number}: {' '.join(chance.choices(WORDS, k=60))}"
+        text = f"Row {number}: {' '.join(rng.choices(WORDS, k=60))}"
         metadata = {"title": f"Title {number}", "url": f"https://shop.example/{number}"}
         yield {"id": f"row-{number}", "content": text, "metadata": metadata}
 
 
-def some_vectors():
-    chance = random.Random(2)
-    return [[round(chance.uniform(-1, 1), 6) for _ in range(DIMENSION)] for _ in range(DIFFERENT)]
+def sample_vectors():
+    rng = random.Random(2)
+    return [[round(rng.uniform(-1, 1), 6) for _ in range(DIMENSION)] for _ in range(DISTINCT_VECTORS)]
 
 
-# Processes that are measured or answer. Each is this file with the name of the function.
+# Each of these functions runs in its own process, started as this file with the function's name.
 
 
 def instant_server():
-    """Embeddings as OpenAI gives them, and a Chroma that keeps nothing. Prints its port."""
+    """Serve embeddings in OpenAI's format and a Chroma that stores nothing, and print the port."""
     import orjson
 
-    texts_of = [json.dumps(vector) for vector in some_vectors()]
+    texts_of = [json.dumps(vector) for vector in sample_vectors()]
     collection = {"id": "c", "name": "kb", "dimension": DIMENSION, "configuration_json": {"hnsw": {"space": "cosine"}}}
 
     def answer(path, body):
         if path.endswith("/embeddings"):
             numbers = [int(found[1]) if (found := NUMBER.search(text)) else 0 for text in orjson.loads(body)["input"]]
-            vectors = [texts_of[number % DIFFERENT] for number in numbers]
+            vectors = [texts_of[number % DISTINCT_VECTORS] for number in numbers]
             data = ",".join(
                 f'{{"object":"embedding","index":{at},"embedding":{vector}}}' for at, vector in enumerate(vectors)
             )
@@ -75,9 +75,9 @@ def instant_server():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 length = re.search(r"(?i)content-length: *(\d+)", head)
                 body = await reader.readexactly(int(length[1])) if length else b""
-                told = answer(head.split(" ")[1].partition("?")[0], body).encode()
+                answer_bytes = answer(head.split(" ")[1].partition("?")[0], body).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-                writer.write(b"Content-Length: %d\r\n\r\n" % len(told) + told)
+                writer.write(b"Content-Length: %d\r\n\r\n" % len(answer_bytes) + answer_bytes)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -91,12 +91,12 @@ def instant_server():
 
 
 def sqlite_client(file, count):
-    """The floor: the same blobs into one table with one index, a transaction for every batch."""
+    """Insert the same rows into one table with one index, a transaction per batch, as a lower bound."""
     import numpy as np
 
-    vectors = [np.asarray(vector, "<f4").tobytes() for vector in some_vectors()]
+    vectors = [np.asarray(vector, "<f4").tobytes() for vector in sample_vectors()]
     records = [
-        (row["id"], vectors[number % DIFFERENT], row["content"], json.dumps(row["metadata"]))
+        (row["id"], vectors[number % DISTINCT_VECTORS], row["content"], json.dumps(row["metadata"]))
         for number, row in enumerate(rows(int(count)))
     ]
     begin = time.perf_counter()
@@ -114,7 +114,7 @@ def chroma_client(port, name, count):
     import chromadb
     import numpy as np
 
-    vectors = np.asarray(some_vectors(), np.float32)
+    vectors = np.asarray(sample_vectors(), np.float32)
     client = chromadb.HttpClient("127.0.0.1", int(port))
     collection = client.create_collection(name, configuration={"hnsw": {"space": "cosine"}})
     records = list(rows(int(count)))
@@ -123,7 +123,7 @@ def chroma_client(port, name, count):
         batch = records[at : at + BATCH]
         collection.upsert(
             ids=[row["id"] for row in batch],
-            embeddings=vectors[[number % DIFFERENT for number in range(at, at + len(batch))]],
+            embeddings=vectors[[number % DISTINCT_VECTORS for number in range(at, at + len(batch))]],
             documents=[row["content"] for row in batch],
             metadatas=[row["metadata"] for row in batch],
         )
@@ -141,19 +141,19 @@ class Measured:
 
 
 def measure(command, environment=None):
-    """A process that prints JSON with its seconds at the end."""
+    """Run a process whose last line of output is JSON with its seconds, and return its cost."""
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
-    told = process.stdout.read()
+    answer_bytes = process.stdout.read()
     process.stdout.close()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{command} ended with {process.returncode}")
-    seconds = json.loads(told.splitlines()[-1])["seconds"]
+    seconds = json.loads(answer_bytes.splitlines()[-1])["seconds"]
     return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def ourselves(process, *arguments):
+def own_process(process, *arguments):
     return [sys.executable, __file__, process.__name__, *map(str, arguments)]
 
 
@@ -169,7 +169,7 @@ class Puffer:
         }
 
     def imports(self, store, target, chroma_port=None):
-        """Into a database of its own."""
+        """Import the rows into a new database, and return the cost."""
         self.rounds += 1
         environment = self.environment | {"DATABASE_URL": f"sqlite:///{self.scratch}/puffer-{self.rounds}.sqlite3"}
         if chroma_port:
@@ -185,10 +185,10 @@ class Puffer:
 
 
 def chroma_server(scratch):
-    """(process, port), or None where chromadb is not installed."""
+    """Start a Chroma server and return (process, port), or None if chromadb is not installed."""
     command = Path(sys.executable).with_name("chroma")
     if not command.exists():
-        print("chromadb is not installed: left out", file=sys.stderr)
+        print("chromadb is not installed: Chroma is skipped.", file=sys.stderr)
         return None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -197,7 +197,7 @@ def chroma_server(scratch):
             [command, "run", "--path", scratch / "chroma", "--host", "127.0.0.1", "--port", str(port)],
             stdout=log, stderr=log,
         )  # fmt: skip
-    deadline = time.monotonic() + START
+    deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -216,16 +216,18 @@ def main():
         scratch = Path(folder)
         source = scratch / "rows.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows(options.rows)))
-        instant = subprocess.Popen(ourselves(instant_server), stdout=subprocess.PIPE, text=True)
+        instant = subprocess.Popen(own_process(instant_server), stdout=subprocess.PIPE, text=True)
         instant_port = int(instant.stdout.readline())
         chroma = chroma_server(scratch)
         try:
             puffer = Puffer(scratch, instant_port, source)
             measured = {}
             for turn in range(options.rounds):
-                for way, measuring in ways(puffer, scratch, instant_port, chroma and chroma[1], options.rows, turn):
-                    print(f"round {turn + 1}: {way}", file=sys.stderr)
-                    measured.setdefault(way, []).append(measuring())
+                for variant, run_import in variants(
+                    puffer, scratch, instant_port, chroma and chroma[1], options.rows, turn
+                ):
+                    print(f"round {turn + 1}: {variant}", file=sys.stderr)
+                    measured.setdefault(variant, []).append(run_import())
         finally:
             for process in (instant, chroma and chroma[0]):
                 if process:
@@ -235,35 +237,37 @@ def main():
         print_table(measured, options.rows)
 
 
-def ways(puffer, scratch, instant_port, chroma_port, count, turn):
-    yield "puffer, a store that answers at once", lambda: puffer.imports("chroma", "kb", instant_port)
+def variants(puffer, scratch, instant_port, chroma_port, count, turn):
+    yield "puffer, instant store", lambda: puffer.imports("chroma", "kb", instant_port)
     yield "puffer, local store (SQLite)", lambda: puffer.imports("local", "kb")
-    yield "sqlite3, executemany", lambda: measure(ourselves(sqlite_client, scratch / f"floor-{turn}.sqlite3", count))
+    yield "sqlite3, executemany", lambda: measure(own_process(sqlite_client, scratch / f"floor-{turn}.sqlite3", count))
     if chroma_port:
         yield "puffer, Chroma", lambda: puffer.imports("chroma", f"puffer-{turn}", chroma_port)
         yield (
             "chromadb's client, Chroma",
-            lambda: measure(ourselves(chroma_client, chroma_port, f"client-{turn}", count)),
+            lambda: measure(own_process(chroma_client, chroma_port, f"client-{turn}", count)),
         )
 
 
 def print_table(measured, count):
-    print(f"{count:,} rows of {DIMENSION} dimensions; medians, in brackets the least and the most\n")
-    print("| way | rows/s | CPU s | memory MB |\n| --- | --- | --- | --- |")
+    print(f"{count:,} rows of {DIMENSION} dimensions: median (minimum to maximum)\n")
+    print("| import | rows/s | CPU s | memory MB |\n| --- | --- | --- | --- |")
     rates = {}
-    for way, found in measured.items():
+    for variant, found in measured.items():
         each = [count / one.seconds for one in found]
-        rates[way] = statistics.median(each)
+        rates[variant] = statistics.median(each)
         cpu = statistics.median(one.cpu for one in found)
         memory = statistics.median(one.megabytes for one in found)
-        print(f"| {way} | {rates[way]:,.0f} ({min(each):,.0f} to {max(each):,.0f}) | {cpu:.1f} | {memory:.0f} |")
+        print(
+            f"| {variant} | {rates[variant]:,.0f} ({min(each):,.0f} to {max(each):,.0f}) | {cpu:.1f} | {memory:.0f} |"
+        )
     print()
     for ours, theirs in (
         ("puffer, local store (SQLite)", "sqlite3, executemany"),
         ("puffer, Chroma", "chromadb's client, Chroma"),
     ):
         if ours in rates:
-            print(f"{ours}: {rates[ours] / rates[theirs]:.2f} of {theirs}")
+            print(f"{ours}: {rates[ours] / rates[theirs]:.2f} times the rate of {theirs}")
 
 
 if __name__ == "__main__":

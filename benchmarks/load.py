@@ -1,8 +1,8 @@
-"""Load on one URL: N connections -> the same POST again and again for some seconds -> what came back, as JSON.
+"""Load one URL: N connections send the same POST repeatedly for some seconds; print the results as JSON.
 
-Every answer is read and checked, a connection closed without an answer is counted, and what is in flight at the end
-is waited for. (wrk and its like do none of the three, and correct their percentiles.)
-Started by compare.py as a process of its own: python load.py < a JSON object with the arguments of Load
+Unlike wrk and similar tools, it checks every answer, counts connections closed without an answer, waits for requests
+in flight at the end, and does not correct its percentiles.
+compare.py starts it in its own process: python load.py < a JSON object with the arguments of Load
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 try:
     from uvloop import run
-except ImportError:  # asyncio's own loop does too: it takes some more of the processor from the server under test
+except ImportError:  # asyncio's own loop works too, but leaves less CPU time to the server under test
     from asyncio import run
 
 ANSWER_TIMEOUT = 30  # seconds
 
 
 class Load:
-    """`connections` callers that ask `url` for `seconds`; an answer is right if it is a 200 that holds `expected`."""
+    """`connections` callers that post to `url` for `seconds`; a right answer is a 200 that contains `expected`."""
 
     def __init__(self, url, headers, body, expected, connections, seconds):
         parts = urlsplit(url)
@@ -33,29 +33,29 @@ class Load:
         self.request = f"POST {parts.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
         self.expected = expected.encode()
         self.connections, self.seconds = connections, seconds
-        self.latencies, self.statuses, self.faults = [], Counter(), Counter()
+        self.latencies, self.statuses, self.failures = [], Counter(), Counter()
         self.callers, self.replacements = set(), []
 
     async def run(self):
         self.end = perf_counter() + self.seconds
         for _ in range(self.connections):
-            # One after another, each with work at once: a worker that is busy then leaves the next one to another,
-            # while of 32 at the same moment a single worker would take all.
+            # Connect one after another, and let each caller send at once: then the next connection goes to an idle
+            # worker. A single worker would accept all 32 if they came at the same moment.
             await self.add_caller()
         await asyncio.sleep(self.end - perf_counter())
-        in_time = len(self.latencies)  # what comes later is checked, but is no part of the rate
-        latest = perf_counter() + ANSWER_TIMEOUT
-        while any(caller.asked_at for caller in self.callers) and perf_counter() < latest:
+        in_time = len(self.latencies)  # later answers are checked, but do not count in the rate
+        deadline = perf_counter() + ANSWER_TIMEOUT
+        while any(caller.asked_at for caller in self.callers) and perf_counter() < deadline:
             await asyncio.sleep(0.02)
-        self.faults["unanswered"] = sum(caller.asked_at is not None for caller in self.callers)
+        self.failures["unanswered"] = sum(caller.asked_at is not None for caller in self.callers)
         return self.report(in_time)
 
     async def add_caller(self):
-        """At the start, or in place of one whose connection closed."""
+        """Add a caller at the start, or to replace one whose connection was closed."""
         try:
             _, caller = await asyncio.get_running_loop().create_connection(lambda: Caller(self), *self.address)
         except OSError:
-            self.faults["refused"] += 1
+            self.failures["refused"] += 1
         else:
             self.callers.add(caller)
             caller.ask()
@@ -67,19 +67,19 @@ class Load:
             "rate": in_time / self.seconds,
             "p50_ms": 1000 * latencies[len(latencies) // 2],
             "p99_ms": 1000 * latencies[len(latencies) * 99 // 100],
-            "faults": {**{str(s): n for s, n in self.statuses.items() if s != 200}, **+self.faults},
+            "failures": {**{str(s): n for s, n in self.statuses.items() if s != 200}, **+self.failures},
         }
 
 
 class Caller(asyncio.Protocol):
     """One connection with at most one request in flight."""
 
-    asked_at = None  # None: nothing is in flight
+    asked_at = None  # None: no request is in flight
 
     def __init__(self, load):
         self.load = load
         self.answer = b""
-        self.complete = None  # tells from the bytes received whether the answer is all there
+        self.complete = None  # a function that returns whether all bytes of the answer have arrived
 
     def connection_made(self, transport):
         self.transport = transport
@@ -95,7 +95,7 @@ class Caller(asyncio.Protocol):
         if self.complete is None:
             self.read_head()
         if self.complete and self.complete():
-            self.take()
+            self.handle_answer()
 
     def read_head(self):
         head, found, _ = self.answer.partition(b"\r\n\r\n")
@@ -107,15 +107,15 @@ class Caller(asyncio.Protocol):
         if has_length:
             length = len(head) + 4 + int(rest.split(b"\r\n", 1)[0])
             self.complete = lambda: len(self.answer) >= length
-        else:  # chunked; the mark of its end cannot be part of JSON
+        else:  # chunked; the end marker cannot occur in JSON
             self.complete = lambda: self.answer.endswith(b"\r\n0\r\n\r\n")
 
-    def take(self):
+    def handle_answer(self):
         load, answer = self.load, self.answer
         load.latencies.append(perf_counter() - self.asked_at)
         load.statuses[int(answer[9:12])] += 1
         if answer.startswith(b"200", 9) and load.expected not in answer:
-            load.faults["wrong"] += 1
+            load.failures["wrong"] += 1
         self.asked_at, self.answer, self.complete = None, b"", None
         if self.last:
             self.transport.close()
@@ -125,7 +125,7 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, error):
         if self.asked_at is not None:
             self.asked_at = None
-            self.load.faults["dropped"] += 1
+            self.load.failures["dropped"] += 1
         if perf_counter() < self.load.end:
             self.load.callers.discard(self)
             self.load.replacements.append(asyncio.ensure_future(self.load.add_caller()))

@@ -1,10 +1,10 @@
-"""Compare GET /logs with every filter with a search in one text per conversation, in one run: python benchmarks/logs.py
+"""Compare GET /logs with LIKE on one text per conversation, for every filter: python benchmarks/logs.py
 
-made-up conversations, in a database of its own -> each request to the API, and to a table as the original keeps it ->
-table; then what the index costs when a turn is written
+generated conversations in a new database -> each request to the API, and to a table like AI Puffer's -> table of both;
+then the cost of the index when a turn is written
 
-Without `--database` it uses SQLite in a temporary folder (under TMPDIR; 2 million messages take 4 GB), with
-`--database postgres://...` that server, on which it makes a database and drops it afterwards.
+The database is SQLite in a temporary folder (in TMPDIR; 2 million messages take 4 GB), or with
+`--database postgres://...` a database that the benchmark creates on that server and drops afterwards.
 """
 
 import argparse
@@ -23,19 +23,19 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-WORDS = 40_000  # the n-th of them about 1/n as frequent as the first, as in any language
-MESSAGES = 10  # of a conversation
-AT_ONCE = 500  # conversations in a transaction
+WORDS = 40_000  # the n-th is about 1/n as frequent as the first (Zipf's law)
+MESSAGES = 10  # per conversation
+BATCH = 500  # conversations per transaction
 BOTS = 4
-NAMED_EVERY = 4  # every fourth visitor is one of whom the embedding site tells
-ORIGINAL_TRIES = 3  # of a request: it takes seconds, each time the same
+IDENTIFIED_EVERY = 4  # every fourth visitor is identified by the embedding site
+LIKE_REQUESTS = 3  # per filter: each takes seconds, and the times hardly differ
 GREETING = "Thank you for asking. "
 FAREWELL = " Let me know if there is anything else!"
 SMILE = " \N{GRINNING FACE}"
 TOKYO = "\u6771\u4eac"
 
 
-def spelled(number):
+def generated_word(number):
     word, number = "", number + 30
     while number:
         word += "bcdfghjklmnprstvwz"[number % 18]
@@ -46,16 +46,16 @@ def spelled(number):
 
 
 class Texts:
-    """The same in every run."""
+    """Generated conversations, the same in every run."""
 
     def __init__(self):
         self.random = np.random.default_rng(1)
-        self.words = np.array([spelled(number) for number in range(WORDS)])
+        self.words = np.array([generated_word(number) for number in range(WORDS)])
         frequencies = 1 / np.arange(1, WORDS + 1) ** 1.05
         self.share = (frequencies / frequencies.sum()).cumsum()
 
     def conversation(self, number):
-        """Questions of 4 to 16 words, answers of 15 to 80: 150 characters on average."""
+        """Return messages: questions of 4 to 16 words, answers of 15 to 80, 150 characters on average."""
         lengths = np.empty(MESSAGES, int)
         lengths[::2] = self.random.integers(4, 17, MESSAGES // 2)
         lengths[1::2] = self.random.integers(15, 81, MESSAGES // 2)
@@ -74,7 +74,7 @@ class Texts:
 
 
 def build(count):
-    """Fills the database; gives the seconds without those of the original's table."""
+    """Fill the database, and return the seconds it took without those for the LIKE table."""
     from django.db import connection
 
     from chatbots.models import Chatbot
@@ -84,17 +84,19 @@ def build(count):
     bots = [Chatbot.objects.create(name=f"Bot {number}") for number in range(BOTS)]
     texts, now, seconds = Texts(), datetime.now(UTC) - timedelta(days=30), 0.0
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE original_logs (id bigint PRIMARY KEY, bot_id bigint, visitor text, messages text)")
-        cursor.execute("CREATE INDEX original_logs_bot ON original_logs (bot_id)")
+        cursor.execute("CREATE TABLE like_logs (id bigint PRIMARY KEY, bot_id bigint, visitor text, messages text)")
+        cursor.execute("CREATE INDEX like_logs_bot ON like_logs (bot_id)")
         if connection.vendor == "postgresql":
-            for searched in tables.SEARCHED:  # created at the end, as an import would
+            for searched in tables.SEARCHED:  # created again at the end, like in an import
                 cursor.execute(f"DROP INDEX {searched.index}")
-    for start in range(0, count, AT_ONCE):
-        said = [texts.conversation(number) for number in range(start, min(start + AT_ONCE, count))]
+    for start in range(0, count, BATCH):
+        batch = [texts.conversation(number) for number in range(start, min(start + BATCH, count))]
         begin = time.perf_counter()
         conversations = Conversation.objects.bulk_create(
-            visited_by(number, chatbot=bots[number % BOTS], created_at=now, updated_at=now, message_count=MESSAGES)
-            for number in range(start, start + len(said))
+            new_conversation(
+                number, chatbot=bots[number % BOTS], created_at=now, updated_at=now, message_count=MESSAGES
+            )
+            for number in range(start, start + len(batch))
         )
         Message.objects.bulk_create(
             Message(
@@ -104,16 +106,16 @@ def build(count):
                 created_at=now,
                 **({"provider": "openai", "model": "gpt-4o-mini", "usage": {"total_tokens": 99}} if at % 2 else {}),
             )
-            for conversation, parts in zip(conversations, said, strict=True)
+            for conversation, parts in zip(conversations, batch, strict=True)
             for at, text in enumerate(parts)
         )
         seconds += time.perf_counter() - begin
         with connection.cursor() as cursor:
             cursor.executemany(
-                "INSERT INTO original_logs VALUES (%s, %s, %s, %s)",
+                "INSERT INTO like_logs VALUES (%s, %s, %s, %s)",
                 [
-                    (row.pk, row.chatbot_id, row.session_id or row.external_name, as_original(parts))
-                    for row, parts in zip(conversations, said, strict=True)
+                    (row.pk, row.chatbot_id, row.session_id or row.external_name, like_text(parts))
+                    for row, parts in zip(conversations, batch, strict=True)
                 ],
             )
         if start % 20_000 == 0:
@@ -131,17 +133,17 @@ def build(count):
     return seconds + time.perf_counter() - begin
 
 
-def visited_by(number, **values):
+def new_conversation(number, **values):
     from logs.models import Conversation, new_uuid
 
     session = f"{number * 2654435761 % 2**32:08x}{number:08x}"
-    if number % NAMED_EVERY == 0:
-        name = f"Visitor {spelled(number)}"
+    if number % IDENTIFIED_EVERY == 0:
+        name = f"Visitor {generated_word(number)}"
         values |= {"external_user_id": str(number), "external_name": name, "external_email": f"v{number}@example.com"}
     return Conversation(identity=new_uuid(), source="widget", session_id=session, **values)
 
 
-def as_original(parts):
+def like_text(parts):
     return json.dumps(
         {
             "parent_id": "parent",
@@ -160,10 +162,10 @@ def as_original(parts):
 
 
 def cases():
-    """(name, the parameters of some requests)"""
+    """Return each case as (name, the parameters of its requests)."""
 
     def words(first, last, step):
-        return [{"message_search": spelled(number)} for number in range(first, last, step)]
+        return [{"message_search": generated_word(number)} for number in range(first, last, step)]
 
     def message(*texts):
         return [{"message_search": text} for text in texts]
@@ -191,14 +193,14 @@ def cases():
         ("visitor: domain, a quarter", visitor("example.com", "@example")),
         ("visitor: one or two letters", visitor("a", "7f")),
         (
-            "all three",
+            "all three filters",
             [{"bot_id": 1, "user_search": "example.com", **words} for words in words(0, 20, 2)],
         ),
     ]
 
 
 class Caller:
-    """Requests to the ASGI application, in this process."""
+    """A client of the ASGI application, in this process."""
 
     def __init__(self):
         import httpx2
@@ -220,7 +222,7 @@ class Caller:
         return taken, int(response.headers["x-wp-total"])
 
 
-def original_seconds_of(parameters, page):
+def like_seconds_of(parameters, page):
     from django.db import connection
 
     def contains(text):
@@ -238,9 +240,9 @@ def original_seconds_of(parameters, page):
     where = " AND ".join(conditions)
     begin = time.perf_counter()
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM original_logs WHERE {where}", arguments)
+        cursor.execute(f"SELECT count(*) FROM like_logs WHERE {where}", arguments)
         total = cursor.fetchone()[0]
-        page_of = f"SELECT * FROM original_logs WHERE {where} ORDER BY id LIMIT 20 OFFSET %s"
+        page_of = f"SELECT * FROM like_logs WHERE {where} ORDER BY id LIMIT 20 OFFSET %s"
         cursor.execute(page_of, [*arguments, (page - 1) * 20])
         cursor.fetchall()
     return time.perf_counter() - begin, total
@@ -251,16 +253,18 @@ def figures(seconds):
     return [np.quantile(ordered, 0.5), np.quantile(ordered, 0.95, method="higher"), ordered[-1]]
 
 
-def measure(rounds, with_original):
+def measure(rounds, with_like):
     from logs.search import query as search
 
     caller = Caller()
     caller.seconds_of({}, 1)
     gc.collect()
     gc.freeze()  # as `serve` does
-    print("| request | found | first time: p50, p95, max ms | page 1 | page 500 | original's way: p50 ms | ratio |")
+    print(
+        "| request | found | first time: p50, p95, max ms | page 1 | page 500 | LIKE: p50 ms | LIKE / first, page 1 |"
+    )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    everything = {"first": [], 1: [], 500: []}
+    all_seconds = {"first": [], 1: [], 500: []}
     for name, requests in cases():
         search.forget()
         totals = []
@@ -274,23 +278,22 @@ def measure(rounds, with_original):
                 for page in (1, 500):
                     taken[page].append(caller.seconds_of(parameters, page)[0])
         for kind, seconds in taken.items():
-            everything[kind] += seconds
+            all_seconds[kind] += seconds
         columns = [", ".join(f"{value:.1f}" for value in figures(seconds)) for seconds in taken.values()]
-        original, ratio = "", ""
-        if with_original:
-            others = [original_seconds_of(parameters, 1)[0] for parameters in requests[:ORIGINAL_TRIES]]
-            original = f"{np.median(others) * 1000:.0f}"
-            ratio = (
-                f"{np.median(others) / np.median(taken['first']):.0f}, {np.median(others) / np.median(taken[1]):.0f}"
-            )
-        print(f"| {name} | {int(np.median(totals)):,} | {' | '.join(columns)} | {original} | {ratio} |", flush=True)
-    columns = [", ".join(f"{value:.1f}" for value in figures(seconds)) for seconds in everything.values()]
-    print(f"| all of them | | {' | '.join(columns)} | | |", flush=True)
+        like_column, ratio = "", ""
+        if with_like:
+            like_seconds = [like_seconds_of(parameters, 1)[0] for parameters in requests[:LIKE_REQUESTS]]
+            like_p50 = np.median(like_seconds)
+            like_column = f"{like_p50 * 1000:.0f}"
+            ratio = f"{like_p50 / np.median(taken['first']):.0f}, {like_p50 / np.median(taken[1]):.0f}"
+        print(f"| {name} | {int(np.median(totals)):,} | {' | '.join(columns)} | {like_column} | {ratio} |", flush=True)
+    columns = [", ".join(f"{value:.1f}" for value in figures(seconds)) for seconds in all_seconds.values()]
+    print(f"| all requests | | {' | '.join(columns)} | | |", flush=True)
     caller.loop.run_until_complete(caller.client.aclose())
 
 
 def measure_writing(turns):
-    """A turn in a transaction of its own, with and without the index, by turns of 100."""
+    """Write turns, each in its own transaction, alternating between 100 with the index and 100 without."""
     from django.db import connection
 
     from chatbots.models import Chatbot
@@ -303,8 +306,8 @@ def measure_writing(turns):
     def write(count):
         seconds, cpu = [], time.process_time()
         for _ in range(count // (MESSAGES // 2)):
-            uuid, said = new_uuid(), texts.conversation(1)
-            for question, reply in zip(said[::2], said[1::2], strict=True):
+            uuid, messages = new_uuid(), texts.conversation(1)
+            for question, reply in zip(messages[::2], messages[1::2], strict=True):
                 turn = Turn(
                     question, bot.pk, "openai", "gpt-4o-mini", reply, usage={"total_tokens": 9}, conversation_uuid=uuid
                 )
@@ -313,50 +316,54 @@ def measure_writing(turns):
                 seconds.append(time.perf_counter() - begin)
         return seconds, (time.process_time() - cpu) / count
 
-    def switch(on):
+    def switch_index(with_index):
         with connection.cursor() as cursor:
             for searched in tables.SEARCHED:
                 if connection.vendor == "postgresql":
-                    cursor.execute(f"ALTER TABLE {searched.table} {'ENABLE' if on else 'DISABLE'} TRIGGER USER")
-                elif not on:
+                    cursor.execute(f"ALTER TABLE {searched.table} {'ENABLE' if with_index else 'DISABLE'} TRIGGER USER")
+                elif not with_index:
                     for name in tables.sqlite_triggers(searched):
                         cursor.execute(f"DROP TRIGGER {name}")
-        if on:
+        if with_index:
             tables.create_triggers()
 
     taken = {True: [], False: []}
     cpu = {True: [], False: []}
-    following = 0.0  # seconds of the worker's
+    indexing_seconds = 0.0  # seconds that the worker's job takes
     while indexer.run_due():
         pass
     write(100)
     for _ in range(turns // 100):
-        for on in (False, True):
-            switch(on)
+        for with_index in (False, True):
+            switch_index(with_index)
             seconds, each = write(100)
-            taken[on] += seconds
-            cpu[on].append(each)
+            taken[with_index] += seconds
+            cpu[with_index].append(each)
         begin = time.perf_counter()
         indexer.run_due()
-        following += time.perf_counter() - begin
-    print("\n| writing a turn | p50 ms | p95 ms | mean ms | CPU ms, of this process |")
+        indexing_seconds += time.perf_counter() - begin
+    print("\n| writing a turn | p50 ms | p95 ms | mean ms | CPU ms of this process |")
     print("| --- | ---: | ---: | ---: | ---: |")
     rows = {}
-    for name, on in {"without index": False, "with it": True}.items():
-        rows[on] = [*figures(taken[on])[:2], np.mean(taken[on]) * 1000, np.median(cpu[on]) * 1000]
-        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in rows[on])} |")
+    for name, with_index in {"without the index": False, "with the index": True}.items():
+        rows[with_index] = [
+            *figures(taken[with_index])[:2],
+            np.mean(taken[with_index]) * 1000,
+            np.median(cpu[with_index]) * 1000,
+        ]
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in rows[with_index])} |")
     ratios = [with_it / without for with_it, without in zip(rows[True], rows[False], strict=True)]
     print(f"| ratio | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
-    print(f"\nThe worker took {following / (2 * turns) * 1000:.3f} ms per turn to index them.")
+    print(f"\nIndexing took the worker {indexing_seconds / (2 * turns) * 1000:.3f} ms per turn.")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--conversations", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=1000, help="written with and without the index")
+    parser.add_argument("--turns", type=int, default=1000, help="turns to write with and without the index")
     parser.add_argument("--database", help="a PostgreSQL server; default: SQLite in a temporary folder")
-    parser.add_argument("--without-original", action="store_true")
+    parser.add_argument("--without-like", action="store_true", help="skip the comparison with LIKE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="puffer-logs-") as scratch:
         if options.database is None:
@@ -393,11 +400,11 @@ def run(database, options):
     seconds = build(options.conversations)
     messages = options.conversations * MESSAGES
     print(f"{connection.vendor}: {options.conversations:,} conversations, {messages:,} messages, {size()}")
-    print(f"built in {seconds:.0f} s, {time.perf_counter() - begin:.0f} s with the original's table\n", flush=True)
-    measure(options.rounds, not options.without_original)
+    print(f"built in {seconds:.0f} s, {time.perf_counter() - begin:.0f} s including the LIKE table\n", flush=True)
+    measure(options.rounds, not options.without_like)
     measure_writing(options.turns)
     used = (time.process_time() - cpu) / (time.perf_counter() - begin)
-    print(f"\nload of the machine {os.getloadavg()[0]:.1f}, this process {used:.2f} of a core")
+    print(f"\nload average {os.getloadavg()[0]:.1f}; this process used {used:.2f} of a core")
     connections.close_all()
 
 

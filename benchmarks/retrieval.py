@@ -1,8 +1,8 @@
-"""Compare local queries with a numpy scan and Chroma's client, in one run: python benchmarks/retrieval.py
+"""Compare queries of the local store with a numpy scan and Chroma's client: python benchmarks/retrieval.py
 
-made-up chunks and embeddings -> the local store, in a database of its own, and Chroma -> each question to each -> table
+generated chunks and embeddings -> the local store, in its own database, and Chroma -> each question to each -> table
 
-With `--database postgres://...` it measures there; that database must be an empty one.
+With `--database postgres://...`, it measures on that database, which must be empty.
 """
 
 import argparse
@@ -17,18 +17,18 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 DIMENSION = 384
 TOP_K = 10
-AT_ONCE = 1000  # vectors in an upsert
-VOCABULARY = 60_000  # words, the n-th of them about 1/n as frequent as the first, as in any language
-TOPICS = 1000  # that embeddings lie around
-QUESTION = 9  # words
+BATCH = 1000  # vectors per upsert
+VOCABULARY = 60_000  # words; the n-th is about 1/n as frequent as the first (Zipf's law)
+TOPICS = 1000  # cluster centers of the embeddings
+QUESTION_WORDS = 9
 
 
 class Chunks:
-    """Texts and embeddings, the same in every run."""
+    """Generated texts and embeddings, the same in every run."""
 
     def __init__(self, count):
         self.random = np.random.default_rng(1)
-        self.words = np.array([spelled(number) for number in range(VOCABULARY)])
+        self.words = np.array([generated_word(number) for number in range(VOCABULARY)])
         frequencies = 1 / np.arange(1, VOCABULARY + 1) ** 1.05
         self.share = (frequencies / frequencies.sum()).cumsum()
         topics = self.random.standard_normal((TOPICS, DIMENSION), dtype=np.float32)
@@ -59,13 +59,13 @@ class Chunks:
         ]
 
     def questions(self, count):
-        """(embedding near that of some chunk, text)"""
+        """Return questions as (embedding near a chunk's, text)."""
         near = self.values[self.random.integers(len(self.values), size=count)]
         near = near + 0.03 * self.random.standard_normal(near.shape, dtype=np.float32)
-        return [(values, self.text(QUESTION)) for values in near]
+        return [(values, self.text(QUESTION_WORDS)) for values in near]
 
 
-def spelled(number):
+def generated_word(number):
     word, number = "", number + 30
     while number:
         word += "bcdfghjklmnprstvwz"[number % 18]
@@ -86,24 +86,24 @@ def seconds_of(call):
 
 
 def cpu_seconds_of(call):
-    """Of all threads of this process, so not of a PostgreSQL."""
+    """Return the CPU seconds of this process's threads, which excludes PostgreSQL's, and the result of `call`."""
     begin = time.process_time()
     found = call()
     return time.process_time() - begin, found
 
 
-def chroma_with(chunks, folder):
-    """A collection with all embeddings, or None where chromadb is not installed."""
+def fill_chroma(chunks, folder):
+    """Return a collection with all embeddings, or None if chromadb is not installed."""
     try:
         import chromadb
         from chromadb.config import Settings
     except ImportError:
-        print("chromadb is not installed: left out", file=sys.stderr)
+        print("chromadb is not installed: Chroma is skipped.", file=sys.stderr)
         return None
     client = chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
     collection = client.create_collection("benchmark", configuration={"hnsw": {"space": "cosine"}})
-    for start in range(0, len(chunks.values), AT_ONCE):
-        end = min(start + AT_ONCE, len(chunks.values))
+    for start in range(0, len(chunks.values), BATCH):
+        end = min(start + BATCH, len(chunks.values))
         ids = [f"chunk-{number}" for number in range(start, end)]
         collection.add(ids=ids, embeddings=chunks.values[start:end])
     return collection
@@ -114,7 +114,7 @@ def main():
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--database", help="default: SQLite in a temporary folder")
-    parser.add_argument("--without-chroma", action="store_true", help="its index takes minutes to build")
+    parser.add_argument("--without-chroma", action="store_true", help="skip Chroma, whose index takes minutes to build")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="puffer-retrieval-") as scratch:
         os.environ["DATABASE_URL"] = options.database or f"sqlite:///{scratch}/benchmark.sqlite3"
@@ -146,15 +146,15 @@ def measure(chunks, questions, chroma_folder):
     collection = Collection.objects.get(store="local", name="benchmark")
     assert not LocalVector.objects.exists(), "the database is not empty"
     storing = 0.0
-    for start in range(0, count, AT_ONCE):
-        vectors = chunks.vectors(start, min(start + AT_ONCE, count))
+    for start in range(0, count, BATCH):
+        vectors = chunks.vectors(start, min(start + BATCH, count))
         storing += seconds_of(lambda: store.replace("benchmark", vectors))[0]  # noqa: B023
-    print(f"{count:,} vectors of {DIMENSION}, in {collection.index}: stored {count / storing:,.0f} a second")
+    print(f"{count:,} vectors of {DIMENSION} dimensions, index {collection.index}: stored {count / storing:,.0f}/s")
 
-    asked = chunks.questions(questions)
+    sample_questions = chunks.questions(questions)
     before = resident_mb()
-    first, _ = seconds_of(lambda: store.query("benchmark", Query(asked[0][0], TOP_K)))
-    print(f"first query, which reads the table: {first:.2f} s, memory +{resident_mb() - before:.0f} MB")
+    first, _ = seconds_of(lambda: store.query("benchmark", Query(sample_questions[0][0], TOP_K)))
+    print(f"First query, which loads the table: {first:.2f} s, memory +{resident_mb() - before:.0f} MB")
 
     def scan(values):
         scores = chunks.values @ values
@@ -162,7 +162,7 @@ def measure(chunks, questions, chroma_folder):
         return [f"chunk-{number}" for number in best[np.argsort(-scores[best])]]
 
     product = {"product": "product 7"}
-    ways = {
+    searches = {
         "vectors only": lambda values, text: store.query("benchmark", Query(values, TOP_K)),
         "keywords only": lambda values, text: keywords_only(collection, text),
         "hybrid": lambda values, text: store.query("benchmark", Query(values, TOP_K, text)),
@@ -171,46 +171,46 @@ def measure(chunks, questions, chroma_folder):
     }
     chroma = None
     if chroma_folder:
-        building, chroma = seconds_of(lambda: chroma_with(chunks, chroma_folder))
+        building, chroma = seconds_of(lambda: fill_chroma(chunks, chroma_folder))
     if chroma:
-        print(f"Chroma: stored {count / building:,.0f} a second")
-        ways["Chroma, vectors only, ids only"] = lambda values, text: chroma.query(
+        print(f"Chroma: stored {count / building:,.0f}/s")
+        searches["Chroma, vectors only, ids only"] = lambda values, text: chroma.query(
             query_embeddings=[values], n_results=TOP_K, include=["distances"]
         )["ids"][0]
 
-    times, processor = {way: [] for way in ways}, {way: [] for way in ways}
-    right = dict.fromkeys(("vectors only", "Chroma, vectors only, ids only"), 0)
+    times, cpu_times = {search: [] for search in searches}, {search: [] for search in searches}
+    hits = dict.fromkeys(("vectors only", "Chroma, vectors only, ids only"), 0)
     before = resident_mb()
-    for values, text in asked:
+    for values, text in sample_questions:
         nearest = set(scan(values))
-        for way, ask in ways.items():
-            took, (busy, found) = seconds_of(lambda: cpu_seconds_of(lambda: ask(values, text)))  # noqa: B023
-            times[way].append(took * 1000)
-            processor[way].append(busy * 1000)
-            if way in right:
-                right[way] += len(nearest & {getattr(match, "id", match) for match in found})
-    print(f"memory during {questions} questions each: +{resident_mb() - before:.0f} MB")
+        for search, ask in searches.items():
+            elapsed, (busy, found) = seconds_of(lambda: cpu_seconds_of(lambda: ask(values, text)))  # noqa: B023
+            times[search].append(elapsed * 1000)
+            cpu_times[search].append(busy * 1000)
+            if search in hits:
+                hits[search] += len(nearest & {getattr(match, "id", match) for match in found})
+    print(f"Memory during {questions} questions by each search: +{resident_mb() - before:.0f} MB")
 
-    print(f"\n| {'way':30} | p50 ms | p95 ms | p50 CPU ms | of the {TOP_K} nearest |\n| --- | --- | --- | --- | --- |")
-    for way, took in times.items():
-        share = f"{right[way] / questions / TOP_K:.1%}" if way in right else ""
-        p50, p95, busy = np.median(took), np.percentile(took, 95), np.median(processor[way])
-        print(f"| {way:30} | {p50:6.1f} | {p95:6.1f} | {busy:10.1f} | {share:18} |")
+    print(f"\n| {'search':30} | p50 ms | p95 ms | p50 CPU ms | recall@{TOP_K} |\n| --- | --- | --- | --- | --- |")
+    for search, elapsed in times.items():
+        share = f"{hits[search] / questions / TOP_K:.1%}" if search in hits else ""
+        p50, p95, busy = np.median(elapsed), np.percentile(elapsed, 95), np.median(cpu_times[search])
+        print(f"| {search:30} | {p50:6.1f} | {p95:6.1f} | {busy:10.1f} | {share:18} |")
 
-    print("\nThe next query after a write of 50 chunks, with the reading of what has changed:")
-    for what, numbers in (("new documents", count), ("replaced documents", 0)):
-        took = []
+    print("\nThe first query after writing 50 chunks, which reloads the changed rows:")
+    for kind, numbers in (("new documents", count), ("replaced documents", 0)):
+        elapsed = []
         for turn in range(10):
             values = chunks.values[: len(chunks.values)]
             new = [
                 type(vector)(
-                    f"{what}-{vector.id}" if numbers else vector.id, vector.values, vector.text, vector.metadata
+                    f"{kind}-{vector.id}" if numbers else vector.id, vector.values, vector.text, vector.metadata
                 )
                 for vector in chunks.vectors(turn * 50, turn * 50 + 50)
             ]
             store.upsert("benchmark", new)
-            took.append(seconds_of(lambda: store.query("benchmark", Query(values[turn], TOP_K)))[0] * 1000)  # noqa: B023
-        print(f"{what}: p50 {np.median(took):.1f} ms, most {max(took):.1f} ms")
+            elapsed.append(seconds_of(lambda: store.query("benchmark", Query(values[turn], TOP_K)))[0] * 1000)  # noqa: B023
+        print(f"{kind}: p50 {np.median(elapsed):.1f} ms, maximum {max(elapsed):.1f} ms")
 
 
 def keywords_only(collection, text):

@@ -1,10 +1,10 @@
-"""How well retrieval finds what answers a question: python benchmarks/retrieval_quality.py
+"""Measure how well retrieval finds the answers to labeled questions: python benchmarks/retrieval_quality.py
 
-puffer's documents and Python's -> import_vectors, with the bundled model -> labelled questions, each by vectors, by
-keywords and by both -> tables
+puffer's documents and Python's -> import_vectors with the bundled model -> each labeled question by vectors, by
+keywords and hybrid -> tables
 
-A chunk is relevant to a question if the label's text is in it. The tables come out the same in every run. With
-`--database postgres://...` it measures there; that database must be an empty one.
+A chunk is relevant to a question if it contains the label's text. Every run prints the same tables. With
+`--database postgres://...`, it measures on that database, which must be empty.
 """
 
 import argparse
@@ -24,18 +24,20 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LABELS = HERE / "retrieval_questions.json"
 TARGET = "quality"
-DEPTH = 100  # matches that are looked at
+DEPTH = 100  # matches per question
 UNDERLINED = re.compile(r"^(\S.*)\n([*=\-~^])\2{2,}$", re.MULTILINE)
 LEVELS = {"*": "#", "=": "##", "-": "###", "~": "####", "^": "#####"}
-RANKED, RECALLED = 10, 5  # of nDCG@10 and recall@5
-TOP_K = 3  # a chatbot's, unless told otherwise
-THRESHOLDS = (0, 10, 20, 30, 40)  # percent; a chatbot's is 20 unless told otherwise
+RANKED, RECALLED = 10, 5  # nDCG@10 and recall@5
+TOP_K = 3  # a chatbot's default
+THRESHOLDS = (0, 10, 20, 30, 40)  # percent; a chatbot's default is 20
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--database", help="default: SQLite in a temporary folder")
-    parser.add_argument("--misses", action="store_true", help="list what is not among the first five")
+    parser.add_argument(
+        "--misses", action="store_true", help="list the questions without an answer among the first five matches"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="puffer-quality-") as scratch:
         os.environ["DATABASE_URL"] = options.database or f"sqlite:///{scratch}/benchmark.sqlite3"
@@ -63,12 +65,12 @@ def main():
 
 
 def write_python_documents(folder):
-    """The language reference that comes with Python, as Markdown. Topics that are a part of another are left out."""
+    """Write Python's language reference as Markdown files, without topics that are contained in another."""
     topics = {name: UNDERLINED.sub(as_heading, text) for name, text in pydoc_data.topics.topics.items()}
     plain = {name: one_line(text.replace("#", "")) for name, text in topics.items()}
     folder.mkdir()
     for name, text in topics.items():
-        body = plain[name][len(plain[name]) // 4 :]  # it may be introduced otherwise there
+        body = plain[name][len(plain[name]) // 4 :]  # skips the introduction, which may differ there
         if not any(body in other for other_name, other in plain.items() if other_name != name):
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
@@ -90,37 +92,39 @@ def measure(labels, with_misses):
     chunks = {chunk.vector_id: chunk for chunk in LocalVector.objects.all()}
     texts = {key: one_line(chunk.text) for key, chunk in chunks.items()}
     unrelated = labels.pop("unrelated")
-    labelled = []
+    labeled = []
     for corpus, entries in labels.items():
         for label in entries:
             relevant = {key for key, text in texts.items() if one_line(label["answer"]) in text}
             if relevant:
-                labelled.append((corpus, label["question"], relevant))
-            else:  # Python's other versions say some things otherwise
-                print(f"left out, for no chunk holds its answer: {label}", file=sys.stderr)
-    embeddings = embed_all([question for _, question, _ in labelled] + unrelated)
+                labeled.append((corpus, label["question"], relevant))
+            else:  # the wording differs between Python versions
+                print(f"Skipped, because no chunk contains its answer: {label}", file=sys.stderr)
+    embeddings = embed_all([question for _, question, _ in labeled] + unrelated)
 
-    ways = {
+    searches = {
         "vectors": lambda embedding, question: by_embedding(store, embedding, ""),
         "keywords": lambda embedding, question: by_keywords(collection, question),
         "hybrid": lambda embedding, question: by_embedding(store, embedding, question),
     }
     scores = []
-    for embedding, (_, question, relevant) in zip(embeddings, labelled, strict=False):
-        found = {way: ask(embedding, question) for way, ask in ways.items()}
-        scores.append({way: scores_of([match.id for match in matches], relevant) for way, matches in found.items()})
+    for embedding, (_, question, relevant) in zip(embeddings, labeled, strict=False):
+        found = {search: ask(embedding, question) for search, ask in searches.items()}
+        scores.append(
+            {search: scores_of([match.id for match in matches], relevant) for search, matches in found.items()}
+        )
         if with_misses and not scores[-1]["hybrid"].recall:
-            print(f"not among the first {RECALLED}: {question} {sorted(relevant)}", file=sys.stderr)
+            print(f"Not among the first {RECALLED}: {question} {sorted(relevant)}", file=sys.stderr)
 
-    print(f"{len(chunks)} chunks, {len(labelled)} questions\n")
-    print("| questions | way | nDCG@10 | recall@5 | MRR | nDCG@10 against vectors |")
+    print(f"{len(chunks)} chunks, {len(labeled)} questions\n")
+    print("| questions | search | nDCG@10 | recall@5 | MRR | nDCG@10 compared with vectors |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for corpus in labels:
-        print_rows(corpus, [score for score, label in zip(scores, labelled, strict=True) if label[0] == corpus])
+        print_rows(corpus, [score for score, label in zip(scores, labeled, strict=True) if label[0] == corpus])
     print_rows("overall", scores)
-    print_rows("every other", scores[::2])
-    print_rows("the rest", scores[1::2])
-    print_threshold(store, embeddings, labelled, unrelated)
+    print_rows("half A", scores[::2])
+    print_rows("half B", scores[1::2])
+    print_threshold(store, embeddings, labeled, unrelated)
 
 
 def embed_all(questions):
@@ -167,38 +171,43 @@ def scores_of(ids, relevant):
 
 def print_rows(name, scores):
     base = mean(score["vectors"].ndcg for score in scores)
-    for way in scores[0]:
-        ndcg, recall, rank = (mean(numbers) for numbers in zip(*(score[way] for score in scores), strict=True))
-        gained = f"{ndcg / base - 1:+.1%}"
-        print(f"| {name} ({len(scores)}) | {way} | {ndcg:.3f} | {recall:.3f} | {rank:.3f} | {gained} |")
+    for search in scores[0]:
+        ndcg, recall, rank = (mean(numbers) for numbers in zip(*(score[search] for score in scores), strict=True))
+        gain_over_vectors = f"{ndcg / base - 1:+.1%}"
+        print(f"| {name} ({len(scores)}) | {search} | {ndcg:.3f} | {recall:.3f} | {rank:.3f} | {gain_over_vectors} |")
 
 
-def print_threshold(store, embeddings, labelled, unrelated):
-    """What thresholds of a chatbot keep and drop of its first passages."""
+def print_threshold(store, embeddings, labeled, unrelated):
+    """Print which share of a chatbot's passages each threshold keeps and drops."""
     from providers.local.engines import EMBEDDING_MODEL
     from vectorstores.retrieve import least_cosine
 
     right, others = [], []  # cosines
-    for embedding, (_, question, relevant) in zip(embeddings, labelled, strict=False):
+    for embedding, (_, question, relevant) in zip(embeddings, labeled, strict=False):
         matches = by_embedding(store, embedding, question, TOP_K)
         right += [match.score for match in matches if match.id in relevant]
-    for embedding, question in zip(embeddings[len(labelled) :], unrelated, strict=True):
+    for embedding, question in zip(embeddings[len(labeled) :], unrelated, strict=True):
         others.append([match.score for match in by_embedding(store, embedding, question, TOP_K)])
-    print(f"\n{len(right)} passages with an answer among the first {TOP_K}: cosines {spread(right)}")
-    print(f"first {TOP_K} of {len(unrelated)} unrelated questions: cosines {spread([*chain(*others)])}\n")
-    print("| threshold | least cosine | with the answer: kept | unrelated: dropped | unrelated questions with none |")
+    print(f"\nCosines of {len(right)} passages with the answer, among the first {TOP_K}: {spread(right)}")
+    print(
+        f"Cosines of the first {TOP_K} passages of {len(unrelated)} unrelated questions: {spread([*chain(*others)])}\n"
+    )
+    print(
+        "| threshold | minimum cosine | passages with the answer: kept | unrelated passages: dropped "
+        "| unrelated questions without passages |"
+    )
     print("| ---: | ---: | ---: | ---: | ---: |")
     for threshold in THRESHOLDS:
-        least = least_cosine(EMBEDDING_MODEL, threshold)
-        kept = mean(cosine >= least for cosine in right)
-        dropped = mean(cosine < least for cosines in others for cosine in cosines)
-        without = mean(max(cosines) < least for cosines in others)
-        print(f"| {threshold} % | {least:.3f} | {kept:.0%} | {dropped:.0%} | {without:.0%} |")
+        minimum = least_cosine(EMBEDDING_MODEL, threshold)
+        kept = mean(cosine >= minimum for cosine in right)
+        dropped = mean(cosine < minimum for cosines in others for cosine in cosines)
+        without = mean(max(cosines) < minimum for cosines in others)
+        print(f"| {threshold} % | {minimum:.3f} | {kept:.0%} | {dropped:.0%} | {without:.0%} |")
 
 
 def spread(cosines):
     tenth, *_, ninetieth = quantiles(cosines, n=10)
-    return f"{tenth:.3f} at the 10th percentile, {median(cosines):.3f} in the middle, {ninetieth:.3f} at the 90th"
+    return f"10th percentile {tenth:.3f}, median {median(cosines):.3f}, 90th percentile {ninetieth:.3f}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, and how each wants to be asked."""
+"""The servers that are compared: how to start each, and the requests that each accepts."""
 
 import json
 import os
@@ -20,7 +20,7 @@ EMBEDDING_REQUEST = {"model": "text-embedding-3-small", "input": "hello"}
 
 @dataclass
 class Request:
-    """A POST, and the place (keys, indexes) of the upstream's text or vector in the JSON that answers it."""
+    """A POST request, and the path (keys, indexes) of the upstream's text or vector in the JSON of its answer."""
 
     path: str
     headers: dict[str, str]
@@ -29,11 +29,11 @@ class Request:
 
 
 class Server(ABC):
-    """One server on a port of its own, in front of `upstream` (its base URL, without /v1)."""
+    """One server on its own port, in front of `upstream` (a base URL without /v1)."""
 
     slug: str
     label: str
-    install: str  # the command to get it if it is missing
+    install: str  # the command that installs it
 
     def __init__(self, upstream, peers, scratch):
         self.upstream, self.peers, self.scratch = upstream, peers, scratch
@@ -44,8 +44,8 @@ class Server(ABC):
     def is_installed(self):
         return True
 
-    def prepare(self):  # noqa: B027  most have nothing to do
-        """What is done once, before the server starts; not part of the cold start."""
+    def prepare(self):  # noqa: B027  most servers need no preparation
+        """Prepare the server once; this is not part of the cold start."""
 
     @abstractmethod
     def command(self) -> list: ...
@@ -54,13 +54,13 @@ class Server(ABC):
         return {}
 
     def environment(self):
-        """Nothing of the developer's own (DATABASE_URL, HTTP_PROXY, ...) may change the result."""
+        """Return a bare environment: the developer's DATABASE_URL, HTTP_PROXY, ... must not change the result."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         return kept | self.variables()
 
     @abstractmethod
     def request(self, case) -> Request | None:
-        """None: this server has nothing to compare in this case."""
+        """Return the request for a case, or None if the server has nothing to compare."""
 
 
 class Puffer(Server):
@@ -111,13 +111,13 @@ class Puffer(Server):
 
 
 class Peer(Server):
-    """A gateway that speaks OpenAI's own protocol to its callers, too."""
+    """A gateway whose callers use OpenAI's protocol."""
 
     headers: dict[str, str] = {}
 
     def request(self, case):
         if case == "chat":
-            return None  # neither has bots and conversations
+            return None  # the peers have no bots and conversations
         if case == "embeddings":
             return Request("/v1/embeddings", self.headers, EMBEDDING_REQUEST, ["data", 0, "embedding"])
         return Request("/v1/chat/completions", self.headers, COMPLETION_REQUEST, ["choices", 0, "message", "content"])
@@ -141,7 +141,7 @@ class LiteLLM(Peer):
             ],
             "general_settings": {"master_key": f"sk-{API_KEY}"},
         }
-        (self.scratch / "litellm.yaml").write_text(json.dumps(configuration))  # JSON is YAML
+        (self.scratch / "litellm.yaml").write_text(json.dumps(configuration))  # JSON is valid YAML
 
     def command(self):
         return [self.peers / "litellm/bin/litellm", "--config", self.scratch / "litellm.yaml",
@@ -149,7 +149,7 @@ class LiteLLM(Peer):
 
     def variables(self):
         return {
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches a list of prices at every start
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # do not download a list of prices at every start
             "LITELLM_MODE": "PRODUCTION",
             "LITELLM_LOG": "ERROR",
             "LITELLM_TELEMETRY": "False",
@@ -170,7 +170,7 @@ class Portkey(Peer):
         }
 
     def is_installed(self):
-        """With the pinned versions only: newer ones of hono and its node server make it answer 500 to embeddings."""
+        """Return whether exactly the pinned versions are installed: with a newer hono, embeddings fail with 500."""
         lock = self.peers / "portkey/package-lock.json"
         if not lock.exists() or not shutil.which("node"):
             return False

@@ -1,12 +1,12 @@
-/* A stand-in for OpenAI's API that costs next to nothing, so that a benchmark measures the server in front of it.
+/* A mock of OpenAI's API that uses hardly any CPU time, so that a benchmark measures the server in front of it.
  *
- *     upstream PORT [--delay-ms N]             PORT 0 takes a free one; the address is printed once it listens
+ *     upstream PORT [--delay-ms N]             PORT 0: any free port; prints its URL once it listens
  *
- *     POST /v1/chat/completions, /v1/embeddings   a fixed answer of OpenAI's shape and size, N ms after the request
- *     PUT  /delay-ms/N                            the delay from now on
- *     GET  /answered                              how many POSTs were answered, so that no server can answer from a cache
+ *     POST /v1/chat/completions, /v1/embeddings   send a fixed answer of OpenAI's shape and size, after N ms
+ *     PUT  /delay-ms/N                            set the delay
+ *     GET  /answered                              return the number of answered POSTs, to detect answers from a cache
  *
- * socket -> input -> read_request -> (queue, while the delay lasts) -> answer -> socket
+ * socket -> input -> read_request -> (queue, if there is a delay) -> answer -> socket
  * One thread, one edge-triggered epoll loop, HTTP/1.1 with keep-alive, on 127.0.0.1 only. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define INPUT_SIZE 16384 /* a whole request; a benchmark's is a few hundred bytes */
+#define INPUT_SIZE 16384 /* the maximum size of a request; the benchmark's have a few hundred bytes */
 #define DIMENSIONS 1536  /* text-embedding-3-small */
 
 typedef struct {
@@ -33,8 +33,8 @@ typedef struct {
 } Answer;
 
 typedef struct Connection {
-    int fd; /* -1: closed while its answer was waiting */
-    bool waiting, last; /* in the queue; to be closed after this answer */
+    int fd; /* -1: closed while its answer was in the queue */
+    bool waiting, last; /* waiting: in the queue; last: close after this answer */
     size_t received, left;
     const char *output;
     const Answer *answer;
@@ -62,7 +62,7 @@ static int64_t now_us(void)
     return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
-/* A whole HTTP answer. Its headers are as many as OpenAI sends: proxies read, log and copy them. */
+/* Return a complete HTTP answer, with as many headers as OpenAI's: proxies read, log and copy them. */
 static Answer http(const char *status, const char *body)
 {
     Answer made;
@@ -80,13 +80,13 @@ static Answer http(const char *status, const char *body)
     return made;
 }
 
-/* One unit vector, as JSON numbers or, which is what OpenAI's own SDK asks for, as base64 of float32. */
+/* Return an answer with a unit vector as JSON numbers, or as base64 of float32, which OpenAI's SDK requests. */
 static Answer embedding(bool base64)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char vector[DIMENSIONS * 16], body[sizeof vector + 256], *end = vector;
     float values[DIMENSIONS];
-    for (int i = 0; i < DIMENSIONS; i++) /* spread over -0.044 .. 0.044, in no order */
+    for (int i = 0; i < DIMENSIONS; i++) /* spread over -0.044 .. 0.044, unordered */
         values[i] = ((i * 7919 + 104) % 1999 / 999.5f - 1) * 0.0442f;
     const unsigned char *raw = (unsigned char *)values;
     *end++ = base64 ? '"' : '[';
@@ -138,7 +138,7 @@ static const Answer *route(const char *head, const char *body, size_t length)
 {
     if (!strncmp(head, "POST /v1/chat/completions ", 26)) {
         if (memmem(body, length, "\"stream\":true", 13) || memmem(body, length, "\"stream\": true", 14))
-            return &refused; /* JSON where events are expected would look like a very fast stream */
+            return &refused; /* a JSON answer would be measured as a very fast stream */
         answered++;
         return &completion;
     }
@@ -153,7 +153,7 @@ static const Answer *route(const char *head, const char *body, size_t length)
     return strncmp(head, "GET /answered ", 14) ? &not_found : count_answered();
 }
 
-/* The answer to the request in the input, which is taken out; NULL while it is not all there. */
+/* Remove the request from the input and return its answer, or NULL if the request is incomplete. */
 static const Answer *read_request(Connection *c)
 {
     char *end = memmem(c->input, c->received, "\r\n\r\n", 4), *digits_end = NULL;
@@ -161,7 +161,7 @@ static const Answer *read_request(Connection *c)
         return NULL;
     size_t head = end ? end + 4 - c->input : 0, length = 0;
     if (end) {
-        *end = 0; /* the head as a string, for as long as it is searched */
+        *end = 0; /* terminate the head for the string functions */
         char *field = strcasestr(c->input, "\r\nContent-Length:");
         if (field)
             length = strtoul(field + 17, &digits_end, 10);
@@ -174,7 +174,7 @@ static const Answer *read_request(Connection *c)
     if (head && length <= INPUT_SIZE - head && c->received < head + length)
         return NULL;
     bool readable = head && c->received == head + length;
-    c->last |= !readable; /* nobody knows where the next request would start */
+    c->last |= !readable; /* the start of the next request is unknown */
     c->received = 0;
     return readable ? route(c->input, c->input + head, length) : &refused;
 }
@@ -183,11 +183,11 @@ static void drop(Connection *c)
 {
     close(c->fd);
     c->fd = -1;
-    if (!c->waiting) /* else it is still in the queue, which frees it */
+    if (!c->waiting) /* otherwise answer_due frees it */
         free(c);
 }
 
-/* Sends what the socket takes; epoll tells when there is room for the rest. */
+/* Send until the socket's buffer is full; epoll reports when there is room for the rest. */
 static void flush(Connection *c)
 {
     while (c->left) {
@@ -226,8 +226,9 @@ static void answer_request(Connection *c)
         send_answer(c, answer);
 }
 
-/* The queue is in the order of arrival, so one that is due early (the delay was cut) waits for those before it. */
-static void answer_what_is_due(void)
+/* Send the answers that are due. The queue is in order of arrival, so after the delay was reduced, new requests still
+ * wait for the earlier ones. */
+static void answer_due(void)
 {
     int64_t now = first_waiting ? now_us() : 0;
     while (first_waiting && first_waiting->due_us <= now) {
@@ -254,10 +255,10 @@ static void on_event(Connection *c, uint32_t events)
             return drop(c);
         c->received += got;
         if ((size_t)got < room)
-            break; /* emptied; more input is a new event */
+            break; /* the socket is empty; more input is a new event */
     }
     if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) || (c->received && (c->waiting || c->left)))
-        return drop(c); /* gone, or a second request before the first was answered */
+        return drop(c); /* disconnected, or a second request before the first answer */
     if (c->left)
         flush(c);
     else if (c->received)
@@ -267,7 +268,7 @@ static void on_event(Connection *c, uint32_t events)
 static void accept_all(int listener)
 {
     for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
-        Connection *c = malloc(sizeof *c); /* not calloc: most of the input buffer is never touched */
+        Connection *c = malloc(sizeof *c); /* not calloc: most of the input buffer is never used */
         if (!c)
             die("malloc");
         memset(c, 0, offsetof(Connection, input));
@@ -278,7 +279,7 @@ static void accept_all(int listener)
             die("epoll_ctl");
     }
     if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-        die("accept"); /* no file left: a figure measured with refused connections would be wrong */
+        die("accept"); /* e.g. out of file descriptors: figures with refused connections would be wrong */
 }
 
 static int listen_on(int port)
@@ -319,6 +320,6 @@ int main(int length, char **arguments)
             die("epoll_wait");
         for (int i = 0; i < ready; i++)
             events[i].data.ptr ? on_event(events[i].data.ptr, events[i].events) : accept_all(listener);
-        answer_what_is_due();
+        answer_due();
     }
 }

@@ -1,4 +1,4 @@
-"""What tests of chatbots share: a provider that answers and embeds, a collection, a user of the admin, widget pages."""
+"""Fixtures for the chatbot tests: a provider that answers and embeds, a collection, an admin user, widget pages."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +22,7 @@ def openai(upstream):
 
 @pytest.fixture
 def store(api, openai):
-    """Put texts into a collection through the API."""
+    """Return a function that upserts texts into a collection through the API."""
 
     def put(*items, target="shop"):
         call = {"provider": "local", "target_id": target, "vectors": list(items)}
@@ -37,7 +37,7 @@ def store(api, openai):
 
 @pytest.fixture
 def staff(client, django_user_model):
-    """Return a client that is signed in as a user with these permissions on chatbots."""
+    """Return a function that signs the client in as a user with the given permissions on chatbots."""
 
     def with_permissions(*names: str):
         user = django_user_model.objects.create_user("staff", is_staff=True)
@@ -48,12 +48,12 @@ def staff(client, django_user_model):
     return with_permissions
 
 
-# In a browser
+# Browser tests
 
 
 @pytest.fixture
 def sign_in(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
-    """Open a page of the admin as a user. None of them may fail."""
+    """Yield a function that opens an admin page as a user. A failing script or request on any page fails the test."""
     with pages(browser) as new_page:
 
         def open_as(user: str, path: str = "/admin/chatbots/chatbot/1/change/", **options: Any) -> Any:
@@ -66,7 +66,7 @@ def sign_in(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Upstream]:
-    """The web site that embeds the widget."""
+    """Yield the website that embeds the widget."""
     with running() as host:
         yield host
 
@@ -79,7 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, host: Upstream) -> Iterator[S
 
 @pytest.fixture
 def model(site: Site) -> Upstream:
-    """The provider behind every chatbot."""
+    """Return the provider that all chatbots of the site use."""
     site.server.upstream.client_hung_up.clear()
     site.server.upstream.pages[COMPLETIONS] = says("Yes, we **do** sell shoes.")
     return site.server.upstream
@@ -87,7 +87,7 @@ def model(site: Site) -> Upstream:
 
 @pytest.fixture
 def visit(browser: Any, site: Site, host: Upstream, model: Upstream) -> Iterator[Visits]:
-    """Open pages of the host. On none of them may a script fail or a request go to a third party."""
+    """Yield a function that opens pages of the host. A script error or a request to a third party fails the test."""
     visits = Visits(browser, site, host)
     yield visits
     visits.end()

@@ -1,10 +1,10 @@
-"""Several calls on one event loop, as a worker makes them."""
+"""A fixture for several API calls on one event loop, as in a worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-# The SDKs take a second to load: here, so that no single test bears it.
+# Loading the SDKs takes a second, which no single test should spend.
 import anthropic  # noqa: F401
 import google.genai  # noqa: F401
 import httpx2
@@ -19,8 +19,8 @@ from tests.support.api import BASE, Api
 
 
 @pytest.fixture
-def talk(api: Api) -> Callable[[Callable[[httpx2.AsyncClient], Awaitable[Any]]], Any]:
-    """`talk(calls)` gives what `await calls(client)` gives: several calls of one worker's event loop."""
+def run_on_one_loop(api: Api) -> Callable[[Callable[[httpx2.AsyncClient], Awaitable[Any]]], Any]:
+    """Return a function that runs `await calls(client)` on one event loop, and returns its result."""
 
     @async_to_sync
     async def run(calls: Callable[[httpx2.AsyncClient], Awaitable[Any]]) -> Any:

@@ -1,4 +1,4 @@
-"""Whatever goes wrong at a provider: our status, our code, its words, no secret, and never a second attempt."""
+"""Provider failures: puffer's status and code, the provider's message without secrets, and no retry."""
 
 import gzip
 import json
@@ -14,18 +14,18 @@ from tests.support.rows import crossed
 from tests.support.upstream import closed_port, full_backlog
 
 COMPLETION, EMBEDDING, IMAGE = Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE
-# Everything that can fail: each provider at each thing it can do.
+# Each provider with each of its capabilities.
 CALLS = [
     (provider.slug, capability)
     for capability in (Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE)
     for provider in providers_with(capability)
 ]
-# One of each adapter, for each thing it can do.
+# One provider per adapter, with each of its capabilities.
 ADAPTERS = [(slug, capability) for slug, capability in CALLS if slug in ("openai", "claude", "google")]
-# One of each protocol.
+# One provider per protocol.
 PROTOCOLS = [("openai", COMPLETION), ("claude", COMPLETION), ("google", COMPLETION), ("google", IMAGE)]
 GOOD = {COMPLETION: COMPLETIONS, EMBEDDING: EMBEDDINGS, IMAGE: IMAGES}
-SPOKEN = {
+MESSAGE_TEMPLATES = {
     COMPLETION: "{label} API Error (HTTP {status}): {text}",
     EMBEDDING: "{label} Embeddings API Error ({status}): {text}",
     IMAGE: "{label} Image API Error ({status}): {text}",
@@ -41,7 +41,7 @@ GOOGLE_IMAGE_CODES = {
 
 
 def code_for(slug, capability, kind, status=0):
-    """`kind`: api, transport, unreadable (no JSON) or empty (JSON without what was asked for)."""
+    """Return the error code for a `kind`: api, transport, unreadable (not JSON) or empty (JSON without a result)."""
     if capability is COMPLETION:
         codes = {"api": "api_error", "transport": "http_request_failed", "unreadable": "json_decode_error"}
         return codes.get(kind) or NO_TEXT_CODES[slug]
@@ -70,7 +70,7 @@ def call(api, slug, capability, model="some-model", **options):
 
 
 def assert_failed(answer, status, code):
-    """An error with nothing but a status in its data. Gives the message."""
+    """Check that the error's data contains only the status, and return its message."""
     error = answer.json()
     assert (answer.status_code, error["code"]) == (status, code), error
     assert error["data"] == {"status": status}
@@ -87,7 +87,7 @@ def test_every_provider_is_in_every_table():
     assert ERRORS.keys() == NO_TEXT_CODES.keys() == PROVIDERS.keys()
 
 
-# An error status
+# Error statuses
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_error_status(api, upstream, slug, capability, upstream_status, statu
         call(api, slug, capability), status, code_for(slug, capability, "api", status=upstream_status)
     )
     label = PROVIDERS[slug].label
-    assert message == SPOKEN[capability].format(label=label, status=upstream_status, text=text)
+    assert message == MESSAGE_TEMPLATES[capability].format(label=label, status=upstream_status, text=text)
     assert len(upstream.sent) == 1
 
 
@@ -134,7 +134,7 @@ def test_a_redirect_is_not_followed(api, upstream, slug, capability):
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
 @pytest.mark.parametrize(
-    ("upstream_status", "retry_after", "passed_on"),
+    ("upstream_status", "retry_after", "expected"),
     [
         (429, "30", "30"),
         (429, "Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT"),
@@ -147,9 +147,9 @@ def test_a_redirect_is_not_followed(api, upstream, slug, capability):
         (500, "30", None),
     ],
 )
-def test_retry_after_comes_along(api, upstream, slug, capability, upstream_status, retry_after, passed_on):
+def test_retry_after_is_passed_on(api, upstream, slug, capability, upstream_status, retry_after, expected):
     upstream.will_answer(ERRORS[slug][0], upstream_status, {"Retry-After": retry_after} if retry_after else {})
-    assert call(api, slug, capability).headers.get("Retry-After") == passed_on
+    assert call(api, slug, capability).headers.get("Retry-After") == expected
 
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
@@ -158,7 +158,7 @@ def test_retry_after_comes_along(api, upstream, slug, capability, upstream_statu
     [
         (b"<html>\n<title>502</title><style>a</style> Bad   gateway</html>", "502 a Bad gateway"),
         (b"upstream connect error " + 500 * b"x", "upstream connect error " + 177 * "x"),
-        (b"", "Said So"),  # the status line's phrase
+        (b"", "Said So"),  # the reason phrase of the status line
         (b'{"error": {}}', "Said So"),
         (b'{"error": {"foo": 1}}', "Said So"),
         (b'{"error": "Plain."}', "Plain."),
@@ -167,24 +167,24 @@ def test_retry_after_comes_along(api, upstream, slug, capability, upstream_statu
         (b'{"error": {"message": "Hm.", "code": {"a": 1}}}', "Hm. (Code: {'a': 1})"),
         (b'{"message": "Plain."}', "Plain."),
         (b'{"detail": [{"msg": "field required"}]}', "[{'msg': 'field required'}]"),
-        (b'[{"error": {"code": 500, "message": "In a list."}}]', "In a list."),  # as Google has it in streams
+        (b'[{"error": {"code": 500, "message": "In a list."}}]', "In a list."),  # the format of Google's streams
         (b"[]", "[]"),
         (b"null", "null"),
         (b'"Oh no."', '"Oh no."'),
         (b'{"error": {"message": "' + 3000 * b"x" + b'"}}', 1000 * "x"),
         ('{"error": {"message": "Grüße, 你好"}}'.encode(), "Grüße, 你好"),
-        (b"<" * 100_000, "<" * 200),  # no hard work for a parser of tags
+        (b"<" * 100_000, "<" * 200),  # must not take a tag parser long
     ],
 )
-def test_an_error_is_worded_in_many_ways(api, upstream, slug, capability, body, text):
+def test_the_message_is_read_from_every_shape_of_error(api, upstream, slug, capability, body, text):
     upstream.will_answer(body, 500)
     message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "api", status=500))
-    assert message == SPOKEN[capability].format(label=PROVIDERS[slug].label, status=500, text=text)
+    assert message == MESSAGE_TEMPLATES[capability].format(label=PROVIDERS[slug].label, status=500, text=text)
 
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
 @pytest.mark.parametrize("body", [b"\xff\xfe\x00 Gr\xfc\xdfe", b"[" * 100_000, b"\x1f\x8b\x08"])
-def test_an_error_that_cannot_be_read_at_all_is_still_an_error(api, upstream, slug, capability, body):
+def test_an_unreadable_error_is_still_an_error(api, upstream, slug, capability, body):
     upstream.will_answer(body, 500)
     answer = call(api, slug, capability)
     assert answer.status_code == 502
@@ -201,16 +201,16 @@ def test_an_error_that_cannot_be_read_at_all_is_still_an_error(api, upstream, sl
         ("No.", 502, "OpenRouter API Error (HTTP 502): No."),
     ],
 )
-def test_an_error_may_come_with_status_200(api, upstream, error, status, text):
+def test_an_error_with_status_200_is_recognized(api, upstream, error, status, text):
     upstream.will_answer({"error": error, "user_id": "user_1"})
     assert assert_failed(call(api, "openrouter", COMPLETION), status, "api_error") == text
 
 
-# No answer
+# Missing answers
 
 
 @pytest.mark.parametrize(("slug", "capability", "fault", "words"), crossed(CALLS, ADAPTERS, NO_ANSWERS))
-def test_no_answer(api, upstream, settings, slug, capability, fault, words):
+def test_a_call_without_an_answer(api, upstream, settings, slug, capability, fault, words):
     fault(upstream, settings, GOOD[capability][slug])
     message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "transport"))
     assert message.startswith(f"HTTP request failed: {PROVIDERS[slug].label}")
@@ -218,7 +218,7 @@ def test_no_answer(api, upstream, settings, slug, capability, fault, words):
     assert len(upstream.sent) == 1
 
 
-def test_a_gzip_bomb_never_fills_the_memory(api, upstream, settings):
+def test_a_gzip_bomb_does_not_fill_the_memory(api, upstream, settings):
     settings.MAX_ANSWER_BYTES = 2000
     upstream.will_answer(gzip.compress(50_000_000 * b" "), headers={"Content-Encoding": "gzip"})
     tracemalloc.start()
@@ -230,7 +230,7 @@ def test_a_gzip_bomb_never_fills_the_memory(api, upstream, settings):
 
 
 @pytest.mark.parametrize(("slug", "capability"), ADAPTERS)
-def test_an_answer_may_be_packed(api, upstream, slug, capability):
+def test_compressed_answers_are_accepted(api, upstream, slug, capability):
     packed = gzip.compress(json.dumps(GOOD[capability][slug]).encode())
     upstream.will_answer(packed, headers={"Content-Encoding": "gzip"})
     assert call(api, slug, capability).status_code == 200
@@ -238,7 +238,7 @@ def test_an_answer_may_be_packed(api, upstream, slug, capability):
 
 
 @pytest.mark.parametrize(("slug", "capability"), ADAPTERS)
-def test_an_answer_that_just_fits_is_taken(api, upstream, settings, slug, capability):
+def test_an_answer_of_the_maximum_size_is_accepted(api, upstream, settings, slug, capability):
     body = json.dumps(GOOD[capability][slug]).encode()
     settings.MAX_ANSWER_BYTES = len(body)
     upstream.will_answer(body)
@@ -246,24 +246,24 @@ def test_an_answer_that_just_fits_is_taken(api, upstream, settings, slug, capabi
 
 
 @pytest.mark.parametrize(("slug", "capability"), ADAPTERS)
-def test_a_stalled_provider_is_given_up(api, upstream, settings, slug, capability):
+def test_a_stalled_provider_times_out(api, upstream, settings, slug, capability):
     settings.COMPLETION_TIMEOUT = settings.IMAGE_TIMEOUT = 0.25
     upstream.will_stall()
     message = assert_failed(call(api, slug, capability), 504, code_for(slug, capability, "transport"))
     assert message == f"HTTP request failed: {PROVIDERS[slug].label} did not answer within 0.25 seconds."
-    assert upstream.client_hung_up.wait(5)  # and the provider is told: it need not go on
+    assert upstream.client_hung_up.wait(5)  # so that the provider can stop
     assert len(upstream.sent) == 1
 
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
-def test_a_provider_that_stalls_within_its_answer_is_given_up(api, upstream, settings, slug, capability):
+def test_a_provider_that_stalls_within_its_answer_times_out(api, upstream, settings, slug, capability):
     settings.COMPLETION_TIMEOUT = settings.IMAGE_TIMEOUT = 0.25
     upstream.will_stall(after=b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{")
     assert_failed(call(api, slug, capability), 504, code_for(slug, capability, "transport"))
     assert upstream.client_hung_up.wait(5)
 
 
-def test_images_have_a_time_limit_of_their_own(api, upstream, settings):
+def test_images_have_a_separate_timeout(api, upstream, settings):
     settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT = 30, 0.1
     upstream.will_stall()
     assert "within 0.1 seconds" in call(api, "openai", IMAGE).json()["message"]
@@ -273,7 +273,7 @@ def test_images_have_a_time_limit_of_their_own(api, upstream, settings):
 
 
 @pytest.mark.parametrize(("slug", "capability"), CALLS)
-def test_a_refused_connection(api, settings, slug, capability):
+def test_a_refused_connection_is_an_error(api, settings, slug, capability):
     with closed_port() as url:
         settings.PROVIDER_ENVIRONMENT = environment(url)
         message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "transport"))
@@ -281,7 +281,7 @@ def test_a_refused_connection(api, settings, slug, capability):
 
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
-def test_a_connection_that_never_comes_about_is_given_up(api, settings, slug, capability):
+def test_connecting_times_out(api, settings, slug, capability):
     settings.CONNECT_TIMEOUT = 0.1
     with full_backlog() as url:
         settings.PROVIDER_ENVIRONMENT = environment(url)
@@ -289,12 +289,12 @@ def test_a_connection_that_never_comes_about_is_given_up(api, settings, slug, ca
 
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
-def test_a_host_that_does_not_exist(api, settings, slug, capability):
+def test_an_unknown_host_is_an_error(api, settings, slug, capability):
     settings.PROVIDER_ENVIRONMENT = environment("https://nowhere.invalid")
     assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "transport"))
 
 
-# An answer that is not what was promised
+# Invalid answers
 
 
 @pytest.mark.parametrize(
@@ -307,16 +307,16 @@ def test_a_host_that_does_not_exist(api, settings, slug, capability):
         b"{'single': 'quotes'}",
     ]),
 )  # fmt: skip
-def test_an_answer_that_is_no_json(api, upstream, slug, capability, body):
+def test_an_answer_that_is_not_json_is_an_error(api, upstream, slug, capability, body):
     upstream.will_answer(body)
     message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "unreadable"))
     assert message == f"{PROVIDERS[slug].label} sent an answer that cannot be read."
 
 
 @pytest.mark.parametrize(("slug", "capability"), CALLS)
-def test_an_empty_answer(api, upstream, slug, capability):
+def test_an_empty_answer_is_an_error(api, upstream, slug, capability):
     upstream.will_answer(b"")
-    kind = "empty" if slug == "google" else "unreadable"  # Google's SDK takes nothing for {}
+    kind = "empty" if slug == "google" else "unreadable"  # Google's SDK reads an empty body as {}
     assert_failed(call(api, slug, capability), 502, code_for(slug, capability, kind))
 
 
@@ -324,7 +324,7 @@ def test_an_empty_answer(api, upstream, slug, capability):
     ("slug", "capability", "body"),
     crossed(CALLS, ADAPTERS, [b"{}", b"[]", b"null", b'"text"', b"7", b"true", b'{"unknown": 1}']),
 )
-def test_json_without_anything_of_use(api, upstream, slug, capability, body):
+def test_json_without_a_result_is_an_error(api, upstream, slug, capability, body):
     upstream.will_answer(body)
     assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "empty"))
     assert len(upstream.sent) == 1
@@ -371,13 +371,13 @@ def parts(*parts, **candidate):
         ("google", IMAGE, {"promptFeedback": {"blockReason": "SAFETY"}}),
     ],
 )
-def test_json_with_the_wrong_things_inside(api, upstream, slug, capability, body):
+def test_json_of_the_wrong_shape_is_an_error(api, upstream, slug, capability, body):
     upstream.will_answer(body)
     assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "empty"))
 
 
 @pytest.mark.parametrize("body", [b'{"choices": [{"message": {"content": "Hi"}}], "usage": {"total_tokens": NaN}}'])
-def test_nan_is_no_json(api, upstream, body):
+def test_nan_is_not_valid_json(api, upstream, body):
     upstream.will_answer(body)
     assert_failed(call(api, "openai", COMPLETION), 502, "json_decode_error")
 
@@ -412,7 +412,7 @@ def test_nan_is_no_json(api, upstream, body):
         ("google", {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, None, "withheld"),
     ],
 )
-def test_a_completion_without_text_tells_why(api, upstream, slug, answer, code, words):
+def test_a_completion_without_text_reports_the_reason(api, upstream, slug, answer, code, words):
     upstream.will_answer(answer)
     assert words in assert_failed(call(api, slug, COMPLETION), 502, code or NO_TEXT_CODES[slug])
 
@@ -425,25 +425,25 @@ def test_a_completion_without_text_tells_why(api, upstream, slug, answer, code, 
     crossed(CALLS, ADAPTERS, [
         "Incorrect API key provided: KEY.",
         "KEY",
-        980 * "x" + " you sent KEY",  # half of it would be beyond the end
+        980 * "x" + " you sent KEY",  # the message is cut off within the key
         "GET https://api.example/v1/x?key=KEY&alt=json failed",
         "Authorization: Bearer KEY",
     ]),
 )  # fmt: skip
-def test_our_key_is_not_repeated_to_the_caller(api, upstream, settings, slug, capability, words):
+def test_our_key_is_redacted(api, upstream, settings, slug, capability, words):
     key = settings.PROVIDER_ENVIRONMENT[slug].get("api_key", "")
     words = words.replace("KEY", key or "sk-other-0123456789")
     upstream.will_answer({"error": {"message": words, "code": words, "type": words}}, 401)
-    said = call(api, slug, capability).json()["message"]
-    assert "[redacted]" in said
-    assert (key or "sk-other-0123456789")[:12] not in said
+    message = call(api, slug, capability).json()["message"]
+    assert "[redacted]" in message
+    assert (key or "sk-other-0123456789")[:12] not in message
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "redacted"),
     [
         ("key sk-proj-abcdefghijk is wrong", "key [redacted] is wrong"),
-        ("key sk-ab12*****************wxyz is wrong", "key [redacted] is wrong"),  # as OpenAI stars it out
+        ("key sk-ab12*****************wxyz is wrong", "key [redacted] is wrong"),  # as OpenAI masks keys
         ("key AIzaSyA1234567890123456789 is wrong", "key [redacted] is wrong"),
         (
             "at https://x.example/v1?alt=json&api_key=abc123&b=2",
@@ -456,12 +456,12 @@ def test_our_key_is_not_repeated_to_the_caller(api, upstream, settings, slug, ca
     ],
 )
 @pytest.mark.parametrize("as_html", [False, True])
-def test_nothing_that_looks_like_a_key_is_told(api, upstream, words, said, as_html):
+def test_everything_that_looks_like_a_key_is_redacted(api, upstream, words, redacted, as_html):
     upstream.will_answer(f"<p>{words}</p>".encode() if as_html else {"error": {"message": words}}, 400)
-    assert call(api, "openai", COMPLETION).json()["message"] == f"OpenAI API Error (HTTP 400): {said}"
+    assert call(api, "openai", COMPLETION).json()["message"] == f"OpenAI API Error (HTTP 400): {redacted}"
 
 
-# Models' names that would lead elsewhere
+# Model names that would change the path
 
 PATHS_WITH_MODEL = [("azure", COMPLETION), ("google", COMPLETION)]
 
@@ -495,13 +495,13 @@ PATHS_WITH_MODEL = [("azure", COMPLETION), ("google", COMPLETION)]
         "tunedModels/",
     ]),
 )  # fmt: skip
-def test_a_models_name_that_would_change_the_path_is_refused(api, upstream, slug, capability, model):
+def test_a_model_name_that_would_change_the_path_is_refused(api, upstream, slug, capability, model):
     assert_failed(call(api, slug, capability, model=model), 400, "rest_aipkit_invalid_param")
     assert upstream.sent == []
 
 
 @pytest.mark.parametrize("slug", ["openai", "openrouter", "claude", "ollama"])
-def test_elsewhere_a_models_name_is_the_providers_to_judge(api, upstream, slug):
+def test_other_providers_accept_any_model_name(api, upstream, slug):
     upstream.will_answer(COMPLETIONS[slug])
     assert call(api, slug, COMPLETION, model="../a b?c#d/größe:latest").status_code == 200
     assert upstream.sent[0].json["model"] == "../a b?c#d/größe:latest"
@@ -512,7 +512,7 @@ def test_elsewhere_a_models_name_is_the_providers_to_judge(api, upstream, slug):
 
 
 @pytest.mark.parametrize(("slug", "capability"), [call for call in CALLS if PROVIDERS[call[0]].needs_api_key])
-def test_a_provider_without_a_key(api, upstream, settings, slug, capability):
+def test_a_provider_without_a_key_is_503(api, upstream, settings, slug, capability):
     settings.PROVIDER_ENVIRONMENT[slug]["api_key"] = ""
     message = assert_failed(call(api, slug, capability), 503, "missing_api_key")
     assert PROVIDERS[slug].label in message
@@ -520,19 +520,19 @@ def test_a_provider_without_a_key(api, upstream, settings, slug, capability):
 
 
 @pytest.mark.parametrize("capability", [COMPLETION, EMBEDDING, IMAGE])
-def test_azure_without_an_endpoint(api, settings, capability):
+def test_azure_without_an_endpoint_is_503(api, settings, capability):
     settings.PROVIDER_ENVIRONMENT = {"azure": {"api_key": "azure0123456789"}}
     assert_failed(call(api, "azure", capability), 503, "missing_azure_endpoint")
 
 
 @pytest.mark.parametrize("capability", [COMPLETION, EMBEDDING])
-def test_the_bundled_model_where_it_does_not_run(api, settings, capability):
+def test_a_bundled_model_that_is_not_running_is_503(api, settings, capability):
     settings.PROVIDER_ENVIRONMENT = {}
     assert_failed(call(api, "local", capability), 503, "provider_not_installed")
 
 
-def test_two_calls_do_not_share_their_fate(api, upstream):
-    """A connection that broke is not used again."""
+def test_a_failed_call_does_not_affect_the_next(api, upstream):
+    """A broken connection is not reused."""
     upstream.will_hang_up()
     upstream.will_answer(EMBEDDING_LIST)
     upstream.will_answer(GPT_IMAGE, 500)

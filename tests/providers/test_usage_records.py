@@ -1,4 +1,4 @@
-"""Every call of a provider leaves one record: who, what, how much, how it ended."""
+"""Every provider call creates one usage record: its caller, model, tokens, cost and outcome."""
 
 import asyncio
 import json
@@ -78,7 +78,7 @@ def test_images_are_recorded(api, upstream, slug):
     assert (event.input_tokens, event.output_tokens, event.total_tokens, event.images) == (9, 272, 281, 1)
 
 
-def test_several_images_of_google_are_one_call_of_ours(api, upstream):
+def test_several_images_from_google_are_one_record(api, upstream):
     for _ in range(3):
         upstream.will_answer(IMAGES["google"])
     draw(api, "google", "gemini-3.1-flash-image", n=3)
@@ -86,7 +86,7 @@ def test_several_images_of_google_are_one_call_of_ours(api, upstream):
     assert (event.images, event.input_tokens, event.output_tokens, event.total_tokens) == (3, 27, 816, 843)
 
 
-def test_the_key_of_the_environment_has_a_name_of_its_own(api, upstream, settings):
+def test_calls_with_the_environments_key_are_recorded_under_its_name(api, upstream, settings):
     settings.PUFFER_API_KEY = "the-only-one"
     upstream.will_answer(CHAT_COMPLETION)
     generate(api, key="the-only-one")
@@ -94,7 +94,7 @@ def test_the_key_of_the_environment_has_a_name_of_its_own(api, upstream, setting
     assert (event.api_key, event.caller) == (None, "PUFFER_API_KEY")
 
 
-def test_a_record_outlives_its_key(api, api_key, upstream):
+def test_a_record_is_kept_when_its_key_is_deleted(api, api_key, upstream):
     upstream.will_answer(CHAT_COMPLETION)
     generate(api)
     ApiKey.objects.get(pk=api_key.pk).delete()
@@ -102,37 +102,37 @@ def test_a_record_outlives_its_key(api, api_key, upstream):
     assert (event.api_key, event.caller) == (None, "tests")
 
 
-def test_a_record_has_the_id_that_the_answer_has(api, upstream):
+def test_a_record_has_the_responses_request_id(api, upstream):
     upstream.will_answer(CHAT_COMPLETION)
     answer = generate(api)
     assert UsageEvent.objects.get().request_id == answer.headers["X-Request-ID"] != ""
 
 
-# How it ended
+# Outcomes
 
 
-def fail(status):
+def failing_with(status):
     return lambda upstream: upstream.will_answer({"error": {"message": "Oh no."}}, status)
 
 
 @pytest.mark.parametrize(
     ("call", "prepare", "status", "code"),
     [
-        (generate, fail(429), 429, "api_error"),
-        (generate, fail(401), 502, "api_error"),
-        (generate, fail(503), 503, "api_error"),
+        (generate, failing_with(429), 429, "api_error"),
+        (generate, failing_with(401), 502, "api_error"),
+        (generate, failing_with(503), 503, "api_error"),
         (generate, lambda upstream: upstream.will_hang_up(), 502, "http_request_failed"),
         (generate, lambda upstream: upstream.will_stall(), 504, "http_request_failed"),
         (generate, lambda upstream: upstream.will_answer(b"<html>"), 502, "json_decode_error"),
-        (embed, fail(500), 502, "openai_embedding_api_error_logic"),
+        (embed, failing_with(500), 502, "openai_embedding_api_error_logic"),
         (embed, lambda upstream: upstream.will_stall(), 504, "openai_embedding_http_error_logic"),
         (embed, lambda upstream: upstream.will_answer({"data": []}), 502, "openai_embedding_no_data_logic"),
-        (draw, fail(400), 400, "openai_image_api_error"),
+        (draw, failing_with(400), 400, "openai_image_api_error"),
         (draw, lambda upstream: upstream.will_stall(), 504, "openai_image_http_error"),
         (draw, lambda upstream: upstream.will_answer({"data": []}), 502, "openai_image_no_data"),
     ],
 )
-def test_a_failure_is_recorded_as_the_caller_saw_it(api, upstream, settings, call, prepare, status, code):
+def test_a_failure_is_recorded_with_the_callers_status_and_code(api, upstream, settings, call, prepare, status, code):
     if status == 504:
         settings.COMPLETION_TIMEOUT = settings.IMAGE_TIMEOUT = 0.2
     prepare(upstream)
@@ -152,7 +152,7 @@ def test_an_unreachable_provider_is_recorded(api, settings):
     assert (event.status, event.error_code) == (502, "http_request_failed")
 
 
-def test_an_image_that_was_drawn_but_cannot_be_given_is_paid_for(api, upstream):
+def test_an_image_that_cannot_be_fetched_is_recorded_as_used(api, upstream):
     upstream.will_answer({**GPT_IMAGE, "data": [{"url": "https://10.0.0.1/cat.png"}]})
     draw(api, response_format="b64_json")
     event = UsageEvent.objects.get()
@@ -161,9 +161,9 @@ def test_an_image_that_was_drawn_but_cannot_be_given_is_paid_for(api, upstream):
 
 
 @async_to_sync
-async def call_and_leave(upstream, key, path, body):
-    """A caller who is gone once the provider has got the call. Gives what the application still says to them."""
-    said = []
+async def call_and_disconnect(upstream, key, path, body):
+    """Send a call, disconnect once the provider has received it, and return the messages that the app still sent."""
+    messages_sent = []
     incoming = [{"type": "http.request", "body": json.dumps(body).encode()}]
 
     async def receive():
@@ -174,7 +174,7 @@ async def call_and_leave(upstream, key, path, body):
         return {"type": "http.disconnect"}
 
     async def send(message):
-        said.append(message)
+        messages_sent.append(message)
 
     headers = [
         (b"host", b"testserver"),
@@ -188,12 +188,12 @@ async def call_and_leave(upstream, key, path, body):
         await recorder.flush_usage()
         await registry.close_clients()
         await asyncio.sleep(0)
-    return said
+    return messages_sent
 
 
-def test_a_question_whose_caller_leaves_is_in_the_log(api, bot, upstream):
+def test_a_turn_whose_caller_disconnects_is_logged(api, bot, upstream):
     upstream.will_stall()
-    assert call_and_leave(upstream, api.key, f"/wp-json/aipkit/v1/chat/{bot.pk}/message", {"messages": HI}) == []
+    assert call_and_disconnect(upstream, api.key, f"/wp-json/aipkit/v1/chat/{bot.pk}/message", {"messages": HI}) == []
     question, answer = Message.objects.all()
     assert (question.content, answer.error) == ("Hi", "The visitor left before the answer was complete.")
     assert UsageEvent.objects.get().status == 499
@@ -209,11 +209,11 @@ def test_a_question_whose_caller_leaves_is_in_the_log(api, bot, upstream):
         ("images/generate", "google", "image"),
     ],
 )
-def test_a_caller_who_leaves_ends_the_call_and_is_recorded(api, upstream, path, slug, operation):
+def test_a_disconnect_cancels_the_provider_call_and_is_recorded(api, upstream, path, slug, operation):
     upstream.will_stall()
     body = {"provider": slug, "model": "some-model", "messages": HI, "input": "Hi", "prompt": "a cat"}
-    assert call_and_leave(upstream, api.key, f"/wp-json/aipkit/v1/{path}", body) == []
-    assert upstream.client_hung_up.wait(5)  # the provider need not go on
+    assert call_and_disconnect(upstream, api.key, f"/wp-json/aipkit/v1/{path}", body) == []
+    assert upstream.client_hung_up.wait(5)  # so that the provider can stop
     event = UsageEvent.objects.get()
     assert (event.operation, event.provider, event.status, event.error_code) == (operation, slug, 499, "")
     assert (event.caller, event.total_tokens, event.cost) == ("tests", None, None)
@@ -228,13 +228,13 @@ def test_a_caller_who_leaves_ends_the_call_and_is_recorded(api, upstream, path, 
         ({"provider": "local", "model": "m", "messages": HI}, 503),  # not configured
     ],
 )
-def test_what_never_reached_a_provider_is_not_recorded(api, upstream, settings, body, status):
+def test_calls_rejected_before_reaching_a_provider_are_not_recorded(api, upstream, settings, body, status):
     settings.PROVIDER_ENVIRONMENT["local"] = {}
     assert api.post("/generate", json=body).status_code == status
     assert not UsageEvent.objects.exists()
 
 
-def test_calls_at_the_same_time_are_recorded_each_by_itself(talk, upstream):
+def test_concurrent_calls_are_recorded_separately(run_on_one_loop, upstream):
     numbers = range(10, 30)
     for number in numbers:
         upstream.will_answer(
@@ -246,13 +246,13 @@ def test_calls_at_the_same_time_are_recorded_each_by_itself(talk, upstream):
         posts = [client.post("/generate", json=body, headers={"X-Request-ID": f"call-{n}"}) for n in numbers]
         return {answer.headers["X-Request-ID"]: answer.status_code for answer in await asyncio.gather(*posts)}
 
-    answered = talk(calls)
+    answered = run_on_one_loop(calls)
     assert answered.keys() == {f"call-{number}" for number in numbers}
     assert dict(UsageEvent.objects.values_list("request_id", "status")) == answered
     assert UsageEvent.objects.count() == len(numbers)
 
 
-# What it cost
+# Costs
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_calls_at_the_same_time_are_recorded_each_by_itself(talk, upstream):
         ("google", "gemini-2.0-flash", "0.0000031"),  # 0.10 and 0.40
         ("openai", "no-such-model", None),
         ("azure", "my-deployment", None),
-        ("ollama", "llama3", "0"),  # on the owner's own machine
+        ("ollama", "llama3", "0"),  # runs on the owner's machine
         ("local", "smollm2", "0"),
     ],
 )
@@ -279,7 +279,7 @@ def test_embeddings_cost_their_list_price(api, upstream):
     assert UsageEvent.objects.get().cost == Decimal("0.00000014")  # 7 tokens at $0.02 per million
 
 
-def test_the_owners_own_price_wins(api, upstream):
+def test_the_owners_price_takes_precedence(api, upstream):
     ModelPrice.objects.create(provider="openai", model="gpt-4o-mini", input_price=100, output_price=1000)
     ModelPrice.objects.create(provider="azure", model="gpt-4o-mini", input_price=7, output_price=7)
     upstream.will_answer(CHAT_COMPLETION)
@@ -287,7 +287,7 @@ def test_the_owners_own_price_wins(api, upstream):
     assert UsageEvent.objects.get().cost == Decimal("0.0061")
 
 
-def test_images_cost_by_the_piece_where_the_owner_says_so(api, upstream):
+def test_images_cost_the_owners_price_per_image(api, upstream):
     ModelPrice.objects.create(
         provider="openai", model="dall-e-3", input_price=0, output_price=0, image_price=Decimal("0.04")
     )
@@ -313,26 +313,26 @@ def test_without_usage_there_is_no_cost(api, upstream, answer):
         ("google", {**GENERATED_CONTENT, "candidates": [{"finishReason": "MAX_TOKENS"}]}),
     ],
 )
-def test_an_answer_that_says_nothing_is_paid_for(api, upstream, slug, answer):
+def test_the_usage_of_an_empty_answer_is_recorded(api, upstream, slug, answer):
     upstream.will_answer(answer)
     assert generate(api, slug).status_code == 502
     event = UsageEvent.objects.get()
     assert (event.status, event.input_tokens, event.output_tokens, event.total_tokens) == (502, 11, 5, 16)
 
 
-def test_thinking_is_paid_for(api, upstream):
-    """Google counts it only in the total; the caller sees both counts as they came."""
+def test_reasoning_tokens_are_counted_as_output(api, upstream):
+    """Google counts reasoning tokens only in the total; the caller gets the counts unchanged."""
     answer = deepcopy(GENERATED_CONTENT)
     answer["usageMetadata"] |= {"thoughtsTokenCount": 1000, "totalTokenCount": 1016}
     upstream.will_answer(answer)
-    told = generate(api, "google", "gemini-2.0-flash").json()["usage"]
-    assert (told["output_tokens"], told["thought_tokens"], told["total_tokens"]) == (5, 1000, 1016)
+    usage = generate(api, "google", "gemini-2.0-flash").json()["usage"]
+    assert (usage["output_tokens"], usage["thought_tokens"], usage["total_tokens"]) == (5, 1000, 1016)
     event = UsageEvent.objects.get()
     assert (event.input_tokens, event.output_tokens, event.total_tokens) == (11, 1005, 1016)
     assert event.cost == Decimal("0.0004031")
 
 
-# What could keep records from being written
+# Values that the database could reject
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_thinking_is_paid_for(api, upstream):
         {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 2},
     ],
 )
-def test_no_count_of_a_provider_keeps_its_record_from_being_written(api, upstream, counts):
+def test_invalid_token_counts_are_clamped(api, upstream, counts):
     upstream.will_answer({**CHAT_COMPLETION, "usage": counts})
     assert generate(api, model="some-model").status_code == 200
     event = UsageEvent.objects.get()
@@ -352,9 +352,9 @@ def test_no_count_of_a_provider_keeps_its_record_from_being_written(api, upstrea
 
 
 @pytest.mark.parametrize(
-    ("model", "recorded"), [("m" * 500, "m" * 200), ("a\x00b\n", "ab"), ("größe 模型", "größe 模型")]
+    ("model", "expected"), [("m" * 500, "m" * 200), ("a\x00b\n", "ab"), ("größe 模型", "größe 模型")]
 )
-def test_no_name_of_a_model_keeps_its_record_from_being_written(api, upstream, model, recorded):
+def test_invalid_model_names_are_shortened_and_cleaned(api, upstream, model, expected):
     upstream.will_answer(CHAT_COMPLETION)
     assert generate(api, model=model).status_code == 200
-    assert UsageEvent.objects.get().model == recorded
+    assert UsageEvent.objects.get().model == expected

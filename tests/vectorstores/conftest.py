@@ -1,4 +1,4 @@
-"""The stores to test against: a real Chroma server, doubles of Qdrant and Pinecone, and our own database."""
+"""The stores under test: a real Chroma server, doubles of Qdrant and Pinecone, and puffer's own database."""
 
 from collections.abc import Iterator
 
@@ -55,8 +55,8 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-def in_environment(place: Place, settings: Settings) -> Place:
-    """The place, as the API finds it."""
+def configured_place(place: Place, settings: Settings) -> Place:
+    """Configure the place's store in the environment, so that the API uses it, and return the place."""
     if place.store.slug != "local":
         at = place.store.settings
         settings.VECTOR_STORE_ENVIRONMENT = {place.store.slug: {"api_key": at.api_key, "base_url": at.base_url}}
@@ -65,7 +65,7 @@ def in_environment(place: Place, settings: Settings) -> Place:
 
 @pytest.fixture
 def openai(upstream: Upstream) -> Upstream:
-    """The provider of embeddings: texts that share words get vectors near each other."""
+    """Return the embedding provider: texts with words in common get similar vectors."""
     upstream.pages["/v1/embeddings"] = embedding()
     return upstream
 
@@ -77,7 +77,7 @@ def slug(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def server(slug: str, settings: Settings) -> Iterator[Upstream]:
-    """The store, which does as it should until a test changes one of its pages."""
+    """Yield a server that plays the store and answers correctly until a test changes one of its pages."""
     with running() as server:
         for path, body in WIRES[slug].pages(server).items():
             server.serves(path, body)

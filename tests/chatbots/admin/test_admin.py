@@ -29,7 +29,7 @@ def test_a_file_is_imported(admin_client, bot):
         assert words in text_of(page)
 
 
-def test_a_file_can_be_checked_only(admin_client):
+def test_a_dry_run_saves_nothing(admin_client):
     page = upload(admin_client, [{"name": "New"}], dry_run="on")
     assert "would add: 1" in text_of(page)
     assert not Chatbot.objects.exists()
@@ -46,23 +46,23 @@ def test_a_file_can_be_checked_only(admin_client):
         ([{"name": "x", "status": "?"}] * 60, "And 10 more."),
     ],
 )
-def test_a_file_that_is_refused(admin_client, content, words):
+def test_an_invalid_file_is_rejected_with_its_problem(admin_client, content, words):
     page = upload(admin_client, content)
     assert words in text_of(page)
     assert NASTY not in page.text
     assert not Chatbot.objects.exists()
 
 
-def test_an_import_without_a_file(admin_client):
+def test_an_import_needs_a_file(admin_client):
     assert "This field is required" in admin_client.post(IMPORT).text
 
 
-def test_the_list_leads_to_the_import(admin_client):
+def test_the_list_links_to_the_import(admin_client):
     assert IMPORT in admin_client.get(LIST).text
     assert 'type="file"' in admin_client.get(IMPORT).text
 
 
-def test_what_is_exported_can_be_imported(admin_client, bot):
+def test_an_export_can_be_imported(admin_client, bot):
     other = Chatbot.objects.create(name=NASTY)
     Chatbot.objects.create(name="Not chosen")
     page = act(admin_client, "export_as_json", bot, other)
@@ -73,25 +73,25 @@ def test_what_is_exported_can_be_imported(admin_client, bot):
     assert Chatbot.objects.filter(name=NASTY).count() == 2
 
 
-# Actions on several
+# Bulk actions
 
 
 @pytest.mark.parametrize(
     ("action", "status"), [("publish", "published"), ("make_draft", "draft"), ("move_to_trash", "trash")]
 )
-def test_the_status_of_several(admin_client, bot, action, status):
+def test_bulk_actions_set_the_status(admin_client, bot, action, status):
     others = [Chatbot.objects.create(name=name, status=name) for name in ("draft", "trash")]
     act(admin_client, action, bot, *others)
     assert {bot.status for bot in Chatbot.objects.all()} == {status}
 
 
-def test_a_chatbot_in_the_trash_answers_nobody_at_once(admin_client, api, bot):
+def test_a_chatbot_moved_to_the_trash_stops_answering_at_once(admin_client, api, bot):
     act(admin_client, "move_to_trash", bot)
-    said = {"messages": [{"role": "user", "content": "Hi"}]}
-    assert api.post(f"/chat/{bot.pk}/message", json=said).status_code == 404
+    question = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert api.post(f"/chat/{bot.pk}/message", json=question).status_code == 404
 
 
-def test_copies_are_drafts(admin_client, bot):
+def test_duplicates_are_drafts(admin_client, bot):
     long = Chatbot.objects.create(name="x" * 200, temperature=0.2)
     act(admin_client, "duplicate", bot, long)
     copy = Chatbot.objects.get(name="Shop (copy)")
@@ -113,7 +113,7 @@ def test_conversations_are_counted_and_linked(admin_client, bot):
 # The form
 
 
-def test_a_chatbot_can_be_made_and_is_checked(admin_client):
+def test_a_new_chatbot_is_validated_and_saved(admin_client):
     new = filled(admin_client.get(LIST + "add/")) | {
         "name": "New",
         "temperature": "0.5",
@@ -150,7 +150,7 @@ def test_every_setting_is_in_the_form(admin_client, bot):
     assert admin_client.get(change_page(bot)).context["adminform"].form.fields.keys() == set(SETTINGS)
 
 
-def test_what_is_saved_unchanged_stays_as_it_is(admin_client, bot):
+def test_saving_an_unchanged_form_changes_nothing(admin_client, bot):
     Chatbot.objects.filter(pk=bot.pk).update(
         primary_color="#abcdef", banned_ips=["10.0.0.0/8"], embed_allowed_domains=["example.com"], token_user_limit=5
     )
@@ -160,17 +160,17 @@ def test_what_is_saved_unchanged_stays_as_it_is(admin_client, bot):
     assert page.redirect_chain == [(LIST, 302)]
     after = Chatbot.objects.filter(pk=bot.pk).values().get()
     changed = {name for name, value in after.items() if value != before[name]}
-    assert changed == {"updated_at", "primary_color"}  # the color in upper case
+    assert changed == {"updated_at", "primary_color"}  # the color is normalized to upper case
     assert LogEntry.objects.get().get_change_message() == "No fields changed."
 
 
-def test_fields_depend_on_fields_that_are_there():
+def test_conditions_of_the_form_name_existing_fields():
     fields = set(SETTINGS)
     for condition, names in SHOWN_WHILE.items():
         assert {part.partition("=")[0] for part in condition.split()} | set(names) <= fields
 
 
 @pytest.mark.parametrize("pk", ["999", "x"])
-def test_a_chatbot_that_is_not_there(admin_client, pk):
+def test_an_unknown_chatbot_is_404(admin_client, pk):
     for page in ("try", "golden-questions", "restore", "history", "preview"):
         assert admin_client.get(f"{LIST}{pk}/{page}/").status_code == 404, page

@@ -1,4 +1,4 @@
-"""A chatbot's settings in a real browser: the preview follows the form, and saving changes what was changed."""
+"""The chatbot form in a real browser: the preview follows the form, and saving stores only the changed fields."""
 
 from collections.abc import Iterator
 
@@ -38,23 +38,23 @@ def background(locator) -> str:
     return locator.evaluate("element => getComputedStyle(element).backgroundColor")
 
 
-def saved(server: Server) -> dict:
+def saved_settings(server: Server) -> dict:
     names = [name for _, name, *_ in server.rows("PRAGMA table_info(chatbots_chatbot)")]
     (values,) = server.rows("SELECT * FROM chatbots_chatbot")
-    always_new = {"identity_secret", "updated_at"}  # the secret is encrypted again
+    always_new = {"identity_secret", "updated_at"}  # the secret is encrypted with a new nonce on every save
     return {name: value for name, value in zip(names, values, strict=True) if name not in always_new}
 
 
 def test_the_preview_follows_the_form(server, sign_in):
     page = sign_in("owner")
-    before = saved(server)
+    before = saved_settings(server)
     preview = frame_of(page)
     expect(preview.locator(".greeting")).to_have_text("Hello there!")
     tab(page, "Appearance")
     page.click("#id_greeting")
     page.keyboard.type("Welcome ", delay=30)
     expect(preview.locator(".greeting")).to_have_text("Welcome")
-    page.keyboard.type("to the shop", delay=30)  # an update takes the focus from nobody
+    page.keyboard.type("to the shop", delay=30)  # updating the preview leaves the focus in the field
     expect(preview.locator(".greeting")).to_have_text("Welcome to the shop")
     assert page.input_value("#id_greeting") == "Welcome to the shop"
 
@@ -67,10 +67,10 @@ def test_the_preview_follows_the_form(server, sign_in):
 
     page.fill("#id_bubble_radius", "99")
     expect(page.locator(".preview-words")).to_have_text("Preview not updated. Check: Corner radius.")
-    assert saved(server) == before
+    assert saved_settings(server) == before
 
 
-def test_the_switches_of_the_preview(sign_in):
+def test_the_preview_switches_between_views_schemes_and_sizes(sign_in):
     page = sign_in("owner")
     preview = frame_of(page)
     expect(preview.locator("dialog[open] .greeting")).to_be_visible()
@@ -86,21 +86,21 @@ def test_the_switches_of_the_preview(sign_in):
     assert page.locator("#preview iframe").evaluate("frame => frame.contentWindow.innerWidth") == 375
     tab(page, "Popup")
     with page.expect_response("**/preview/"):
-        page.click("label[for=id_popup_enabled]")  # the setting itself
+        page.click("label[for=id_popup_enabled]")  # the setting, not the preview's switch
     expect(page.locator("#id_popup_position")).to_be_hidden()
     page.click("label[for=id_popup_enabled]")
     expect(preview.locator("dialog[open] .greeting")).to_be_visible()
 
 
-def test_only_what_was_changed_is_saved(server, sign_in):
-    before = saved(server)
+def test_only_changed_fields_are_saved(server, sign_in):
+    before = saved_settings(server)
     page = sign_in("owner")
     expect(frame_of(page).locator(".greeting")).to_be_visible()
     tab(page, "Appearance")
     page.fill("#id_footer_text", "We may err.")
     page.click("button[name=_continue]")
     page.wait_for_selector("text=was changed successfully")
-    assert saved(server) == before | {"footer_text": "We may err."}
+    assert saved_settings(server) == before | {"footer_text": "We may err."}
     expect(frame_of(page).locator(".footer")).to_have_text("We may err.")
     expect(page.locator("#id_footer_text")).to_be_visible()  # the tab is still open
 
@@ -117,7 +117,7 @@ def test_tabs_by_keyboard_and_errors_in_them(sign_in):
     expect(page.locator("#id_popup_position")).to_be_hidden()
 
 
-def test_domains_in_words_and_copies(server, sign_in):
+def test_the_install_tab_explains_domains_and_copies_snippet_and_secret(server, sign_in):
     page = sign_in("owner", permissions=["clipboard-read", "clipboard-write"])
     tab(page, "Install")
     page.fill("#id_embed_allowed_domains", "example.com\nhttps://")
@@ -144,13 +144,13 @@ def test_domains_in_words_and_copies(server, sign_in):
     assert page.inner_text("#identity-secret") not in ("", secret)
 
 
-def test_a_chatbot_that_is_being_added(sign_in):
+def test_a_new_chatbot_has_a_preview_before_it_is_saved(sign_in):
     page = sign_in("owner", "/admin/chatbots/chatbot/add/")
     page.fill("#id_name", "Brand new")
     expect(frame_of(page).locator("header h2")).to_have_text("Brand new")
 
 
-def test_who_may_only_look(sign_in):
+def test_a_viewer_sees_the_preview_and_posts_nothing(sign_in):
     page = sign_in("viewer")
     posts = []
     page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
@@ -161,12 +161,12 @@ def test_who_may_only_look(sign_in):
     assert page.locator("#identity-secret").count() == 0
 
 
-def test_what_is_ours_of_the_page_is_accessible(sign_in):
+def test_our_parts_of_the_page_are_accessible(sign_in):
     page = sign_in("owner")
     expect(frame_of(page).locator(".greeting")).to_be_visible()
     tab(page, "Install")
     page.click("text=Show the secret")
     page.click("text=How your server signs")
-    for ours in ("#preview", ".code-box", ".secret", ".samples", "#allowed-sites"):
-        found = axe.run(page, context=ours, options={"iframes": False})
+    for selector in ("#preview", ".code-box", ".secret", ".samples", "#allowed-sites"):
+        found = axe.run(page, context=selector, options={"iframes": False})
         assert found.violations_count == 0, found.generate_report()

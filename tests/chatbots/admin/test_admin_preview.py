@@ -1,4 +1,4 @@
-"""The widget in the admin: preview, snippet, allowed domains in words, the identity secret, and who may."""
+"""The widget in the admin: preview, snippet, explained domains, the identity secret, and permissions."""
 
 import html
 import json
@@ -43,7 +43,7 @@ def saved_config(page) -> dict:
 # Preview
 
 
-def test_the_frame_shows_what_is_saved(admin_client, bot):
+def test_the_frame_shows_the_saved_settings(admin_client, bot):
     bot.name, bot.greeting = NASTY, "Saved"
     bot.save()
     page = admin_client.get(preview_of(bot))
@@ -57,17 +57,17 @@ def test_the_frame_shows_what_is_saved(admin_client, bot):
 
 
 @pytest.mark.parametrize("public_url", ["", "https://ai.example.com"])
-def test_the_frame_is_ours_alone(admin_client, bot, settings, public_url):
+def test_only_the_admin_can_embed_the_frame(admin_client, bot, settings, public_url):
     settings.PUBLIC_URL = public_url
     page = admin_client.get(preview_of(bot))
     assert page["X-Frame-Options"] == "SAMEORIGIN"
     assert page["Content-Security-Policy"].endswith("frame-ancestors 'self'")
-    # Its policy lets it load from the host that the admin is seen at, which need not be the public one.
+    # The preview's CSP allows the host that serves the admin, which may differ from PUBLIC_URL.
     assert saved_config(page)["assetUrls"]["css"].startswith("http://testserver/widget/")
     assert admin_client.get(change_page(bot))["X-Frame-Options"] == "DENY"
 
 
-def test_a_draft_is_shown_and_not_saved(admin_client, bot):
+def test_unsaved_settings_are_shown_and_not_saved(admin_client, bot):
     data = filled(admin_client.get(change_page(bot)))
     draft = data | {"greeting": "Draft", "primary_color": "#123abc", "conversation_starters": "One?\r\nTwo?"}
     del draft["popup_enabled"]
@@ -98,14 +98,14 @@ def test_a_draft_is_shown_and_not_saved(admin_client, bot):
         ({"name": ""}, "Name"),
     ],
 )
-def test_what_is_wrong_in_a_draft_stays_as_it_is_saved(admin_client, bot, wrong, label):
+def test_invalid_fields_fall_back_to_the_saved_value(admin_client, bot, wrong, label):
     data = filled(admin_client.get(change_page(bot))) | {"greeting": "Draft"}
     as_saved = admin_client.post(preview_of(bot), data).json()["config"]
     answer = admin_client.post(preview_of(bot), data | wrong).json()
     assert answer == {"config": as_saved, "refused": [label]}
 
 
-def test_a_chatbot_that_is_being_added_has_a_preview(admin_client):
+def test_a_new_chatbot_has_a_preview_before_it_is_saved(admin_client):
     assert saved_config(admin_client.get(NEW_PREVIEW))["headerName"] == "New Chatbot"
     draft = filled(admin_client.get(ADD)) | {"name": "Newest", "theme": "dark"}
     config = admin_client.post(NEW_PREVIEW, draft).json()["config"]
@@ -113,12 +113,12 @@ def test_a_chatbot_that_is_being_added_has_a_preview(admin_client):
     assert not Chatbot.objects.exists()
 
 
-def test_a_preview_of_no_chatbot(admin_client):
+def test_the_preview_of_an_unknown_chatbot_is_404(admin_client):
     assert admin_client.get(f"{LIST}999/preview/").status_code == 404
     assert admin_client.post(f"{LIST}x/preview/").status_code == 404
 
 
-# Where it may be used
+# Allowed domains
 
 
 @pytest.mark.parametrize(
@@ -139,17 +139,19 @@ def test_a_preview_of_no_chatbot(admin_client):
         ("https://müller.de", "https://xn--mller-kva.de; not http://xn--mller-kva.de or www.xn--mller-kva.de"),
     ],
 )
-def test_a_line_in_words_and_what_is_allowed_agree(line, sites):
+def test_the_explanation_of_a_domain_matches_the_origin_check(line, sites):
     assert sites_of(line) == sites
-    said, _, said_not = sites.partition("; not ")
-    allowed = re.findall(r"https?://\S+[^\s,;]", said)
-    refused = re.findall(r"https?://\S+", said_not) + [f"https://{name}" for name in re.findall(r"www\.\S+", said_not)]
+    listed, _, not_listed = sites.partition("; not ")
+    allowed = re.findall(r"https?://\S+[^\s,;]", listed)
+    refused = re.findall(r"https?://\S+", not_listed) + [
+        f"https://{name}" for name in re.findall(r"www\.\S+", not_listed)
+    ]
     assert all(is_allowed(origin, [line], any_domain=False) for origin in allowed)
     assert not any(is_allowed(origin, [line], any_domain=False) for origin in refused)
     assert allowed
 
 
-def test_the_page_says_which_sites_are_allowed(admin_client, bot):
+def test_the_form_lists_the_allowed_sites(admin_client, bot):
     assert "No site can show the widget yet" in text_of(admin_client.get(change_page(bot)))
     bot.embed_allowed_domains = ["example.com", NASTY]
     bot.save()
@@ -167,13 +169,13 @@ def test_the_page_says_which_sites_are_allowed(admin_client, bot):
         ({"embed_allowed_domains": NASTY}, f"{NASTY} has no valid host name."),
     ],
 )
-def test_a_list_that_is_being_edited_is_explained(admin_client, fields, words):
+def test_an_unsaved_list_of_domains_is_explained(admin_client, fields, words):
     page = admin_client.post(ALLOWED_SITES, fields)
     assert words in re.sub(r"<(?!script|/script)[^>]*>", "", html.unescape(page.text))
     assert "<script" not in page.text
 
 
-def test_the_snippet_and_the_own_page(admin_client, bot, settings):
+def test_the_form_shows_the_snippet_and_links_the_chat_page(admin_client, bot, settings):
     settings.PUBLIC_URL = "https://ai.example.com"
     page = admin_client.get(change_page(bot))
     loader = (
@@ -181,18 +183,18 @@ def test_the_snippet_and_the_own_page(admin_client, bot, settings):
     )
     assert loader in html.unescape(page.text)
     assert 'data-copies="snippet"' in page.text
-    own_page = f'href="https://ai.example.com/chat/{bot.pk}/"'
-    assert own_page not in page.text
+    chat_page_link = f'href="https://ai.example.com/chat/{bot.pk}/"'
+    assert chat_page_link not in page.text
     bot.enable_chat_page = True
     bot.save()
-    assert own_page in admin_client.get(change_page(bot)).text
+    assert chat_page_link in admin_client.get(change_page(bot)).text
     assert "data-copies" not in admin_client.get(ADD).text
 
 
 # The identity secret
 
 
-def test_the_secret_is_shown_on_its_page_and_nowhere_else(admin_client, bot):
+def test_the_secret_is_shown_in_the_form_only(admin_client, bot):
     page = admin_client.get(change_page(bot))
     assert page.text.count(bot.identity_secret) == 1
     assert bot.identity_secret in re.search(r'<details class="secret">(.*?)</details>', page.text, re.DOTALL)[1]
@@ -233,7 +235,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("language", RUNS)
-def test_what_the_samples_sign_is_accepted(admin_client, bot, language):
+def test_identities_signed_by_the_samples_are_accepted(admin_client, bot, language):
     sample = re.search(
         rf'<pre tabindex="0" id="sample-{language}">(.*?)</pre>', admin_client.get(change_page(bot)).text, re.DOTALL
     )[1]
@@ -251,13 +253,13 @@ def test_what_the_samples_sign_is_accepted(admin_client, bot, language):
     assert (identity.user_id, identity.name, identity.email) == ("7", "Änne", "a@b.de")
 
 
-def test_the_guide_signs_as_the_admin_says(admin_client, bot):
+def test_the_guide_and_the_admin_show_the_same_sample(admin_client, bot):
     page = admin_client.get(change_page(bot)).text
     sample = re.search(r'<pre tabindex="0" id="sample-python">(.*?)</pre>', page, re.DOTALL)[1]
     assert html.unescape(sample) in WIDGET_GUIDE
 
 
-# Who may
+# Permissions
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_the_guide_signs_as_the_admin_says(admin_client, bot):
         (["view", "change"], {"see", "see preview", "secret", "preview", "explain", "renew"}),
     ],
 )
-def test_who_may_what(staff, bot, permissions, allowed):
+def test_permissions(staff, bot, permissions, allowed):
     client = staff(*permissions)
     calls = {
         "see": client.get(change_page(bot)),
@@ -289,5 +291,5 @@ def test_who_may_what(staff, bot, permissions, allowed):
         assert 'data-copies="snippet"' in calls["see"].text
 
 
-def test_the_list_is_explained_to_posts_only(admin_client):
+def test_the_explanation_needs_a_post(admin_client):
     assert admin_client.get(ALLOWED_SITES).status_code == 405

@@ -1,4 +1,4 @@
-"""Versions of a chatbot: who changed what, in words, and the way back."""
+"""A chatbot's version history: who changed which settings, and restoring a version."""
 
 import json
 
@@ -34,8 +34,8 @@ def reasons(bot: Chatbot) -> list[tuple]:
     return list(bot.history.order_by("history_id").values_list(*names))
 
 
-def told(page) -> list[tuple[str, str]]:
-    """Of the newest version: each label, with what went and what came."""
+def newest_changes(page) -> list[tuple[str, str]]:
+    """Return the newest version's changes as (label, removed text, added text)."""
     changes = page.context["versions"][0].changes
     return [
         (change.label, *("".join(part.text for part in change.parts if part.kind == kind) for kind in ("gone", "new")))
@@ -43,16 +43,16 @@ def told(page) -> list[tuple[str, str]]:
     ]
 
 
-# What is told
+# Listing versions
 
 
-def test_who_changed_what_from_what_to_what(admin_client, bot):
+def test_a_version_shows_its_author_and_its_changes(admin_client, bot):
     change(
         admin_client, bot, instructions="Sell boots and shoes.", temperature="0.2", reasoning_effort="xhigh",
         show_copy_button="", collections="shop\r\nfaq", banned_words=NASTY,
     )  # fmt: skip
     page = admin_client.get(history_page(bot))
-    assert told(page) == [
+    assert newest_changes(page) == [
         ("Instructions", "", "boots and "),
         ("Temperature", "1.0", "0.2"),
         ("Reasoning effort", "None", "Extra high"),
@@ -64,7 +64,7 @@ def test_who_changed_what_from_what_to_what(admin_client, bot):
     assert NASTY not in page.text
 
 
-def test_every_way_to_change_a_chatbot_leaves_a_version(admin_client, bot):
+def test_every_way_to_change_a_chatbot_creates_a_version(admin_client, bot):
     change(admin_client, bot, name="Store")
     for action in ("make_draft", "publish", "publish"):
         act(admin_client, action, bot)
@@ -79,7 +79,7 @@ def test_every_way_to_change_a_chatbot_leaves_a_version(admin_client, bot):
         ("~", "admin", "New identity secret."),
     ]
     page = admin_client.get(history_page(bot))
-    assert told(page) == []
+    assert newest_changes(page) == []
     assert "New identity secret." in page.text
     act(admin_client, "duplicate", bot)
     copy = Chatbot.objects.get(name="Store (copy)")
@@ -95,7 +95,7 @@ def test_every_way_to_change_a_chatbot_leaves_a_version(admin_client, bot):
     assert (last.history_type, last.history_user.username) == ("-", "admin")
 
 
-def test_no_version_holds_the_secret(admin_client, bot):
+def test_versions_do_not_contain_the_identity_secret(admin_client, bot):
     change(admin_client, bot, name="Store")
     for record in bot.history.all():
         assert not hasattr(record, "identity_secret")
@@ -106,24 +106,24 @@ def test_no_version_holds_the_secret(admin_client, bot):
     assert bot.identity_secret not in admin_client.get(history_page(bot)).text
 
 
-def test_calls_of_the_api_leave_none(api, openai, bot):
-    said = {"messages": [{"role": "user", "content": "Hi"}]}
-    assert api.post(f"/chat/{bot.pk}/message", json=said).status_code == 200
+def test_api_calls_create_no_version(api, openai, bot):
+    question = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert api.post(f"/chat/{bot.pk}/message", json=question).status_code == 200
     assert bot.history.count() == 1
 
 
-def test_many_versions_are_told_in_pages(admin_client, bot):
+def test_versions_are_paginated(admin_client, bot):
     for number in range(VERSIONS_ON_A_PAGE + 5):
         bot.name = f"name {number}"
         bot.save()
     first, second = (admin_client.get(history_page(bot), {"p": number}).context["versions"] for number in (1, 2))
     assert (len(first), len(second)) == (VERSIONS_ON_A_PAGE, 6)
-    assert first[-1].changes[0].label == "Name"  # though the one before it is on the next page
+    assert first[-1].changes[0].label == "Name"  # compared with a version on the next page
     assert [version.changes for version in second[-1:]] == [[]]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         ("", "something new", "[-empty][+something new]"),
         ("one", "two", "[-one][+two]"),
@@ -135,42 +135,46 @@ def test_many_versions_are_told_in_pages(admin_client, bot):
             "new " + "x " * 50 + "new",
             "[-old ][+new ]" + "x " * 12 + "… " + "x " * 12 + "[-old][+new]",
         ),
-        ("a " * 3000 + "b", "a " * 3000 + "c", None),  # too long to be compared word by word
+        ("a " * 3000 + "b", "a " * 3000 + "c", None),  # too long to compare word by word
     ],
 )
-def test_the_difference_in_words(old, new, told):
+def test_differences_are_shown_word_by_word(old, new, expected):
     marks = {"gone": "[-{}]", "new": "[+{}]", "same": "{}"}
     parts = "".join(marks[part.kind].format(part.text) for part in difference(old, new))
-    assert parts == (f"[-{old}][+{new}]" if told is None else told)
+    assert parts == (f"[-{old}][+{new}]" if expected is None else expected)
 
 
-# The way back
+# Restoring a version
 
 
-def test_a_version_is_restored_as_a_new_one(admin_client, bot):
+def test_restoring_creates_a_new_version(admin_client, bot):
     first = bot.history.get()
     secret = bot.identity_secret
     change(admin_client, bot, instructions="Sell hats.", temperature="0.1", status="draft", footer_text="New")
     url = restore_page(bot, first)
     assert url in admin_client.get(history_page(bot)).text
-    asked = admin_client.get(url)
-    assert [change.label for change in asked.context["changes"]] == ["Instructions", "Temperature", "Footer text"]
+    confirmation = admin_client.get(url)
+    assert [change.label for change in confirmation.context["changes"]] == [
+        "Instructions",
+        "Temperature",
+        "Footer text",
+    ]
     bot.refresh_from_db()
-    assert bot.instructions == "Sell hats."  # nothing was done yet
+    assert bot.instructions == "Sell hats."  # the confirmation page changes nothing
 
     page = admin_client.post(url, follow=True)
     assert page.redirect_chain == [(history_page(bot), 302)]
     bot.refresh_from_db()
     assert (bot.instructions, bot.temperature, bot.footer_text) == ("Sell shoes.", 1.0, "")
-    assert bot.status == "draft"  # to publish is a decision of its own
+    assert bot.status == "draft"  # restoring never publishes
     assert bot.identity_secret == secret
     assert bot.history.count() == 3
     assert reasons(bot)[-1][2].startswith("Restored as of ")
     assert LogEntry.objects.first().change_message.startswith("Restored as of ")
-    assert url not in page.text  # it is as it was then
+    assert url not in page.text  # the current settings equal that version
 
 
-def test_a_version_that_is_no_longer_possible(admin_client, bot):
+def test_a_version_that_is_no_longer_valid_cannot_be_restored(admin_client, bot):
     first = bot.history.get()
     bot.history.update(temperature=7, provider="gone")
     page = admin_client.post(restore_page(bot, first))
@@ -180,7 +184,7 @@ def test_a_version_that_is_no_longer_possible(admin_client, bot):
     assert (bot.temperature, bot.provider) == (1.0, "openai")
 
 
-def test_versions_that_are_none(admin_client, bot):
+def test_an_unknown_version_is_404(admin_client, bot):
     other = Chatbot.objects.create(name="Other")
     assert admin_client.get(restore_page(bot, other.history.get())).status_code == 404
     for version in ("", "x", "99999", "²"):
@@ -188,7 +192,7 @@ def test_versions_that_are_none(admin_client, bot):
         assert admin_client.post(url).status_code == 404
 
 
-def test_who_may(staff, client, bot):
+def test_a_viewer_cannot_restore(staff, client, bot):
     url = restore_page(bot, bot.history.get())
     bot.name = "Store"
     bot.save()
@@ -203,5 +207,5 @@ def test_who_may(staff, client, bot):
     assert bot.name == "Store"
 
 
-def test_somebody_without_permission(staff, bot):
+def test_the_history_needs_the_view_permission(staff, bot):
     assert staff().get(history_page(bot)).status_code == 403

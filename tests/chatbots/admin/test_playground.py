@@ -1,4 +1,4 @@
-"""The playground: a turn with settings that are saved nowhere, and all that is shown of it."""
+"""The playground: a turn with unsaved settings, and everything the page shows about it."""
 
 import json
 
@@ -23,7 +23,7 @@ def try_page(bot: Chatbot) -> str:
 
 
 class Playground:
-    """The page, used as its script uses it: the settings of the form, the question, and what the last turn gave."""
+    """A client that posts what the page's script posts: the form's settings, a question and the last turn's state."""
 
     def __init__(self, client, bot: Chatbot) -> None:
         self.client, self.url = client, try_page(bot)
@@ -56,7 +56,7 @@ def playground(admin_client, bot):
 
 @pytest.fixture
 def answers(upstream):
-    """What the model says to the next questions."""
+    """Return a function that queues the model's answers to the next questions."""
 
     def say(*texts: str, status: int = 200) -> None:
         for text in texts:
@@ -67,10 +67,10 @@ def answers(upstream):
     return say
 
 
-# A turn
+# Turns
 
 
-def test_a_text_that_a_browser_sends_back_is_not_changed(playground, answers, bot):
+def test_line_endings_from_the_browser_are_not_an_unsaved_change(playground, answers, bot):
     bot.instructions = "Sell shoes.\nBe brief."
     bot.save()
     answers("Hi.")
@@ -93,7 +93,7 @@ def test_a_turn_is_shown_and_logged(playground, answers, admin_user, bot):
     assert UsageEvent.objects.get().chatbot == bot
 
 
-def test_what_is_not_saved_is_tried(playground, answers, upstream, bot):
+def test_a_turn_uses_the_unsaved_settings(playground, answers, upstream, bot):
     before = Chatbot.objects.filter(pk=bot.pk).values().get()
     page = playground()
     answers("Ahoy.")
@@ -105,13 +105,13 @@ def test_what_is_not_saved_is_tried(playground, answers, upstream, bot):
         {"role": "user", "content": "Hi"},
     ]
     assert turn["unsaved"] == "Instructions, Model, Temperature"
-    assert "Talk like a sailor, admin." in turn["html"]  # the prompt as it was sent
+    assert "Talk like a sailor, admin." in turn["html"]  # the prompt sent to the model
     assert "OpenAI, gpt-4.1" in turn["html"]
     assert Chatbot.objects.filter(pk=bot.pk).values().get() == before
     assert bot.history.count() == 1
 
 
-def test_settings_come_along_from_their_page(admin_client, answers, upstream, bot):
+def test_the_form_passes_its_unsaved_settings_to_the_playground(admin_client, answers, upstream, bot):
     form = filled(admin_client.get(change_page(bot)))
     typed = form | {"instructions": "Sell\nhats.", "max_messages": "1", "conversation_starters": "One?\r\nTwo?"}
     del typed["popup_enabled"]
@@ -128,7 +128,7 @@ def test_settings_come_along_from_their_page(admin_client, answers, upstream, bo
     assert [message["content"] for message in upstream.sent[-1].json["messages"]] == ["Sell\nhats.", "b", "Hats?"]
 
 
-def test_the_settings_of_the_page_are_saved_as_those_of_their_own_page(admin_client, playground, bot):
+def test_the_playground_saves_its_settings_through_the_form(admin_client, playground, bot):
     before = Chatbot.objects.filter(pk=bot.pk).values().get()
     page = playground()
     hidden = {field.html_name for field in page.page.context["unseen"]}
@@ -141,7 +141,7 @@ def test_the_settings_of_the_page_are_saved_as_those_of_their_own_page(admin_cli
     assert {name for name, value in after.items() if value != before[name]} == {"temperature", "updated_at"}
 
 
-def test_a_conversation_goes_on(playground, answers, upstream):
+def test_later_turns_include_the_history(playground, answers, upstream):
     page = playground()
     answers("answer 0", "answer 1", "answer 2")
     for number in range(3):
@@ -151,7 +151,7 @@ def test_a_conversation_goes_on(playground, answers, upstream):
     assert Conversation.objects.get().message_count == 6
 
 
-def test_an_error_is_shown_and_what_was_said_stays(playground, answers):
+def test_an_error_is_shown_and_the_conversation_continues(playground, answers):
     page = playground()
     answers("Fine.")
     page.ask("first")
@@ -159,7 +159,7 @@ def test_an_error_is_shown_and_what_was_said_stays(playground, answers):
     turn = page.ask("second")
     assert turn["failed"]
     assert "OpenAI API Error (HTTP 401): Incorrect API key provided" in turn["html"]
-    assert "second" in turn["html"]  # and the prompt
+    assert "second" in turn["html"]  # the prompt is shown too
     answers("Now it works.")
     assert "Now it works." in page.ask("second")["html"]
     assert Message.objects.filter(error="").count() == 5
@@ -169,7 +169,7 @@ def test_an_error_is_shown_and_what_was_said_stays(playground, answers):
 @pytest.mark.parametrize(
     ("price", "words"), [({}, "cost unknown"), ({"input_price": 1000, "output_price": 2000}, "$0.0210")]
 )
-def test_what_a_turn_costs(playground, answers, price, words):
+def test_the_cost_of_a_turn(playground, answers, price, words):
     if price:
         ModelPrice.objects.create(provider="openai", model="in-house", **price)
     answers("Hi!")
@@ -180,27 +180,27 @@ def test_what_a_turn_costs(playground, answers, price, words):
 
 
 @pytest.fixture
-def knowing(store, bot):
+def bot_with_knowledge(store, bot):
     store(RETURNS, OPENING)
     bot.enable_vector_store, bot.collections = True, ["shop"]
     bot.save()
     return bot
 
 
-def test_passages_on_both_sides_of_the_threshold(playground, knowing, openai):
+def test_passages_on_both_sides_of_the_threshold(playground, bot_with_knowledge, openai):
     page = playground()
     question = "Within how many days may shoes be returned?"
-    for threshold, near, far in ((10, 2, 0), (45, 1, 1), (99, 0, 2)):
+    for threshold, above, below in ((10, 2, 0), (45, 1, 1), (99, 0, 2)):
         html = page.ask(question, vector_store_confidence_threshold=str(threshold))["html"]
-        assert (html.count("in the prompt:"), html.count("below the threshold:")) == (near, far), threshold
+        assert (html.count("in the prompt:"), html.count("below the threshold:")) == (above, below), threshold
         assert f"The threshold of {threshold} % asks for a score of {threshold / 100:.3f}" in html
         prompt = openai.sent[-1].json["messages"][-1]["content"]
-        assert prompt.count("[1] Returns") == min(near, 1)
+        assert prompt.count("[1] Returns") == min(above, 1)
     assert 'href="https://shop.example/returns"' in html
     assert "within 45 days" in html
 
 
-def test_nothing_reaches_the_threshold_and_the_model_is_not_asked(playground, knowing, openai):
+def test_without_a_match_the_refusal_is_sent_without_a_model_call(playground, bot_with_knowledge, openai):
     turn = playground().ask("Boats?", vector_store_confidence_threshold="99", only_from_sources="on")
     assert "fixed reply, no model call" in turn["html"]
     assert "I have no information about that." in turn["html"]
@@ -208,12 +208,12 @@ def test_nothing_reaches_the_threshold_and_the_model_is_not_asked(playground, kn
     assert [sent.path for sent in openai.sent] == ["/v1/embeddings"]
 
 
-def test_collections_that_cannot_be_searched(playground, knowing, openai):
+def test_a_failed_search_is_reported(playground, bot_with_knowledge, openai):
     openai.pages["/v1/embeddings"] = answering({"error": {"message": "down"}}, 500)
     assert "could not be searched" in playground().ask("Hi")["html"]
 
 
-def test_passages_for_which_there_is_no_room(playground, bot, store, openai):
+def test_passages_that_exceed_the_context_window_are_reported(playground, bot, store, openai):
     long = [{"id": str(number), "content": f"shoes {number} " + "shoe " * 500, "metadata": {}} for number in range(3)]
     store(*long)
     settings = {"enable_vector_store": "on", "collections": "shop", "vector_store_confidence_threshold": "0"}
@@ -221,7 +221,7 @@ def test_passages_for_which_there_is_no_room(playground, bot, store, openai):
     assert (html.count("</strong> in the prompt:"), html.count("left out of the prompt for lack of room:")) == (1, 2)
 
 
-# What is not asked
+# Rejected questions
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_passages_for_which_there_is_no_room(playground, bot, store, openai):
         ({"conversation_uuid": "x"}, "Conversation uuid: Enter a valid UUID."),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_is_asked(admin_client, playground, upstream, bot, sent, problem):
+def test_invalid_input_is_reported_and_the_model_is_not_called(admin_client, playground, upstream, bot, sent, problem):
     data = playground().settings | {"question": "Hi"} | sent
     (found,) = admin_client.post(try_page(bot), data).json()["problems"]
     assert found.startswith(problem)
@@ -250,22 +250,22 @@ def test_what_is_wrong_is_named_and_nothing_is_asked(admin_client, playground, u
     assert not Conversation.objects.exists()
 
 
-def test_nothing_is_configured(admin_client, settings):
+def test_without_a_provider_the_missing_model_is_reported(admin_client, settings):
     settings.PROVIDER_ENVIRONMENT = {}
     turn = Playground(admin_client, Chatbot.objects.create(name="Lost")).ask("Hello?")
     assert "has no model" in turn["html"]
 
 
-def test_a_chatbot_in_the_trash_is_not_tried(playground, upstream, bot):
+def test_a_chatbot_in_the_trash_cannot_be_tried(playground, upstream, bot):
     page = playground()
     bot.status = "trash"
     bot.save()
-    for status in ("trash", "draft"):  # whatever the form says
+    for status in ("trash", "draft"):  # the form's status does not matter
         assert "in the trash" in page.ask("Hello?", status=status)["problems"][0]
     assert not upstream.sent
 
 
-def test_nobody_continues_the_conversation_of_another(playground, client, answers, bot, django_user_model):
+def test_a_user_cannot_continue_the_conversation_of_another(playground, client, answers, bot, django_user_model):
     page = playground()
     answers("To the first.", "To the other.")
     page.ask("first")
@@ -276,7 +276,7 @@ def test_nobody_continues_the_conversation_of_another(playground, client, answer
 
 
 @pytest.mark.parametrize(("actions", "status"), [(["view"], 403), (["view", "change"], 200)])
-def test_who_may_try(staff, upstream, bot, actions, status):
+def test_trying_needs_the_change_permission(staff, upstream, bot, actions, status):
     client = staff(*actions)
     page = client.get(change_page(bot))
     assert (try_page(bot) in page.text) == (status == 200)
@@ -286,10 +286,10 @@ def test_who_may_try(staff, upstream, bot, actions, status):
     assert not upstream.sent
 
 
-# What the form offers
+# Suggested models and collections
 
 
-def test_what_is_offered(admin_client, settings, bot):
+def test_known_models_and_collections_are_suggested(admin_client, settings, bot):
     settings.PROVIDER_ENVIRONMENT = {"claude": {"api_key": "k"}}
     ProviderConfig.objects.filter(slug="claude").update(known_models=["claude-a", NASTY], default_model="claude-a")
     Collection.objects.create(store="local", name="shop", embedding_model="emb-1")
@@ -310,6 +310,6 @@ def test_what_is_offered(admin_client, settings, bot):
             assert marker in page.text
 
 
-def test_who_cannot_refresh_a_list_is_not_led_there(staff, bot):
+def test_users_who_cannot_refresh_a_list_get_no_link_to_it(staff, bot):
     choices = staff("view", "change").get(change_page(bot)).context["choices"]
     assert {provider["page"] for provider in choices["providers"].values()} == {""}

@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, upstream) -> Iterator[Serve
         yield server
 
 
-def offered(page, field: str) -> list[str]:
+def options_of(page, field: str) -> list[str]:
     return page.eval_on_selector(f"#id_{field}", "field => [...field.list.options].map((option) => option.value)")
 
 
@@ -52,26 +52,26 @@ def hint_of(page, field: str):
 def test_models_follow_the_provider(sign_in):
     page = sign_in("owner")
     tab(page, "Model")
-    assert offered(page, "model") == ["gpt-4o-mini", "gpt-5"]
+    assert options_of(page, "model") == ["gpt-4o-mini", "gpt-5"]
     expect(hint_of(page, "model")).to_contain_text("Known models of OpenAI: 2. Default: gpt-5.")
     page.select_option("#id_provider", "claude")
-    assert offered(page, "model") == ["claude-a"]
+    assert options_of(page, "model") == ["claude-a"]
     page.select_option("#id_provider", "deepseek")
-    assert offered(page, "model") == []
+    assert options_of(page, "model") == []
     expect(hint_of(page, "model")).to_contain_text(
         "Which models DeepSeek has is not known here yet. Refresh the list. Default: "
     )
     assert "/admin/providers/providerconfig/" in hint_of(page, "model").locator("a").get_attribute("href")
     page.select_option("#id_provider", "")  # Automatic (first connected provider)
-    assert offered(page, "model") == ["gpt-4o-mini", "gpt-5"]
+    assert options_of(page, "model") == ["gpt-4o-mini", "gpt-5"]
     tab(page, "Knowledge")
     page.click("label[for=id_enable_vector_store]")
-    assert offered(page, "vector_embedding_model") == []
+    assert options_of(page, "vector_embedding_model") == []
     page.select_option("#id_vector_embedding_provider", "openai")
-    assert offered(page, "vector_embedding_model") == ["gpt-4o-mini", "gpt-5"]
+    assert options_of(page, "vector_embedding_model") == ["gpt-4o-mini", "gpt-5"]
 
 
-def test_collections_are_ticked_or_typed(sign_in):
+def test_collections_are_chosen_with_checkboxes_or_typed(sign_in):
     page = sign_in("owner")
     tab(page, "Knowledge")
     page.click("label[for=id_enable_vector_store]")
@@ -90,7 +90,7 @@ def test_collections_are_ticked_or_typed(sign_in):
     expect(page.locator(".known-collections")).to_have_text("No collection in Chroma is known here yet.")
 
 
-def test_settings_are_tried_and_then_saved(server, upstream, sign_in):
+def test_settings_are_tried_then_saved_then_restored(server, upstream, sign_in):
     page = sign_in("owner")
     page.fill("#id_instructions", "Talk like a sailor.")
     with page.context.expect_page() as opened:
@@ -101,7 +101,7 @@ def test_settings_are_tried_and_then_saved(server, upstream, sign_in):
     page.keyboard.type("Ahoy?")
     page.keyboard.press("Enter")
     answer = page.locator(".turn .answer")
-    expect(answer).to_have_text("<b>Hi!</b>")  # what a model says is shown, not obeyed
+    expect(answer).to_have_text("<b>Hi!</b>")  # markup in an answer is shown as text
     expect(page.locator("#id_question")).to_have_value("")
     expect(page.locator(".turn .figures")).to_contain_text("11 + 5 tokens")
     page.click("text=Prompt: 1 message")
@@ -145,7 +145,7 @@ def test_settings_are_tried_and_then_saved(server, upstream, sign_in):
     assert (bot["instructions"], bot["temperature"]) == ("Sell shoes.", 1.0)
 
 
-def test_golden_questions_stand_before_publishing(server, sign_in):
+def test_publishing_waits_for_the_golden_questions(server, sign_in):
     page = sign_in("owner", "/admin/chatbots/chatbot/1/golden-questions/")
     page.fill("#id_golden_questions-0-question", "Open?")
     page.fill("#id_golden_questions-0-expected_facts", "hi")

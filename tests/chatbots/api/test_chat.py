@@ -1,4 +1,4 @@
-"""POST /chat/{bot_id}/message: what the model gets, what the caller gets, what is logged."""
+"""POST /chat/{bot_id}/message: the prompt, the response and the log."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_the_reply_has_the_documented_shape(api, bot, upstream):
     assert re.fullmatch(r"[0-9a-f-]{36}", answer["conversation_uuid"])
 
 
-def test_the_model_gets_the_bots_settings_and_the_conversation(api, bot, upstream):
+def test_the_prompt_contains_the_bots_settings_and_the_conversation(api, bot, upstream):
     change(bot, instructions="Sell shoes. It is [date]. Hello [username].", temperature=0.3, max_completion_tokens=77)
     upstream.will_answer(CHAT_COMPLETION)
     ask(api, bot, user("a"), assistant("b"), user(" c \r\n"))
@@ -64,7 +64,7 @@ def test_the_model_gets_the_bots_settings_and_the_conversation(api, bot, upstrea
     assert (body["model"], body["temperature"], body["max_completion_tokens"]) == ("gpt-4o-mini", 0.3, 77)
 
 
-def test_the_model_sees_only_as_many_earlier_messages_as_the_bot_remembers(api, bot, upstream):
+def test_the_prompt_is_limited_to_the_bots_max_messages(api, bot, upstream):
     change(bot, max_messages=2)
     upstream.will_answer(CHAT_COMPLETION)
     ask(api, bot, user("1"), assistant("2"), user("3"), assistant("4"), user("5"))
@@ -72,13 +72,13 @@ def test_the_model_sees_only_as_many_earlier_messages_as_the_bot_remembers(api, 
 
 
 @pytest.mark.parametrize("slug", COMPLETIONS)
-def test_a_bot_talks_through_every_provider(api, bot, upstream, slug):
+def test_a_bot_works_with_every_provider(api, bot, upstream, slug):
     change(bot, provider=slug, model="some-model")
     upstream.will_answer(COMPLETIONS[slug])
     assert ask(api, bot).json()["reply"] == "Hi!"
 
 
-def test_a_bot_without_a_model_uses_the_providers_default_and_says_which(api, bot, upstream):
+def test_a_bot_without_a_model_uses_and_reports_the_providers_default(api, bot, upstream):
     change(bot, model="")
     upstream.will_answer(CHAT_COMPLETION)
     assert ask(api, bot).json()["model"] == "gpt-5.6-luna"
@@ -92,7 +92,7 @@ def test_a_bot_without_a_provider_uses_the_first_that_is_configured(api, bot, up
     assert ask(api, bot).json()["model"] == "deepseek-v4-flash"
 
 
-def test_nothing_configured_at_all_is_503(api, bot, settings):
+def test_without_any_provider_the_status_is_503(api, bot, settings):
     change(bot, provider="", model="")
     settings.PROVIDER_ENVIRONMENT = {}
     response = ask(api, bot)
@@ -101,19 +101,19 @@ def test_nothing_configured_at_all_is_503(api, bot, settings):
 
 
 @pytest.mark.parametrize("messages", [[], [assistant("b")], [user("a"), assistant("b")], [user("")], [user("  \n ")]])
-def test_the_last_message_must_be_the_users_and_say_something(api, bot, upstream, messages):
+def test_the_last_message_must_be_the_users_and_not_blank(api, bot, upstream, messages):
     response = api.post(f"/chat/{bot.pk}/message", json={"messages": messages})
     code = "rest_aipkit_invalid_last_message" if messages else "rest_aipkit_invalid_messages"
     assert (response.status_code, response.json()["code"]) == (400, code)
     assert not upstream.sent
 
 
-def test_messages_are_checked_before_the_bot_is_looked_for(api, db):
+def test_messages_are_validated_before_the_bot_is_looked_up(api, db):
     assert api.post("/chat/999/message", json={"messages": []}).status_code == 400
 
 
 @pytest.mark.parametrize("role", ["system", "tool", "USER", ""])
-def test_only_users_and_assistants_speak(api, bot, role):
+def test_other_roles_than_user_and_assistant_are_rejected(api, bot, role):
     response = ask(api, bot, {"role": role, "content": "x"})
     assert response.json()["data"]["details"]["messages"]["code"] == "rest_not_in_enum"
 
@@ -125,13 +125,13 @@ def test_an_unknown_bot_is_404(api, db, bot_id):
 
 
 @pytest.mark.parametrize(("status", "expected"), [("published", 200), ("draft", 200), ("trash", 404)])
-def test_drafts_answer_and_the_trash_does_not(api, bot, upstream, status, expected):
+def test_drafts_answer_and_trashed_bots_do_not(api, bot, upstream, status, expected):
     change(bot, status=status)
     upstream.will_answer(CHAT_COMPLETION)
     assert ask(api, bot).status_code == expected
 
 
-def test_a_changed_bot_answers_changed_at_once(api, bot, upstream):
+def test_changes_of_a_bot_apply_to_the_next_turn(api, bot, upstream):
     for instructions in ("One.", "Two."):
         change(bot, instructions=instructions)
         upstream.will_answer(CHAT_COMPLETION)
@@ -141,7 +141,7 @@ def test_a_changed_bot_answers_changed_at_once(api, bot, upstream):
     assert ask(api, Chatbot(pk=1)).status_code == 404
 
 
-def test_a_turn_is_logged_with_what_it_used(api, api_key, bot, upstream):
+def test_a_turn_is_logged_with_its_usage(api, api_key, bot, upstream):
     upstream.will_answer(CHAT_COMPLETION)
     uuid = ask(api, bot, user("a"), assistant("b"), user("Shoes?")).json()["conversation_uuid"]
     conversation = Conversation.objects.get()
@@ -166,7 +166,7 @@ def test_a_failed_turn_is_logged_with_its_error(api, bot, upstream):
     assert (reply.usage, reply.error) == (None, "OpenAI API Error (HTTP 429): Slow down.")
 
 
-def test_a_conversation_goes_on_under_its_uuid(api, bot, upstream):
+def test_a_conversation_continues_under_its_uuid(api, bot, upstream):
     for _ in range(2):
         upstream.will_answer(CHAT_COMPLETION)
         assert ask(api, bot, conversation_uuid="Conv_1 !ä").json()["conversation_uuid"] == "conv_1"
@@ -174,7 +174,7 @@ def test_a_conversation_goes_on_under_its_uuid(api, bot, upstream):
     assert (conversation.message_count, conversation.messages.count()) == (4, 4)
 
 
-def test_another_keys_uuid_leads_into_no_strange_conversation(api, bot, upstream):
+def test_the_same_uuid_of_another_key_is_another_conversation(api, bot, upstream):
     other = Api(ApiKey(name="other", scopes=["chat"]).issue())
     for client in (api, other):
         upstream.will_answer(CHAT_COMPLETION)
@@ -183,14 +183,14 @@ def test_another_keys_uuid_leads_into_no_strange_conversation(api, bot, upstream
 
 
 @pytest.mark.parametrize("uuid", [None, 5, ["a"], "", "ÄÖÜ", "x" * 500])
-def test_a_strange_uuid_is_never_an_error(api, bot, upstream, uuid):
+def test_an_invalid_uuid_is_never_an_error(api, bot, upstream, uuid):
     upstream.will_answer(CHAT_COMPLETION)
     answer = ask(api, bot, conversation_uuid=uuid).json()
     assert 0 < len(answer["conversation_uuid"]) <= 64
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_bot_deleted_while_its_model_thinks_loses_no_turn_of_the_group():
+def test_a_bot_deleted_during_its_turn_loses_no_turn_of_the_batch():
     bot = Chatbot.objects.create(name="LiveCache")
     answered = Turn("Q", bot.pk, "openai", "m", reply="A", conversation_uuid="kept")
     orphan = replace(answered, chatbot_id=bot.pk + 1, conversation_uuid="orphan", question_id="q", reply_id="r")
@@ -200,7 +200,7 @@ def test_a_bot_deleted_while_its_model_thinks_loses_no_turn_of_the_group():
     assert Message.objects.count() == 4
 
 
-def test_what_was_said_is_kept_as_it_was(api, bot, upstream):
+def test_messages_are_logged_unchanged_except_for_control_characters(api, bot, upstream):
     said = "<script>alert(1)</script> ünï \U0001f600 % _ \\ '\" \x00\x07end"
     upstream.will_answer(json.loads(json.dumps(CHAT_COMPLETION).replace("Hi!", "<b>ok</b>")))
     ask(api, bot, user(said))
@@ -209,7 +209,7 @@ def test_what_was_said_is_kept_as_it_was(api, bot, upstream):
 
 
 @pytest.mark.parametrize("slug", ["openai", "google", "claude"])
-def test_a_model_may_say_what_no_database_can_hold(api, bot, upstream, slug):
+def test_nul_characters_are_removed_from_answers_and_errors(api, bot, upstream, slug):
     change(bot, provider=slug, model="some-model")
     said = json.dumps(COMPLETIONS[slug])
     upstream.will_answer(said.replace("Hi!", "a\\u0000b").encode())
@@ -219,14 +219,14 @@ def test_a_model_may_say_what_no_database_can_hold(api, bot, upstream, slug):
     assert Message.objects.filter(content__contains="ab").count() == 2
 
 
-def test_half_a_surrogate_pair_is_no_crash(api, bot, upstream):
-    change(bot, provider="google", model="some-model")  # its SDK reads what a strict JSON parser refuses
+def test_a_lone_surrogate_in_an_answer_is_replaced(api, bot, upstream):
+    change(bot, provider="google", model="some-model")  # its SDK accepts JSON that a strict parser rejects
     upstream.will_answer(json.dumps(COMPLETIONS["google"]).replace("Hi!", "a\\ud800b").encode())
     assert ask(api, bot).json()["reply"] == "a?b"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_turn_that_cannot_be_stored_takes_no_other_with_it(caplog):
+def test_a_turn_that_cannot_be_stored_does_not_affect_the_others(caplog):
     bot = Chatbot.objects.create(name="LiveCache")
     good = Turn("Q", bot.pk, "openai", "m", reply="A", conversation_uuid="good")
     write_turns([replace(good, question="\ud800", conversation_uuid="bad"), good])
@@ -234,7 +234,7 @@ def test_a_turn_that_cannot_be_stored_takes_no_other_with_it(caplog):
     assert "not in the log" in caplog.text
 
 
-def test_the_date_is_that_of_the_site(api, bot, upstream, settings):
+def test_the_date_is_in_the_sites_time_zone(api, bot, upstream, settings):
     settings.TIME_ZONE = "Pacific/Kiritimati"
     change(bot, instructions="[date]")
     upstream.will_answer(CHAT_COMPLETION)

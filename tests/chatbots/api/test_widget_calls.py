@@ -1,4 +1,4 @@
-"""The calls that a widget makes from other sites' pages: who gets what, and who is refused."""
+"""The widget's API calls from other sites: configuration, sessions, streams, history, and which calls are refused."""
 
 import dataclasses
 import hashlib
@@ -53,7 +53,7 @@ def change(bot, **fields):
 # embed-config
 
 
-def test_a_page_gets_all_that_it_needs_to_show_the_widget(api, bot):
+def test_embed_config_returns_everything_the_widget_needs(api, bot):
     response = Widget(api, bot).get("embed-config")
     assert response.status_code == 200
     assert response.headers["access-control-allow-origin"] == SHOP
@@ -80,13 +80,13 @@ def test_a_page_gets_all_that_it_needs_to_show_the_widget(api, bot):
 
 
 @pytest.mark.parametrize(
-    ("of_bot", "of_page", "language", "direction"),
+    ("bot_language", "page_language", "language", "direction"),
     [("", "", "en", "ltr"), ("", "de-AT", "de", "ltr"), ("fr", "de", "fr", "ltr"), ("", "ar", "ar", "rtl"),
      ("", "xx", "en", "ltr")],
 )  # fmt: skip
-def test_it_speaks_the_language_of_the_bot_else_of_the_page(api, bot, of_bot, of_page, language, direction):
-    change(bot, language=of_bot, greeting="")
-    config = Widget(api, bot).get("embed-config", lang=of_page).json()["config"]
+def test_the_language_is_the_bots_or_else_the_pages(api, bot, bot_language, page_language, language, direction):
+    change(bot, language=bot_language, greeting="")
+    config = Widget(api, bot).get("embed-config", lang=page_language).json()["config"]
     assert (config["language"], config["direction"]) == (language, direction)
     assert config["text"] == LABELS[language]
 
@@ -125,7 +125,7 @@ def test_every_language_has_every_label(language):
         ("", [], True, 200),
     ],
 )
-def test_only_where_the_owner_allows_it(api, bot, origin, domains, any_domain, status):
+def test_only_allowed_origins_may_call(api, bot, origin, domains, any_domain, status):
     change(bot, embed_allowed_domains=domains, embed_allow_any_domain=any_domain)
     widget = Widget(api, bot, origin)
     config = widget.get("embed-config")
@@ -141,18 +141,18 @@ def test_only_where_the_owner_allows_it(api, bot, origin, domains, any_domain, s
     assert may_read == (origin if status == 200 and origin else None)
     assert "access-control-allow-credentials" not in preflight.headers
     session = widget.post("session")
-    assert session.status_code == (status if origin else 403)  # who posts from a page says from which
+    assert session.status_code == (status if origin else 403)  # browsers send an Origin with every cross-site POST
     assert session.headers.get("access-control-allow-origin") == may_read
 
 
 @pytest.mark.parametrize("status", ["draft", "trash"])
-def test_only_published_chatbots(api, bot, status):
+def test_only_published_chatbots_have_a_config(api, bot, status):
     change(bot, status=status)
     response = Widget(api, bot).get("embed-config")
     assert (response.status_code, response.json()["code"]) == (404, "rest_aipkit_bot_not_found")
 
 
-def test_a_chatbot_has_a_number_above_zero(api, bot):
+def test_bot_id_zero_is_rejected(api, bot):
     bot.pk = 0
     response = Widget(api, bot).get("embed-config")
     assert response.status_code == 400
@@ -163,7 +163,7 @@ def test_a_chatbot_has_a_number_above_zero(api, bot):
     }
 
 
-def test_a_change_of_the_list_counts_at_once(api, bot):
+def test_a_change_of_the_allowed_domains_applies_at_once(api, bot):
     widget = Widget(api, bot).begin()
     change(bot, embed_allowed_domains=["other.example"])
     assert widget.get("conversations").status_code == 403
@@ -172,7 +172,7 @@ def test_a_change_of_the_list_counts_at_once(api, bot):
 # Tokens
 
 
-def test_a_visitor_keeps_who_they_are_with_an_earlier_token(widget):
+def test_an_earlier_token_keeps_the_visitor_id(widget):
     first = widget.post("session").json()
     assert set(first) == {"token", "expires_in", "visitor_id", "identified", "consent_required"}
     again = widget.post("session", token=first["token"]).json()
@@ -185,14 +185,14 @@ def altered(token):
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "=&?:::", "eyJ" * 1000])
-def test_tokens_that_are_none(widget, token):
+def test_malformed_tokens_are_rejected(widget, token):
     widget.token = token
     for response in (widget.get("conversations"), widget.get("history", conversation_uuid="x"),
                      widget.post("consent"), widget.post("stream", message="Hi")):  # fmt: skip
         assert (response.status_code, response.json()["code"]) == (401, "invalid_visitor_token")
 
 
-def test_a_token_is_of_one_bot_one_site_one_visitor(widget, bot, api):
+def test_a_token_is_valid_for_one_bot_and_one_site_only(widget, bot, api):
     other = Chatbot.objects.create(name="Other", provider="openai", model="m", embed_allowed_domains=["shop.example"])
     tokens = {
         "of another bot": Widget(api, other).begin().token,
@@ -206,7 +206,7 @@ def test_a_token_is_of_one_bot_one_site_one_visitor(widget, bot, api):
     assert widget.get("conversations").status_code == 200
 
 
-def token_of_before(bot, session, hours):
+def token_issued_before(bot, session, hours):
     class Earlier(signing.TimestampSigner):
         def timestamp(self):
             return signing.b62_encode(int(time.time()) - hours * 3600)
@@ -214,14 +214,14 @@ def token_of_before(bot, session, hours):
     return Earlier(salt=sessions.salt_of(bot)).sign_object(dataclasses.asdict(session), compress=True)
 
 
-def test_an_old_token_renews_but_opens_nothing(widget, bot):
+def test_an_expired_token_can_only_be_renewed(widget, bot):
     session = sessions.new_session(SHOP).as_user(Identity("u-7"))
-    widget.token = token_of_before(bot, session, 13)
+    widget.token = token_issued_before(bot, session, 13)
     assert widget.get("conversations").status_code == 401
     renewed = widget.post("session", token=widget.token).json()
     assert renewed["visitor_id"] == session.visitor_id
-    assert renewed["identified"] is False  # the site must say it again
-    too_old = token_of_before(bot, session, 91 * 24)
+    assert renewed["identified"] is False  # the site must identify the visitor again
+    too_old = token_issued_before(bot, session, 91 * 24)
     assert widget.post("session", token=too_old).status_code == 401
 
 
@@ -236,12 +236,12 @@ def test_a_new_secret_ends_all_sessions(widget, bot):
 def signed(bot, **changes):
     claimed = {"user_id": "u-7", "name": "Ada", "email": "ada@shop.example", "timestamp": int(time.time()),
                "nonce": "abcdefgh1", **changes}  # fmt: skip
-    said = "\n".join(str(claimed[name]) for name in ("user_id", "name", "email", "timestamp", "nonce"))
-    claimed.setdefault("hash", hmac.new(bot.identity_secret.encode(), said.encode(), hashlib.sha256).hexdigest())
+    messages = "\n".join(str(claimed[name]) for name in ("user_id", "name", "email", "timestamp", "nonce"))
+    claimed.setdefault("hash", hmac.new(bot.identity_secret.encode(), messages.encode(), hashlib.sha256).hexdigest())
     return claimed
 
 
-def test_a_site_may_say_who_its_visitor_is(widget, bot):
+def test_a_site_can_identify_its_visitor(widget, bot):
     session = widget.post("session", token=widget.token, identity=signed(bot)).json()
     assert session["identified"] is True
     widget.token = session["token"]
@@ -251,7 +251,7 @@ def test_a_site_may_say_who_its_visitor_is(widget, bot):
     assert conversation.visitor_name == "Ada"
 
 
-def test_whoever_is_identified_finds_their_chats_in_another_browser(widget, bot, api):
+def test_an_identified_visitor_sees_their_chats_in_another_browser(widget, bot, api):
     widget.begin(identity=signed(bot)).ask()
     elsewhere = Widget(api, bot).begin(identity=signed(bot, nonce="other-nonce"))
     (known,) = elsewhere.get("conversations").json()["conversations"]
@@ -273,13 +273,13 @@ def test_whoever_is_identified_finds_their_chats_in_another_browser(widget, bot,
         {"nonce": "with\nbreak"},
     ],
 )
-def test_identities_that_are_not_proved(widget, bot, changes):
+def test_invalid_identities_are_rejected(widget, bot, changes):
     response = widget.post("session", identity=signed(bot, **changes))
     assert (response.status_code, response.json()["code"]) == (401, "invalid_identity")
     assert not UsedIdentity.objects.exists()
 
 
-def test_a_signature_covers_every_field_and_is_taken_once(widget, bot):
+def test_a_signature_covers_every_field_and_is_accepted_once(widget, bot):
     identity = signed(bot)
     for name, value in (("user_id", "u-8"), ("name", "Eve"), ("email", "eve@shop.example"), ("nonce", "abcdefgh2")):
         assert widget.post("session", identity={**identity, name: value}).status_code == 401
@@ -288,13 +288,13 @@ def test_a_signature_covers_every_field_and_is_taken_once(widget, bot):
     assert widget.post("session", identity={**identity, "hash": identity["hash"].upper()}).status_code == 401
 
 
-def test_an_identity_of_another_bot_is_none(widget, bot, api):
+def test_an_identity_signed_for_another_bot_is_rejected(widget, bot, api):
     other = Chatbot.objects.create(name="Other")
     assert other.identity_secret != bot.identity_secret
     assert widget.post("session", identity=signed(other)).status_code == 401
 
 
-def test_an_identity_is_an_object_with_its_fields(widget):
+def test_an_identity_must_be_an_object_with_all_fields(widget):
     for identity in ("u-7", {"user_id": 7}, {"user_id": "u-7"}):
         assert widget.post("session", identity=identity).json()["code"] == "rest_invalid_param"
 
@@ -302,7 +302,7 @@ def test_an_identity_is_an_object_with_its_fields(widget):
 # The stream
 
 
-def test_an_answer_comes_in_pieces(widget, openai, bot):
+def test_an_answer_is_streamed_and_logged(widget, openai, bot):
     (start, started), *deltas, (end, done) = widget.ask()
     assert (start, end) == ("start", "done")
     assert {name for name, _ in deltas} == {"delta"}
@@ -324,16 +324,16 @@ def test_an_answer_comes_in_pieces(widget, openai, bot):
     assert UsageEvent.objects.get().chatbot == bot
 
 
-def test_a_conversation_goes_on(widget, openai):
+def test_a_conversation_continues_under_its_uuid(widget, openai):
     first = widget.ask()[0][1]
     widget.ask("And socks?", conversation_uuid=first["conversation_uuid"])
-    said = [(message["role"], message["content"]) for message in openai.sent[-1].json["messages"]]
+    messages = [(message["role"], message["content"]) for message in openai.sent[-1].json["messages"]]
     answer = Message.objects.filter(role="bot").first().content
-    assert said[1:] == [("user", QUESTION), ("assistant", answer), ("user", "And socks?")]
+    assert messages[1:] == [("user", QUESTION), ("assistant", answer), ("user", "And socks?")]
     assert Conversation.objects.get().message_count == 4
 
 
-def test_the_model_sees_the_last_messages_only_and_no_failed_turn(widget, openai, bot):
+def test_the_prompt_has_the_last_messages_without_failed_turns(widget, openai, bot):
     change(bot, max_messages=2)
     conversation = widget.ask("one")[0][1]["conversation_uuid"]
     good = openai.pages["/v1/chat/completions"]
@@ -341,8 +341,8 @@ def test_the_model_sees_the_last_messages_only_and_no_failed_turn(widget, openai
     assert widget.ask("two", conversation_uuid=conversation)[-1][0] == "error"
     openai.pages["/v1/chat/completions"] = good
     widget.ask("three", conversation_uuid=conversation)
-    said = [message["content"] for message in openai.sent[-1].json["messages"][1:]]
-    assert said == ["one", Message.objects.filter(role="bot").first().content, "three"]
+    messages = [message["content"] for message in openai.sent[-1].json["messages"][1:]]
+    assert messages == ["one", Message.objects.filter(role="bot").first().content, "three"]
 
 
 def test_sources_come_before_the_answer(widget, openai, bot, api):
@@ -365,19 +365,19 @@ def test_sources_come_before_the_answer(widget, openai, bot, api):
     assert "sources" not in dict(widget.ask())
 
 
-def test_what_failed_is_logged_and_the_visitor_learns_nothing_of_it(widget, openai, bot):
+def test_a_provider_error_is_logged_but_not_shown_to_the_visitor(widget, openai, bot):
     openai.pages["/v1/chat/completions"] = answering({"error": {"message": "SECRET account"}}, 429)
     (_, start), (name, error) = widget.ask()
     assert name == "error"
     assert (error["code"], error["data"]) == ("chatbot_unavailable", {"status": 429})
     assert "SECRET" not in json.dumps(error)
     assert "SECRET" in Message.objects.get(role="bot").error
-    said = widget.get("history", conversation_uuid=start["conversation_uuid"]).json()["messages"]
-    assert said[1]["failed"] is True
-    assert "SECRET" not in json.dumps(said)
+    messages = widget.get("history", conversation_uuid=start["conversation_uuid"]).json()["messages"]
+    assert messages[1]["failed"] is True
+    assert "SECRET" not in json.dumps(messages)
 
 
-def test_an_answer_that_breaks_off_keeps_what_was_said(widget, openai):
+def test_a_broken_stream_keeps_the_partial_answer(widget, openai):
     openai.pages["/v1/chat/completions"] = streaming(CHAT_STREAM[:3], 0, "break off", {})
     events = widget.ask()
     assert events[-1][0] == "error"
@@ -397,13 +397,13 @@ def test_an_answer_that_breaks_off_keeps_what_was_said(widget, openai):
         ({"message": "Hi", "conversation_uuid": "of-nobody"}, 404, "conversation_not_found"),
     ],
 )
-def test_what_is_refused_before_the_stream(widget, openai, body, status, code):
+def test_invalid_calls_are_rejected_before_the_stream(widget, openai, body, status, code):
     response = widget.post("stream", **body)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert not openai.sent
 
 
-def test_limits_and_moderation_are_said_in_the_stream_before_any_call(widget, openai, bot):
+def test_limits_and_moderation_are_error_events_before_any_model_call(widget, openai, bot):
     cases = [
         ({"is_paused": True, "paused_message": "Back soon."}, "chatbot_paused", "Back soon."),
         ({"token_guest_limit": 0}, "token_limit_exceeded_guest_logic", None),
@@ -422,13 +422,13 @@ def test_limits_and_moderation_are_said_in_the_stream_before_any_call(widget, op
     assert not Message.objects.exists()
 
 
-def test_messages_of_a_minute_are_counted(widget, bot):
+def test_messages_per_minute_are_limited(widget, bot):
     change(bot, messages_per_minute=2)
     names = [widget.ask()[-1][0] for _ in range(3)]
-    assert names in (["done", "done", "error"], ["done"] * 3)  # the latter where a minute ended in between
+    assert names in (["done", "done", "error"], ["done"] * 3)  # three, if a new minute began between the calls
 
 
-def test_what_a_provider_does_not_count_is_estimated_for_the_quota(widget, openai, bot):
+def test_missing_usage_is_estimated_for_the_quota(widget, openai, bot):
     change(bot, token_guest_limit=1000)
     openai.pages["/v1/chat/completions"] = streaming([*CHAT_STREAM[:4], CHAT_DONE], 0, "end", {})
     assert dict(widget.ask())["done"]["usage"] is None
@@ -437,14 +437,14 @@ def test_what_a_provider_does_not_count_is_estimated_for_the_quota(widget, opena
 
 
 @pytest.mark.slow
-def test_a_thousand_forged_addresses_are_one_address(widget, bot):
+def test_forged_forwarding_headers_do_not_evade_the_address_limit(widget, bot):
     change(bot, messages_per_minute_per_address=5, messages_per_minute=None)
     names, began = [], time.time()
     for number in range(1000):
         forged = {"X-Forwarded-For": f"10.{number // 256}.{number % 256}.1", "X-Real-IP": f"2001:db8::{number:x}"}
         response = widget.call("POST", "stream", json={"message": "Hi"}, headers=forged)
         names.append(events_of(response.text)[-1][0])
-    minutes = int(time.time() // 60 - began // 60) + 1  # of the clock's, that the test has seen
+    minutes = int(time.time() // 60 - began // 60) + 1  # calendar minutes during the calls
     assert 5 <= names.count("done") <= 5 * minutes
     assert Conversation.objects.values("ip_address").distinct().count() == 1
 
@@ -452,7 +452,7 @@ def test_a_thousand_forged_addresses_are_one_address(widget, bot):
 # Consent
 
 
-def test_nobody_chats_before_agreeing(widget, openai, bot):
+def test_chatting_requires_consent(widget, openai, bot):
     change(bot, enable_consent_compliance=True, consent_message="We keep what you write.")
     assert widget.post("session", token=widget.token).json()["consent_required"] is True
     assert widget.post("stream", message="Hi").json()["code"] == "consent_required"
@@ -470,7 +470,7 @@ def test_nobody_chats_before_agreeing(widget, openai, bot):
 # History, conversations, feedback
 
 
-def test_a_visitor_reads_their_own_conversations(widget, api, bot):
+def test_visitors_can_read_only_their_own_conversations(widget, api, bot):
     first = widget.ask("Do you really sell all the shoes?")[0][1]["conversation_uuid"]
     second = widget.ask("Hi")[0][1]["conversation_uuid"]
     known = widget.get("conversations").json()["conversations"]
@@ -491,13 +491,13 @@ def test_a_visitor_reads_their_own_conversations(widget, api, bot):
         assert (response.status_code, response.json()["code"]) == (404, "conversation_not_found")
 
 
-def test_conversations_of_the_api_are_no_visitor_s(widget, api, bot, openai):
+def test_visitors_cannot_read_conversations_of_the_api(widget, api, bot, openai):
     openai.pages["/v1/chat/completions"] = answering({"choices": [{"message": {"content": "Hi!"}}]})
     of_api = api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hi"}]}).json()
     assert widget.get("history", conversation_uuid=of_api["conversation_uuid"]).status_code == 404
 
 
-def test_a_vote_may_be_given_changed_and_taken_back(widget, api, bot):
+def test_feedback_can_be_given_changed_and_withdrawn(widget, api, bot):
     start = widget.ask()[0][1]
     for vote, stored in (("up", "up"), ("down", "down"), ("none", "")):
         ids = {"conversation_uuid": start["conversation_uuid"], "message_id": start["message_id"]}
@@ -513,7 +513,7 @@ def test_a_vote_may_be_given_changed_and_taken_back(widget, api, bot):
 # Pages
 
 
-def test_a_chatbot_may_have_a_page_of_its_own(client, bot, api, openai):
+def test_the_chat_page_can_be_enabled(client, bot, api, openai):
     url = f"/chat/{bot.pk}/"
     assert client.get(url).status_code == 404
     change(bot, enable_chat_page=True)
@@ -532,23 +532,23 @@ def test_a_chatbot_may_have_a_page_of_its_own(client, bot, api, openai):
     change(bot, embed_allow_any_domain=True)
     assert client.get(url)["content-security-policy"].endswith("frame-ancestors *")
     change(bot, embed_allow_any_domain=False)
-    own = Widget(api, bot, "http://testserver").begin()
-    own.origin = ""  # browsers send none with GET to the page's own server
-    assert own.get("conversations").status_code == 200
+    chat_page = Widget(api, bot, "http://testserver").begin()
+    chat_page.origin = ""  # browsers send no Origin with a same-origin GET
+    assert chat_page.get("conversations").status_code == 200
     change(bot, status="draft")
     assert client.get(url).status_code == 404
 
 
-# Many at once
+# Concurrent calls
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_signature_is_taken_once_also_by_many_at_once(bot):
+def test_a_signature_is_accepted_once_under_concurrency(bot):
     if connection.vendor == "sqlite":
-        pytest.skip("the tests' SQLite is in memory, where threads do not wait for each other")
+        pytest.skip("the tests' SQLite is in memory, where threads do not wait for each other's locks")
     identity = signed(bot)
 
-    def take(_):
+    def verify(_):
         try:
             sessions.verify_identity(bot, identity)
         except sessions.InvalidIdentity:
@@ -558,4 +558,4 @@ def test_a_signature_is_taken_once_also_by_many_at_once(bot):
         return True
 
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(take, range(8))) == 1
+        assert sum(pool.map(verify, range(8))) == 1

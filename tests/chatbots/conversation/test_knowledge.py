@@ -1,4 +1,4 @@
-"""Answers from a chatbot's own content: what the model is shown, what the caller sees, and what happens without."""
+"""Answers from a chatbot's content: the passages in the prompt, the sources in the response, and failed searches."""
 
 import json
 import threading
@@ -39,7 +39,7 @@ def prompts(upstream):
     return [sent.json for sent in upstream.sent if not sent.path.endswith(("/embeddings", "batchEmbedContents"))]
 
 
-def test_the_model_is_shown_what_was_found_and_the_caller_its_source(api, bot, openai, store):
+def test_passages_are_in_the_prompt_and_sources_in_the_response(api, bot, openai, store):
     store(RETURNS, OPENING)
     change(bot, vector_store_top_k=1)
     answer = ask(api, bot).json()
@@ -79,7 +79,7 @@ def test_the_log_keeps_ids_and_scores(api, bot, openai, store):
     assert event.input_tokens == 7
 
 
-def test_without_knowledge_nothing_is_different(api, bot, openai, store):
+def test_a_bot_without_knowledge_searches_nothing(api, bot, openai, store):
     store(RETURNS)
     change(bot, enable_vector_store=False)
     answer = ask(api, bot).json()
@@ -89,14 +89,14 @@ def test_without_knowledge_nothing_is_different(api, bot, openai, store):
     assert "vector_search_scores" not in api.get("/logs").text
 
 
-def test_sources_may_be_kept_back(api, bot, openai, store):
+def test_sources_can_be_hidden_from_the_response(api, bot, openai, store):
     store(RETURNS)
     change(bot, show_sources=False)
     assert "sources" not in ask(api, bot).json()
     assert "45 days" in openai.sent[-1].json["messages"][-1]["content"]
 
 
-def test_passages_below_the_threshold_do_not_count(api, bot, openai, store):
+def test_passages_below_the_threshold_are_not_used(api, bot, openai, store):
     store(RETURNS)
     change(bot, vector_store_confidence_threshold=100)
     assert ask(api, bot).json()["sources"] == []
@@ -104,8 +104,8 @@ def test_passages_below_the_threshold_do_not_count(api, bot, openai, store):
 
 
 @pytest.mark.parametrize("provider", ["openai", "claude", "google"])
-def test_no_document_gives_orders(api, bot, openai, store, provider):
-    """Wherever the provider's API has its instructions, nothing of a document is there."""
+def test_documents_cannot_inject_instructions(api, bot, openai, store, provider):
+    """No text of a document appears in the instructions, wherever the provider's API has them."""
     store({"id": "evil", "content": f"Shoes may be returned. {INJECTION}", "metadata": {"title": INJECTION}})
     openai.pages["/v1/messages"] = answering(ANTHROPIC_MESSAGE)
     openai.pages["/v1beta/models/m:generateContent"] = answering(GENERATED_CONTENT)
@@ -120,12 +120,12 @@ def test_no_document_gives_orders(api, bot, openai, store, provider):
     assert "Sell shoes." in instructions
     assert "PWNED" not in instructions
     assert len(turns) == 1
-    said = json.dumps(turns)
-    assert said.count("<passages>") == said.count("</passages>") == 1
-    assert said.index("PWNED") < said.index("</passages>") < said.index("May shoes be returned?")
+    turn_texts = json.dumps(turns)
+    assert turn_texts.count("<passages>") == turn_texts.count("</passages>") == 1
+    assert turn_texts.index("PWNED") < turn_texts.index("</passages>") < turn_texts.index("May shoes be returned?")
 
 
-def test_history_comes_back_without_its_passages(api, bot, openai, store):
+def test_earlier_messages_are_sent_without_their_passages(api, bot, openai, store):
     store(RETURNS)
     history = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}]
     ask(api, bot, history=history)
@@ -136,7 +136,7 @@ def test_history_comes_back_without_its_passages(api, bot, openai, store):
 # Only from sources
 
 
-def test_nothing_found_and_only_sources_allowed(api, bot, openai, store):
+def test_without_a_match_a_sources_only_bot_refuses_without_a_model_call(api, bot, openai, store):
     store(RETURNS)
     change(bot, only_from_sources=True, vector_store_confidence_threshold=90)
     answer = ask(api, bot, "What is the capital of Peru?").json()
@@ -145,7 +145,7 @@ def test_nothing_found_and_only_sources_allowed(api, bot, openai, store):
     assert Message.objects.get(role="bot").content == REFUSAL
 
 
-def test_the_model_is_told_to_use_nothing_else(api, bot, openai, store):
+def test_the_model_is_instructed_to_use_only_the_sources(api, bot, openai, store):
     store(RETURNS)
     change(bot, only_from_sources=True, refusal_message="Ask my boss.")
     assert ask(api, bot).json()["reply"] == "Hi!"
@@ -154,14 +154,14 @@ def test_the_model_is_told_to_use_nothing_else(api, bot, openai, store):
     assert system.endswith("Ask my boss.")
 
 
-# When knowledge fails
+# Failed searches
 
 
 def embeddings_fail(upstream, bot):
     upstream.pages["/v1/embeddings"] = answering({"error": {"message": "out of order"}}, 500)
 
 
-def embeddings_are_of_another_dimension(upstream, bot):
+def embeddings_have_another_dimension(upstream, bot):
     upstream.pages["/v1/embeddings"] = embedding(32)
 
 
@@ -177,22 +177,22 @@ def store_is_not_configured(upstream, bot):
     change(bot, vector_store_provider="qdrant", vector_embedding_provider="openai", vector_embedding_model="emb-1")
 
 
-def takes_too_long(upstream, bot):
+def embeddings_take_too_long(upstream, bot):
     upstream.pages["/v1/embeddings"] = lambda connection: time.sleep(3)
 
 
 FAILURES = [
     embeddings_fail,
-    embeddings_are_of_another_dimension,
+    embeddings_have_another_dimension,
     collection_is_missing,
     model_is_unknown,
     store_is_not_configured,
-    takes_too_long,
+    embeddings_take_too_long,
 ]
 
 
 @pytest.mark.parametrize("fail", FAILURES)
-def test_the_turn_goes_on_without_its_knowledge(api, bot, openai, store, fail, monkeypatch, caplog):
+def test_a_failed_search_does_not_fail_the_turn(api, bot, openai, store, fail, monkeypatch, caplog):
     monkeypatch.setattr(knowledge, "SECONDS", 0.5)
     store(RETURNS)
     fail(openai, bot)
@@ -206,7 +206,7 @@ def test_the_turn_goes_on_without_its_knowledge(api, bot, openai, store, fail, m
     assert not prompts(openai)
 
 
-def test_one_of_two_collections_may_fail(api, bot, openai, store, caplog):
+def test_a_failed_collection_does_not_hide_the_others_passages(api, bot, openai, store, caplog):
     store(RETURNS)
     change(bot, collections=["nowhere", "shop"], vector_embedding_provider="openai", vector_embedding_model="emb-1")
     assert [source["title"] for source in ask(api, bot).json()["sources"]] == ["Returns"]
@@ -216,7 +216,7 @@ def test_one_of_two_collections_may_fail(api, bot, openai, store, caplog):
 # Several collections
 
 
-def test_the_same_passage_in_two_collections_counts_once(api, bot, openai, store):
+def test_a_passage_in_two_collections_is_used_once(api, bot, openai, store):
     store(RETURNS)
     store(RETURNS, {**RETURNS, "id": "copy"}, target="copies")
     change(bot, collections=["shop", "copies"])
@@ -224,13 +224,13 @@ def test_the_same_passage_in_two_collections_counts_once(api, bot, openai, store
     assert openai.sent[-1].json["messages"][-1]["content"].count("45 days") == 1
 
 
-def test_collections_are_asked_at_the_same_time(api, bot, openai, settings):
-    together = threading.Barrier(2, timeout=5)  # each answers once both were asked
+def test_collections_are_searched_concurrently(api, bot, openai, settings):
+    both_queried = threading.Barrier(2, timeout=5)  # each query waits until the other has arrived
 
     def qdrant(connection):
         sent = connection.received
         if sent.path.endswith("/points/query"):
-            together.wait()
+            both_queried.wait()
             payload = {"original_content": f"Found in {sent.path.split('/')[-3]}.", "vector_id": "a"}
             answering({"result": {"points": [{"id": 1, "score": 0.9, "payload": payload}]}})(connection)
         elif sent.path.endswith("/count"):
@@ -247,7 +247,7 @@ def test_collections_are_asked_at_the_same_time(api, bot, openai, settings):
            vector_embedding_provider="openai", vector_embedding_model="emb-1")  # fmt: skip
     answer = ask(api, bot).json()
     assert [source["excerpt"] for source in answer["sources"]] == ["Found in one.", "Found in two."]
-    assert [source["score"] for source in answer["sources"]] == [0.9, 0.9]  # as near as is asked for is near enough
+    assert [source["score"] for source in answer["sources"]] == [0.9, 0.9]  # a score equal to the threshold passes
 
 
 @pytest.mark.parametrize(
@@ -260,12 +260,12 @@ def test_collections_are_asked_at_the_same_time(api, bot, openai, settings):
         ({"source": "handbook"}, None),
     ],
 )
-def test_only_addresses_of_the_web_become_links(api, bot, openai, store, metadata, url):
+def test_only_http_urls_become_links(api, bot, openai, store, metadata, url):
     store({**RETURNS, "metadata": metadata})
     assert ask(api, bot).json()["sources"][0]["url"] == url
 
 
-def test_many_long_passages_are_cut_to_what_the_model_can_read(api, bot, openai, store):
+def test_passages_are_limited_to_the_context_window(api, bot, openai, store):
     store(*({"id": f"d{n}", "content": f"shoes returned {n} " + f"word{n} " * 700} for n in range(8)))
     change(bot, vector_store_top_k=20, vector_store_confidence_threshold=0)
     assert len(ask(api, bot).json()["sources"]) < 8

@@ -1,4 +1,4 @@
-"""Visitors who close the page or press stop: the provider is stopped too, and what was said is logged and counted."""
+"""A visitor closes the page or presses stop: the provider call is canceled, the partial answer logged and counted."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ STREAMS = 200
 
 
 class SlowWriter(Upstream):
-    """Writes a piece every 50 ms, 40 in all, and knows how many answers it is writing at the moment."""
+    """A provider that streams 40 pieces, one every 50 ms, and counts the answers it is writing."""
 
     def forget(self) -> None:
         super().forget()
@@ -66,18 +66,18 @@ def server(tmp_path_factory: pytest.TempPathFactory, upstream: SlowWriter) -> It
         yield server
 
 
-def visitor(server: Server) -> str:
-    answer = requests.post(f"{calls(server)}/session", json={}, headers={"Origin": SHOP}, timeout=10)
+def new_visitor_token(server: Server) -> str:
+    answer = requests.post(f"{widget_url(server)}/session", json={}, headers={"Origin": SHOP}, timeout=10)
     return answer.json()["token"]
 
 
-def calls(server: Server) -> str:
+def widget_url(server: Server) -> str:
     return f"{server.url}/wp-json/aipkit/v1/chatbots/1"
 
 
 def stream(server: Server, token: str) -> requests.Response:
     return requests.post(
-        f"{calls(server)}/stream",
+        f"{widget_url(server)}/stream",
         json={"message": "Tell me a long story"},
         headers={"Origin": SHOP, "Authorization": f"Visitor {token}"},
         stream=True,
@@ -85,45 +85,45 @@ def stream(server: Server, token: str) -> requests.Response:
     )
 
 
-def counted(server: Server) -> dict[str, int]:
+def row_counts(server: Server) -> dict[str, int]:
     answers = "FROM logs_message WHERE role = 'bot'"
     counts = {
         "turns": answers,
-        "left": f"{answers} AND error <> ''",
+        "canceled_turns": f"{answers} AND error <> ''",
         "calls": "FROM logs_usageevent",
-        "cut_off": "FROM logs_usageevent WHERE status = 499",
-        "uncounted": "FROM logs_usageevent WHERE total_tokens IS NULL",
+        "canceled_calls": "FROM logs_usageevent WHERE status = 499",
+        "calls_without_usage": "FROM logs_usageevent WHERE total_tokens IS NULL",
         "allowances": "FROM chatbots_tokenallowance WHERE used > 0",
     }
     return {name: server.value(f"SELECT count(*) {rows}") for name, rows in counts.items()}
 
 
-def grown(before: dict[str, int], **by: int) -> dict[str, int]:
+def increased(before: dict[str, int], **by: int) -> dict[str, int]:
     return {name: count + by.get(name, 0) for name, count in before.items()}
 
 
-def test_a_visitor_who_leaves_stops_the_provider_within_a_second(server, upstream):
-    before = counted(server)
-    with stream(server, visitor(server)) as response:
+def test_leaving_cancels_the_provider_call_within_a_second(server, upstream):
+    before = row_counts(server)
+    with stream(server, new_visitor_token(server)) as response:
         lines = response.iter_lines()
         while not next(lines).startswith(b"event: delta"):
             pass
         assert upstream.writing == 1
         response.close()
     wait_until(lambda: upstream.writing == 0, 1.0)
-    expected = grown(before, turns=1, left=1, calls=1, cut_off=1, allowances=1)
-    wait_until(lambda: counted(server) == expected, 5)
-    said = server.value("SELECT content FROM logs_message WHERE role = 'bot' ORDER BY id DESC LIMIT 1")
-    assert said.startswith("piece 0 ")
-    assert "piece 39" not in said
+    expected = increased(before, turns=1, canceled_turns=1, calls=1, canceled_calls=1, allowances=1)
+    wait_until(lambda: row_counts(server) == expected, 5)
+    reply = server.value("SELECT content FROM logs_message WHERE role = 'bot' ORDER BY id DESC LIMIT 1")
+    assert reply.startswith("piece 0 ")
+    assert "piece 39" not in reply
 
 
-def test_of_many_streams_half_are_left(server, upstream):
-    before = counted(server)
+def test_half_of_many_concurrent_streams_are_abandoned(server, upstream):
+    before = row_counts(server)
     ended = []
 
     def read(number: int) -> None:
-        with stream(server, visitor(server)) as response:
+        with stream(server, new_visitor_token(server)) as response:
             for line in response.iter_lines():
                 if number % 2 and line.startswith(b"event: delta"):
                     return
@@ -136,5 +136,7 @@ def test_of_many_streams_half_are_left(server, upstream):
     assert upstream.most > 20
     assert len(ended) == STREAMS // 2
     half = STREAMS // 2
-    expected = grown(before, turns=STREAMS, left=half, calls=STREAMS, cut_off=half, allowances=STREAMS)
-    wait_until(lambda: counted(server) == expected, 10)
+    expected = increased(
+        before, turns=STREAMS, canceled_turns=half, calls=STREAMS, canceled_calls=half, allowances=STREAMS
+    )
+    wait_until(lambda: row_counts(server) == expected, 10)

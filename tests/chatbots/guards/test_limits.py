@@ -1,4 +1,4 @@
-"""May this turn happen? Messages and tokens of the widget's visitors, for one worker and for a crowd of them."""
+"""Rate limits and token quotas of the widget's visitors, in one process and in many at once."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def identified(user_id="7"):
 
 @pytest.fixture
 def limited(bot):
-    """`limited(messages_per_day=3)`: the bot with this limit and no other."""
+    """Return a function that saves the bot with the given limits and no others."""
 
     def limit(**limits):
         for name, value in (NO_LIMITS | limits).items():
@@ -68,24 +68,24 @@ def counts():
     return sorted(MessageCount.objects.values_list("subject", "count"))
 
 
-# Who is held to limits
+# Which turns are limited
 
 
 @pytest.mark.parametrize("source", [Conversation.Source.API, Conversation.Source.PREVIEW])
-def test_only_visitors_of_the_widget_are_held_to_limits(limited, source):
+def test_only_visitors_of_the_widget_are_limited(limited, source):
     bot = limited(is_paused=True, messages_per_minute=1, token_guest_limit=0)
     for _ in range(3):
         turn(bot, Visitor(source=source))
     assert not MessageCount.objects.exists()
 
 
-def test_a_bot_without_limits_writes_nothing_down(limited):
+def test_a_bot_without_limits_writes_no_counters(limited):
     turn(limited(), usage=5)
     assert not MessageCount.objects.exists()
     assert not TokenAllowance.objects.exists()
 
 
-def test_a_paused_bot_says_its_text(limited):
+def test_a_paused_bot_refuses_with_its_message(limited):
     with pytest.raises(ChatbotPaused) as paused:
         turn(limited(is_paused=True, paused_message="Back on Monday.", messages_per_minute=1))
     assert (paused.value.status, paused.value.code) == (403, "chatbot_paused")
@@ -97,7 +97,7 @@ def test_a_paused_bot_says_its_text(limited):
 
 
 @pytest.mark.parametrize(
-    ("limit", "allowed", "also_refused", "not_refused"),
+    ("limit", "allowed", "refused_too", "not_refused"),
     [
         ("messages_per_minute", guest(), guest(ip_address="192.0.2.2"), guest("two")),
         ("messages_per_minute", identified(), identified(), identified("8")),
@@ -105,11 +105,11 @@ def test_a_paused_bot_says_its_text(limited):
         ("messages_per_day", guest(), guest("two", "192.0.2.2"), None),
     ],
 )
-def test_messages_beyond_a_limit_are_refused(limited, limit, allowed, also_refused, not_refused):
+def test_messages_beyond_a_limit_are_refused(limited, limit, allowed, refused_too, not_refused):
     bot = limited(**{limit: 2}, rate_limit_message="Slowly, please.")
     turn(bot, allowed)
     turn(bot, allowed)
-    for visitor in (allowed, also_refused):
+    for visitor in (allowed, refused_too):
         error = refusal(bot, visitor)
         assert (error.status, error.code, error.message) == (429, "rate_limit_exceeded", "Slowly, please.")
         assert error.quota_notice is None
@@ -119,35 +119,35 @@ def test_messages_beyond_a_limit_are_refused(limited, limit, allowed, also_refus
 
 
 @pytest.mark.parametrize(
-    ("address", "other", "are_one"),
+    ("address", "other", "share_a_limit"),
     [
         ("192.0.2.1", "192.0.2.2", False),
         ("192.0.2.1", "::ffff:192.0.2.1", True),
-        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),  # both lie in one network of 64 bits, were they IPv6
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),  # taken as IPv6, both would be in the same /64
         ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", True),
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
         ("2001:db8::1", "2001:0DB8:0:0::1", True),
         ("fe80::1%eth0", "fe80::2%eth1", True),
-        ("", "", False),  # unknown: nobody is known to share it
+        ("", "", False),  # unknown addresses do not share a limit
     ],
 )
-def test_an_address_is_an_ipv4_address_or_an_ipv6_network(limited, address, other, are_one):
+def test_addresses_are_counted_per_ipv4_address_or_ipv6_64_network(limited, address, other, share_a_limit):
     bot = limited(messages_per_minute_per_address=1)
     turn(bot, guest("one", address))
-    if are_one:
+    if share_a_limit:
         refusal(bot, guest("two", other))
     else:
         turn(bot, guest("two", other))
 
 
-def test_each_bot_counts_for_itself(limited):
+def test_each_bot_has_its_own_counters(limited):
     other = Chatbot.objects.create(name="Other", messages_per_minute=1)
     turn(limited(messages_per_minute=1))
     turn(other)
     refusal(other)
 
 
-def test_a_new_minute_and_a_new_day_begin_at_nothing(limited):
+def test_counters_start_at_zero_in_a_new_minute_and_day(limited):
     bot = limited(messages_per_minute=1, messages_per_day=1)
     turn(bot)
     refusal(bot)
@@ -157,7 +157,7 @@ def test_a_new_minute_and_a_new_day_begin_at_nothing(limited):
     turn(bot)
 
 
-def test_a_refused_turn_counts_nothing_anywhere(limited):
+def test_a_refused_turn_changes_no_counter(limited):
     bot = limited(messages_per_minute=5, messages_per_minute_per_address=5, messages_per_day=1, token_guest_limit=9000)
     turn(bot, usage=100)
     before = counts()
@@ -176,15 +176,15 @@ def test_a_bot_that_was_just_deleted_is_404(limited):
     assert (error.value.status, error.value.code) == (404, "rest_aipkit_bot_not_found")
 
 
-def test_old_counts_are_removed_and_live_ones_stay(bot):
+def test_only_expired_counters_are_deleted(bot):
     now = 1_800_000_000
     rows = {("guest:now", now): True, ("guest:old", now - 600): False, ("address:old", now - 600): False}
     rows |= {("bot", now - 24 * 60 * 60): True, ("bot", now - 3 * 24 * 60 * 60): False}
     for subject, window in rows:
         MessageCount.objects.create(chatbot=bot, subject=subject, window=window, count=1)
     limits.sweep(now)
-    left = set(MessageCount.objects.values_list("subject", "window"))
-    assert left == {row for row, stays in rows.items() if stays}
+    remaining = set(MessageCount.objects.values_list("subject", "window"))
+    assert remaining == {row for row, stays in rows.items() if stays}
 
 
 # Tokens
@@ -204,7 +204,7 @@ def test_old_counts_are_removed_and_live_ones_stay(bot):
         ({"token_user_limit": 1}, identified(), "token_limit_exceeded_final_logic", "No more today."),
     ],
 )
-def test_a_quota_that_is_used_up_or_nothing_is_429_with_a_notice(limited, fields, visitor, code, message):
+def test_an_exhausted_or_zero_quota_is_429_with_a_notice(limited, fields, visitor, code, message):
     bot = limited(**fields, token_limit_message="No more today.", token_reset_period="daily")
     if 0 not in fields.values():
         turn(bot, visitor, usage=1)
@@ -213,14 +213,14 @@ def test_a_quota_that_is_used_up_or_nothing_is_429_with_a_notice(limited, fields
     assert error.quota_notice == {"type": "quota_notice", "message": message, "actions": []}
 
 
-def test_guests_and_identified_visitors_have_limits_of_their_own(limited):
+def test_guests_and_identified_visitors_have_separate_limits(limited):
     bot = limited(token_guest_limit=0)
     for _ in range(3):
         turn(bot, identified(), usage=1000)
     assert not TokenAllowance.objects.exists()
 
 
-def test_the_last_answer_may_overshoot_and_then_it_ends(limited):
+def test_the_last_answer_may_exceed_the_quota(limited):
     bot = limited(token_guest_limit=100)
     turn(bot, usage=99)
     turn(bot, usage=5000)
@@ -233,23 +233,23 @@ def test_the_last_answer_may_overshoot_and_then_it_ends(limited):
     ("instructions", "question", "max_completion_tokens", "tokens"),
     [("", "", 4000, 512), ("abcd", "efgh", 4000, 514), ("abc", "ef", 4000, 514), ("", "a", 100, 101)],
 )
-def test_an_estimate_is_held_while_the_turn_runs(limited, instructions, question, max_completion_tokens, tokens):
+def test_an_estimate_is_reserved_while_the_turn_runs(limited, instructions, question, max_completion_tokens, tokens):
     bot = limited(
         token_guest_limit=1000, instructions=instructions, max_completion_tokens=max_completion_tokens
     )  # fmt: skip
 
     @async_to_sync
-    async def look_within():
+    async def read_reservation():
         async with reserve(bot, guest(), question) as reservation:
             held = (await TokenAllowance.objects.aget()).used
             reservation.settle(Usage(30, 10, 40))
         return held
 
-    assert look_within() == tokens
+    assert read_reservation() == tokens
     assert used() == 40
 
 
-def test_running_turns_count_with_their_estimates(limited):
+def test_estimates_of_running_turns_count_against_the_quota(limited):
     bot = limited(token_guest_limit=600, instructions="")
 
     @async_to_sync
@@ -266,7 +266,7 @@ def test_running_turns_count_with_their_estimates(limited):
 
 @pytest.mark.parametrize("error", [ApiError("broken"), ValueError("broken"), asyncio.CancelledError()])
 @pytest.mark.parametrize(("usage", "stays"), [(None, 0), (Usage(50, 20, 70), 70)])
-def test_a_turn_that_fails_gives_back_what_it_did_not_use(limited, error, usage, stays):
+def test_a_failed_turn_returns_its_unused_reservation(limited, error, usage, stays):
     bot = limited(token_guest_limit=1000)
 
     @async_to_sync
@@ -280,9 +280,9 @@ def test_a_turn_that_fails_gives_back_what_it_did_not_use(limited, error, usage,
     assert used() == stays
 
 
-@pytest.mark.parametrize("moments", range(12))
-def test_a_turn_is_settled_whenever_its_task_is_cancelled(limited, moments):
-    """Also twice, and also while the reservation itself is under way."""
+@pytest.mark.parametrize("milliseconds", range(12))
+def test_a_turn_is_settled_whenever_its_task_is_canceled(limited, milliseconds):
+    """Cancel twice, also while the reservation itself is being written."""
     bot = limited(token_guest_limit=1000)
     turn(bot, usage=7)
 
@@ -291,10 +291,10 @@ def test_a_turn_is_settled_whenever_its_task_is_cancelled(limited, moments):
         async def work():
             async with reserve(bot, guest(), "?") as reservation:
                 reservation.settle(Usage(70, 0, 70))
-                await asyncio.sleep(5)  # it is cancelled long before
+                await asyncio.sleep(5)  # canceled long before it ends
 
         task = asyncio.create_task(work())
-        for _ in range(moments):
+        for _ in range(milliseconds):
             await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.sleep(0)
@@ -307,16 +307,16 @@ def test_a_turn_is_settled_whenever_its_task_is_cancelled(limited, moments):
     assert used() in (7, 77)
 
 
-def test_what_is_left_never_grows_above_the_quota(limited):
-    """The owner sets it to nothing while a turn is running."""
+def test_the_remaining_quota_never_exceeds_the_limit(limited):
+    """The owner resets the allowance while a turn is running."""
     bot = limited(token_guest_limit=1000)
 
     @async_to_sync
-    async def reset_within():
+    async def reset_during_the_turn():
         async with reserve(bot, guest(), "?"):
             await TokenAllowance.objects.aupdate(used=0)
 
-    reset_within()
+    reset_during_the_turn()
     assert used() == 0
 
 
@@ -337,19 +337,19 @@ def test_what_is_left_never_grows_above_the_quota(limited):
     ],
 )
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Istanbul", "America/Los_Angeles"])
-def test_periods_begin_at_midnight_of_the_sites_time_zone(settings, zone, period, today, start, end):
+def test_periods_start_at_midnight_in_the_sites_time_zone(settings, zone, period, today, start, end):
     settings.TIME_ZONE = zone
     here = timezone.get_default_timezone()
     assert period_of(period, today) == (datetime(*start, tzinfo=here), datetime(*end, tzinfo=here))
 
 
-def test_a_day_with_a_change_of_clocks_has_25_hours(settings):
+def test_the_day_on_which_daylight_saving_time_ends_has_25_hours(settings):
     settings.TIME_ZONE = "Europe/Berlin"
     start, end = period_of("daily", date(2026, 10, 25))
     assert end.astimezone(UTC) - start.astimezone(UTC) == timedelta(hours=25)
 
 
-def test_without_a_period_nothing_ever_starts_again(limited):
+def test_without_a_period_the_quota_is_never_reset(limited):
     bot = limited(token_guest_limit=100, token_reset_period="never")
     turn(bot, usage=100)
     error = refusal(bot)
@@ -358,34 +358,36 @@ def test_without_a_period_nothing_ever_starts_again(limited):
 
 
 @pytest.mark.parametrize(("period", "days"), [("daily", 1), ("weekly", 7), ("monthly", 31)])
-def test_the_first_use_of_a_new_period_begins_at_nothing(limited, period, days):
+def test_the_quota_starts_at_zero_in_a_new_period(limited, period, days):
     bot = limited(token_guest_limit=100, token_reset_period=period)
     turn(bot, usage=100)
     assert 1 <= int(refusal(bot).headers["Retry-After"]) <= days * 24 * 60 * 60 + 60 * 60
     start = period_of(period, timezone.localdate())[0]
     assert TokenAllowance.objects.get().period_start == start
-    # One microsecond before this period is another one.
+    # One microsecond before this period starts is in the previous one.
     TokenAllowance.objects.update(period_start=start - timedelta(microseconds=1))
     turn(bot, usage=60)
     assert (used(), TokenAllowance.objects.get().period_start) == (60, start)
 
 
-def test_a_turn_that_outlives_its_period_takes_nothing_from_the_next(limited):
+def test_a_turn_that_ends_in_the_next_period_does_not_count_there(limited):
     bot = limited(token_guest_limit=1000, token_reset_period="daily")
 
     @async_to_sync
-    async def over_midnight():
+    async def turn_over_midnight():
         async with reserve(bot, guest(), "?") as reservation:
             tomorrow = timezone.now() + timedelta(days=1)
-            await TokenAllowance.objects.aupdate(period_start=tomorrow, used=30)  # as the first turn after midnight
+            await TokenAllowance.objects.aupdate(
+                period_start=tomorrow, used=30
+            )  # as the first turn after midnight does
             reservation.settle(Usage(500, 0, 500))
 
-    over_midnight()
+    turn_over_midnight()
     assert used() == 30
 
 
 @pytest.mark.parametrize(("before", "after", "is_refused"), [("daily", "never", True), ("never", "daily", False)])
-def test_a_longer_period_keeps_what_was_used_and_a_shorter_one_starts_again(limited, before, after, is_refused):
+def test_a_longer_period_keeps_the_usage_and_a_shorter_one_resets_it(limited, before, after, is_refused):
     turn(limited(token_guest_limit=100, token_reset_period=before), usage=100)
     bot = limited(token_guest_limit=100, token_reset_period=after)
     if is_refused:
@@ -395,9 +397,9 @@ def test_a_longer_period_keeps_what_was_used_and_a_shorter_one_starts_again(limi
     assert used() == (120 if is_refused else 20)
 
 
-# A crowd
+# Many processes at once
 
-CROWD = """
+CONCURRENT_TURNS = """
 import asyncio, json, os, sys
 import django
 django.setup()
@@ -409,7 +411,7 @@ from logs.models import Conversation
 
 fields = json.loads(sys.argv[1])
 bot = Chatbot.objects.create(name="Crowd", instructions="", **fields)
-MessageCount.objects.create(chatbot=bot, subject="guest:old", window=0, count=3)  # which a first turn sweeps away
+MessageCount.objects.create(chatbot=bot, subject="guest:old", window=0, count=3)  # expired: the first turn deletes it
 connections.close_all()
 
 
@@ -445,7 +447,7 @@ for _ in range(8):
         continue
     os.close(go)
     os.close(let_leave)
-    os.read(start, 1)  # ends for all at once, as the other pipe of the kind
+    os.read(start, 1)  # blocks until the parent closes `go`, for all children at once
     os.write(result, (json.dumps(asyncio.run(turns())) + "\\n").encode())
     connections.close_all()
     os._exit(0)
@@ -474,14 +476,14 @@ print(json.dumps({
         {"messages_per_minute": 10},
         {"messages_per_minute_per_address": 10},
         {"messages_per_day": 10},
-        {"token_guest_limit": 10 * 513, "token_reset_period": "monthly"},  # 513: what one turn is estimated to use
+        {"token_guest_limit": 10 * 513, "token_reset_period": "monthly"},  # 513: the estimate for one turn
     ],
     ids=lambda fields: next(iter(fields)),
 )
-def test_of_eight_processes_exactly_as_many_pass_as_the_limit_allows(database_url, fields):
+def test_eight_processes_together_do_not_exceed_the_limit(database_url, fields):
     environment = os.environ | {"DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     run = subprocess.run(
-        [sys.executable, "-c", CROWD, json.dumps(NO_LIMITS | fields)],
+        [sys.executable, "-c", CONCURRENT_TURNS, json.dumps(NO_LIMITS | fields)],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

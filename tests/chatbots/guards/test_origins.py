@@ -1,4 +1,4 @@
-"""From which sites a chatbot may be used: the rule by itself."""
+"""The rule for allowed origins: which sites may use a chatbot."""
 
 import pytest
 
@@ -53,7 +53,7 @@ REFUSED = [
     ("example.com", "https://evil.example\\@example.com"),
     ("example.com", "https://example.com evil.example"),
     ("example.com", "https://exa\tmple.com"),
-    ("example.com", "https://еxample.com"),  # a Cyrillic letter
+    ("example.com", "https://еxample.com"),  # its first letter is Cyrillic
     ("example.com", "https://example.com:99999"),
     ("example.com", "https://example.com:0"),
     ("127.0.0.1", "http://127.0.0.2"),
@@ -61,17 +61,17 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("domain", "origin"), ALLOWED)
-def test_allowed(domain, origin):
+def test_origin_is_allowed(domain, origin):
     assert is_allowed(origin, ["other.example", domain], any_domain=False)
 
 
 @pytest.mark.parametrize(("domain", "origin"), REFUSED)
-def test_refused(domain, origin):
+def test_origin_is_refused(domain, origin):
     assert not is_allowed(origin, [domain], any_domain=False)
 
 
 @pytest.mark.parametrize("origin", ["https://example.com", "null", ""])
-def test_an_empty_list_is_nobody_unless_any_site_may(origin):
+def test_an_empty_list_allows_no_origin_unless_any_domain_is_allowed(origin):
     assert not is_allowed(origin, [], any_domain=False)
     assert is_allowed(origin, [], any_domain=True)
 
@@ -82,6 +82,6 @@ def test_an_empty_list_is_nobody_unless_any_site_may(origin):
      "https://user:pw@example.com", "example.com:0", "example.com:port", "-a.com", "a..b", "*.127.0.0.1",
      f"{'a' * 64}.com", f"{'a.' * 130}com", "https:///", "//example.com", None, 5, ["example.com"]],
 )  # fmt: skip
-def test_what_is_no_domain(pattern):
+def test_invalid_patterns_are_rejected(pattern):
     with pytest.raises(InvalidOrigin):
         read_pattern(pattern)

@@ -1,4 +1,4 @@
-"""An e-mail address to be forgotten, where others wrote it: in answers' titles, versions, runs, lines of the audit."""
+"""Erasure of an e-mail address written by others: in answers' titles, versions, golden runs and the audit log."""
 
 import io
 
@@ -30,7 +30,7 @@ def bot(bot, store):
     return bot
 
 
-def forget(*arguments):
+def forget_user(*arguments):
     out = io.StringIO()
     call_command("forget_user", "--email", EMAIL.lower(), "--yes", "--no-vacuum", *arguments, stdout=out)
     return out.getvalue().splitlines()
@@ -43,32 +43,32 @@ def ask(api, bot, question="May she return shoes?"):
     return response.json()
 
 
-def everything_of(model) -> str:
+def dump_rows(model) -> str:
     return str(list(model.objects.values())).lower()
 
 
 @pytest.fixture
-def answered(admin_client, bot):
-    """By somebody who left the visitor's words as they were."""
+def answer_document(admin_client, bot):
+    """Answer the question without removing the visitor's address, and return the answer's document."""
     page = reverse("admin:chatbots_chatbot_answer_question", args=[bot.pk])
     sent = {"question": QUESTION, "answer": "She may.", "collection": "shop", "questions": ""}
     assert admin_client.post(page, sent).status_code == 302
     return Document.objects.get(source="Question and answer")
 
 
-def test_a_question_that_got_an_answer(api, admin_client, bot, answered):
-    """The answer stays, and is found. Nothing tells whose question it was, nor do the logs of those who got it."""
+def test_answered_questions(api, admin_client, bot, answer_document):
+    """The answer is kept and still found. No row contains the address, including the logs of visitors who got it."""
     ask(api, bot)
-    assert SLUG in everything_of(Message)  # among the passages
-    assert EMAIL.lower() in everything_of(Message)
-    said = forget()
-    assert "mentions in questions with an answer: 1" in said
-    assert "mentions of the address by others: 1" in said
-    assert not any("stays" in line for line in said)
+    assert SLUG in dump_rows(Message)  # in the passages
+    assert EMAIL.lower() in dump_rows(Message)
+    output = forget_user()
+    assert "mentions in questions with an answer: 1" in output
+    assert "mentions of the address by others: 1" in output
+    assert not any("stays" in line for line in output)
     for model in (Document, LocalVector, Message, SettledQuestion, LogEntry):
-        assert SLUG not in everything_of(model), model
-        assert EMAIL.lower() not in everything_of(model), model
-    document = Document.objects.get(pk=answered.pk)
+        assert SLUG not in dump_rows(model), model
+        assert EMAIL.lower() not in dump_rows(model), model
+    document = Document.objects.get(pk=answer_document.pk)
     assert document.title == "May [e-mail] return shoes?"
     assert {row.parent_vector_id for row in LocalVector.objects.filter(text="She may.")} == {document.parent_vector_id}
     assert SettledQuestion.objects.get().document_id == document.parent_vector_id
@@ -78,49 +78,49 @@ def test_a_question_that_got_an_answer(api, admin_client, bot, answered):
     assert "May [e-mail] return shoes?" in str(passages)
 
 
-def test_a_store_that_does_not_answer_is_no_half_erasure(bot, answered, upstream):
+def test_nothing_is_erased_if_a_store_does_not_answer(bot, answer_document, upstream):
     collection = Collection.objects.get(name="shop")
     collection.store = "qdrant"
     collection.save()
     LogEntry.objects.update(object_repr=EMAIL)
     with pytest.raises(CommandError, match="nothing else was erased"):
-        forget()
+        forget_user()
     assert LogEntry.objects.get().object_repr == EMAIL
 
 
-def test_what_the_site_wrote_stays_and_is_named(bot, openai):
+def test_the_sites_own_content_is_kept_and_reported(bot, openai):
     add_answer(bot, "shop", "Whom may I write to?", f"Write to {EMAIL}.")
     Chatbot.objects.filter(pk=bot.pk).update(instructions=f"Refer to {EMAIL}.")
     GoldenQuestion.objects.create(chatbot=bot, question="Whom?", expected_facts=EMAIL)
-    said = forget()
+    output = forget_user()
     assert (
         "The address stays in content of this site. Edit or delete it yourself: "
-        "documents: 1, chatbots: 1, golden questions: 1." in said
+        "documents: 1, chatbots: 1, golden questions: 1." in output
     )
     assert LocalVector.objects.filter(text=f"Write to {EMAIL}.").exists()
     assert Chatbot.objects.get().instructions == f"Refer to {EMAIL}."
 
 
-def test_versions_follow_the_chatbot(bot):
+def test_old_versions_are_erased_and_the_current_one_is_not(bot):
     bot.instructions = f"Refer to {EMAIL}."
     bot.save()
-    assert "mentions in versions of chatbots: 0" in forget()
+    assert "mentions in versions of chatbots: 0" in forget_user()
     bot.instructions = "Refer to nobody."
     bot.save()
-    assert "mentions in versions of chatbots: 1" in forget()
+    assert "mentions in versions of chatbots: 1" in forget_user()
     versions = [version.instructions for version in bot.history.all()]
     assert versions[:2] == ["Refer to nobody.", "Refer to [e-mail]."]
 
 
-def test_what_was_noted(bot, admin_user):
+def test_golden_results_and_audit_entries(bot, admin_user):
     run = GoldenRun.objects.create(chatbot=bot, settings={"instructions": f"Refer to {EMAIL}."}, state="done")
     source = {"title": QUESTION, "url": "", "score": 1}
     GoldenResult.objects.create(run=run, question="Whom?", answer=f"Ask {EMAIL}.", sources=[source])
     LogEntry.objects.log_actions(admin_user.pk, [bot], CHANGE, [{"changed": {"fields": [f"of {EMAIL}"]}}])
     LogEntry.objects.log_actions(admin_user.pk, [bot], CHANGE, f"As CSV, of the list with q={EMAIL}")
-    said = forget()
+    output = forget_user()
     for line in ("golden results: 1", "golden runs: 1", "recorded changes: 2"):
-        assert f"mentions in {line}" in said
+        assert f"mentions in {line}" in output
     result = GoldenResult.objects.get()
     assert (result.answer, result.sources[0]["title"]) == ("Ask [e-mail].", "May [e-mail] return shoes?")
     assert GoldenRun.objects.get().settings == {"instructions": "Refer to [e-mail]."}
@@ -128,39 +128,39 @@ def test_what_was_noted(bot, admin_user):
     assert lines == ["Changed of [e-mail].", "As CSV, of the list with q=[e-mail]"]
 
 
-def test_a_draft_that_waits_for_a_decision_stays_whole(bot):
+def test_settings_waiting_to_be_published_are_not_changed(bot):
     settings = {"instructions": f"Refer to {EMAIL}."}
     GoldenRun.objects.create(chatbot=bot, settings=settings, is_before_publishing=True)
-    forget()
+    forget_user()
     assert GoldenRun.objects.get().settings == settings
 
 
-def test_webhooks_and_sign_ins(bot, admin_user):
+def test_webhook_deliveries_and_sign_ins(bot, admin_user):
     webhook = Webhook.objects.create(name="CRM", url="https://crm.example/x", events=[EventName.LIMIT_REACHED])
-    told = {"webhook": webhook, "event": "x", "event_id": "0" * 32}
-    WebhookDelivery.objects.create(**told, payload=f'{{"visitor": {{"user_id": "{EMAIL}"}}}}')
-    WebhookDelivery.objects.create(**told, payload="{}", response_excerpt=f"Unknown: {EMAIL}")
-    other = WebhookDelivery.objects.create(**told, payload=f'{{"visitor": "x{EMAIL}"}}')
+    fields = {"webhook": webhook, "event": "x", "event_id": "0" * 32}
+    WebhookDelivery.objects.create(**fields, payload=f'{{"visitor": {{"user_id": "{EMAIL}"}}}}')
+    WebhookDelivery.objects.create(**fields, payload="{}", response_excerpt=f"Unknown: {EMAIL}")
+    other = WebhookDelivery.objects.create(**fields, payload=f'{{"visitor": "x{EMAIL}"}}')
     AccessFailureLog.objects.create(username=EMAIL)
     AccessAttempt.objects.create(username="x", failures_since_start=1, get_data=f"next=/admin/?q={EMAIL}")
     AccessFailureLog.objects.create(username="somebody")
-    said = forget()
-    assert {"webhook deliveries: 2", "sign-ins and attempts: 2"} <= set(said)
+    output = forget_user()
+    assert {"webhook deliveries: 2", "sign-ins and attempts: 2"} <= set(output)
     assert list(WebhookDelivery.objects.all()) == [other]
     assert [failure.username for failure in AccessFailureLog.objects.all()] == ["somebody"]
     assert not AccessAttempt.objects.exists()
 
 
-def test_sign_ins_of_an_account_that_stays_stay_too(bot, admin_user):
+def test_sign_ins_of_an_existing_account_are_kept(bot, admin_user):
     admin_user.email = EMAIL
     admin_user.save()
     AccessFailureLog.objects.create(username=EMAIL)
-    assert "sign-ins and attempts: 0" in forget()
+    assert "sign-ins and attempts: 0" in forget_user()
     assert AccessFailureLog.objects.exists()
 
 
 @pytest.mark.parametrize("email", ["jürgen@müller.example", "o'brien@x.example"])
-def test_addresses_that_json_writes_in_another_way(bot, admin_user, email):
+def test_addresses_that_json_escapes(bot, admin_user, email):
     entry = LogEntry.objects.log_actions(
         admin_user.pk, [bot], CHANGE, [{"changed": {"fields": [email]}}], single_object=True
     )

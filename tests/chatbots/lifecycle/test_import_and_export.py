@@ -1,4 +1,4 @@
-"""import_chatbots, export_chatbots and create_demo_bot."""
+"""The commands import_chatbots, export_chatbots and create_demo_bot."""
 
 import io
 import json
@@ -105,7 +105,7 @@ FULL = {
 
 
 def run(command: str, *args: Any, **options: Any) -> tuple[str, str]:
-    """What the command wrote to stdout and stderr."""
+    """Run the command, and return its stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
     call_command(command, *args, stdout=out, stderr=err, no_color=True, **options)
     return out.getvalue(), err.getvalue()
@@ -113,24 +113,24 @@ def run(command: str, *args: Any, **options: Any) -> tuple[str, str]:
 
 @pytest.fixture
 def stdin(monkeypatch):
-    """`stdin(content)`: what the command reads from `-`; anything but bytes is sent as JSON."""
+    """Return a function that sets stdin to bytes or to a JSON value, and returns the argument "-"."""
 
-    def give(content: Any) -> str:
+    def set_stdin(content: Any) -> str:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         return "-"
 
-    return give
+    return set_stdin
 
 
-def test_every_setting_arrives(stdin):
+def test_every_setting_is_imported(stdin):
     out, err = run("import_chatbots", stdin([FULL]), "--json")
     assert (out, err) == ("[77]\n", "")
     bot = Chatbot.objects.get()
     assert {name: getattr(bot, name) for name in FULL} == FULL
 
 
-def test_what_is_left_out_or_null_is_as_in_a_new_chatbot(stdin):
+def test_missing_and_null_settings_get_their_defaults(stdin):
     run("import_chatbots", stdin([{"name": "Short", "model": None, "id": None}]))
     new = Chatbot(name="Short")
     bot = Chatbot.objects.get()
@@ -138,7 +138,7 @@ def test_what_is_left_out_or_null_is_as_in_a_new_chatbot(stdin):
         assert getattr(bot, name) == getattr(new, name)
 
 
-def test_a_single_object_is_a_list_of_one(stdin):
+def test_a_single_object_is_imported(stdin):
     assert run("import_chatbots", stdin({"name": "Alone"}), "--json")[0] == f"[{Chatbot.objects.get().pk}]\n"
 
 
@@ -165,14 +165,14 @@ def test_a_single_object_is_a_list_of_one(stdin):
         ({"id": "12"}, {"pk": 12}),
     ],
 )
-def test_spellings_that_are_understood(stdin, sent, stored):
+def test_accepted_spellings(stdin, sent, stored):
     run("import_chatbots", stdin([{"name": "Shop", **sent}]))
     bot = Chatbot.objects.get()
     assert {name: getattr(bot, name) for name in stored} == stored
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_every_provider_goes_by_slug_and_by_label(stdin, slug):
+def test_providers_are_accepted_by_slug_and_by_label(stdin, slug):
     run("import_chatbots", stdin([{"provider": slug}, {"provider": PROVIDERS[slug].label.upper()}]))
     assert {bot.provider for bot in Chatbot.objects.all()} == {slug}
 
@@ -219,14 +219,14 @@ def test_every_provider_goes_by_slug_and_by_label(stdin, slug):
         ({"model": {"id": "gpt"}}, "model"),
         ({"instructions": ["be", "nice"]}, "instructions"),
         ({"instructions": "a\x00b"}, "instructions"),  # PostgreSQL can't store it
-        ({"instructions": "\ud800"}, "instructions"),  # nor can anybody
+        ({"instructions": "\ud800"}, "instructions"),  # a lone surrogate cannot be encoded
         ({"id": 0}, "id"),
         ({"id": -3}, "id"),
         ({"id": "first"}, "id"),
-        ({"id": 2**63 - 1}, "id"),  # after which no database would have another
+        ({"id": 2**63 - 1}, "id"),  # no higher id would be left for the next row
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_is_saved(stdin, wrong, field):
+def test_invalid_settings_are_named_and_nothing_is_saved(stdin, wrong, field):
     with pytest.raises(CommandError) as refused:
         run("import_chatbots", stdin([{"name": "Good"}, {"name": "Bad", **wrong}, {"name": "Good too"}]))
     problem = str(refused.value).splitlines()[1]
@@ -253,13 +253,13 @@ def test_all_problems_are_named_at_once(stdin):
         b"null",
         b'[{"name": "A"}, "B"]',
         b"[{}]",
-        b'{"version": 3, "scripts": {}}',  # some other program's file
+        b'{"version": 3, "scripts": {}}',  # another program's file
         b"\xff\xfe\xfa",
         b"[" * 100_000,
         b'[{"max_messages": ' + b"9" * 5000 + b"}]",
     ],
 )
-def test_files_that_hold_no_chatbots(stdin, data):
+def test_files_without_chatbots_are_rejected(stdin, data):
     with pytest.raises(CommandError, match="Nothing was imported"):
         run("import_chatbots", stdin(data))
 
@@ -274,14 +274,14 @@ def test_a_missing_file():
         run("import_chatbots", "/nonexistent.json")
 
 
-def test_what_puffer_does_not_know_is_said_and_ignored(stdin):
+def test_unknown_settings_are_reported_and_ignored(stdin):
     bots = [{"name": "A", "tts_enabled": "1"}, {"name": "B", "site_wide_enabled": "0"}]
     out, err = run("import_chatbots", stdin(bots), "--json")
     assert len(json.loads(out)) == 2
     assert '"site_wide_enabled", "tts_enabled"' in err
 
 
-def test_a_taken_id_gives_way_to_a_new_one(stdin, bot):
+def test_a_taken_id_is_replaced_by_a_new_one(stdin, bot):
     out, err = run("import_chatbots", stdin([{"id": bot.pk, "name": "New"}]), "--json")
     [new] = json.loads(out)
     assert new != bot.pk
@@ -290,20 +290,20 @@ def test_a_taken_id_gives_way_to_a_new_one(stdin, bot):
     assert bot.name == "Shop"
 
 
-def test_an_id_twice_in_a_file_is_kept_once(stdin):
+def test_a_repeated_id_is_used_once(stdin):
     out, _ = run("import_chatbots", stdin([{"id": 5, "name": "A"}, {"id": 5, "name": "B"}]), "--json")
     first, second = json.loads(out)
     assert (first, Chatbot.objects.get(pk=second).name) == (5, "B")
     assert second != 5
 
 
-def test_new_ids_never_meet_those_of_the_file(stdin):
+def test_new_ids_do_not_collide_with_ids_in_the_file(stdin):
     run("import_chatbots", stdin([{"name": "new"}, *({"id": number, "name": "x"} for number in range(1, 9))]))
     assert Chatbot.objects.count() == 9
     assert Chatbot.objects.create(name="after").pk > 8
 
 
-def test_a_deleted_chatbot_s_id_is_not_given_again(stdin):
+def test_the_id_of_a_deleted_chatbot_is_not_reused(stdin):
     run("import_chatbots", stdin([{"id": 5000, "name": "gone"}]))
     Chatbot.objects.all().delete()
     run("import_chatbots", stdin([{"id": 3, "name": "low"}]))
@@ -335,13 +335,13 @@ def test_export_import_export_is_identical(stdin, bot, tmp_path):
     assert (tmp_path / "again.json").read_bytes() == first.encode()
 
 
-def test_a_file_of_another_encoding_is_read(stdin):
+def test_files_with_a_bom_or_in_utf_16_are_read(stdin):
     run("import_chatbots", stdin('\ufeff[{"name": "Größe"}]'.encode()))
     run("import_chatbots", stdin('[{"name": "Größe"}]'.encode("utf-16")))
     assert {bot.name for bot in Chatbot.objects.all()} == {"Größe"}
 
 
-def test_export_of_some(bot):
+def test_export_of_selected_chatbots(bot):
     other = Chatbot.objects.create(name="Other")
     assert [row["id"] for row in json.loads(run("export_chatbots", "--bot", other.pk)[0])] == [other.pk]
     assert json.loads(run("export_chatbots", "--bot", other.pk, "--bot", bot.pk)[0])[0]["id"] == bot.pk
@@ -349,7 +349,7 @@ def test_export_of_some(bot):
         run("export_chatbots", "--bot", 999)
 
 
-def test_an_export_of_nothing_is_an_empty_list():
+def test_an_export_without_chatbots_is_an_empty_list():
     assert export_chatbots([]) == "[]\n"
 
 
@@ -358,7 +358,7 @@ def test_an_export_of_nothing_is_an_empty_list():
 
 @pytest.fixture
 def ollama(httpserver, settings):
-    """No provider has a key, and Ollama is `httpserver`."""
+    """Configure Ollama alone, at `httpserver`; no provider has a key."""
     settings.PROVIDER_ENVIRONMENT = {"ollama": {"base_url": httpserver.url_for("")}}
     return httpserver
 
@@ -369,7 +369,7 @@ def make_demo_bot() -> Chatbot:
     return Chatbot.objects.get(pk=pk)
 
 
-def test_the_demo_bot_is_made_once(ollama):
+def test_the_demo_bot_is_created_once(ollama):
     first = make_demo_bot()
     assert first.name == "Puffer demo"
     assert make_demo_bot() == first
@@ -377,14 +377,14 @@ def test_the_demo_bot_is_made_once(ollama):
     assert Chatbot.objects.count() == 1
 
 
-def test_a_key_of_the_environment_comes_first(settings, ollama):
+def test_a_key_in_the_environment_takes_precedence(settings, ollama):
     ollama.expect_request("/v1/models").respond_with_json({"data": [{"id": "llama3.2"}]})
     settings.PROVIDER_ENVIRONMENT["claude"] = {"api_key": "sk-ant-1"}
     bot = make_demo_bot()
     assert (bot.provider, bot.model) == ("claude", PROVIDERS["claude"].default_models["completion"])
 
 
-def test_a_saved_key_with_a_saved_model_counts_too(ollama):
+def test_a_saved_key_and_model_are_used(ollama):
     config = ProviderConfig.objects.get(slug="google")
     config.api_key, config.default_model = "saved", "gemini-custom"
     config.save()
@@ -392,12 +392,12 @@ def test_a_saved_key_with_a_saved_model_counts_too(ollama):
     assert (bot.provider, bot.model) == ("google", "gemini-custom")
 
 
-def test_a_key_without_a_default_model_is_passed_over(settings, ollama):
+def test_a_provider_without_a_default_model_is_skipped(settings, ollama):
     settings.PROVIDER_ENVIRONMENT["azure"] = {"api_key": "key", "base_url": "https://example.com"}
     assert make_demo_bot().provider == "local"
 
 
-def test_then_ollama_with_a_model_that_talks(ollama):
+def test_without_a_key_ollamas_first_completion_model_is_used(ollama):
     models = [{"id": "all-minilm-embed"}, {"id": "llama3.2"}, {"id": "qwen3"}]
     ollama.expect_request("/v1/models").respond_with_json({"data": models})
     bot = make_demo_bot()
@@ -405,7 +405,7 @@ def test_then_ollama_with_a_model_that_talks(ollama):
 
 
 @pytest.mark.parametrize("answer", [{"data": []}, {"nonsense": 1}])
-def test_else_the_bundled_model(ollama, answer):
+def test_without_a_key_or_an_ollama_model_the_bundled_model_is_used(ollama, answer):
     ollama.expect_request("/v1/models").respond_with_json(answer)
     bot = make_demo_bot()
     assert (bot.provider, bot.model) == ("local", PROVIDERS["local"].default_models["completion"])

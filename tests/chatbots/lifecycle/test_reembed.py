@@ -1,4 +1,4 @@
-"""reembed: a collection's chunks by another model, in a new collection, and the chatbots that use it from then on."""
+"""The reembed command: embed a collection again with another model, and switch its chatbots to the new collection."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def model(upstream):
 
 @pytest.fixture
 def handbook(model, tmp_path):
-    """A collection of three chunks of one document, by emb-1, and of one more document."""
+    """Import a document of three chunks and one of a single chunk, embedded with emb-1, into the collection "old"."""
     (tmp_path / "handbook.md").write_text(HANDBOOK)
     (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "shoes", "content": "Shoes.", "metadata": {"size": 9}}))
     call_command(
@@ -50,13 +50,13 @@ def reembed(code=0, **options):
     return {**json.loads(out.getvalue()), "stderr": err.getvalue()}
 
 
-def stored(target):
+def stored_vectors(target):
     return {vector.id: vector for vector in Local(StoreSettings()).scan(target)}
 
 
-def test_every_chunk_is_embedded_again_under_its_title_and_headings(handbook, model):
+def test_chunks_are_embedded_with_their_title_and_headings(handbook, model):
     summary = reembed()
-    old, new = stored("old"), stored("new")
+    old, new = stored_vectors("old"), stored_vectors("new")
     assert (summary["documents"], summary["chunks"], summary["refused"]) == (2, 4, 0)
     assert {name: (vector.text, vector.metadata) for name, vector in new.items()} == {
         name: (vector.text, vector.metadata) for name, vector in old.items()
@@ -71,21 +71,21 @@ def test_every_chunk_is_embedded_again_under_its_title_and_headings(handbook, mo
     assert (document.source, document.origin, document.chunks) == (str(handbook), str(handbook), 3)
 
 
-def test_it_goes_on_where_it_stood(handbook, model):
-    answers = [*[embedding(24)] * 3, answering({"error": {"message": "bad key"}}, 401)]  # a call for each chunk
+def test_an_interrupted_run_is_resumed(handbook, model):
+    answers = [*[embedding(24)] * 3, answering({"error": {"message": "bad key"}}, 401)]  # one per chunk
     model.pages["/v1/embeddings"] = lambda connection: answers.pop(0)(connection)
     summary = reembed(code=2, batch_size=1, concurrency=1)
     assert summary["documents"] == 1
     model.pages["/v1/embeddings"] = embedding(24)
     summary = reembed()
     assert (summary["documents"], summary["unchanged"]) == (1, 1)
-    assert len(stored("new")) == 4
+    assert len(stored_vectors("new")) == 4
     model.sent.clear()
     assert reembed()["unchanged"] == 2
     assert not model.sent
 
 
-def test_chunks_longer_than_the_new_model_reads_are_told(handbook, model, tmp_path):
+def test_chunks_longer_than_the_new_models_limit_are_reported(handbook, model, tmp_path):
     (tmp_path / "long.jsonl").write_text(json.dumps({"id": "long", "content": "x" * 3000}))
     model.pages["/v1/embeddings"] = embedding(16)
     call_command("import_vectors", str(tmp_path / "long.jsonl"), target="old", stdout=io.StringIO())
@@ -101,7 +101,7 @@ def test_chunks_longer_than_the_new_model_reads_are_told(handbook, model, tmp_pa
         ({"to": "filled"}, "was filled with emb-9"),
     ],
 )
-def test_what_cannot_be_done(handbook, model, options, error):
+def test_invalid_source_and_target_collections(handbook, model, options, error):
     Collection.objects.create(store="local", name="filled", embedding_provider="openai", embedding_model="emb-9")
     with pytest.raises(CommandError, match=error) as failure:
         reembed(**options)
@@ -113,7 +113,7 @@ def bot(**changes):
     return Chatbot.objects.create(name="Shop", enable_vector_store=True, **{"collections": ["old"], **changes})
 
 
-def test_chatbots_stay_where_they_are_unless_told(handbook, model):
+def test_chatbots_are_not_switched_by_default(handbook, model):
     shop = bot()
     reembed()
     shop.refresh_from_db()
@@ -129,12 +129,12 @@ def test_chatbots_stay_where_they_are_unless_told(handbook, model):
             {"collections": ["new"], "vector_embedding_provider": "openai", "vector_embedding_model": "emb-2"},
         ),
         ({"collections": ["old", "new"]}, {"collections": ["new"]}),
-        ({"collections": ["other", "old"]}, {"collections": ["other", "new"]}),  # of the new model, too
+        ({"collections": ["other", "old"]}, {"collections": ["other", "new"]}),  # already embedded with the new model
         ({"collections": ["unrelated"]}, {"collections": ["unrelated"]}),
-        ({"vector_store_provider": "qdrant"}, {"collections": ["old"]}),  # another store's
+        ({"vector_store_provider": "qdrant"}, {"collections": ["old"]}),  # a collection of another store
     ],
 )
-def test_chatbots_are_switched(handbook, model, before, after):
+def test_switch_bots_updates_the_chatbots(handbook, model, before, after):
     Collection.objects.create(store="local", name="other", embedding_provider="openai", embedding_model="emb-2")
     shop = bot(**before)
     summary = reembed(switch_bots=True)
@@ -146,11 +146,14 @@ def test_chatbots_are_switched(handbook, model, before, after):
 @pytest.mark.parametrize(
     ("before", "reason"),
     [
-        ({"collections": ["old", "other"]}, "other collections"),  # of the old model: one question, two models
+        (
+            {"collections": ["old", "other"]},
+            "other collections",
+        ),  # embedded with the old model: a question would need two embeddings
         ({"namespace": "en"}, "namespace 'en'"),
     ],
 )
-def test_chatbots_that_would_lose_something_are_left(handbook, model, before, reason):
+def test_chatbots_that_would_lose_passages_are_not_switched(handbook, model, before, reason):
     Collection.objects.create(store="local", name="other", embedding_provider="openai", embedding_model="emb-1")
     shop = bot(**before)
     summary = reembed(switch_bots=True)
@@ -159,15 +162,15 @@ def test_chatbots_that_would_lose_something_are_left(handbook, model, before, re
     assert reason in summary["stderr"]
 
 
-def test_chatbots_are_not_switched_to_half_a_collection(handbook, model):
+def test_chatbots_are_not_switched_to_an_incomplete_collection(handbook, model):
     shop = bot()
-    takes = embedding(24)
+    accept = embedding(24)
 
     def behave(connection):
         if "Shoes." in connection.received.json["input"]:
             answering({"error": {"message": "Not taken."}}, 400)(connection)
         else:
-            takes(connection)
+            accept(connection)
 
     model.pages["/v1/embeddings"] = behave
     assert reembed(switch_bots=True, code=1)["refused"] == 1

@@ -1,4 +1,4 @@
-"""Golden questions: what passes, what a run keeps, and the run before a chatbot is published."""
+"""Golden questions: what passes, what a run stores, and the run before a chatbot is published."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ def golden_page(bot: Chatbot) -> str:
     return reverse("admin:chatbots_chatbot_golden_questions", args=[bot.pk])
 
 
-def saying(text: str) -> dict:
+def completion_with(text: str) -> dict:
     return CHAT_COMPLETION | {"choices": [CHAT_COMPLETION["choices"][0] | {"message": {"content": text}}]}
 
 
@@ -37,7 +37,7 @@ def golden(bot: Chatbot, question: str = "Open?", facts: str = "nine", **fields)
 
 
 def form_of(bot: Chatbot, *rows: dict, known: int = 0) -> dict[str, str]:
-    """What a browser would send of the page with these questions."""
+    """Return the form data that a browser posts for these questions, the first `known` of which are already saved."""
     sent = {"golden_questions-TOTAL_FORMS": str(len(rows)), "golden_questions-INITIAL_FORMS": str(known)}
     for number, row in enumerate(rows):
         row = {"is_enabled": "on"} | row
@@ -46,15 +46,15 @@ def form_of(bot: Chatbot, *rows: dict, known: int = 0) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def only_golden_questions(settings):
+def golden_questions_job_only(settings):
     settings.WORKER_JOBS = ["chatbots.quality.golden.run_due"]
 
 
-def work() -> None:
+def run_worker() -> None:
     call_command("worker", once=True)
 
 
-def ask_for_a_run(client, bot: Chatbot) -> None:
+def queue_run(client, bot: Chatbot) -> None:
     questions = list(bot.golden_questions.all())
     rows = [
         {
@@ -68,26 +68,26 @@ def ask_for_a_run(client, bot: Chatbot) -> None:
 
 
 def run(client, bot: Chatbot) -> list[GoldenResult]:
-    ask_for_a_run(client, bot)
-    work()
+    queue_run(client, bot)
+    run_worker()
     return list(GoldenResult.objects.filter(run__chatbot=bot))
 
 
-# What passes
+# Passing and failing
 
 
 @pytest.mark.parametrize(
     ("facts", "has_passed"),
     [
         ("from nine to six", True),
-        ("FROM  Nine", True),  # upper and lower case, and blanks, are alike
-        ("until ten\nto six", True),  # of several lines one is enough
+        ("FROM  Nine", True),  # case and repeated spaces are ignored
+        ("until ten\nto six", True),  # one matching line is enough
         ("until ten\n\n  \nat eight", False),  # empty lines are ignored
         ("ｎｉｎｅ", True),
     ],
 )
-def test_facts(admin_client, openai, bot, facts, has_passed):
-    openai.pages["/v1/chat/completions"] = answering(saying("We are open\nfrom nine\nto six."))
+def test_expected_facts(admin_client, openai, bot, facts, has_passed):
+    openai.pages["/v1/chat/completions"] = answering(completion_with("We are open\nfrom nine\nto six."))
     golden(bot, facts=facts)
     (result,) = run(admin_client, bot)
     assert result.has_passed == has_passed
@@ -101,11 +101,11 @@ def test_facts(admin_client, openai, bot, facts, has_passed):
         ("Returns", True),
         (" returns ", True),
         ("https://shop.example/returns/", True),
-        ("Opening hours", False),  # it is there, but not among what the model was shown
+        ("Opening hours", False),  # in the collection, but not among the passages in the prompt
         ("Return", False),
     ],
 )
-def test_sources(admin_client, store, bot, source, has_passed):
+def test_expected_sources(admin_client, store, bot, source, has_passed):
     store(RETURNS, OPENING)
     Chatbot.objects.filter(pk=bot.pk).update(enable_vector_store=True, collections=["shop"], vector_store_top_k=1)
     golden(bot, "Within how many days may shoes be returned?", facts="", expected_source=source)
@@ -116,18 +116,18 @@ def test_sources(admin_client, store, bot, source, has_passed):
     assert ("is not among the sources" in page.text) != has_passed
 
 
-def test_both_are_wanted_where_both_are_named(admin_client, openai, bot):
+def test_fact_and_source_must_both_match(admin_client, openai, bot):
     golden(bot, facts="nine", expected_source="Opening hours")
     (result,) = run(admin_client, bot)
     assert result.missing == "The answer does not contain “nine”.\n“Opening hours” is not among the sources."
 
 
-# A run
+# Runs
 
 
-def test_what_a_run_keeps_and_shows(admin_client, admin_user, openai, bot):
+def test_a_run_is_stored_and_shown(admin_client, admin_user, openai, bot):
     ModelPrice.objects.create(provider="openai", model="gpt-4o-mini", input_price=1000, output_price=2000)
-    openai.pages["/v1/chat/completions"] = answering(saying(f"At nine. {NASTY}"))
+    openai.pages["/v1/chat/completions"] = answering(completion_with(f"At nine. {NASTY}"))
     golden(bot)
     golden(bot, f"And {NASTY}?", "at ten")
     golden(bot, "Not asked", is_enabled=False)
@@ -142,10 +142,10 @@ def test_what_a_run_keeps_and_shows(admin_client, admin_user, openai, bot):
         assert words in text_of(page)
     assert NASTY not in page.text
     run(admin_client, bot)
-    assert (GoldenRun.objects.count(), GoldenResult.objects.count()) == (1, 2)  # only the last is kept
+    assert (GoldenRun.objects.count(), GoldenResult.objects.count()) == (1, 2)  # only the latest run is kept
 
 
-def test_a_run_is_no_visitor(admin_client, openai, bot):
+def test_limits_for_visitors_do_not_apply_to_a_run(admin_client, openai, bot):
     Chatbot.objects.filter(pk=bot.pk).update(
         messages_per_minute=0, messages_per_day=0, token_guest_limit=0, is_paused=True
     )
@@ -155,12 +155,13 @@ def test_a_run_is_no_visitor(admin_client, openai, bot):
     assert [conversation.source for conversation in Conversation.objects.all()] == ["preview", "preview"]
 
 
-def test_a_question_that_fails_is_no_end_of_the_run(admin_client, openai, bot):
-    def behave(connection):
+def test_a_provider_error_fails_one_question_and_not_the_run(admin_client, openai, bot):
+    def answer(connection):
         wrong = connection.received.json["messages"][-1]["content"] == "Fail!"
-        answering({"error": {"message": "No more."}} if wrong else saying("nine"), 429 if wrong else 200)(connection)
+        body = {"error": {"message": "No more."}} if wrong else completion_with("nine")
+        answering(body, 429 if wrong else 200)(connection)
 
-    openai.pages["/v1/chat/completions"] = behave
+    openai.pages["/v1/chat/completions"] = answer
     golden(bot, "Fail!")
     golden(bot)
     failed, passed = run(admin_client, bot)
@@ -170,28 +171,28 @@ def test_a_question_that_fails_is_no_end_of_the_run(admin_client, openai, bot):
     assert "No more." in admin_client.get(golden_page(bot)).text
 
 
-def test_two_are_asked_at_a_time(admin_client, openai, bot):
-    running, most, lock = [0], [0], threading.Lock()
+def test_two_questions_are_asked_at_a_time(admin_client, openai, bot):
+    active, peak, lock = [0], [0], threading.Lock()
 
     def behave(connection):
         with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
+            active[0] += 1
+            peak[0] = max(peak[0], active[0])
         time.sleep(0.1)
         with lock:
-            running[0] -= 1
-        answering(saying(connection.received.json["messages"][-1]["content"]))(connection)
+            active[0] -= 1
+        answering(completion_with(connection.received.json["messages"][-1]["content"]))(connection)
 
     openai.pages["/v1/chat/completions"] = behave
     for number in range(6):
         golden(bot, f"number {number}", f"number {number}")
     results = run(admin_client, bot)
-    assert most == [2]
+    assert peak == [2]
     assert [result.answer for result in results] == [f"number {number}" for number in range(6)]  # in order
     assert all(result.has_passed for result in results)
 
 
-def test_nothing_to_ask(admin_client, openai, bot):
+def test_without_questions_or_in_the_trash_nothing_is_asked(admin_client, openai, bot):
     golden(bot, is_enabled=False)
     assert run(admin_client, bot) == []
     bot.status = "trash"
@@ -201,90 +202,90 @@ def test_nothing_to_ask(admin_client, openai, bot):
     assert not openai.sent
 
 
-# A worker
+# Workers
 
 
 def fragment(client, run: GoldenRun) -> str:
-    """What the page asks for while the run goes on."""
+    """Return the text of the fragment that the page polls while the run is in progress."""
     return text_of(client.get(reverse("admin:chatbots_chatbot_golden_runs", query={"run": run.pk})))
 
 
-def test_the_page_shows_how_far_it_has_come(admin_client, openai, bot):
+def test_the_page_shows_the_progress_of_the_run(admin_client, openai, bot):
     golden(bot)
     golden(bot, "Second?")
-    ask_for_a_run(admin_client, bot)
-    asked_for = GoldenRun.objects.get()
+    queue_run(admin_client, bot)
+    queued = GoldenRun.objects.get()
 
     def shows(words: str, over: str, waiting: int) -> None:
-        shown = fragment(admin_client, asked_for)
+        shown = fragment(admin_client, queued)
         assert words in shown
         assert (f'data-over="{over}"' in shown, shown.count(">waiting<")) == (True, waiting)
         assert words in text_of(admin_client.get(golden_page(bot)))
 
     shows("Waiting for a worker, which “serve” starts by default: 0 of 2", "no", 2)
     claim(GoldenRun.objects.all(), 60)
-    asked_for.results.filter(question="Open?").update(ended_at=timezone.now(), answer="At nine.")
+    queued.results.filter(question="Open?").update(ended_at=timezone.now(), answer="At nine.")
     shows("1 of 2 questions are answered.", "no", 1)
     GoldenRun.objects.update(leased_until=timezone.now())
-    work()
+    run_worker()
     shows("Last run: ", "yes", 0)
 
 
-def test_a_run_that_is_taken_up_again_asks_what_is_left(admin_client, openai, bot):
+def test_a_resumed_run_asks_only_the_remaining_questions(admin_client, openai, bot):
     for number in range(4):
         golden(bot, f"number {number}", "hi")
-    ask_for_a_run(admin_client, bot)
-    killed = claim(GoldenRun.objects.all(), 0)  # and nothing more is heard of that worker
+    queue_run(admin_client, bot)
+    killed = claim(GoldenRun.objects.all(), 0)  # its lease expires at once, as if the worker had been killed
     killed.results.filter(question__in=["number 0", "number 2"]).update(ended_at=timezone.now(), answer="hi there")
-    work()
+    run_worker()
     assert sorted(sent.json["messages"][-1]["content"] for sent in openai.sent) == ["number 1", "number 3"]
     done = GoldenRun.objects.get()
     assert (done.state, done.attempts) == ("done", 2)
     assert [result.answer for result in done.results.all()] == ["hi there", "Hi!", "hi there", "Hi!"]
 
 
-def test_a_worker_whose_run_was_taken_up_by_another_writes_nothing(admin_client, openai, bot):
+def test_a_worker_that_lost_its_lease_writes_nothing(admin_client, openai, bot):
     golden(bot)
-    ask_for_a_run(admin_client, bot)
-    late = claim(GoldenRun.objects.all(), 0)
+    queue_run(admin_client, bot)
+    stale = claim(GoldenRun.objects.all(), 0)
     claim(GoldenRun.objects.all(), 60)
     with pytest.raises(LeaseLost):
-        ask(late)
+        ask(stale)
     assert [(result.run.state, result.ended_at) for result in GoldenResult.objects.all()] == [("waiting", None)]
 
 
-def test_another_run_takes_the_place_of_one_that_waits(admin_client, openai, bot):
+def test_a_new_run_replaces_a_waiting_one(admin_client, openai, bot):
     golden(bot)
-    ask_for_a_run(admin_client, bot)
-    ask_for_a_run(admin_client, bot)
-    work()
+    queue_run(admin_client, bot)
+    queue_run(admin_client, bot)
+    run_worker()
     assert (GoldenRun.objects.get().state, len(openai.sent)) == ("done", 1)
 
 
-def test_a_run_that_ends_its_workers_is_given_up(admin_client, openai, bot):
+def test_a_run_that_keeps_killing_its_workers_fails(admin_client, openai, bot):
     golden(bot)
-    ask_for_a_run(admin_client, bot)
+    queue_run(admin_client, bot)
     GoldenRun.objects.update(attempts=MAX_ATTEMPTS)
-    work()
-    given_up = GoldenRun.objects.get()
-    assert (given_up.state, openai.sent) == ("dead", [])
-    assert f"The run failed after 0 of 1 questions. {given_up.last_error}" in fragment(admin_client, given_up)
+    run_worker()
+    failed_run = GoldenRun.objects.get()
+    assert (failed_run.state, openai.sent) == ("dead", [])
+    assert f"The run failed after 0 of 1 questions. {failed_run.last_error}" in fragment(admin_client, failed_run)
 
 
-def test_a_run_asks_what_was_asked_for(admin_client, openai, bot):
-    """Neither questions nor settings that were changed since."""
+def test_a_run_uses_the_questions_and_settings_it_was_queued_with(admin_client, openai, bot):
+    """Later changes of the questions and the settings have no effect on the run."""
     golden(bot)
-    ask_for_a_run(admin_client, bot)
+    queue_run(admin_client, bot)
     GoldenQuestion.objects.update(question="Closed?")
     Chatbot.objects.update(instructions="Sell hats.")
-    work()
+    run_worker()
     assert [message["content"] for message in openai.sent[0].json["messages"]] == ["Sell shoes.", "Open?"]
 
 
-# The page
+# The golden questions page
 
 
-def test_questions_are_written_changed_and_removed(admin_client, openai, bot):
+def test_questions_are_added_changed_and_deleted(admin_client, openai, bot):
     page = golden_page(bot)
     assert "golden_questions-0-question" in admin_client.get(page).text
     rows = [{"question": "One?", "expected_facts": "1"}, {"question": "Two?", "expected_source": "two"}, {}]
@@ -311,20 +312,20 @@ def test_questions_are_written_changed_and_removed(admin_client, openai, bot):
         ({"question": "x" * 10_001, "expected_facts": "1"}, "at most 10000 characters"),
     ],
 )
-def test_questions_that_are_none(admin_client, bot, row, words):
+def test_invalid_questions_are_rejected(admin_client, bot, row, words):
     page = admin_client.post(golden_page(bot), form_of(bot, row) | {"run": "1"})
     assert page.status_code == 200
     assert words in text_of(page)
     assert not GoldenQuestion.objects.exists()
 
 
-def test_there_is_an_end_to_how_many(admin_client, bot):
+def test_the_number_of_questions_is_limited(admin_client, bot):
     rows = [{"question": f"{number}?", "expected_facts": "1"} for number in range(MAX_QUESTIONS + 1)]
     assert f"at most {MAX_QUESTIONS}" in text_of(admin_client.post(golden_page(bot), form_of(bot, *rows)))
     assert not GoldenQuestion.objects.exists()
 
 
-def test_no_question_of_another_chatbot(admin_client, bot):
+def test_a_question_of_another_chatbot_cannot_be_changed(admin_client, bot):
     theirs = golden(Chatbot.objects.create(name="Other"))
     row = {"id": theirs.pk, "question": "Mine", "expected_facts": "1"}
     admin_client.post(golden_page(bot), form_of(bot, row, known=1))
@@ -332,7 +333,7 @@ def test_no_question_of_another_chatbot(admin_client, bot):
     assert theirs.question == "Open?"
 
 
-def test_who_may(staff, openai, bot):
+def test_a_viewer_cannot_edit_or_run(staff, openai, bot):
     golden(bot)
     viewer = staff("view")
     page = viewer.get(golden_page(bot))
@@ -353,33 +354,33 @@ def draft(bot):
     return bot
 
 
-def send(client, bot: Chatbot, **changes):
-    """The page that the form of the chatbot leads to, with these changes."""
+def submit(client, bot: Chatbot, **changes):
+    """Submit the chatbot's form with these changes, and return the page that follows."""
     return client.post(change_page(bot), filled(client.get(change_page(bot))) | changes, follow=True)
 
 
-def address_of(page) -> str:
+def url_of(page) -> str:
     return page.redirect_chain[-1][0]
 
 
 @pytest.mark.parametrize(("answer", "button"), [("At nine.", "Publish"), ("At ten.", "Publish anyway")])
-def test_a_draft_is_asked_before_it_is_published(admin_client, openai, draft, answer, button):
-    openai.pages["/v1/chat/completions"] = answering(saying(answer))
+def test_publishing_a_draft_runs_its_questions_first(admin_client, openai, draft, answer, button):
+    openai.pages["/v1/chat/completions"] = answering(completion_with(answer))
     changes = {"instructions": "Sell\r\nhats.", "footer_text": NASTY, "_continue": "1"}
-    page = send(admin_client, draft, status="published", **changes)
+    page = submit(admin_client, draft, status="published", **changes)
     assert "The golden questions are being asked." in text_of(page)
     assert "Waiting for a worker" in text_of(page)
     assert not openai.sent
-    work()
-    page = admin_client.get(address_of(page))
+    run_worker()
+    page = admin_client.get(url_of(page))
     assert f" {button} </button>" in text_of(page)
-    assert openai.sent[-1].json["messages"][0]["content"] == "Sell\nhats."  # what would be published
+    assert openai.sent[-1].json["messages"][0]["content"] == "Sell\nhats."  # the settings to be published
     assert NASTY not in page.text
     draft.refresh_from_db()
     assert (draft.status, draft.instructions) == ("draft", "Sell shoes.")
-    assert address_of_decision(draft) in admin_client.get(golden_page(draft)).text
+    assert decision_url(draft) in admin_client.get(golden_page(draft)).text
 
-    done = admin_client.post(address_of_decision(draft), {"decision": "publish"}, follow=True)
+    done = admin_client.post(decision_url(draft), {"decision": "publish"}, follow=True)
     assert done.redirect_chain == [(change_page(draft), 302)]
     draft.refresh_from_db()
     assert (draft.status, draft.instructions, draft.footer_text) == ("published", "Sell\nhats.", NASTY)
@@ -389,44 +390,44 @@ def test_a_draft_is_asked_before_it_is_published(admin_client, openai, draft, an
     assert len(openai.sent) == 1
 
 
-def address_of_decision(*bots: Chatbot) -> str:
+def decision_url(*bots: Chatbot) -> str:
     runs = GoldenRun.objects.filter(chatbot__in=bots).order_by("pk")
     return reverse("admin:chatbots_chatbot_decide_on_publishing", query={"run": [run.pk for run in runs]})
 
 
-def test_the_settings_can_be_kept_as_a_draft(admin_client, openai, draft):
-    page = send(admin_client, draft, status="published", temperature="0.2")
+def test_the_new_settings_can_be_saved_as_a_draft(admin_client, openai, draft):
+    page = submit(admin_client, draft, status="published", temperature="0.2")
     assert "Save as draft" in page.text
-    admin_client.post(address_of(page), {"decision": "draft"})
+    admin_client.post(url_of(page), {"decision": "draft"})
     draft.refresh_from_db()
     assert (draft.status, draft.temperature) == ("draft", 0.2)
     assert LogEntry.objects.first().get_change_message() == "Changed Temperature."
 
 
-def test_without_a_worker_it_can_be_published_all_the_same(admin_client, openai, draft):
-    page = send(admin_client, draft, status="published")
+def test_without_a_worker_a_draft_can_still_be_published(admin_client, openai, draft):
+    page = submit(admin_client, draft, status="published")
     assert "Publish without waiting" in page.text
-    assert "Save as draft" not in page.text  # nothing else was changed
-    admin_client.post(address_of(page), {"decision": "publish"})
+    assert "Save as draft" not in page.text  # the status is the only change
+    admin_client.post(url_of(page), {"decision": "publish"})
     draft.refresh_from_db()
     assert (draft.status, openai.sent) == ("published", [])
 
 
-def test_it_is_decided_once(admin_client, openai, draft):
-    page = send(admin_client, draft, status="published", temperature="0.2")
-    admin_client.post(address_of(page), {"decision": "publish"})
+def test_the_decision_is_made_once(admin_client, openai, draft):
+    page = submit(admin_client, draft, status="published", temperature="0.2")
+    admin_client.post(url_of(page), {"decision": "publish"})
     Chatbot.objects.filter(pk=draft.pk).update(status="draft", temperature=0.7)
-    for late in (admin_client.post(address_of(page), {"decision": "publish"}), admin_client.get(address_of(page))):
-        assert late["Location"] == LIST
+    for stale in (admin_client.post(url_of(page), {"decision": "publish"}), admin_client.get(url_of(page))):
+        assert stale["Location"] == LIST
     draft.refresh_from_db()
     assert (draft.status, draft.temperature) == ("draft", 0.7)
 
 
-def test_another_run_takes_the_place_of_the_settings(admin_client, openai, draft):
-    page = send(admin_client, draft, status="published")
-    ask_for_a_run(admin_client, draft)
-    assert "have replaced these" in text_of(admin_client.get(address_of(page), follow=True))
-    admin_client.post(address_of(page), {"decision": "publish"})
+def test_a_later_run_discards_the_pending_settings(admin_client, openai, draft):
+    page = submit(admin_client, draft, status="published")
+    queue_run(admin_client, draft)
+    assert "have replaced these" in text_of(admin_client.get(url_of(page), follow=True))
+    admin_client.post(url_of(page), {"decision": "publish"})
     draft.refresh_from_db()
     assert draft.status == "draft"
 
@@ -438,49 +439,49 @@ def test_another_run_takes_the_place_of_the_settings(admin_client, openai, draft
         ("published", {"status": "published"}, False),
         ("published", {"status": "draft"}, False),
         ("trash", {"status": "published"}, True),
-        ("draft", {"status": "published", "temperature": "9"}, False),  # the form comes back with its error
+        ("draft", {"status": "published", "temperature": "9"}, False),  # an invalid form
     ],
 )
-def test_when_the_questions_are_asked(admin_client, openai, draft, status, sent, asked):
+def test_which_status_changes_start_a_run(admin_client, openai, draft, status, sent, asked):
     Chatbot.objects.filter(pk=draft.pk).update(status=status)
-    send(admin_client, draft, **sent)
-    work()
+    submit(admin_client, draft, **sent)
+    run_worker()
     assert bool(openai.sent) == asked
 
 
 def test_without_enabled_questions_nothing_is_asked(admin_client, openai, draft):
     GoldenQuestion.objects.update(is_enabled=False)
-    assert address_of(send(admin_client, draft, status="published")) == LIST
+    assert url_of(submit(admin_client, draft, status="published")) == LIST
     draft.refresh_from_db()
     assert (draft.status, openai.sent) == ("published", [])
 
 
-def test_several_are_published(admin_client, openai, draft):
+def test_several_drafts_are_published_together(admin_client, openai, draft):
     other = Chatbot.objects.create(name="Other", status="draft")
     third = Chatbot.objects.create(name="Third", provider="openai", model="m", status="draft")
     golden(third, facts="hi")
-    address = address_of(act(admin_client, "publish", draft, other, third))
-    work()
+    address = url_of(act(admin_client, "publish", draft, other, third))
+    run_worker()
     page = admin_client.get(address)
     assert [run.chatbot.name for run in page.context["runs"]] == ["Other", "Shop", "Third"]
-    assert "Publish anyway" in page.text  # one has failed
+    assert "Publish anyway" in page.text  # one question failed
     assert set(Chatbot.objects.values_list("status", flat=True)) == {"draft"}
     assert len(openai.sent) == 2
     assert admin_client.post(address, {"decision": "publish"})["Location"] == LIST
     assert set(Chatbot.objects.values_list("status", flat=True)) == {"published"}
 
 
-def test_somebody_who_may_only_look_starts_no_run(staff, openai, draft):
+def test_a_viewer_cannot_start_a_run_by_publishing(staff, openai, draft):
     client = staff("view")
     assert client.post(change_page(draft), {"name": "Shop", "status": "published"}).status_code == 403
     act(client, "publish", draft)
     assert not GoldenRun.objects.exists()
 
 
-# With the chatbot
+# Copies, export and import
 
 
-def test_a_copy_has_them_too(admin_client, draft):
+def test_a_copied_chatbot_has_the_same_questions(admin_client, draft):
     act(admin_client, "duplicate", draft)
     copy = Chatbot.objects.get(name="Shop (copy)")
     assert [(question.question, question.expected_facts) for question in copy.golden_questions.all()] == [
@@ -489,7 +490,7 @@ def test_a_copy_has_them_too(admin_client, draft):
     assert draft.golden_questions.count() == 1
 
 
-def test_they_are_exported_and_imported(admin_client, draft):
+def test_questions_are_exported_and_imported(admin_client, draft):
     golden(draft, "Where?", "", expected_source="Map", is_enabled=False)
     other = Chatbot.objects.create(name="Without")
     exported = json.loads(export_chatbots([draft, other]))
@@ -519,13 +520,13 @@ def test_they_are_exported_and_imported(admin_client, draft):
         ),
     ],
 )
-def test_what_is_refused_of_a_file(admin_client, questions, words):
+def test_invalid_questions_in_an_import_file(admin_client, questions, words):
     page = upload(admin_client, [{"name": "Good"}, {"name": "Bad", "golden_questions": questions}])
     assert words in text_of(page)
     assert not Chatbot.objects.exists()
 
 
-def test_a_check_of_a_file_saves_no_question(admin_client):
+def test_a_dry_run_of_an_import_saves_no_question(admin_client):
     question = {"question": "One?", "expected_facts": "1"}
     upload(admin_client, [{"name": "Good", "golden_questions": [question]}], dry_run="on")
     assert not GoldenQuestion.objects.exists()

@@ -1,4 +1,4 @@
-"""Golden questions asked by a worker that is killed: none is lost, and none that is answered is asked again."""
+"""A worker killed during a golden run: no question is lost, and no answered question is asked again."""
 
 import time
 from collections import Counter
@@ -27,7 +27,7 @@ queue(bot, User.objects.create(username="owner"))
 ANSWERED = "SELECT question FROM chatbots_goldenresult WHERE ended_at IS NOT NULL"
 
 
-def slowly(connection):
+def answer_slowly(connection):
     time.sleep(0.3)
     answering(CHAT_COMPLETION)(connection)
 
@@ -35,35 +35,35 @@ def slowly(connection):
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     with running() as upstream:
-        upstream.pages["/v1/chat/completions"] = slowly
+        upstream.pages["/v1/chat/completions"] = answer_slowly
         yield upstream
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def work(request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path) -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path) -> Iterator[Installation]:
     openai = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
-    with Installation.new(tmp_path, request.param, **openai) as work:
-        yield work
+    with Installation.new(tmp_path, request.param, **openai) as installation:
+        yield installation
 
 
 def has_answered(running: Installation, at_least: int) -> bool:
     return len(running.rows(ANSWERED)) >= at_least
 
 
-def test_a_worker_that_is_killed_leaves_what_is_answered(work: Installation, upstream: Upstream):
-    work.python(QUEUE)
+def test_answered_questions_survive_a_killed_worker(installation: Installation, upstream: Upstream):
+    installation.python(QUEUE)
     for at_least in (1, 5):
-        worker = work.start("worker")
-        wait_until(partial(has_answered, work, at_least))
+        worker = installation.start("worker")
+        wait_until(partial(has_answered, installation, at_least))
         worker.kill()
         worker.wait(10)
-        work.rows("UPDATE chatbots_goldenrun SET leased_until = due_at")  # it would end by itself
-    before, asked_before = work.rows(ANSWERED), len(upstream.sent)
-    assert len(before) < QUESTIONS  # else nothing was interrupted
-    work.start("worker")
-    wait_until(lambda: work.value("SELECT state FROM chatbots_goldenrun") == "done")
+        installation.rows("UPDATE chatbots_goldenrun SET leased_until = due_at")  # no need to wait for its expiry
+    before, asked_before = installation.rows(ANSWERED), len(upstream.sent)
+    assert len(before) < QUESTIONS  # otherwise the test interrupted nothing
+    installation.start("worker")
+    wait_until(lambda: installation.value("SELECT state FROM chatbots_goldenrun") == "done")
     asked = Counter(sent.json["messages"][-1]["content"] for sent in upstream.sent)
     again = {sent.json["messages"][-1]["content"] for sent in upstream.sent[asked_before:]}
-    assert len(asked) == len(work.rows(ANSWERED)) == QUESTIONS
+    assert len(asked) == len(installation.rows(ANSWERED)) == QUESTIONS
     assert not again & {question for (question,) in before}
-    assert work.value("SELECT attempts FROM chatbots_goldenrun") == 3
+    assert installation.value("SELECT attempts FROM chatbots_goldenrun") == 3

@@ -1,5 +1,4 @@
-"""Texts that try to run a script, by every way that leads into the widget: answers, earlier answers, sources, the
-chatbot's own words. In a real browser: nothing runs, and nothing leaves for another host."""
+"""XSS payloads in every text that the widget shows, in a real browser: no script runs, no request leaves the site."""
 
 import json
 from typing import Any
@@ -13,8 +12,8 @@ from tests.support.widget_pages import COMPLETIONS, says
 
 pytestmark = in_browser
 
-TOGETHER = 40  # payloads in an answer
-# Whatever a payload manages to call is written down, and every listener that it may want to wake is woken.
+PAYLOADS_PER_ANSWER = 40
+# Records the calls that a payload manages to make. LOOK then fires the events that a payload may listen to.
 WATCH = """<script>
     ran = [];
     for (const name of ["alert", "confirm", "prompt", "print", "open"])
@@ -48,15 +47,15 @@ def ask(page: Any) -> None:
 
 
 def batches() -> list[list[str]]:
-    return [PAYLOADS[at : at + TOGETHER] for at in range(0, len(PAYLOADS), TOGETHER)]
+    return [PAYLOADS[at : at + PAYLOADS_PER_ANSWER] for at in range(0, len(PAYLOADS), PAYLOADS_PER_ANSWER)]
 
 
-def test_there_are_enough_of_them():
+def test_there_are_enough_payloads():
     assert len(set(PAYLOADS)) >= 120
 
 
 @pytest.mark.parametrize("batch", range(len(batches())))
-def test_in_an_answer_and_in_an_earlier_one(visit, model, batch):
+def test_payloads_in_an_answer_and_in_the_history(visit, model, batch):
     page = visit("inline", head=WATCH)
     model.pages[COMPLETIONS] = says("\n\n".join(batches()[batch]))
     ask(page)
@@ -68,7 +67,7 @@ def test_in_an_answer_and_in_an_earlier_one(visit, model, batch):
     assert page.evaluate(LOOK) == NOTHING
 
 
-def test_in_a_question_of_the_visitor(visit, model):
+def test_payloads_in_a_question(visit, model):
     page = visit("inline", head=WATCH)
     page.fill("textarea", "\n\n".join(PAYLOADS)[:7900])
     page.press("textarea", "Enter")
@@ -79,18 +78,18 @@ def test_in_a_question_of_the_visitor(visit, model):
     assert page.evaluate(LOOK) == NOTHING
 
 
-def test_in_sources(visit, model, site):
+def test_payloads_in_sources(visit, model, site):
     server = site.server
     server.upstream.pages["/v1/embeddings"] = embedding()
     items = [
         {
             "id": f"payload-{number}",
             "content": f"Do you sell shoes? {payload}",
-            "metadata": {"title": f"Shoes {payload}"[:400], "url": address(number, payload)},
+            "metadata": {"title": f"Shoes {payload}"[:400], "url": malicious_url(number, payload)},
         }
         for number, payload in enumerate(PAYLOADS)
     ]
-    # Written by hand, for the API's own cleaning would take much of it away.
+    # Not through the API, which would sanitize the payloads.
     server.python(
         "import json; from asgiref.sync import async_to_sync; from vectorstores.ingestion.chunking import Chunk\n"
         "from vectorstores.ingestion.documents import NewDocument\n"
@@ -113,7 +112,7 @@ def test_in_sources(visit, model, site):
     assert page.evaluate(LOOK) == NOTHING
 
 
-def address(number: int, payload: str) -> str:
+def malicious_url(number: int, payload: str) -> str:
     schemes = [
         "javascript:alert(1)",
         "data:text/html,<script>alert(1)</script>",
@@ -122,10 +121,10 @@ def address(number: int, payload: str) -> str:
     return schemes[number % 3] if number % 4 else payload[:300]
 
 
-NAMES = [payload for payload in PAYLOADS if len(payload) < 150 and "\n" not in payload][::16]
+SHORT_PAYLOADS = [payload for payload in PAYLOADS if len(payload) < 150 and "\n" not in payload][::16]
 
 
-SAY_IT = """
+CREATE_BOTS = """
 from chatbots.models import Chatbot
 for payload in {payloads!r}:
     bot = Chatbot.objects.get(pk={like})
@@ -139,15 +138,15 @@ for payload in {payloads!r}:
 
 
 @pytest.fixture(scope="module")
-def bots_that_say_it(site):
-    """A chatbot for each payload, with the payload in all of its own words."""
-    made = site.server.python(SAY_IT.format(payloads=NAMES, like=site.bots["hinting"])).split()
-    site.bots.update(zip(NAMES, map(int, made), strict=True))
+def bots_with_payloads(site):
+    """Create a chatbot for each payload, with the payload in each of its texts."""
+    made = site.server.python(CREATE_BOTS.format(payloads=SHORT_PAYLOADS, like=site.bots["hinting"])).split()
+    site.bots.update(zip(SHORT_PAYLOADS, map(int, made), strict=True))
 
 
-@pytest.mark.parametrize("payload", NAMES)
-def test_in_the_chatbot_s_own_words(visit, bots_that_say_it, payload):
-    """Its owner is trusted with much, but not with the site that embeds it."""
+@pytest.mark.parametrize("payload", SHORT_PAYLOADS)
+def test_payloads_in_the_chatbots_settings(visit, bots_with_payloads, payload):
+    """The chatbot's owner must not be able to run scripts on the site that embeds it."""
     page = visit(payload, head=WATCH)
     page.locator(".launcher").click()
     expect(page.get_by_role("dialog")).to_be_visible()

@@ -9,7 +9,7 @@ from chatbots.widget.config import LOADER, SCRIPT, STYLES, version_of
 from tests.support.repository import ROOT
 
 BUILT = ROOT / "chatbots/static/chatbots"
-SIZE_LIMIT = 15 * 1024  # of all three with Brotli
+SIZE_LIMIT = 15 * 1024  # bytes of all three files, compressed with Brotli
 
 
 def path_of(name):
@@ -37,7 +37,7 @@ def path_of(name):
         ("deflate, zstd", None),
         ("*", "br"),
         ("br;q=0, *", "gzip"),
-        ("*;q=0", None),  # nothing is acceptable: a plain file is better than an error
+        ("*;q=0", None),  # no coding is acceptable: send the plain file rather than an error
         ("gzip;q=0, br;q=0, identity;q=0", None),
         ("br;q=yes, gzip;q=-1", None),  # malformed
         ("br;q=2, gzip;q=0.1", "gzip"),
@@ -46,7 +46,7 @@ def path_of(name):
     ],
 )
 @pytest.mark.parametrize("name", [LOADER, SCRIPT, STYLES])
-def test_a_client_gets_the_coding_that_it_prefers(client, name, accept_encoding, coding):
+def test_clients_get_their_preferred_content_coding(client, name, accept_encoding, coding):
     headers = {} if accept_encoding is None else {"Accept-Encoding": accept_encoding}
     response = client.get(path_of(name), headers=headers)
     assert response.status_code == 200
@@ -62,7 +62,7 @@ def test_a_client_gets_the_coding_that_it_prefers(client, name, accept_encoding,
 
 @pytest.mark.parametrize("coding", ["identity", "gzip", "br"])
 @pytest.mark.parametrize("name", [LOADER, SCRIPT, STYLES])
-def test_a_copy_in_a_cache_is_revalidated_in_any_coding(client, name, coding):
+def test_cached_copies_are_revalidated_in_any_coding(client, name, coding):
     stored = client.get(path_of(name), headers={"Accept-Encoding": coding})
     for accepted in ("identity", "gzip", "br"):
         headers = {"Accept-Encoding": accepted, "If-None-Match": stored["ETag"]}
@@ -73,7 +73,7 @@ def test_a_copy_in_a_cache_is_revalidated_in_any_coding(client, name, coding):
     assert client.get(path_of(name), headers={"If-None-Match": 'W/"older"'}).status_code == 200
 
 
-def test_files_are_cached_for_as_long_as_their_address_names_their_version(client):
+def test_only_urls_with_the_current_version_are_cached_for_long(client):
     assert client.get("/embed.js")["Cache-Control"] == "public, max-age=300"
     for name in (SCRIPT, STYLES):
         assert client.get(path_of(name))["Cache-Control"] == "public, max-age=31536000, immutable"
@@ -85,7 +85,7 @@ def test_files_are_cached_for_as_long_as_their_address_names_their_version(clien
 @pytest.mark.parametrize(
     ("name", "media_type"), [(LOADER, "text/javascript"), (SCRIPT, "text/javascript"), (STYLES, "text/css")]
 )
-def test_any_site_may_load_them(client, name, media_type):
+def test_any_site_may_load_the_files(client, name, media_type):
     response = client.get(path_of(name))
     assert response["Content-Type"] == f"{media_type}; charset=utf-8"
     assert response["Access-Control-Allow-Origin"] == "*"
@@ -99,7 +99,7 @@ def test_no_other_file_is_served(client, db, path):
     assert client.get(f"/widget/1/{path}").status_code == 404
 
 
-def test_the_configuration_names_the_current_version(client, db, api):
+def test_embed_config_links_the_current_version(client, db, api):
     bot = Chatbot.objects.create(name="Bot", provider="openai", model="gpt-4o-mini", embed_allow_any_domain=True)
     response = api.request("GET", f"/chatbots/{bot.pk}/embed-config", key=None, headers={"Origin": "https://a.example"})
     urls = response.json()["config"]["assetUrls"]

@@ -1,4 +1,4 @@
-"""Where a provider's key and address come from, when a change counts, and how a key is kept."""
+"""A provider's key and base URL: where they come from, when changes apply, and how keys are encrypted."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def save(slug, **fields):
     return config
 
 
-def column(slug):
+def stored_key(slug):
     with connection.cursor() as cursor:
         cursor.execute("SELECT api_key FROM providers_providerconfig WHERE slug = %s", [slug])
         return cursor.fetchone()[0]
@@ -44,12 +44,12 @@ def key_sent(upstream):
 
 
 @pytest.mark.django_db
-def test_there_is_a_row_for_every_provider():
+def test_every_provider_has_a_row():
     assert set(ProviderConfig.objects.values_list("slug", flat=True)) == PROVIDERS.keys()
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_what_is_saved_counts_more_than_the_environment(api, upstream, settings, slug):
+def test_saved_settings_take_precedence_over_the_environment(api, upstream, settings, slug):
     settings.PROVIDER_ENVIRONMENT[slug]["base_url"] = "http://127.0.0.1:1"
     save(slug, api_key=SECRET, base_url=upstream.url)
     upstream.will_answer(COMPLETIONS[slug])
@@ -58,7 +58,7 @@ def test_what_is_saved_counts_more_than_the_environment(api, upstream, settings,
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_what_is_not_saved_comes_from_the_environment(api, upstream, slug):
+def test_missing_settings_come_from_the_environment(api, upstream, slug):
     save(slug, default_model="some-model")
     upstream.will_answer(COMPLETIONS[slug])
     assert generate(api, slug).status_code == 200
@@ -75,10 +75,10 @@ def test_what_is_not_saved_comes_from_the_environment(api, upstream, slug):
         ("deepseek", "https://api.deepseek.com/v1"),
         ("xai", "https://api.x.ai/v1"),
         ("ollama", "http://127.0.0.1:11434"),
-        ("local", ""),  # set by `serve` when it starts the model
+        ("local", ""),  # set by `serve` when it starts the bundled models
     ],
 )
-def test_what_nobody_says_is_the_vendors_own_address(settings, slug, base_url):
+def test_the_default_base_url_is_the_vendors(settings, slug, base_url):
     settings.PROVIDER_ENVIRONMENT = {}
     assert settings_of(ProviderConfig(slug=slug)).base_url == base_url
 
@@ -90,7 +90,7 @@ def test_what_nobody_says_is_the_vendors_own_address(settings, slug, base_url):
         ("ollama", True),  # needs no key
     ],
 )
-def test_without_keys_no_vendor_counts_as_configured(settings, slug, configured):
+def test_without_keys_only_ollama_is_configured(settings, slug, configured):
     settings.PROVIDER_ENVIRONMENT = {}
     assert is_configured(ProviderConfig(slug=slug)) is configured
 
@@ -133,14 +133,14 @@ def test_a_base_url_that_is_not_allowed_is_never_called(api, upstream, settings,
     assert upstream.sent == []
 
 
-def test_plain_http_is_for_this_machine_and_for_hosts_that_are_allowed(api, upstream, settings):
+def test_plain_http_is_allowed_for_loopback_and_allowlisted_hosts(api, upstream, settings):
     settings.PROVIDER_ENVIRONMENT["openai"]["base_url"] = f"http://localhost:{upstream.server_port}"
     upstream.will_answer(CHAT_COMPLETION)
     assert generate(api).status_code == 200
     settings.PROVIDER_ENVIRONMENT["openai"]["base_url"] = "http://gpu-box.invalid:11434"
     assert generate(api).status_code == 503
     settings.PRIVATE_HOST_ALLOWLIST = ["gpu-box.invalid"]
-    assert generate(api).json()["code"] == "http_request_failed"  # allowed, but there is no such machine
+    assert generate(api).json()["code"] == "http_request_failed"  # allowed, but the host does not exist
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_plain_http_is_for_this_machine_and_for_hosts_that_are_allowed(api, upst
         ("azure", "/", "/openai/deployments/some-model/chat/completions?api-version=2025-01-01-preview"),
     ],
 )
-def test_the_version_is_in_the_path_once(api, upstream, settings, slug, base_url, target):
+def test_the_api_version_is_in_the_path_exactly_once(api, upstream, settings, slug, base_url, target):
     settings.PROVIDER_ENVIRONMENT[slug]["base_url"] = upstream.url + base_url
     upstream.will_answer(COMPLETIONS[slug])
     generate(api, slug)
     assert upstream.sent[0].target == target
 
 
-def test_a_version_in_the_hosts_name_is_none_of_the_path():
+def test_a_version_in_the_host_name_is_ignored():
     assert with_version("https://v1.example.com") == "https://v1.example.com/v1"
 
 
@@ -183,7 +183,7 @@ def test_a_version_in_the_hosts_name_is_none_of_the_path():
 
 
 @pytest.mark.parametrize("key", [f" {SECRET}", f"{SECRET}\n", f"\t{SECRET}\r\n"])
-def test_white_space_around_a_key_is_no_part_of_it(api, upstream, settings, key):
+def test_white_space_around_a_key_is_removed(api, upstream, settings, key):
     settings.PROVIDER_ENVIRONMENT["openai"]["api_key"] = key
     upstream.will_answer(CHAT_COMPLETION)
     generate(api)
@@ -192,7 +192,7 @@ def test_white_space_around_a_key_is_no_part_of_it(api, upstream, settings, key)
 
 @pytest.mark.parametrize("slug", ["openai", "azure", "google", "claude"])
 @pytest.mark.parametrize("key", ["sk-schlüssel", "sk-a\nHost: evil.example", "sk-a\x00b", "•••••••"])
-def test_what_can_be_no_key_is_not_sent(api, upstream, settings, slug, key):
+def test_an_invalid_key_is_not_sent(api, upstream, settings, slug, key):
     settings.PROVIDER_ENVIRONMENT[slug]["api_key"] = key
     answer = generate(api, slug)
     assert (answer.status_code, answer.json()["code"]) == (503, "invalid_api_key")
@@ -201,7 +201,7 @@ def test_what_can_be_no_key_is_not_sent(api, upstream, settings, slug, key):
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_the_sdks_own_variables_do_not_change_who_is_called_and_how(api, upstream, monkeypatch, slug):
+def test_the_sdks_environment_variables_are_ignored(api, upstream, monkeypatch, slug):
     for name, value in {
         "OPENAI_ORG_ID": "org-of-openai",
         "OPENAI_PROJECT_ID": "project-of-openai",
@@ -225,7 +225,7 @@ def test_the_sdks_own_variables_do_not_change_who_is_called_and_how(api, upstrea
     assert ("-of-openai" in sent) is (slug == "openai")
 
 
-def test_a_proxy_of_the_environment_is_not_for_this_machine(api, upstream, monkeypatch):
+def test_a_proxy_in_the_environment_is_not_used_for_loopback(api, upstream, monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -233,10 +233,10 @@ def test_a_proxy_of_the_environment_is_not_for_this_machine(api, upstream, monke
     assert generate(api, "ollama").status_code == 200
 
 
-# When a change counts
+# When changes apply
 
 
-def test_a_change_counts_with_the_very_next_call(talk, upstream):
+def test_a_changed_key_applies_to_the_next_call(run_on_one_loop, upstream):
     async def calls(client):
         keys = []
         for key in ("sk-one-0123456789", "sk-two-0123456789", ""):
@@ -246,15 +246,15 @@ def test_a_change_counts_with_the_very_next_call(talk, upstream):
             keys.append(key_sent(upstream))
         return keys
 
-    assert talk(calls) == [
+    assert run_on_one_loop(calls) == [
         "Bearer sk-one-0123456789",
         "Bearer sk-two-0123456789",
-        "Bearer sk-openai-0123456789",  # the environment's again
+        "Bearer sk-openai-0123456789",  # back to the environment's key
     ]
 
 
-def test_connections_are_kept_from_call_to_call(talk, upstream):
-    """Also across providers that are one server, and across a changed key."""
+def test_connections_are_reused_between_calls(run_on_one_loop, upstream):
+    """Also across providers on the same server, and after a key was changed."""
 
     async def calls(client):
         for slug in ["openai", "openai", "claude", "google", "azure", "google", "openai"]:
@@ -263,12 +263,12 @@ def test_connections_are_kept_from_call_to_call(talk, upstream):
             assert answer.status_code == 200
             await sync_to_async(save)("claude", api_key=SECRET)
 
-    talk(calls)
+    run_on_one_loop(calls)
     assert len(upstream.sent) == 7
     assert upstream.connections == 1
 
 
-def test_an_idle_connection_that_the_server_has_closed_is_no_error(talk, upstream):
+def test_a_closed_idle_connection_is_replaced(run_on_one_loop, upstream):
     body = json.dumps(CHAT_COMPLETION)
 
     async def calls(client):
@@ -280,11 +280,11 @@ def test_an_idle_connection_that_the_server_has_closed_is_no_error(talk, upstrea
             await asyncio.sleep(0.02)
         return statuses
 
-    assert talk(calls) == [200, 200, 200]
+    assert run_on_one_loop(calls) == [200, 200, 200]
     assert len(upstream.sent) == 3
 
 
-def test_calls_do_not_wait_for_each_other(talk, upstream, settings):
+def test_calls_run_concurrently(run_on_one_loop, upstream, settings):
     settings.COMPLETION_TIMEOUT = 20
     slow = 30
     for _ in range(slow):
@@ -302,43 +302,43 @@ def test_calls_do_not_wait_for_each_other(talk, upstream, settings):
         await asyncio.gather(*waiting, return_exceptions=True)
         return answer.status_code
 
-    assert talk(calls) == 200
+    assert run_on_one_loop(calls) == 200
 
 
-# At rest
+# Encryption
 
 
 def test_a_key_is_encrypted_in_its_column(api, upstream):
     config = save("openai", api_key=SECRET)
-    assert SECRET not in column("openai")
-    assert column("openai").startswith("gAAAA")  # a Fernet token
+    assert SECRET not in stored_key("openai")
+    assert stored_key("openai").startswith("gAAAA")  # a Fernet token
     assert ProviderConfig.objects.get(slug="openai").api_key == SECRET
     assert SECRET not in f"{config} {config!r} {settings_of(config)!r}"
 
 
 @pytest.mark.django_db
-def test_no_key_is_an_empty_column():
+def test_a_missing_key_is_stored_as_an_empty_string():
     save("openai", api_key="")
-    assert column("openai") == ""
+    assert stored_key("openai") == ""
 
 
-def test_a_key_that_cannot_be_opened_counts_as_none_but_is_not_lost(api, upstream, settings):
+def test_an_undecryptable_key_counts_as_missing_but_is_kept(api, upstream, settings):
     settings.PROVIDER_ENVIRONMENT["openai"]["api_key"] = ""
     save("openai", api_key=SECRET)
-    kept = column("openai")
+    kept = stored_key("openai")
     old, settings.SECRET_KEY = settings.SECRET_KEY, "another one"
-    save("openai", default_model="some-model")  # as the admin does: all fields
-    assert column("openai") == kept
+    save("openai", default_model="some-model")  # writes all fields, as the admin does
+    assert stored_key("openai") == kept
     answer = generate(api)
     assert (answer.status_code, answer.json()["code"]) == (503, "missing_api_key")
     settings.SECRET_KEY = old
-    save("openai", default_model="")  # what was kept in memory was read with the other key
+    save("openai", default_model="")  # invalidates the cached row, which was decrypted with the other key
     upstream.will_answer(CHAT_COMPLETION)
     generate(api)
     assert key_sent(upstream) == f"Bearer {SECRET}"
 
 
-def test_a_key_that_cannot_be_opened_leaves_the_environments_in_force(api, upstream, settings):
+def test_an_undecryptable_key_falls_back_to_the_environments(api, upstream, settings):
     save("openai", api_key=SECRET)
     settings.SECRET_KEY = "another one"
     upstream.will_answer(CHAT_COMPLETION)
@@ -347,15 +347,15 @@ def test_a_key_that_cannot_be_opened_leaves_the_environments_in_force(api, upstr
 
 
 @pytest.mark.django_db
-def test_rotate_secrets_makes_the_old_key_needless(settings, capsys):
+def test_after_rotate_secrets_the_old_encryption_key_is_not_needed(settings, capsys):
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
     settings.PUFFER_ENCRYPTION_KEYS = [old]
     save("openai", api_key=SECRET)
-    before = column("openai")
+    before = stored_key("openai")
     settings.PUFFER_ENCRYPTION_KEYS = [new, old]
     call_command("rotate_secrets")
     assert "1 secrets" in capsys.readouterr().out
-    assert column("openai") != before
+    assert stored_key("openai") != before
     settings.PUFFER_ENCRYPTION_KEYS = [new]
     assert ProviderConfig.objects.get(slug="openai").api_key == SECRET
     settings.PUFFER_ENCRYPTION_KEYS = [old]
@@ -363,20 +363,20 @@ def test_rotate_secrets_makes_the_old_key_needless(settings, capsys):
 
 
 @pytest.mark.django_db
-def test_rotate_secrets_leaves_what_it_cannot_open_and_says_so(settings):
+def test_rotate_secrets_keeps_and_reports_undecryptable_secrets(settings):
     save("openai", api_key=SECRET)
     settings.SECRET_KEY = "another one"
     settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     save("claude", api_key="sk-ant-saved")
-    lost, found = column("openai"), column("claude")
+    lost, found = stored_key("openai"), stored_key("claude")
     with pytest.raises(CommandError, match="1 secrets could not be decrypted"):
         call_command("rotate_secrets")
-    assert column("openai") == lost
-    assert column("claude") != found
+    assert stored_key("openai") == lost
+    assert stored_key("claude") != found
 
 
 @pytest.mark.django_db
-def test_the_first_key_of_ones_own_does_not_lock_out_what_was_saved_before(settings):
+def test_secrets_saved_before_setting_encryption_keys_stay_readable(settings):
     save("openai", api_key=SECRET)
     settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     assert ProviderConfig.objects.get(slug="openai").api_key == SECRET
@@ -385,7 +385,7 @@ def test_the_first_key_of_ones_own_does_not_lock_out_what_was_saved_before(setti
     assert ProviderConfig.objects.get(slug="openai").api_key == SECRET
 
 
-# What an account may use
+# Listing models
 
 
 @async_to_sync
@@ -415,14 +415,14 @@ OPENAI_LIST = {"object": "list", "data": [{"id": "b", "object": "model"}, {"id":
         ("local", "/v1/models", OPENAI_LIST),
     ],
 )
-def test_the_models_of_an_account_are_listed(upstream, slug, target, answer):
+def test_available_models_are_listed(upstream, slug, target, answer):
     upstream.will_answer(answer)
     assert models_of(slug) == ["a", "b"]
     (request,) = upstream.sent
     assert (request.method, request.target) == ("GET", target)
 
 
-def test_a_long_list_of_models_is_read_to_its_end(upstream):
+def test_all_pages_of_a_list_of_models_are_read(upstream):
     upstream.will_answer({"models": [{"name": "models/a"}], "nextPageToken": "more"})
     upstream.will_answer({"models": [{"name": "models/b"}]})
     assert models_of("google") == ["a", "b"]
@@ -434,7 +434,7 @@ def test_a_long_list_of_models_is_read_to_its_end(upstream):
     ("status", "body", "ours"),
     [(401, {"error": {"message": "No."}}, 502), (200, b"<html>", 502), (200, {"data": 7}, 502)],
 )
-def test_a_list_of_models_fails_like_any_call(upstream, slug, status, body, ours):
+def test_failures_of_listing_models(upstream, slug, status, body, ours):
     upstream.will_answer({"models": 7} if slug == "google" and body == {"data": 7} else body, status)
     with pytest.raises(ApiError) as failure:
         models_of(slug)

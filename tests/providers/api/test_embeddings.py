@@ -1,4 +1,4 @@
-"""POST /embeddings: what goes out to each provider, and what comes back."""
+"""POST /embeddings: the request to each provider, and the response to the caller."""
 
 import base64
 import struct
@@ -11,7 +11,7 @@ from tests.support.providers import EMBEDDING_LIST, EMBEDDINGS, VECTORS
 
 SLUGS = [provider.slug for provider in providers_with(Capability.EMBEDDING)]
 
-# Everything that a caller can say, and the target and body that each provider gets of it.
+# All options of a call, and the target and body that each provider is sent for them.
 OPTIONS = {
     "dimensions": 3,
     "encoding_format": "float",
@@ -44,7 +44,7 @@ SENT = {
     "ollama": ("/v1/embeddings", BODY),
     "local": ("/v1/embeddings", {**BODY, "task_type": "RETRIEVAL_QUERY"}),
 }
-# And of a call that says nothing but the texts.
+# The body for a call without options.
 PLAIN = {
     "openai": {"model": "some-model", "input": ["one", "two"], "encoding_format": "float"},
     "azure": {"model": "some-model", "input": ["one", "two"]},
@@ -61,13 +61,13 @@ def embed(api, provider, input=("one", "two"), **options):
     return api.post("/embeddings", json={"provider": provider, "model": "some-model", "input": input, **options})
 
 
-def packed(vector):
-    """A vector as base64, the way the API's encoding_format has it."""
+def as_base64(vector):
+    """Return the vector encoded as the API's encoding_format "base64"."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-def listing(*embeddings, **fields):
-    """An answer with embeddings in the order given, each as (index, embedding)."""
+def embedding_list(*embeddings, **fields):
+    """Return an answer with these (index, embedding) pairs, in the given order."""
     data = [{"object": "embedding", "index": index, "embedding": embedding} for index, embedding in embeddings]
     return {**EMBEDDING_LIST, "data": data, **fields}
 
@@ -91,7 +91,7 @@ def test_all_providers_give_the_same_embeddings(api, upstream, slug):
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_each_provider_gets_its_own_options_in_its_own_words(api, upstream, slug):
+def test_options_are_translated_for_each_provider(api, upstream, slug):
     upstream.will_answer(EMBEDDINGS[slug])
     embed(api, slug, **OPTIONS)
     (request,) = upstream.sent
@@ -101,7 +101,7 @@ def test_each_provider_gets_its_own_options_in_its_own_words(api, upstream, slug
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_what_goes_out_when_nothing_is_chosen(api, upstream, slug):
+def test_the_request_without_options(api, upstream, slug):
     upstream.will_answer(EMBEDDINGS[slug])
     embed(api, slug)
     assert upstream.sent[0].json == PLAIN[slug]
@@ -109,7 +109,7 @@ def test_what_goes_out_when_nothing_is_chosen(api, upstream, slug):
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_one_string_gives_a_list_of_one_vector(api, upstream, slug):
-    one = {"embeddings": [{"values": VECTORS[0]}]} if slug == "google" else listing((0, VECTORS[0]))
+    one = {"embeddings": [{"values": VECTORS[0]}]} if slug == "google" else embedding_list((0, VECTORS[0]))
     upstream.will_answer(one)
     assert embed(api, slug, input="one, two").json()["embeddings"] == [VECTORS[0]]
     assert "one, two" in str(upstream.sent[0].json)  # not split at the comma
@@ -127,7 +127,7 @@ def test_one_string_gives_a_list_of_one_vector(api, upstream, slug):
         ("openai", "user", "", "user", None),
     ],
 )
-def test_an_option_is_read_as_the_original_reads_it(api, upstream, slug, option, value, name, sent):
+def test_options_are_converted_as_in_ai_puffer(api, upstream, slug, option, value, name, sent):
     upstream.will_answer(EMBEDDINGS[slug])
     embed(api, slug, **{option: value})
     body = upstream.sent[0].json
@@ -135,37 +135,39 @@ def test_an_option_is_read_as_the_original_reads_it(api, upstream, slug, option,
 
 
 @pytest.mark.parametrize("slug", ["openai", "openrouter"])
-def test_base64_is_given_where_it_was_asked_for(api, upstream, slug):
-    upstream.will_answer(listing((0, packed(VECTORS[0])), (1, packed(VECTORS[1]))))
+def test_base64_is_returned_if_requested(api, upstream, slug):
+    upstream.will_answer(embedding_list((0, as_base64(VECTORS[0])), (1, as_base64(VECTORS[1]))))
     answer = embed(api, slug, encoding_format="base64")
     assert upstream.sent[0].json["encoding_format"] == "base64"
-    assert answer.json()["embeddings"] == [packed(VECTORS[0]), packed(VECTORS[1])]
+    assert answer.json()["embeddings"] == [as_base64(VECTORS[0]), as_base64(VECTORS[1])]
 
 
 @pytest.mark.parametrize("slug", ["openai", "openrouter"])
-def test_a_compatible_server_without_base64_is_made_up_for(api, upstream, slug):
+def test_floats_are_encoded_if_the_server_ignores_base64(api, upstream, slug):
     upstream.will_answer(EMBEDDING_LIST)
-    assert embed(api, slug, encoding_format="base64").json()["embeddings"] == [packed(vector) for vector in VECTORS]
+    assert embed(api, slug, encoding_format="base64").json()["embeddings"] == [as_base64(vector) for vector in VECTORS]
 
 
-def test_base64_that_was_not_asked_for_is_unpacked(api, upstream):
-    upstream.will_answer(listing((0, packed(VECTORS[0])), (1, packed(VECTORS[1]))))
+def test_unrequested_base64_is_decoded(api, upstream):
+    upstream.will_answer(embedding_list((0, as_base64(VECTORS[0])), (1, as_base64(VECTORS[1]))))
     assert embed(api, "azure").json()["embeddings"] == VECTORS
 
 
 @pytest.mark.parametrize("slug", ["azure", "google", "ollama", "local"])
-def test_providers_without_base64_give_floats(api, upstream, slug):
+def test_providers_without_base64_return_floats(api, upstream, slug):
     upstream.will_answer(EMBEDDINGS[slug])
     assert embed(api, slug, encoding_format="base64").json()["embeddings"] == VECTORS
 
 
-def test_vectors_come_in_the_order_of_the_texts(api, upstream):
-    upstream.will_answer(listing((2, [3.0]), (0, [1.0]), (10, [11.0]), *((n, [n + 1.0]) for n in (1, *range(3, 10)))))
+def test_vectors_are_in_the_order_of_the_texts(api, upstream):
+    upstream.will_answer(
+        embedding_list((2, [3.0]), (0, [1.0]), (10, [11.0]), *((n, [n + 1.0]) for n in (1, *range(3, 10))))
+    )
     answer = embed(api, "openai", input=[str(number) for number in range(11)])
     assert answer.json()["embeddings"] == [[number + 1.0] for number in range(11)]
 
 
-def test_an_answer_without_indexes_is_in_order(api, upstream):
+def test_without_indexes_the_order_is_kept(api, upstream):
     upstream.will_answer({"data": [{"embedding": vector} for vector in VECTORS]})
     assert embed(api, "openai").json()["embeddings"] == VECTORS
 
@@ -173,12 +175,12 @@ def test_an_answer_without_indexes_is_in_order(api, upstream):
 @pytest.mark.parametrize(
     "answer",
     [
-        listing((0, [1.0])),
-        listing((0, [1.0]), (1, [2.0]), (2, [3.0])),
-        listing((0, [1.0]), (0, [2.0])),  # whose would be whose?
-        listing((1, [1.0]), (2, [2.0])),
-        listing((0, [1.0]), ("1", [2.0])),
-        listing(),
+        embedding_list((0, [1.0])),
+        embedding_list((0, [1.0]), (1, [2.0]), (2, [3.0])),
+        embedding_list((0, [1.0]), (0, [2.0])),  # a repeated index is ambiguous
+        embedding_list((1, [1.0]), (2, [2.0])),
+        embedding_list((0, [1.0]), ("1", [2.0])),
+        embedding_list(),
     ],
 )
 def test_a_wrong_count_or_index_is_an_error(api, upstream, answer):
@@ -188,7 +190,7 @@ def test_a_wrong_count_or_index_is_an_error(api, upstream, answer):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_wrong_count_of_googles_is_an_error(api, upstream, count):
+def test_a_wrong_count_from_google_is_an_error(api, upstream, count):
     upstream.will_answer({"embeddings": [{"values": [1.0]}] * count})
     refused = embed(api, "google")
     assert (refused.status_code, refused.json()["code"]) == (502, "google_embedding_no_data_logic")
@@ -205,16 +207,16 @@ def test_a_wrong_count_of_googles_is_an_error(api, upstream, count):
         ["1.5"],
         [None],
         [[1.0]],
-        [1e300],  # no float32
+        [1e300],  # too large for a float32
         "no base64 at all!",
-        base64.b64encode(b"12345").decode(),  # no whole number of float32
-        packed([float("nan")]),
-        packed([float("inf")]),
+        base64.b64encode(b"12345").decode(),  # not a multiple of 4 bytes
+        as_base64([float("nan")]),
+        as_base64([float("inf")]),
     ],
 )
 @pytest.mark.parametrize("encoding_format", ["float", "base64"])
-def test_what_is_no_vector_is_not_passed_on(api, upstream, embedding, encoding_format):
-    upstream.will_answer(listing((0, [1.0]), (1, embedding)))
+def test_invalid_vectors_are_an_error(api, upstream, embedding, encoding_format):
+    upstream.will_answer(embedding_list((0, [1.0]), (1, embedding)))
     refused = embed(api, "openai", encoding_format=encoding_format)
     assert (refused.status_code, refused.json()["code"]) == (502, "openai_embedding_no_data_logic")
 
@@ -229,14 +231,14 @@ def test_what_is_no_vector_is_not_passed_on(api, upstream, embedding, encoding_f
         (None, None),
     ],
 )
-def test_usage_has_two_counts_or_is_null(api, upstream, usage, expected):
-    upstream.will_answer(listing((0, [1.0]), (1, [2.0]), usage=usage))
+def test_usage_is_normalized_or_null(api, upstream, usage, expected):
+    upstream.will_answer(embedding_list((0, [1.0]), (1, [2.0]), usage=usage))
     assert embed(api, "openai").json()["usage"] == expected
 
 
 @pytest.mark.parametrize("slug", SLUGS)
 @pytest.mark.parametrize(("input", "index"), [("", None), (" ", 0), (["one", "\n\t"], 1), (["", "two"], 0), ([], None)])
-def test_a_blank_text_is_refused_by_its_index(api, upstream, slug, input, index):
+def test_a_blank_text_is_refused_with_its_index(api, upstream, slug, input, index):
     refused = embed(api, slug, input=input)
     code = "rest_aipkit_missing_param" if index is None else "rest_aipkit_invalid_param"
     assert (refused.status_code, refused.json()["code"]) == (400, code)
@@ -244,8 +246,8 @@ def test_a_blank_text_is_refused_by_its_index(api, upstream, slug, input, index)
     assert upstream.sent == []
 
 
-def test_a_text_is_sent_as_it_is(api, upstream):
-    """Unlike a prompt's: a vector must be that of the very text."""
+def test_texts_are_sent_unchanged(api, upstream):
+    """Unlike prompts, texts are not cleaned: the vector must belong to the exact text."""
     texts = [" Grüße\r\n", "<b>你好</b>"]
     upstream.will_answer(EMBEDDING_LIST)
     embed(api, "openai", input=texts)
@@ -256,14 +258,14 @@ def test_a_text_is_sent_as_it_is(api, upstream):
     ("options", "code"),
     [
         ({"model": ""}, "rest_aipkit_missing_param"),
-        ({"provider": "claude"}, "rest_invalid_param"),  # has no embeddings
+        ({"provider": "claude"}, "rest_invalid_param"),  # does not offer embeddings
         ({"encoding_format": "hex"}, "rest_invalid_param"),
         ({"task_type": "retrieval_query"}, "rest_invalid_param"),
         ({"dimensions": "many"}, "rest_invalid_param"),
         ({"input": ["one", 2]}, "rest_invalid_param"),
     ],
 )
-def test_what_is_refused_is_not_sent(api, upstream, options, code):
+def test_invalid_calls_are_not_sent(api, upstream, options, code):
     refused = embed(api, **{"provider": "openai", **options})
     assert (refused.status_code, refused.json()["code"]) == (400, code)
     assert upstream.sent == []

@@ -1,4 +1,4 @@
-"""POST /images/generate: what goes out, what comes back, and the images that are stored here or fetched."""
+"""POST /images/generate: the request to each provider, the response, and how images are stored or fetched."""
 
 import base64
 import gzip
@@ -13,7 +13,7 @@ from tests.support.providers import CAT, CAT_BASE64, GPT_IMAGE, IMAGES
 
 SLUGS = [provider.slug for provider in providers_with(Capability.IMAGE)]
 
-# Everything that a caller can say, and the target and body that each provider gets of it.
+# All options of a call, and the target and body that each provider is sent for them.
 OPTIONS = {
     "n": 1,
     "size": "1536x1024",
@@ -87,8 +87,8 @@ def image_at(url, **fields):
     return {"created": 1795401842, "data": [{"url": url, **fields}]}
 
 
-def fetched(api, upstream, url):
-    """What becomes of an image that the provider names by its URL when base64 is asked for."""
+def fetch_image(api, upstream, url):
+    """Call the API for base64 while the provider answers with a URL, and return the response."""
     upstream.will_answer(image_at(url))
     return draw(api, model="dall-e-3", response_format="b64_json")
 
@@ -104,14 +104,14 @@ def test_all_providers_give_the_same_image(api, upstream, slug):
     answer = draw(api, slug, response_format="b64_json").json()
     assert list(answer) == ["images", "usage", "message"]
     (image,) = answer["images"]
-    assert image.pop("mime_type", "image/png") == "image/png"  # where the provider says it
+    assert image.pop("mime_type", "image/png") == "image/png"  # if the provider reports it
     assert image == {"url": None, "b64_json": CAT_BASE64, "revised_prompt": None}
     assert {name: answer["usage"][name] for name in USAGE} == USAGE
     assert answer["message"] == "1 image generated successfully."
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_each_provider_gets_its_own_options_in_its_own_words(api, upstream, slug):
+def test_options_are_translated_for_each_provider(api, upstream, slug):
     upstream.will_answer(IMAGES[slug])
     draw(api, slug, **OPTIONS)
     (request,) = upstream.sent
@@ -135,7 +135,7 @@ GPT = {"model": "gpt-image-2", "prompt": "a cat", "n": 1, "user": "rest_api_user
         ),
         (
             {"model": "gpt-image-2", "output_format": "png", "output_compression": 50},
-            {**GPT, "size": "1024x1024", "output_format": "png"},  # PNG has no quality to give up
+            {**GPT, "size": "1024x1024", "output_format": "png"},  # PNG is lossless
         ),
         ({"model": "dall-e-3"}, DALL_E),
         (
@@ -145,7 +145,7 @@ GPT = {"model": "gpt-image-2", "prompt": "a cat", "n": 1, "user": "rest_api_user
         ({"model": "dall-e-3", "quality": "high", "background": "opaque", "output_format": "png", "seed": 1}, DALL_E),
     ],
 )
-def test_openai_gets_what_the_model_takes(api, upstream, options, body):
+def test_openai_gets_only_options_that_the_model_supports(api, upstream, options, body):
     upstream.will_answer(image_at("https://cdn.example/cat.png"))
     draw(api, **options)
     assert upstream.sent[0].json == body
@@ -161,14 +161,14 @@ def test_openai_gets_what_the_model_takes(api, upstream, options, body):
         ({"seed": 0}, {"responseModalities": ["IMAGE"], "seed": 0}),
     ],
 )
-def test_google_gets_a_shape_only_if_one_was_chosen(api, upstream, options, config):
+def test_google_gets_an_image_config_only_if_requested(api, upstream, options, config):
     upstream.will_answer(IMAGES["google"])
     draw(api, "google", **options)
     assert upstream.sent[0].json["generationConfig"] == config
 
 
-def test_an_old_imagen_model_is_asked_like_any_other(api, upstream):
-    """Google has shut Imagen and its own call down. What it says to the model's name is passed on."""
+def test_a_retired_imagen_model_is_sent_to_the_same_endpoint(api, upstream):
+    """Google has shut down Imagen and its endpoint; its error for the model's name is passed on."""
     upstream.will_answer({"error": {"code": 404, "message": "models/imagen-4.0 is not found."}}, status=404)
     answer = draw(api, "google", model="imagen-4.0-generate-001")
     assert (answer.status_code, answer.json()["code"]) == (404, "google_interactions_not_found")
@@ -189,7 +189,7 @@ def test_an_empty_prompt_is_refused(api, upstream, prompt):
     assert upstream.sent == []
 
 
-# How many, and of which model
+# Number and model
 
 
 @pytest.mark.parametrize("slug", ["openai", "azure", "openrouter"])
@@ -202,7 +202,7 @@ def test_several_images_come_from_one_call(api, upstream, slug):
 
 
 @pytest.mark.parametrize(("n", "calls"), [(1, 1), (3, 3), (4, 4), (10, 4)])
-def test_google_is_called_once_for_each_image_but_four_times_at_most(api, upstream, n, calls):
+def test_google_is_called_once_per_image_and_at_most_four_times(api, upstream, n, calls):
     for _ in range(n):
         upstream.will_answer(IMAGES["google"])
     answer = draw(api, "google", n=n).json()
@@ -210,7 +210,7 @@ def test_google_is_called_once_for_each_image_but_four_times_at_most(api, upstre
     assert {name: answer["usage"][name] for name in USAGE} == {name: calls * count for name, count in USAGE.items()}
 
 
-def test_the_images_that_google_gave_are_not_lost_with_those_it_refused(api, upstream):
+def test_a_partial_failure_of_google_returns_the_other_images(api, upstream):
     upstream.will_answer(IMAGES["google"])
     upstream.will_answer({"error": {"code": 429, "message": "Slow down."}}, status=429)
     upstream.will_answer({"candidates": [{"finishReason": "IMAGE_SAFETY"}]})
@@ -220,7 +220,7 @@ def test_the_images_that_google_gave_are_not_lost_with_those_it_refused(api, ups
     assert answer.json()["message"] == "2 images generated successfully."
 
 
-def test_google_failing_at_each_image_is_an_error(api, upstream):
+def test_a_failure_of_all_images_is_an_error(api, upstream):
     upstream.will_answer({"candidates": [{"finishReason": "IMAGE_SAFETY"}]})
     upstream.will_answer({"error": {"code": 429, "message": "Slow down."}}, status=429)
     answer = draw(api, "google", n=2)
@@ -228,7 +228,7 @@ def test_google_failing_at_each_image_is_an_error(api, upstream):
 
 
 @pytest.mark.parametrize("n", [0, 11, -1, "many", 1.5])
-def test_n_is_from_1_to_10(api, upstream, n):
+def test_n_must_be_from_1_to_10(api, upstream, n):
     answer = draw(api, n=n)
     assert (answer.status_code, answer.json()["code"]) == (400, "rest_invalid_param")
     assert upstream.sent == []
@@ -250,7 +250,7 @@ def test_a_call_without_a_model_gets_the_providers_default(api, upstream, slug, 
     assert (f"models/{model}:" in request.target) if slug == "google" else (request.json["model"] == model)
 
 
-def test_openai_is_the_provider_unless_another_is_named(api, upstream):
+def test_openai_is_the_default_provider(api, upstream):
     upstream.will_answer(GPT_IMAGE)
     assert api.post("/images/generate", json={"prompt": "a cat"}).status_code == 200
     assert upstream.sent[0].headers["Authorization"] == "Bearer sk-openai-0123456789"
@@ -266,7 +266,7 @@ def test_azure_has_no_default_deployment_unless_one_is_saved(api, upstream):
     assert upstream.sent[0].path == "/openai/deployments/pictures/images/generations"
 
 
-def test_azures_api_version_for_images_is_its_own(api, upstream, settings):
+def test_azure_has_a_separate_api_version_for_images(api, upstream, settings):
     settings.PROVIDER_ENVIRONMENT["azure"]["api_version"] = "2026-02-01"
     ProviderConfig.objects.update_or_create(slug="azure", defaults={"image_api_version": "2026-03-01"})
     upstream.will_answer(GPT_IMAGE)
@@ -275,16 +275,16 @@ def test_azures_api_version_for_images_is_its_own(api, upstream, settings):
 
 
 @pytest.mark.parametrize("usage", [None, {}, "many"])
-def test_usage_is_null_unless_the_provider_tells_it(api, upstream, usage):
+def test_usage_is_null_if_the_provider_sends_none(api, upstream, usage):
     upstream.will_answer({**GPT_IMAGE, "usage": usage})
     assert draw(api).json()["usage"] is None
 
 
-# Bytes that are asked for as a URL are stored here
+# Storing images: the provider sends bytes, the caller wants a URL
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_bytes_become_a_url_that_is_served(api, upstream, slug):
+def test_images_are_stored_and_served_by_url(api, upstream, slug):
     upstream.will_answer(IMAGES[slug])
     (image,) = draw(api, slug).json()["images"]
     assert image["b64_json"] is None
@@ -324,14 +324,14 @@ def test_the_type_of_an_image_is_read_from_its_bytes(api, upstream, data, mime_t
         "iVBORw0KGg",  # cut off
     ],
 )
-def test_what_is_no_image_is_not_stored(api, upstream, media, encoded):
+def test_data_that_is_not_an_image_is_not_stored(api, upstream, media, encoded):
     upstream.will_answer({"data": [{"b64_json": encoded}]})
     answer = draw(api)
     assert (answer.status_code, answer.json()["code"]) == (502, "openai_image_api_error")
     assert list(media.rglob("*.*")) == []
 
 
-def test_each_stored_image_has_a_name_that_cannot_be_guessed(api, upstream, media):
+def test_stored_images_have_random_names(api, upstream, media):
     upstream.will_answer({**GPT_IMAGE, "data": GPT_IMAGE["data"] * 3})
     names = {image["url"].rpartition("/")[2] for image in draw(api, n=3).json()["images"]}
     assert len(names) == 3
@@ -345,11 +345,11 @@ def test_each_stored_image_has_a_name_that_cannot_be_guessed(api, upstream, medi
         ("", "testserver", "http://testserver"),
         ("", "shop.example:8443", "http://shop.example:8443"),
         ("https://bots.example", "testserver", "https://bots.example"),
-        ("https://bots.example", "evil.example", "https://bots.example"),  # what the caller claims does not count
+        ("https://bots.example", "evil.example", "https://bots.example"),  # the Host header does not matter
         ("https://bots.example/puffer", "testserver", "https://bots.example/puffer"),
     ],
 )
-def test_the_url_is_that_of_this_server(api, upstream, settings, public_url, host, origin):
+def test_image_urls_start_with_this_servers_url(api, upstream, settings, public_url, host, origin):
     settings.ALLOWED_HOSTS = ["testserver", "shop.example"]
     settings.PUBLIC_URL = public_url
     upstream.will_answer(GPT_IMAGE)
@@ -357,12 +357,12 @@ def test_the_url_is_that_of_this_server(api, upstream, settings, public_url, hos
     assert answer.json()["images"][0]["url"].startswith(f"{origin}/media/images/")
 
 
-def test_a_host_that_is_not_ours_is_refused_before_the_image_is_paid_for(api, upstream):
+def test_an_unknown_host_is_refused_before_the_provider_is_called(api, upstream):
     answer = api.post("/images/generate", json={"prompt": "a cat"}, headers={"Host": "evil.example"})
     assert (answer.status_code, answer.json()["code"]) == (400, "rest_aipkit_unknown_host")
     assert upstream.sent == []
     upstream.will_answer(GPT_IMAGE)
-    body = {"prompt": "a cat", "response_format": "b64_json"}  # no URL of ours is needed
+    body = {"prompt": "a cat", "response_format": "b64_json"}  # no URL of this server is needed
     assert api.post("/images/generate", json=body, headers={"Host": "evil.example"}).status_code == 200
 
 
@@ -376,25 +376,25 @@ def test_a_host_that_is_not_ours_is_refused_before_the_image_is_paid_for(api, up
         "....//secret.png",
         "%00.png",
         "",
-        "secret.png",  # in the folder, but not a name that we gave
-        "." + 32 * "a" + ".png",  # half written
+        "secret.png",  # in the folder, but not a generated name
+        "." + 32 * "a" + ".png",  # a partially written file
         32 * "a" + ".svg",
         32 * "a" + ".png%0a",
-        32 * "a" + ".png",  # was never there
+        32 * "a" + ".png",  # does not exist
         31 * "a" + "%2f.png",
     ],
 )
-def test_nothing_but_a_stored_image_is_served(api, media, name):
+def test_only_stored_images_are_served(api, media, name):
     (media / "images").mkdir()
     for path in ("secret.png", "images/secret.png", f"images/.{32 * 'a'}.png", f"images/{32 * 'a'}.svg"):
         (media / path).write_bytes(CAT)
     assert api.get(f"http://testserver/media/images/{name}").status_code == 404
 
 
-# A URL that is asked for as bytes is fetched
+# Fetching images: the provider sends a URL, the caller wants bytes
 
 
-def test_a_url_that_was_asked_for_is_passed_on_unseen(api, upstream):
+def test_a_requested_url_is_passed_on_without_fetching_it(api, upstream):
     upstream.will_answer(image_at("https://cdn.example/cat.png?sig=x", revised_prompt="A tabby."))
     assert draw(api, model="dall-e-3").json()["images"] == [
         {"url": "https://cdn.example/cat.png?sig=x", "b64_json": None, "revised_prompt": "A tabby."}
@@ -403,27 +403,27 @@ def test_a_url_that_was_asked_for_is_passed_on_unseen(api, upstream):
 
 
 @pytest.mark.parametrize(("response_format", "absent"), [("url", "b64_json"), ("b64_json", "url")])
-def test_of_both_forms_the_wanted_one_is_given(api, upstream, response_format, absent):
+def test_only_the_requested_form_is_returned(api, upstream, response_format, absent):
     upstream.will_answer(image_at("https://cdn.example/cat.png", b64_json=CAT_BASE64))
     (image,) = draw(api, response_format=response_format).json()["images"]
     assert image[response_format]
     assert image[absent] is None
 
 
-def test_an_image_is_fetched_from_where_the_providers_api_is(api, upstream):
+def test_images_are_fetched_from_the_providers_own_server(api, upstream):
     upstream.serves("/files/cat.png?sig=x%2By%3D", CAT, headers={"Content-Type": "text/html"})
-    answer = fetched(api, upstream, f"{upstream.url}/files/cat.png?sig=x%2By%3D")
+    answer = fetch_image(api, upstream, f"{upstream.url}/files/cat.png?sig=x%2By%3D")
     assert answer.json()["images"] == [
         {"url": None, "b64_json": CAT_BASE64, "revised_prompt": None, "mime_type": "image/png"}
     ]
-    assert "sk-openai" not in str(upstream.sent[1].headers)  # a file server is not shown the key
+    assert "sk-openai" not in str(upstream.sent[1].headers)  # the key is not sent to file servers
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "http://127.0.0.1:1/cat.png",  # this machine, but another port than the provider's
-        "http://localhost:{port}/cat.png",  # the same machine by another name
+        "http://127.0.0.1:1/cat.png",  # loopback, but not the provider's port
+        "http://localhost:{port}/cat.png",  # loopback by another name
         "https://127.0.0.1:{port}/cat.png",
         "https://localhost:{port}/cat.png",
         "https://[::1]:{port}/cat.png",
@@ -442,7 +442,7 @@ def test_an_image_is_fetched_from_where_the_providers_api_is(api, upstream):
         "http://93.184.216.34/cat.png",  # public, but not encrypted
         "http://user@127.0.0.1:1/cat.png",
         "{url}@127.0.0.1:1/cat.png",
-        "http://127.0.0.1:1\\@127.0.0.1:{port}/cat.png",  # readers of URLs disagree about this one
+        "http://127.0.0.1:1\\@127.0.0.1:{port}/cat.png",  # URL parsers disagree about this one
         "ftp://127.0.0.1:{port}/cat.png",
         "file:///etc/passwd",
         "//127.0.0.1:{port}/cat.png",
@@ -451,29 +451,29 @@ def test_an_image_is_fetched_from_where_the_providers_api_is(api, upstream):
         "http://[",
         "https://",
         "http://127.0.0.1:99999/cat.png",
-        f"https://{64 * 'a'}.example/cat.png",  # no name in the DNS is that long
+        f"https://{64 * 'a'}.example/cat.png",  # longer than a DNS label may be
         "https://①②⑦.⓪.⓪.①:{port}/cat.png",  # 127.0.0.1 in other digits
     ],
 )
-def test_an_image_is_not_fetched_from_anywhere_else(api, upstream, url):
+def test_images_are_not_fetched_from_private_or_unencrypted_urls(api, upstream, url):
     upstream.serves("/cat.png", CAT)
     port = str(upstream.server_port)
-    answer = fetched(api, upstream, url.replace("{port}", port).replace("{url}", upstream.url))
+    answer = fetch_image(api, upstream, url.replace("{port}", port).replace("{url}", upstream.url))
     assert (answer.status_code, answer.json()["code"]) == (502, "openai_image_api_error")
     assert len(upstream.sent) == upstream.connections == 1
 
 
-def test_a_private_host_may_be_allowed(api, upstream, settings):
+def test_a_private_host_can_be_allowed(api, upstream, settings):
     settings.PRIVATE_HOST_ALLOWLIST = ["127.0.0.1"]
-    answer = fetched(api, upstream, f"https://127.0.0.1:{upstream.server_port}/cat.png")
-    assert answer.status_code == 502  # for the server does not speak TLS
+    answer = fetch_image(api, upstream, f"https://127.0.0.1:{upstream.server_port}/cat.png")
+    assert answer.status_code == 502  # because the server does not speak TLS
     assert upstream.connections == 2
 
 
 def test_a_redirect_is_not_followed(api, upstream):
     upstream.serves("/cat.png", b"", status=302, headers={"Location": f"{upstream.url}/other.png"})
     upstream.serves("/other.png", CAT)
-    answer = fetched(api, upstream, f"{upstream.url}/cat.png")
+    answer = fetch_image(api, upstream, f"{upstream.url}/cat.png")
     assert (answer.status_code, answer.json()["code"]) == (502, "openai_image_api_error")
     assert [request.path for request in upstream.sent] == ["/v1/images/generations", "/cat.png"]
 
@@ -484,28 +484,32 @@ def test_a_redirect_is_not_followed(api, upstream):
         (b"<!doctype html><title>Cat</title>", 200, {"Content-Type": "image/png"}),
         (b"", 200, {}),
         (b"<svg/>", 200, {"Content-Type": "image/svg+xml"}),
-        (gzip.compress(CAT, mtime=0), 200, {"Content-Encoding": "gzip"}),  # not asked for, hence not unpacked
+        (gzip.compress(CAT, mtime=0), 200, {"Content-Encoding": "gzip"}),  # not requested, so not decompressed
         (CAT, 404, {}),
         (CAT, 500, {}),
         (CAT + bytes(5000), 200, {}),  # more than MAX_ANSWER_BYTES
-        (gzip.compress(CAT + bytes(5000), mtime=0), 200, {"Content-Encoding": "gzip"}),  # small on the wire only
+        (
+            gzip.compress(CAT + bytes(5000), mtime=0),
+            200,
+            {"Content-Encoding": "gzip"},
+        ),  # below the limit only while compressed
     ],
 )
-def test_what_is_fetched_must_be_an_image_and_whole(api, upstream, settings, body, status, headers):
+def test_a_fetched_file_must_be_a_complete_image(api, upstream, settings, body, status, headers):
     settings.MAX_ANSWER_BYTES = 4000
     upstream.serves("/cat.png", body, status, headers)
-    answer = fetched(api, upstream, f"{upstream.url}/cat.png")
+    answer = fetch_image(api, upstream, f"{upstream.url}/cat.png")
     assert (answer.status_code, answer.json()["code"]) == (502, "openai_image_api_error")
 
 
-def test_half_an_image_is_none(api, upstream):
+def test_a_truncated_image_is_an_error(api, upstream):
     upstream.will_answer(image_at(f"{upstream.url}/cat.png"))
     upstream.will_send(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n" + CAT)
     answer = draw(api, model="dall-e-3", response_format="b64_json")
     assert (answer.status_code, answer.json()["code"]) == (502, "openai_image_api_error")
 
 
-def test_a_stalled_image_server_takes_no_longer_than_the_whole_call_may(api, upstream, settings):
+def test_fetching_an_image_counts_toward_the_image_timeout(api, upstream, settings):
     settings.IMAGE_TIMEOUT = 0.5
     upstream.will_answer(image_at(f"{upstream.url}/cat.png"))
     upstream.will_stall(after=b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n" + CAT)
@@ -536,7 +540,7 @@ def test_a_provider_without_images_is_refused(api, upstream, slug):
         {"response_format": "bytes"},
     ],
 )
-def test_what_no_provider_knows_is_refused(api, upstream, option):
+def test_unknown_option_values_are_rejected(api, upstream, option):
     answer = draw(api, **option)
     assert (answer.status_code, answer.json()["code"]) == (400, "rest_invalid_param")
     assert upstream.sent == []

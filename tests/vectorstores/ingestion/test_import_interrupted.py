@@ -1,4 +1,4 @@
-"""import_vectors as a process of its own: killed, interrupted, watched for its memory."""
+"""import_vectors in its own process: killed, interrupted with Ctrl-C, and its memory use."""
 
 import json
 import os
@@ -28,16 +28,16 @@ class Importer(Installation):
 
     def start_import(self, *sources: str, names_model: bool = True, **options: Any) -> "subprocess.Popen[bytes]":
         model = ["--embedding-provider=openai", "--embedding-model=emb-1"] if names_model else []
-        named = ["--target=kb", *model, "--json"]
+        arguments = ["--target=kb", *model, "--json"]
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
-            return self.start("import_vectors", *sources, *named, **{"stdout": out, "stderr": err, **options})
+            return self.start("import_vectors", *sources, *arguments, **{"stdout": out, "stderr": err, **options})
 
     def finish(self, process: "subprocess.Popen[bytes]", code: int = 0) -> dict[str, Any]:
         assert process.wait(120) == code, (self.folder / "err").read_text()
         return json.loads((self.folder / "out").read_text())
 
     def counts(self) -> tuple[int, int, int, int]:
-        """Count vectors, different ones, documents and different ones that are recorded as stored."""
+        """Return the counts of vectors, distinct vectors, stored documents and distinct stored documents."""
         ((vectors, different),) = self.rows("SELECT count(*), count(DISTINCT vector_id) FROM vectorstores_localvector")
         ((documents, recorded),) = self.rows(
             "SELECT count(*), count(DISTINCT parent_vector_id) FROM vectorstores_document WHERE status = 'stored'"
@@ -66,23 +66,23 @@ def installation(tmp_path):
 def wait_for(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it does not come"
+        assert time.monotonic() < deadline, f"the condition was not met within {seconds} seconds"
         time.sleep(0.005)
 
 
-def test_killed_at_any_point_the_next_run_finishes(installation):
-    source, chance = installation.source(12_000), random.Random(time.time_ns())
+def test_a_killed_import_is_finished_by_the_next_run(installation):
+    source, rng = installation.source(12_000), random.Random(time.time_ns())
     upstream, calls = installation.upstream, 0
     for _ in range(6):
-        # At a random moment of what is left of about 240 calls: the first ones, or long after.
-        calls = len(upstream.sent) + chance.randint(1, 35)
+        # Kill at a random one of the next 35 calls; a whole import makes about 240.
+        calls = len(upstream.sent) + rng.randint(1, 35)
         process = installation.start_import(source)
         wait_for(lambda: len(upstream.sent) >= calls or process.poll() is not None)  # noqa: B023
-        time.sleep(chance.random() * 0.05)
+        time.sleep(rng.random() * 0.05)
         process.kill()
         assert process.wait(10) == -signal.SIGKILL
         vectors, different, documents, _ = installation.counts()
-        assert documents <= vectors == different  # what is on record is stored
+        assert documents <= vectors == different  # every recorded document is stored
     before = installation.counts()
     assert 0 < before[0] < 12_000
     summary = installation.finish(installation.start_import(source))
@@ -105,16 +105,16 @@ def test_ctrl_c_ends_within_a_second(installation, where):
     elif "page" in where:
         upstream.will_stall()
         source = f"{upstream.url}/page"
-    # Without a model's name, the first row is read for it before anything else.
+    # Without the name of a model, the import first reads the first row to find it.
     process = installation.start_import(source, names_model=where != "while the first page does not come")
     wait_for(lambda: len(upstream.sent) >= (30 if where == "while storing" else 1))
     pressed = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     assert time.monotonic() - pressed < 1.0
-    said = (installation.folder / "err").read_text()
-    assert "Run the same command again to continue" in said
-    assert "Traceback" not in said
+    errors = (installation.folder / "err").read_text()
+    assert "Run the same command again to continue" in errors
+    assert "Traceback" not in errors
     if where == "while storing":
         before = installation.counts()
         assert before[0]
@@ -123,40 +123,40 @@ def test_ctrl_c_ends_within_a_second(installation, where):
         assert installation.counts() == (6_000,) * 4
 
 
-def test_on_a_terminal_there_is_a_bar(installation):
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 120))
-    shown = b""
+def test_a_progress_bar_is_shown_on_a_terminal(installation):
+    terminal, terminal_of_process = pty.openpty()
+    termios.tcsetwinsize(terminal_of_process, (24, 120))
+    output = b""
 
     def read():
-        nonlocal shown
+        nonlocal output
         try:
-            while data := os.read(ours, 1024):
-                shown += data
-        except OSError:  # the other end is closed
+            while data := os.read(terminal, 1024):
+                output += data
+        except OSError:  # raised when the other end is closed
             pass
 
     reader = threading.Thread(target=read)
     reader.start()
-    process = installation.start_import(installation.source(2000), stderr=theirs)
-    os.close(theirs)
+    process = installation.start_import(installation.source(2000), stderr=terminal_of_process)
+    os.close(terminal_of_process)
     installation.finish(process)
     reader.join()
-    os.close(ours)
-    assert b"100%" in shown
-    assert b"stored=" in shown
-    assert b"B/s" in shown  # the rate, and before it the time left
+    os.close(terminal)
+    assert b"100%" in output
+    assert b"stored=" in output
+    assert b"B/s" in output  # the rate
 
 
 def peak_megabytes(installation, rows):
-    """Of the memory of an import of so many rows.
+    """Return the peak memory of an import of this many rows.
 
-    As the kernel says of it while it runs: what wait4() tells afterwards counts the process it was forked from too.
+    Read it from /proc while the process runs: wait4() would also count the process it was forked from.
     """
     process = installation.start_import(installation.source(rows, words=20), f"--namespace=rows-{rows}")
     status, peak = Path(f"/proc/{process.pid}/status"), 0
     while process.poll() is None:
-        if found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text()):  # none once it has ended
+        if found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text()):  # missing once the process has ended
             peak = int(found[1])
         time.sleep(0.02)
     assert process.returncode == 0, (installation.folder / "err").read_text()
@@ -165,6 +165,6 @@ def peak_megabytes(installation, rows):
 
 def test_memory_does_not_grow_with_the_input(installation):
     few, many = peak_megabytes(installation, 3000), peak_megabytes(installation, 25_000)
-    # What it keeps of each document are two numbers: some 100 bytes.
+    # An import keeps two numbers per document, about 100 bytes.
     assert many - few < 15
     assert 50 < many < 230

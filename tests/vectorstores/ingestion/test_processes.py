@@ -1,4 +1,4 @@
-"""The local store in several processes on one database, as workers have it: what one writes, others see at once."""
+"""The local store in several processes on one database, like workers: writes are visible to all at once."""
 
 import json
 import os
@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 class Process:
+    """A process that runs commands on the local store; see tests/support/stores/process.py."""
+
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.stores.process"],
@@ -43,7 +45,7 @@ class Process:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
-    """Processes on a database of the kind that this run has."""
+    """Yield three processes on a new database of the same kind as this run's."""
     with new_database(connection.vendor, tmp_path_factory.mktemp("processes")) as url:
         environment = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
         processes = [Process(environment) for _ in range(3)]
@@ -59,7 +61,7 @@ def target(processes: list[Process]) -> str:
     return name
 
 
-def test_what_one_process_writes_others_see_at_once(processes, target):
+def test_writes_are_visible_to_other_processes_at_once(processes, target):
     one, other, _ = processes
     assert other("texts", target) == []
     for at in range(20):
@@ -73,7 +75,7 @@ def test_what_one_process_writes_others_see_at_once(processes, target):
     assert len(one("texts", target)) == 38
 
 
-def test_a_collection_that_another_process_creates_again(processes, target):
+def test_other_processes_use_a_recreated_collection(processes, target):
     one, other, _ = processes
     one("replace", target, "doc", "old", 3)
     assert other("texts", target) == ["doc old 3"] * 3
@@ -83,20 +85,20 @@ def test_a_collection_that_another_process_creates_again(processes, target):
     assert other("texts", target) == ["doc new 1"]
 
 
-def test_of_two_who_replace_the_same_at_once_one_stays(processes, target):
+def test_concurrent_replacements_of_a_document_are_atomic(processes, target):
     one, other, reader = processes
     one("replace", target, "doc", "first", 2)
-    one("replace", target, "neighbour", "first", 1)
-    assert reader("texts", target) == ["doc first 2"] * 2 + ["neighbour first 1"]
+    one("replace", target, "neighbor", "first", 1)
+    assert reader("texts", target) == ["doc first 2"] * 2 + ["neighbor first 1"]
     reader.begin("texts_until_the_last_round", target, 60)
     one.begin("replace_often", target, "doc", "one", 60)
     other.begin("replace_often", target, "doc", "other", 60)
     seen = reader.result()
     one.result(), other.result()
     for found in [*seen, one("texts", target), one("scanned", target)]:
-        assert found[-1] == "neighbour first 1"
+        assert found[-1] == "neighbor first 1"
         versions = found[:-1]
-        assert len(set(versions)) == 1, found  # never a mixture of two
-        assert len(versions) == int(versions[0].rpartition(" ")[2])  # nor a part of one
-    assert len({tuple(found) for found in seen}) > 1  # there was something to see
+        assert len(set(versions)) == 1, found  # never a mixture of two versions
+        assert len(versions) == int(versions[0].rpartition(" ")[2])  # never an incomplete version
+    assert len({tuple(found) for found in seen}) > 1  # the reader saw changes
     assert one("texts", target) == other("texts", target) == reader("texts", target)

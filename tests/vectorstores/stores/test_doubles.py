@@ -1,4 +1,4 @@
-"""Qdrant and Pinecone as we play them, as their vendors' own clients see them."""
+"""Our doubles of Qdrant and Pinecone, checked with the vendors' own clients."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from pinecone.exceptions import NotFoundException, PineconeApiException, Unautho
 from qdrant_client import QdrantClient, models  # noqa: E402
 from qdrant_client.http.exceptions import UnexpectedResponse  # noqa: E402
 
-# It says so of every client with a key at a plain http address.
+# Qdrant's client warns about every API key that is sent over plain HTTP.
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 
 VECTORS = [
@@ -37,7 +37,7 @@ def pinecone_index(pinecone_client, pinecone_server):
         yield index
 
 
-def test_pinecone_has_indexes(pinecone_client, pinecone_index):
+def test_pinecone_lists_describes_and_deletes_indexes(pinecone_client, pinecone_index):
     assert pinecone_client.list_indexes().names() == ["kb"]
     assert pinecone_client.has_index("kb")
     described = pinecone_client.describe_index("kb")
@@ -54,7 +54,7 @@ def test_pinecone_checks_the_key(pinecone_server):
         client.list_indexes()
 
 
-def test_pinecone_keeps_and_finds(pinecone_index):
+def test_pinecone_stores_and_queries(pinecone_index):
     found = pinecone_index.query(vector=[2.0, 0.0, 0.0], top_k=2, include_metadata=True, include_values=True)
     assert [(match.id, round(match.score, 6)) for match in found.matches] == [("a", 1.0), ("b", 0.8)]
     assert found.matches[0].metadata == {"topic": "shoes", "price": 10.0, "new": True, "tags": ["red", "blue"]}
@@ -87,7 +87,7 @@ def test_pinecone_filters(pinecone_index, condition, ids):
     assert {match.id for match in pinecone_index.query(vector=[1.0, 1.0, 1.0], top_k=9).matches} == {*"abc"} - ids
 
 
-def test_pinecone_keeps_namespaces_apart(pinecone_index):
+def test_pinecone_separates_namespaces(pinecone_index):
     pinecone_index.upsert(vectors=VECTORS[:1], namespace="blue")
     assert len(pinecone_index.query(vector=[1.0, 0.0, 0.0], top_k=9, namespace="blue").matches) == 1
     pinecone_index.delete(ids=["a"])
@@ -106,7 +106,7 @@ def test_pinecone_keeps_namespaces_apart(pinecone_index):
         ("x", [1.0, 2.0, 3.0], {"text": "x" * 41_000}),
     ],
 )
-def test_pinecone_refuses(pinecone_index, vector):
+def test_pinecone_refuses_invalid_vectors(pinecone_index, vector):
     with pytest.raises(PineconeApiException) as raised:
         pinecone_index.upsert(vectors=[vector])
     assert raised.value.status_code == 400
@@ -122,7 +122,7 @@ def qdrant_client(qdrant_server):
     client.close()
 
 
-def test_qdrant_has_collections(qdrant_client):
+def test_qdrant_lists_describes_and_deletes_collections(qdrant_client):
     assert [collection.name for collection in qdrant_client.get_collections().collections] == ["kb"]
     assert qdrant_client.collection_exists("kb")
     assert qdrant_client.get_collection("kb").config.params.vectors.size == 3
@@ -133,7 +133,7 @@ def test_qdrant_has_collections(qdrant_client):
     assert not qdrant_client.collection_exists("kb")
 
 
-def test_qdrant_keeps_finds_and_deletes(qdrant_client):
+def test_qdrant_stores_queries_and_deletes(qdrant_client):
     shoes = models.Filter(must=[models.FieldCondition(key="topic", match=models.MatchValue(value="shoes"))])
     assert [point.id for point in qdrant_client.query_points("kb", [1.0, 0.0, 0.0], limit=2).points] == [0, 1]
     assert {point.id for point in qdrant_client.query_points("kb", [1.0, 0.0, 0.0], query_filter=shoes).points} == {
@@ -151,18 +151,20 @@ def test_qdrant_keeps_finds_and_deletes(qdrant_client):
     assert qdrant_client.count("kb").count == 1
 
 
-def test_qdrant_refuses(qdrant_client, qdrant_server):
+def test_qdrant_refuses_invalid_calls_and_keys(qdrant_client, qdrant_server):
     shoes = models.Filter(must=[models.FieldCondition(key="topic", match=models.MatchValue(value="shoes"))])
-    for refused in (
+    for invalid_call in (
         lambda: qdrant_client.upsert("kb", [models.PointStruct(id=9, vector=[1.0])]),
         lambda: qdrant_client.upsert("kb", [models.PointStruct(id="no-uuid", vector=[1.0, 0.0, 0.0])]),
-        lambda: qdrant_client.delete("kb", models.FilterSelector(filter=shoes)),  # no index
+        lambda: qdrant_client.delete(
+            "kb", models.FilterSelector(filter=shoes)
+        ),  # the filtered field has no payload index
     ):
         with pytest.raises(UnexpectedResponse) as raised:
-            refused()
+            invalid_call()
         assert raised.value.status_code == 400
-    stranger = QdrantClient(url=qdrant_server.url, api_key="wrong", check_compatibility=False)
+    unauthorized = QdrantClient(url=qdrant_server.url, api_key="wrong", check_compatibility=False)
     with pytest.raises(UnexpectedResponse) as raised:
-        stranger.get_collections()
+        unauthorized.get_collections()
     assert raised.value.status_code == 401
-    stranger.close()
+    unauthorized.close()

@@ -1,4 +1,4 @@
-"""The local store on PostgreSQL with pgvector: by its index, and the whole suite of the stores once more."""
+"""The local store on PostgreSQL with pgvector: its index, and the suites that run on this database again."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ from vectorstores.stores.local.driver import Local, pgvector
 @pytest.fixture
 def store(db: None) -> Local:
     if not pgvector.can_hold(3):
-        pytest.skip("this run's database is not PostgreSQL with pgvector; the last test here starts one")
+        pytest.skip("this run's database is not PostgreSQL with pgvector; the last test of this file starts one")
     return Local(StoreSettings())
 
 
@@ -36,7 +36,7 @@ def vectors(count: int, dimension: int, parent: str = "doc") -> list[Vector]:
     ]
 
 
-def tables() -> set[str]:
+def pgvector_tables() -> set[str]:
     return {name for name in connection.introspection.table_names() if name.startswith("vectorstores_pgvector_")}
 
 
@@ -44,7 +44,7 @@ def tables() -> set[str]:
     ("dimension", "index", "is_indexed"),
     [(3, "pgvector", True), (2000, "pgvector", True), (2001, "pgvector", False), (16_001, "matrix", False)],
 )
-def test_by_its_dimension_a_collection_gets_an_index(store, dimension, index, is_indexed):
+def test_the_dimension_determines_the_index(store, dimension, index, is_indexed):
     store.create("kb", dimension)
     collection = Collection.objects.get(name="kb")
     assert collection.index == index
@@ -59,7 +59,7 @@ def test_by_its_dimension_a_collection_gets_an_index(store, dimension, index, is
     assert store.query("kb", Query(stored[3].values, 1))[0].id == "doc-3"
 
 
-def test_the_nearest_are_found_by_the_index(store):
+def test_queries_use_the_index(store):
     store.create("kb", 16)
     stored = vectors(3000, 16)
     store.upsert("kb", stored)
@@ -73,15 +73,15 @@ def test_the_nearest_are_found_by_the_index(store):
         assert "hnsw" not in table
         assert "_embedding_idx" in "".join(row[0] for row in cursor.fetchall())
     unit = np.stack([one.values / np.linalg.norm(one.values) for one in stored])
-    wanted = np.random.default_rng(5).normal(size=16).astype(np.float32)
-    exact = np.argsort(-(unit @ wanted))[:20]
-    found = [match.metadata["number"] for match in store.query("kb", Query(wanted, 20))]
+    query_values = np.random.default_rng(5).normal(size=16).astype(np.float32)
+    exact = np.argsort(-(unit @ query_values))[:20]
+    found = [match.metadata["number"] for match in store.query("kb", Query(query_values, 20))]
     assert len(set(found) & set(exact.tolist())) >= 18  # HNSW is approximate
     assert found[0] == exact[0]
 
 
-def test_a_small_namespace_within_a_large_collection_is_searched_whole(store):
-    """A walk through the index meets few of its rows: it knows no namespaces."""
+def test_a_small_namespace_in_a_large_collection_is_searched_completely(store):
+    """The HNSW index ignores namespaces, so a search through it would find only some of the namespace's rows."""
     store.create("kb", 8)
     store.upsert("kb", vectors(2000, 8))
     stored = vectors(150, 8, "blue")
@@ -91,8 +91,8 @@ def test_a_small_namespace_within_a_large_collection_is_searched_whole(store):
     assert {match.id for match in found} == {"blue-3", "blue-7"}
 
 
-def test_what_is_deleted_leaves_no_table_and_no_row(store):
-    before = tables()
+def test_deleting_a_collection_drops_its_table(store):
+    before = pgvector_tables()
     store.create("kb", 3)
     store.upsert("kb", vectors(5, 3))
     collection = Collection.objects.get(name="kb")
@@ -102,25 +102,25 @@ def test_what_is_deleted_leaves_no_table_and_no_row(store):
         assert cursor.fetchone() == (0,)
     store.upsert("kb", vectors(5, 3))
     collection.delete()
-    assert tables() == before
+    assert pgvector_tables() == before
     for name in ("a", "b"):
         store.create(name, 3)
         store.upsert(name, vectors(5, 3))
-    assert len(tables()) == len(before) + 2
+    assert len(pgvector_tables()) == len(before) + 2
     Collection.objects.filter(store="local").delete()
-    assert tables() == before
+    assert pgvector_tables() == before
 
 
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
-    """A server of our own, from the package `pgserver`, which brings PostgreSQL 16 with pgvector."""
+    """Start PostgreSQL 16 with pgvector from the package `pgserver`, and yield its URL."""
     package = importlib.util.find_spec("pgserver")
     if package is None:
-        pytest.skip("pgserver, which brings PostgreSQL with pgvector, is not installed")
+        pytest.skip("the package pgserver, which contains PostgreSQL with pgvector, is not installed")
     programs = Path(package.submodule_search_locations[0], "pginstall", "bin")
-    # As root PostgreSQL refuses to run.
+    # PostgreSQL refuses to run as root.
     options: dict[str, Any] = {"user": "nobody", "cwd": "/"} if os.geteuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="puffer-postgres-"))  # pytest's own folders are closed to others
+    folder = Path(tempfile.mkdtemp(prefix="puffer-postgres-"))  # "nobody" cannot enter pytest's folders
     if options:
         shutil.chown(folder, "nobody")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -145,8 +145,8 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_all_of_it_on_postgresql_with_pgvector(postgres_url):
-    """The tests above, the suite of the stores for the local one, and the one with several processes."""
+def test_the_local_store_on_postgresql_with_pgvector(postgres_url):
+    """Run the tests above, the local store's part of test_stores.py and test_processes.py again."""
     if connection.vendor == "postgresql":
         pytest.skip("this run is on PostgreSQL already")
     here = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Whatever goes wrong at a store: what the API's caller gets, and what is tried again."""
+"""Failures of a vector store: the API's response, and which requests are retried."""
 
 import gzip
 import time
@@ -19,7 +19,7 @@ URL = "/vector-stores/upsert"
 
 @pytest.fixture
 def upsert(api, openai, server, slug):
-    """`upsert()`: a call of the API, whose texts go to the store."""
+    """Return a function that upserts a text into the store through the API."""
 
     def call(**changes):
         return api.post(
@@ -37,17 +37,17 @@ def upsert(api, openai, server, slug):
     return call
 
 
-def first(behaviour, then):
-    """Behaves so once, and in the other way from then on."""
-    behaviours = iter([behaviour])
-    return lambda connection: next(behaviours, then)(connection)
+def once(behavior, then):
+    """Return a behavior that is `behavior` for the first request and `then` for all others."""
+    behaviors = iter([behavior])
+    return lambda connection: next(behaviors, then)(connection)
 
 
 def sent_to(server, path):
     return [sent for sent in server.sent if sent.target == path]
 
 
-def test_all_is_well_without_a_failure(upsert, server, slug):
+def test_without_a_failure_the_upsert_succeeds(upsert, server, slug):
     assert upsert().json()["upserted_count"] == 1
     assert len(sent_to(server, WIRES[slug].write)) == 1
 
@@ -69,7 +69,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("upstream_status", "status"), REFUSALS)
-def test_what_a_store_refuses_before_anything_is_paid_for(upsert, openai, server, slug, upstream_status, status):
+def test_a_refusal_before_the_embedding_call(upsert, openai, server, slug, upstream_status, status):
     server.serves(WIRES[slug].first, WIRES[slug].error(f"No,\n not <b>with</b> {KEY}!"), upstream_status)
     response = upsert()
     answer = response.json()
@@ -82,14 +82,14 @@ def test_what_a_store_refuses_before_anything_is_paid_for(upsert, openai, server
 
 
 @pytest.mark.parametrize(("upstream_status", "status"), [(400, 400), (403, 502), (413, 413), (500, 502)])
-def test_what_it_refuses_to_write(upsert, server, slug, upstream_status, status):
+def test_a_refused_write(upsert, server, slug, upstream_status, status):
     server.serves(WIRES[slug].write, WIRES[slug].error("No."), upstream_status)
     response = upsert()
     assert (response.status_code, response.json()["code"]) == (status, f"{slug}_api_error")
     assert len(sent_to(server, WIRES[slug].write)) == 1
 
 
-def test_a_missing_collection(upsert, openai, server, slug):
+def test_a_missing_collection_is_404(upsert, openai, server, slug):
     server.serves(
         WIRES[slug].first, [] if slug == "chroma" else WIRES[slug].error("missing"), 200 if slug == "chroma" else 404
     )
@@ -99,9 +99,9 @@ def test_a_missing_collection(upsert, openai, server, slug):
     assert not openai.sent
 
 
-def test_a_store_that_has_a_moment_of_trouble(upsert, server, slug):
+def test_transient_failures_are_retried(upsert, server, slug):
     path = WIRES[slug].write
-    for trouble in (
+    for fault in (
         answering({}, 429, {"Retry-After": "0"}),
         answering({}, 429),
         answering(b"<html>", 502),
@@ -110,20 +110,20 @@ def test_a_store_that_has_a_moment_of_trouble(upsert, server, slug):
         sending(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":'),
     ):
         server.sent.clear()
-        server.pages[path] = first(trouble, answering({"result": {}, "upsertedCount": 1}))
+        server.pages[path] = once(fault, answering({"result": {}, "upsertedCount": 1}))
         assert upsert().status_code == 200
         assert len(sent_to(server, path)) == 2
 
 
-def test_the_wait_it_asks_for_is_kept(upsert, server, slug):
-    server.pages[WIRES[slug].write] = first(answering({}, 429, {"Retry-After": "1"}), answering({"result": {}}))
+def test_retry_after_is_respected(upsert, server, slug):
+    server.pages[WIRES[slug].write] = once(answering({}, 429, {"Retry-After": "1"}), answering({"result": {}}))
     start = time.monotonic()
     assert upsert().status_code == 200
     assert time.monotonic() - start >= 1
 
 
 @pytest.mark.parametrize("retry_after", ["120", "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_a_long_one_is_left_to_the_caller(upsert, server, slug, retry_after):
+def test_a_long_retry_after_is_passed_on_to_the_caller(upsert, server, slug, retry_after):
     server.serves(WIRES[slug].write, WIRES[slug].error("slow down"), 429, {"Retry-After": retry_after})
     response = upsert()
     assert (response.status_code, response.json()["code"]) == (429, f"{slug}_api_error")
@@ -132,7 +132,7 @@ def test_a_long_one_is_left_to_the_caller(upsert, server, slug, retry_after):
 
 
 @pytest.mark.parametrize(("upstream_status", "status"), [(429, 429), (502, 502), (503, 503)])
-def test_trouble_that_lasts(upsert, server, slug, settings, upstream_status, status):
+def test_a_lasting_failure_is_reported(upsert, server, slug, settings, upstream_status, status):
     settings.VECTOR_STORE_TIMEOUT = 0.2
     server.serves(WIRES[slug].write, b"<html><h1>Busy</h1></html>", upstream_status)
     response = upsert()
@@ -149,7 +149,7 @@ def test_a_redirect_is_not_followed(upsert, server, slug):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "status", "words"),
+    ("fault", "status", "words"),
     [
         (sending(b""), 502, "closed the connection."),
         (
@@ -169,10 +169,10 @@ def test_a_redirect_is_not_followed(upsert, server, slug):
         ),
     ],
 )
-def test_what_is_no_answer(upsert, server, slug, settings, trouble, status, words):
-    settings.VECTOR_STORE_TIMEOUT = 0.2  # in which there is no time for another try
+def test_invalid_answers_are_reported(upsert, server, slug, settings, fault, status, words):
+    settings.VECTOR_STORE_TIMEOUT = 0.2  # too short for a retry
     settings.MAX_ANSWER_BYTES = 100_000
-    server.pages[WIRES[slug].write] = trouble
+    server.pages[WIRES[slug].write] = fault
     response = upsert()
     answer = response.json()
     assert (response.status_code, answer["code"]) == (status, f"{slug}_api_error")
@@ -181,7 +181,7 @@ def test_what_is_no_answer(upsert, server, slug, settings, trouble, status, word
     assert server.url not in response.text
 
 
-def test_a_store_that_cannot_be_reached(upsert, slug, settings):
+def test_an_unreachable_store_is_502(upsert, slug, settings):
     with closed_port() as url:
         settings.VECTOR_STORE_ENVIRONMENT = {slug: {"api_key": KEY, "base_url": url}}
         response = upsert()
@@ -189,7 +189,7 @@ def test_a_store_that_cannot_be_reached(upsert, slug, settings):
     assert response.json()["message"] == f"{STORES[slug].label} cannot be reached."
 
 
-ODD = [
+ODD_ANSWERS = [
     b"null", b"1", b'"x"', b"[]", b"{}", b"[null]", b"[[]]", b'[{"id": null}]', b'{"result": null}', b'{"result": []}',
     b'{"result": {"points": null}}', b'{"result": {"points": [null]}}', b'{"result": {"points": [{}]}}',
     b'{"result": {"points": [{"id": 1, "score": "high", "payload": []}]}}', b'{"result": {"config": {"params": 1}}}',
@@ -209,8 +209,8 @@ READS = {
 }
 
 
-class Odd(Upstream):
-    """Answers everything with `body`, but for the paths in `pages`."""
+class OddServer(Upstream):
+    """A server that answers every path outside `pages` with `body`."""
 
     body = b""
 
@@ -218,13 +218,15 @@ class Odd(Upstream):
         return self.pages.get(path, answering(self.body))
 
 
-@pytest.mark.parametrize("is_found", [False, True], ids=["of every request", "after the collection was found"])
+@pytest.mark.parametrize(
+    "collection_is_found", [False, True], ids=["of every request", "after the collection was found"]
+)
 @pytest.mark.parametrize("read", READS)
-def test_answers_of_odd_shapes_are_never_a_crash(slug, read, is_found):
-    with running(Odd()) as server:
-        if is_found:
+def test_answers_of_unexpected_shapes_raise_no_other_errors(slug, read, collection_is_found):
+    with running(OddServer()) as server:
+        if collection_is_found:
             server.serves(WIRES[slug].first, WIRES[slug].pages(server)[WIRES[slug].first])
-        for server.body in ODD:
+        for server.body in ODD_ANSWERS:
             try:
                 READS[read](STORES[slug](StoreSettings(KEY, server.url)))
             except ApiError as error:
@@ -235,7 +237,7 @@ def test_answers_of_odd_shapes_are_never_a_crash(slug, read, is_found):
 @pytest.mark.parametrize(
     "base_url", ["http://10.0.0.1:6333", "https://192.168.1.1", "https://169.254.169.254", "http://db.example"]
 )
-def test_a_base_url_that_is_not_allowed(upsert, openai, server, slug, settings, base_url):
+def test_a_base_url_that_is_not_allowed_is_503(upsert, openai, server, slug, settings, base_url):
     settings.VECTOR_STORE_ENVIRONMENT = {slug: {"api_key": KEY, "base_url": base_url}}
     response = upsert()
     assert (response.status_code, response.json()["code"]) == (503, "invalid_base_url")
@@ -243,7 +245,7 @@ def test_a_base_url_that_is_not_allowed(upsert, openai, server, slug, settings, 
     assert not openai.sent
 
 
-def test_a_private_one_may_be_allowed(slug, settings):
+def test_a_private_host_can_be_allowed(slug, settings):
     with pytest.raises(StoreNotConfigured):
         STORES[slug](StoreSettings(KEY, "http://10.1.2.3"))
     settings.PRIVATE_HOST_ALLOWLIST = ["10.1.2.3"]
@@ -251,7 +253,7 @@ def test_a_private_one_may_be_allowed(slug, settings):
 
 
 @pytest.mark.parametrize("key", ["näh", "two\nlines", "nul\x00"])
-def test_a_key_that_cannot_be_one(upsert, server, slug, settings, key):
+def test_an_invalid_api_key_is_503(upsert, server, slug, settings, key):
     settings.VECTOR_STORE_ENVIRONMENT = {slug: {"api_key": key, "base_url": server.url}}
     response = upsert()
     assert (response.status_code, response.json()["code"]) == (503, "invalid_api_key")
@@ -265,7 +267,7 @@ def test_a_key_that_cannot_be_one(upsert, server, slug, settings, key):
      "user:pass@evil.example", "evil.example?x=", "", "file:///etc/passwd"],
 )  # fmt: skip
 @pytest.mark.parametrize("slug", ["pinecone"])
-def test_pinecone_names_a_host_that_is_not_allowed(upsert, openai, server, slug, host):
+def test_an_index_host_from_pinecone_that_is_not_allowed(upsert, openai, server, slug, host):
     server.serves("/indexes/kb", {"dimension": 64, "metric": "cosine", "host": host})
     response = upsert()
     assert (response.status_code, response.json()["code"]) == (502, "pinecone_api_error")
@@ -277,39 +279,43 @@ def test_pinecone_names_a_host_that_is_not_allowed(upsert, openai, server, slug,
     ("base_url", "host", "url"),
     [
         ("https://api.pinecone.io", "kb-abc.svc.us-east1.pinecone.io", "https://kb-abc.svc.us-east1.pinecone.io"),
-        ("https://api.pinecone.io", "localhost:5081", "https://localhost:5081"),  # plain http is not for far away
+        (
+            "https://api.pinecone.io",
+            "localhost:5081",
+            "https://localhost:5081",
+        ),  # plain HTTP is for loopback base URLs only
         ("http://localhost:5080", "localhost:5081", "http://localhost:5081"),  # an emulator
         ("http://localhost:5080", "kb-abc.svc.us-east1.pinecone.io", "https://kb-abc.svc.us-east1.pinecone.io"),
     ],
 )
-def test_hosts_of_pinecone_are_reached_by_tls(base_url, host, url):
+def test_pinecone_hosts_are_reached_by_tls_except_on_loopback(base_url, host, url):
     assert STORES["pinecone"](StoreSettings(KEY, base_url)).host_url(host) == url
 
 
-def test_a_failure_half_way_tells_what_is_stored(upsert, server, slug):
-    """How many texts go into a request is the import's to say; those that are told of must have been taken."""
-    taken = b""
+def test_an_interrupted_upsert_reports_what_is_stored(upsert, server, slug):
+    """The batch size is up to the import, but every document counted as completed must have been stored."""
+    accepted = b""
 
-    def full(connection):
-        nonlocal taken
+    def refuse_one_batch(connection):
+        nonlocal accepted
         if b'"text 120"' in connection.received.body:
             answering({}, 413)(connection)
         else:
-            taken += connection.received.body
+            accepted += connection.received.body
             answering({"result": {}})(connection)
 
-    server.pages[WIRES[slug].write] = full
+    server.pages[WIRES[slug].write] = refuse_one_batch
     response = upsert(vectors=[{"id": f"d{at}", "content": f"text {at}"} for at in range(130)])
     assert response.status_code == 413
     completed = response.json()["data"]["completed_sources"]
     assert response.json()["data"] == {"status": 413, "completed_sources": completed, "failed_source_index": completed}
     assert completed <= 120
-    assert all(f'"text {at}"'.encode() in taken for at in range(completed))
+    assert all(f'"text {at}"'.encode() in accepted for at in range(completed))
 
 
-def test_the_real_servers_refuse_a_wrong_key(place):
+def test_a_wrong_key_is_502_and_not_repeated(place):
     if not KEYS[place.store.slug]:
-        pytest.skip(f"{place.name} asks for no key here")
+        pytest.skip(f"{place.name} runs without a key in these tests")
     at = place.store.settings
     with pytest.raises(ApiError) as raised:
         STORES[place.store.slug](StoreSettings("wrong-key", at.base_url)).list_targets()

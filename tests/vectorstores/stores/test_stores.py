@@ -1,4 +1,4 @@
-"""What every store must do, by one suite: `place` is each of them in turn."""
+"""One suite for all vector stores; the fixture `place` is each of them in turn."""
 
 import json
 import uuid
@@ -19,7 +19,7 @@ URL = "/vector-stores/upsert"
 
 
 def vector(vector_id, values=(1.0, 0.0, 0.0, 0.0), text="text", *, parent="", index=0, total=1, **metadata):
-    own = {
+    chunk_fields = {
         "parent_vector_id": parent or vector_id,
         "vector_id": vector_id,
         "chunk_index": index,
@@ -28,11 +28,11 @@ def vector(vector_id, values=(1.0, 0.0, 0.0, 0.0), text="text", *, parent="", in
         "char_end": len(text),
         "source": "text_entry_global_form",
     }
-    return Vector(vector_id, np.array(values, np.float32), text, metadata | own)
+    return Vector(vector_id, np.array(values, np.float32), text, metadata | chunk_fields)
 
 
 def document(parent, total):
-    """As ingestion makes it: the id of its parent where there is one chunk alone."""
+    """Return the chunks of a document with the ids that ingestion gives them: a single chunk has its parent's id."""
     ids = [parent] if total == 1 else [f"{parent}_chunk_{index}" for index in range(total)]
     return [
         vector(vector_id, (1.0, index, 0.0, 0.0), f"{parent} {total} {index}", parent=parent, index=index, total=total)
@@ -40,7 +40,7 @@ def document(parent, total):
     ]
 
 
-def everything(place, target, namespace=""):
+def scan_all(place, target, namespace=""):
     return {vector.id: vector for vector in place.store.scan(target, namespace)}
 
 
@@ -63,9 +63,9 @@ def target(place):
 
 
 def test_an_empty_collection_is_described(place, target):
-    dimension = None if place.name == "chroma" else DIMENSION  # Chroma's comes with its first vector
+    dimension = None if place.name == "chroma" else DIMENSION  # Chroma takes the dimension from the first vector
     assert place.store.describe(target) == CollectionInfo(target, dimension, Metric.COSINE, 0)
-    assert everything(place, target) == {}
+    assert scan_all(place, target) == {}
     assert search(place, target) == []
 
 
@@ -74,7 +74,7 @@ def test_a_collection_is_described_with_its_count(place, target):
     assert place.store.describe(target) == CollectionInfo(target, DIMENSION, Metric.COSINE, 3)
 
 
-def test_making_it_again_changes_nothing(place, target):
+def test_creating_an_existing_collection_changes_nothing(place, target):
     place.store.upsert(target, [vector("a")])
     place.store.create(target, DIMENSION)
     assert place.store.describe(target).count == 1
@@ -87,26 +87,26 @@ def test_collections_are_listed_in_order(place):
     assert listed == sorted(listed)
 
 
-def test_many_vectors_go_in_batches_and_come_back_whole(place, target):
+def test_many_vectors_are_stored_in_batches_and_read_back_complete(place, target):
     vectors = random_vectors(250)
     place.store.upsert(target, vectors)
     assert place.store.describe(target).count == 250
-    found = everything(place, target)
+    found = scan_all(place, target)
     assert found.keys() == {one.id for one in vectors}
     for one in vectors:
         assert (found[one.id].text, found[one.id].metadata) == (one.text, one.metadata)
         assert [type(value) for value in found[one.id].metadata.values()] == [
             type(one.metadata[name]) for name in found[one.id].metadata
         ]
-        length = np.linalg.norm(found[one.id].values) * np.linalg.norm(one.values)  # some keep them at length 1
+        length = np.linalg.norm(found[one.id].values) * np.linalg.norm(one.values)  # some stores normalize vectors
         assert float(found[one.id].values @ one.values) == pytest.approx(length)
         assert found[one.id].values.dtype == np.float32
 
 
-def test_the_same_id_replaces(place, target):
+def test_upserting_an_existing_id_replaces_the_vector(place, target):
     place.store.upsert(target, [vector("a", text="old", color="red"), vector("b")])
     place.store.upsert(target, [vector("a", (0.0, 1.0, 0.0, 0.0), "new", size=3)])
-    found = everything(place, target)
+    found = scan_all(place, target)
     assert (len(found), found["a"].text) == (2, "new")
     assert "color" not in found["a"].metadata
     best = search(place, target, (0.0, 1.0, 0.0, 0.0))[0]
@@ -115,10 +115,10 @@ def test_the_same_id_replaces(place, target):
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (5, 2), (2, 2), (130, 3)])
-def test_a_document_is_replaced_whole(place, target, before, after):
+def test_replacing_a_document_removes_its_old_chunks(place, target, before, after):
     place.store.replace(target, [*document("doc", before), *document("other", 3)])
     place.store.replace(target, document("doc", after))
-    texts = {one.text for one in everything(place, target).values()}
+    texts = {one.text for one in scan_all(place, target).values()}
     assert texts == {one.text for one in [*document("doc", after), *document("other", 3)]}
 
 
@@ -126,14 +126,14 @@ def test_several_documents_are_replaced_at_once(place, target):
     before, after = {"a": 3, "b": 1, "c": 4, "d": 2}, {"a": 1, "b": 3, "c": 2}
     place.store.replace(target, [one for name, total in before.items() for one in document(name, total)])
     place.store.replace(target, [one for name, total in after.items() for one in document(name, total)])
-    wanted = {one.text for name, total in {**after, "d": 2}.items() for one in document(name, total)}
-    assert {one.text for one in everything(place, target).values()} == wanted
+    expected = {one.text for name, total in {**after, "d": 2}.items() for one in document(name, total)}
+    assert {one.text for one in scan_all(place, target).values()} == expected
 
 
-def test_whole_documents_are_deleted(place, target):
+def test_deleting_documents_deletes_all_their_chunks(place, target):
     place.store.upsert(target, [one for at in range(120) for one in document(f"d{at}", 1 + at % 2)])
     place.store.delete_parents(target, [f"d{at}" for at in range(110)] + ["never-there"])
-    left = everything(place, target).values()
+    left = scan_all(place, target).values()
     assert {one.parent_id for one in left} == {f"d{at}" for at in range(110, 120)}
     assert place.store.describe(target).count == len(left)
     assert {match.metadata["parent_vector_id"] for match in search(place, target, top_k=100)} == {
@@ -141,26 +141,26 @@ def test_whole_documents_are_deleted(place, target):
     }
 
 
-def test_deleting_what_is_not_there_is_no_error(place, target):
+def test_deleting_an_unknown_document_is_no_error(place, target):
     place.store.delete_parents(target, ["a"])
     place.store.delete_parents(target, ["a"], "never-used")
     place.store.replace(target, [vector("a")], "never-used")
 
 
-def test_namespaces_are_apart(place, target):
+def test_namespaces_are_separate(place, target):
     if not place.store.has_namespaces:
         pytest.skip(f"{place.store.label} has no namespaces")
     for namespace in ("", "blue", "grün 1"):
         place.store.replace(target, [vector("a", text=f"in {namespace}")], namespace)
     place.store.delete_parents(target, ["a"], "blue")
-    assert [one.text for one in everything(place, target).values()] == ["in "]
-    assert everything(place, target, "blue") == {}
+    assert [one.text for one in scan_all(place, target).values()] == ["in "]
+    assert scan_all(place, target, "blue") == {}
     assert search(place, target, namespace="blue") == []
     assert [match.text for match in search(place, target, namespace="grün 1")] == ["in grün 1"]
     assert place.store.describe(target).count == 2
 
 
-def test_where_there_are_none_a_namespace_is_ignored(place, target):
+def test_stores_without_namespaces_ignore_them(place, target):
     if place.store.has_namespaces:
         pytest.skip(f"{place.store.label} has namespaces")
     place.store.replace(target, [vector("a")], "blue")
@@ -186,13 +186,13 @@ FILTERED = [
         ({"rate": 2.5}, {"2"}),
         ({"rate": 1.0}, {"1"}),
         ({"rate": [0.5, 2.5]}, {"0", "2"}),
-        ({"rate": 1}, {"1"}),  # whole or not, a number is a number
+        ({"rate": 1}, {"1"}),  # integers equal floats
         ({"mixed": 2}, {"3"}),
         ({"price": 5.0}, {"1"}),
         ({"new": True}, {"0"}),
         ({"new": False}, {"1", "2"}),
-        ({"number": 1}, set()),  # a text is no number,
-        ({"flag": True}, set()),  # nor is a boolean
+        ({"number": 1}, set()),  # no text equals a number
+        ({"flag": True}, set()),  # no number equals a boolean
         ({"topic": "shoes", "new": False}, {"2"}),
         ({"topic": "shoes", "price": [5, 30], "new": False}, {"2"}),
         ({"parent_vector_id": ["0", "1"]}, {"0", "1"}),
@@ -204,12 +204,12 @@ FILTERED = [
 )
 def test_filters(place, target, condition, found):
     if "tags" in condition and not place.store.keeps_lists:
-        pytest.skip(f"{place.store.label} keeps lists as JSON, whose entries no filter finds")
+        pytest.skip(f"{place.store.label} stores lists as JSON, which filters cannot search")
     place.store.upsert(target, [vector(str(at), **metadata) for at, metadata in enumerate(FILTERED)])
     assert set(ids_of(search(place, target, **condition))) == found
 
 
-NEIGHBOURS = [
+NEIGHBORS = [
     ("same", (2.0, 0.0, 0.0, 0.0), 1.0),
     ("near", (0.8, 0.6, 0.0, 0.0), 0.8),
     ("far", (0.1, 0.0, 0.0, 0.995), 0.1),
@@ -219,11 +219,11 @@ NEIGHBOURS = [
 
 
 @pytest.mark.parametrize("length", [1.0, 0.01, 40.0])
-def test_matches_are_in_order_and_scores_are_cosines(place, target, length):
-    place.store.upsert(target, [vector(vector_id, values, f"is {vector_id}") for vector_id, values, _ in NEIGHBOURS])
+def test_matches_are_sorted_and_scores_are_cosines(place, target, length):
+    place.store.upsert(target, [vector(vector_id, values, f"is {vector_id}") for vector_id, values, _ in NEIGHBORS])
     matches = search(place, target, (length, 0.0, 0.0, 0.0))
-    assert [match.score for match in matches] == pytest.approx([cosine for *_, cosine in NEIGHBOURS], abs=1e-4)
-    assert ids_of(matches) == [vector_id for vector_id, *_ in NEIGHBOURS]
+    assert [match.score for match in matches] == pytest.approx([cosine for *_, cosine in NEIGHBORS], abs=1e-4)
+    assert ids_of(matches) == [vector_id for vector_id, *_ in NEIGHBORS]
     assert matches[1].text == "is near"
     assert matches[1].metadata["parent_vector_id"] == "near"
     assert "original_content" not in matches[1].metadata
@@ -231,36 +231,37 @@ def test_matches_are_in_order_and_scores_are_cosines(place, target, length):
 
 
 @pytest.mark.parametrize("metric", [Metric.DOT, Metric.EUCLIDEAN])
-def test_scores_are_cosines_whatever_the_collection_measures(place, metric):
+def test_scores_are_cosines_for_every_metric(place, metric):
     if place.store.in_database:
-        pytest.skip("the local store measures by cosine alone")
+        pytest.skip("the local store supports the cosine metric only")
     target = place.new_collection(metric)
-    place.store.upsert(target, [vector(vector_id, values) for vector_id, values, _ in NEIGHBOURS])
+    place.store.upsert(target, [vector(vector_id, values) for vector_id, values, _ in NEIGHBORS])
     assert place.store.describe(target).metric is metric
     matches = search(place, target, (3.0, 0.0, 0.0, 0.0))
     assert {match.id: match.score for match in matches} == pytest.approx(
-        {vector_id: cosine for vector_id, _, cosine in NEIGHBOURS}, abs=1e-4
+        {vector_id: cosine for vector_id, _, cosine in NEIGHBORS}, abs=1e-4
     )
-    assert ids_of(matches) == [vector_id for vector_id, *_ in NEIGHBOURS]
+    assert ids_of(matches) == [vector_id for vector_id, *_ in NEIGHBORS]
 
 
-def test_the_best_of_many_are_found(place, target):
+def test_the_best_matches_of_many_vectors_are_found(place, target):
     vectors = random_vectors(250)
     place.store.upsert(target, vectors)
-    wanted = np.array([0.3, -0.2, 0.9, 0.1], np.float32)
+    query_values = np.array([0.3, -0.2, 0.9, 0.1], np.float32)
     cosines = {
-        one.id: float(one.values @ wanted / np.linalg.norm(one.values) / np.linalg.norm(wanted)) for one in vectors
+        one.id: float(one.values @ query_values / np.linalg.norm(one.values) / np.linalg.norm(query_values))
+        for one in vectors
     }
-    matches = search(place, target, wanted, top_k=20)
+    matches = search(place, target, query_values, top_k=20)
     assert ids_of(matches) == sorted(cosines, key=cosines.__getitem__, reverse=True)[:20]
     assert [match.score for match in matches] == pytest.approx([cosines[match.id] for match in matches], abs=1e-4)
 
 
-def test_a_vector_of_zeros_is_like_nothing(place, target):
+def test_a_zero_vector_has_no_similarity(place, target):
     if place.name == "pinecone":
-        pytest.skip("Pinecone takes no vector of zeros")
+        pytest.skip("Pinecone rejects zero vectors")
     place.store.upsert(target, [vector("zeros", (0.0, 0.0, 0.0, 0.0)), vector("a")])
-    assert everything(place, target).keys() == {"zeros", "a"}
+    assert scan_all(place, target).keys() == {"zeros", "a"}
     scores = {match.id: match.score for match in search(place, target)}
     assert scores["a"] == pytest.approx(1.0)
     assert scores.get("zeros", 0.0) == pytest.approx(0.0)
@@ -278,10 +279,10 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_collection_that_is_not_there(place, target, call):
+def test_calls_on_a_missing_collection_are_404(place, target, call):
     place.store.upsert(target, [vector("a")])
     search(place, target)
-    place.delete_by_hand(target)  # of which the driver knows nothing
+    place.delete_by_hand(target)  # bypasses the driver and its caches
     for missing in (target, "never-there", "a name/with ünïcode?", str(uuid.uuid4())):
         with pytest.raises(CollectionNotFound) as raised:
             CALLS[call](place.store, missing)
@@ -289,16 +290,16 @@ def test_a_collection_that_is_not_there(place, target, call):
         assert missing in raised.value.message
 
 
-def test_a_collection_that_was_created_again(place, target):
+def test_a_recreated_collection_is_usable(place, target):
     place.store.replace(target, document("doc", 3))
     search(place, target)
     place.delete_by_hand(target)
     if place.store.in_database:
         place.store.create(target, 3)
     else:
-        other = type(place.store)(place.store.settings)  # another process, of which this driver knows nothing
+        other = type(place.store)(place.store.settings)  # a driver of another process, with its own caches
         other.create(target, 3)
-    place.store.describe(target)  # as every import begins
+    place.store.describe(target)  # every import starts with it
     place.store.replace(target, [vector("doc", (0.0, 1.0, 0.0))])
     assert ids_of(search(place, target, (0.0, 1.0, 0.0))) == ["doc"]
     assert place.store.describe(target) == CollectionInfo(target, 3, Metric.COSINE, 1)
@@ -313,7 +314,7 @@ def test_vectors_of_another_dimension_are_refused(place, target):
         with pytest.raises(ApiError) as raised:
             call()
         assert raised.value.status == 400
-    assert everything(place, target).keys() == {"a"}
+    assert scan_all(place, target).keys() == {"a"}
 
 
 TEXTS = [
@@ -330,7 +331,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_texts_and_metadata_come_back_as_they_were(place, target, text):
+def test_texts_and_metadata_are_stored_unchanged(place, target, text):
     short = text[:2000]
     metadata = {
         "title": short,
@@ -346,7 +347,7 @@ def test_texts_and_metadata_come_back_as_they_were(place, target, text):
     kept = {**vector("a", text=text, **metadata).metadata}
     if not place.store.keeps_lists:
         kept["list"] = json.dumps(kept["list"], ensure_ascii=False)
-    found = everything(place, target)["a"]
+    found = scan_all(place, target)["a"]
     match = search(place, target)[0]
     assert (found.text, match.text) == (text, text)
     assert found.metadata == kept
@@ -359,42 +360,42 @@ def test_texts_and_metadata_come_back_as_they_were(place, target, text):
 )
 def test_odd_ids(place, target, vector_id):
     if place.name == "pinecone" and not vector_id.isascii():
-        pytest.skip("Pinecone takes ASCII ids alone")
+        pytest.skip("Pinecone accepts only ASCII ids")
     parent = vector_id[:80]
     place.store.upsert(target, [vector("other"), vector("Upper", text="Upper")])
     place.store.replace(target, [vector(vector_id, text="old", parent=parent)])
     place.store.replace(target, [vector(vector_id, (0.0, 1.0, 0.0, 0.0), "new", parent=parent)])
-    assert everything(place, target)[vector_id].text == "new"
+    assert scan_all(place, target)[vector_id].text == "new"
     assert search(place, target, (0.0, 1.0, 0.0, 0.0), top_k=1)[0].id == vector_id
     place.store.delete_parents(target, [parent])
-    assert everything(place, target).keys() == {"other", "Upper"}
+    assert scan_all(place, target).keys() == {"other", "Upper"}
 
 
 def test_long_ids_are_all_read_back(place, target):
-    """150 of them are longer than what fits into the line of a request."""
+    """Together, 150 such ids are too long for one URL."""
     vectors = [vector(f"{'x' * 140}{at:04}", parent="doc") for at in range(150)]
     place.store.upsert(target, vectors)
-    assert everything(place, target).keys() == {one.id for one in vectors}
+    assert scan_all(place, target).keys() == {one.id for one in vectors}
 
 
-def test_what_is_large_is_stored_too(place):
-    """The largest common embedding with the longest chunk: what a request may hold is a limit of some stores."""
+def test_large_vectors_and_texts_are_stored(place):
+    """Some stores limit the size of a request, so combine the largest common embedding with the longest chunk."""
     target = place.new_collection(dimension=3072)
     values = np.random.default_rng(1).normal(size=(100, 3072)).astype(np.float32)
     place.store.upsert(target, [vector(f"v{at}", values[at], "漢字" * 3000) for at in range(100)])
     assert place.store.describe(target).count == 100
 
 
-def test_one_driver_serves_several_threads(place, target, settings):
+def test_a_driver_is_thread_safe(place, target, settings):
     if place.store.in_database:
-        pytest.skip("each thread has a connection to the database of its own: see test_processes.py")
+        pytest.skip("each thread has its own database connection: see test_processes.py")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda at: place.store.replace(target, document(f"d{at}", 2)), range(24)))
         found = list(pool.map(lambda _: ids_of(search(place, target, top_k=100)), range(16)))
     assert {len(ids) for ids in found} == {48}
 
 
-def call_of(place, target, *vectors, **more):
+def payload(place, target, *vectors, **more):
     return {
         "provider": place.store.slug,
         "target_id": target,
@@ -405,42 +406,42 @@ def call_of(place, target, *vectors, **more):
     }
 
 
-def test_texts_go_in_by_the_api(api, openai, in_environment):
-    place = in_environment
+def test_the_api_upserts_into_every_store(api, openai, configured_place):
+    place = configured_place
     target = place.new_collection(dimension=64)
     limit = place.store.max_chunk_characters or 6000
     first = {"id": "doc 1", "content": "x" * (limit + 1), "metadata": {"topic": "x"}, "uri": "https://x.example/a"}
-    response = api.post(URL, json=call_of(place, target, first, {"content": "We ship on Mondays."}))
+    response = api.post(URL, json=payload(place, target, first, {"content": "We ship on Mondays."}))
     assert response.status_code == 200, response.text
     assert response.json()["upserted_count"] == 3
-    assert everything(place, target).keys() >= {"doc_1_chunk_0", "doc_1_chunk_1"}
+    assert scan_all(place, target).keys() >= {"doc_1_chunk_0", "doc_1_chunk_1"}
     again = {"id": "doc 1", "content": "Returns are accepted within 45 days.", "metadata": {"tags": ["a", "b"]}}
-    response = api.post(URL, json=call_of(place, target, again))
+    response = api.post(URL, json=payload(place, target, again))
     assert response.json()["results"] == [{"parent_vector_id": "doc_1", "upserted_count": 1, "total_chunks": 1}]
-    found = everything(place, target)
+    found = scan_all(place, target)
     assert sorted(one.text for one in found.values()) == [again["content"], "We ship on Mondays."]
     assert "topic" not in found["doc_1"].metadata
 
 
-def test_another_dimension_is_a_mismatch(api, openai, in_environment):
-    place = in_environment
+def test_upserting_another_dimension_is_a_mismatch(api, openai, configured_place):
+    place = configured_place
     target = place.new_collection()
     place.store.upsert(target, [vector("a")])
-    response = api.post(URL, json=call_of(place, target, {"id": "a", "content": "x"}))
+    response = api.post(URL, json=payload(place, target, {"id": "a", "content": "x"}))
     assert (response.status_code, response.json()["code"]) == (400, "vector_dimension_mismatch")
     assert response.json()["message"] == "Vector dimension mismatch. Expected 4, got 64."
-    assert everything(place, target)["a"].text == "text"
+    assert scan_all(place, target)["a"].text == "text"
 
 
-def test_a_missing_collection_is_404(api, openai, in_environment):
-    if in_environment.store.in_database:
-        pytest.skip("collections of the local store are made when something is put into them")
-    response = api.post(URL, json=call_of(in_environment, "missing", {"id": "a", "content": "x"}))
+def test_a_missing_collection_is_404(api, openai, configured_place):
+    if configured_place.store.in_database:
+        pytest.skip("the local store creates collections on the first upsert")
+    response = api.post(URL, json=payload(configured_place, "missing", {"id": "a", "content": "x"}))
     assert (response.status_code, response.json()["code"]) == (404, "vector_collection_not_found")
     assert not openai.sent
 
 
-def test_one_document_is_read_without_the_others(place):
+def test_scanning_one_document_does_not_read_the_others(place):
     target = place.new_collection()
     place.store.upsert(target, [*document("long", 3), *document("longer", 1), *random_vectors(600)])
     if place.server:
@@ -453,18 +454,18 @@ def test_one_document_is_read_without_the_others(place):
         assert len(reads) <= 4
 
 
-def test_a_document_gets_another_name(db, in_environment):
-    """In every chunk, and under the ids that go with it; all others keep theirs."""
-    place = in_environment
+def test_renaming_a_document_updates_its_chunks(db, configured_place):
+    """Every chunk gets the new title and a new id; other documents stay unchanged."""
+    place = configured_place
     target = place.new_collection()
     place.store.replace(target, [*document("long", 3), *document("longer", 1), *document("other", 2)])
-    before = everything(place, target)
+    before = scan_all(place, target)
     collection, _ = Collection.objects.get_or_create(store=place.store.slug, name=target)
     stored = Document.objects.create(collection=collection, parent_vector_id="long", title="Old", content_hash="x")
-    for _ in range(2):  # as after a first try that ended half way
+    for _ in range(2):  # again, as after an interrupted rename
         Document.objects.filter(pk=stored.pk).update(parent_vector_id="long")
         async_to_sync(rename)(Document.objects.select_related("collection").get(), "new", "New")
-    after = everything(place, target)
+    after = scan_all(place, target)
     assert after.keys() == {f"new_chunk_{index}" for index in range(3)} | {"longer", "other_chunk_0", "other_chunk_1"}
     for index in range(3):
         old, new = before[f"long_chunk_{index}"], after[f"new_chunk_{index}"]

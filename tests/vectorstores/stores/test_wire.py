@@ -1,4 +1,4 @@
-"""What goes out to a store: as AI Puffer sends it, but for what is different on purpose (docs/compatibility.md)."""
+"""Requests to the stores: the same as AI Puffer's, except for the differences in docs/compatibility.md."""
 
 import numpy as np
 import pytest
@@ -28,19 +28,19 @@ HEADERS = {
 }
 
 
-def of(document):
+def in_document(document):
     return {"$or": [{"parent_vector_id": {"$in": [document]}}, {"vector_id": {"$in": [document]}}]}
 
 
-def of_another_length(document, total):
-    return {"$and": [of(document), {"total_chunks": {"$ne": total}}]}
+def chunks_of_older_version(document, total):
+    return {"$and": [in_document(document), {"total_chunks": {"$ne": total}}]}
 
 
-def keyword(name):
+def keyword_index(name):
     return ("PUT", "/collections/kb/index?wait=true", {"field_name": name, "field_schema": "keyword"})
 
 
-# Until the text is embedded, and then: the text, and what is left of an older one.
+# First the requests before the text is embedded, then the upsert, then the deletion of an older version's chunks.
 REQUESTS = {
     "pinecone": lambda vector: [
         ("GET", "/indexes/kb", None),
@@ -53,7 +53,7 @@ REQUESTS = {
                 "namespace": "blue",
             },
         ),
-        ("POST", "/vectors/delete", {"filter": of_another_length("doc-1", 1), "namespace": "blue"}),
+        ("POST", "/vectors/delete", {"filter": chunks_of_older_version("doc-1", 1), "namespace": "blue"}),
     ],
     "qdrant": lambda vector: [
         ("GET", "/collections/kb", None),
@@ -63,8 +63,8 @@ REQUESTS = {
             "/collections/kb/points?wait=true",
             {"points": [{"id": point_id("doc-1"), "vector": vector, "payload": METADATA | {"original_content": TEXT}}]},
         ),
-        keyword("parent_vector_id"),
-        keyword("vector_id"),
+        keyword_index("parent_vector_id"),
+        keyword_index("vector_id"),
         (
             "POST",
             "/collections/kb/points/delete?wait=true",
@@ -94,7 +94,7 @@ REQUESTS = {
                 "uris": ["https://x.example/a"],
             },
         ),
-        ("POST", f"{CHROMA}/{CHROMA_ID}/delete", {"where": of_another_length("doc-1", 1)}),
+        ("POST", f"{CHROMA}/{CHROMA_ID}/delete", {"where": chunks_of_older_version("doc-1", 1)}),
     ],
 }
 
@@ -103,7 +103,7 @@ def requests(server):
     return [(sent.method, sent.target, sent.json if sent.body else None) for sent in server.sent]
 
 
-def test_a_text_on_its_way(api, openai, server, slug):
+def test_an_upsert_sends_these_requests(api, openai, server, slug):
     openai.serves("/v1/embeddings", {"data": [{"index": 0, "embedding": [0.5, -0.25] * 32}]})
     response = api.post(
         "/vector-stores/upsert",
@@ -166,7 +166,7 @@ QUERIES = {
         {
             "result": {
                 "points": [
-                    # As AI Puffer wrote it, under an id of Qdrant's kind.
+                    # A point as AI Puffer writes it, with a numeric Qdrant id.
                     {
                         "id": 7,
                         "score": 0.75,
@@ -189,7 +189,7 @@ QUERIES = {
 }  # fmt: skip
 
 
-def test_a_question_on_its_way(server, slug):
+def test_a_query_sends_this_request(server, slug):
     path, body, answer = QUERIES[slug]
     server.serves(path, answer)
     store = STORES[slug](StoreSettings(KEY, server.url))
@@ -200,7 +200,7 @@ def test_a_question_on_its_way(server, slug):
 
 
 @pytest.mark.parametrize("slug", ["qdrant"])
-def test_a_qdrant_that_is_older_than_its_present_search(server, slug):
+def test_an_older_qdrant_is_queried_through_its_search_endpoint(server, slug):
     point = {"id": 1, "score": 0.75, "payload": {"vector_id": "doc-1", "original_content": TEXT}}
     server.serves("/collections/kb/points/query", {"status": {"error": "Not Found"}}, 404)
     server.serves("/collections/kb/points/search", {"result": [point]})
@@ -212,10 +212,10 @@ def test_a_qdrant_that_is_older_than_its_present_search(server, slug):
 
 
 @pytest.mark.parametrize("slug", ["pinecone"])
-def test_a_list_that_repeats_itself_ends(server, slug):
+def test_a_repeated_pagination_token_ends_the_scan(server, slug):
     page = {"vectors": [{"id": "a"}], "pagination": {"next": "again"}}
-    for asked in ("limit=100", "limit=100&paginationToken=again"):
-        server.serves(f"/vectors/list?{asked}", page)
+    for query in ("limit=100", "limit=100&paginationToken=again"):
+        server.serves(f"/vectors/list?{query}", page)
     server.serves("/vectors/fetch?ids=a", {"vectors": {"a": {"id": "a", "values": [1.0, 0.0], "metadata": {}}}})
     store = STORES[slug](StoreSettings(KEY, server.url))
     assert {vector.id for vector in store.scan("kb")} == {"a"}
@@ -230,7 +230,7 @@ def test_without_a_namespace_none_is_sent(server, slug):
     assert "filter" not in server.sent[-1].json
 
 
-def test_what_an_index_is_made_of(slug, server):
+def test_creating_a_collection_sends_this_request(slug, server):
     store = STORES[slug](StoreSettings(KEY, server.url))
     path, name = {
         "pinecone": ("/indexes", "new"),
@@ -266,7 +266,7 @@ def test_what_an_index_is_made_of(slug, server):
     )
 
 
-def test_a_new_index_of_pinecone_is_waited_for(pinecone_server):
+def test_creating_a_pinecone_index_waits_until_it_is_ready(pinecone_server):
     pinecone_server.polls_until_ready = 2
     store = STORES["pinecone"](StoreSettings(pinecone_server.api_key, pinecone_server.url))
     store.create("kb", 4)
@@ -274,7 +274,7 @@ def test_a_new_index_of_pinecone_is_waited_for(pinecone_server):
     assert [sent.method for sent in pinecone_server.sent].count("POST") == 1
 
 
-def test_the_host_of_an_index_is_asked_for_once(pinecone_server):
+def test_the_host_of_a_pinecone_index_is_cached(pinecone_server):
     store = STORES["pinecone"](StoreSettings(pinecone_server.api_key, pinecone_server.url))
     store.create("kb", 4)
     pinecone_server.sent.clear()
@@ -283,7 +283,7 @@ def test_the_host_of_an_index_is_asked_for_once(pinecone_server):
     assert [sent.target for sent in pinecone_server.sent] == ["/indexes/kb"]
 
 
-def test_the_indexes_of_a_collection_are_made_once(qdrant_server):
+def test_payload_indexes_of_a_qdrant_collection_are_created_once(qdrant_server):
     store = STORES["qdrant"](StoreSettings(qdrant_server.api_key, qdrant_server.url))
     store.create("kb", 4)
     for _ in range(3):

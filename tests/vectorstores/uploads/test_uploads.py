@@ -31,7 +31,7 @@ from vectorstores.uploads.sandbox_process import Limits
 
 pytestmark = pytest.mark.django_db
 
-HERE = Destination("local", "shop", "openai", "text-embedding-3-small")
+SHOP = Destination("local", "shop", "openai", "text-embedding-3-small")
 RETURNS = b"# Returns\n\nShoes may be returned within 45 days."
 NASTY = "<script>alert(1)</script>"
 ADD = "/admin/vectorstores/upload/add/"
@@ -40,7 +40,7 @@ LIST = "/admin/vectorstores/upload/"
 
 @pytest.fixture(autouse=True)
 def worker(openai, settings):
-    """`worker()` does what waits, as `manage.py worker --once` does it."""
+    """Return a function that runs `manage.py worker --once` for the upload queue."""
     openai.pages["/v1/embeddings"] = embedding(1536)
     settings.WORKER_JOBS = ["vectorstores.uploads.queue.run_due"]
     settings.VECTOR_STORE_ENVIRONMENT = {}
@@ -48,17 +48,17 @@ def worker(openai, settings):
 
 
 @pytest.fixture
-def indexed(worker):
-    def indexed(name, data, kind="file", destination=HERE):
+def index(worker):
+    def index(name, data, kind="file", destination=SHOP):
         upload = queue(destination, kind, name, data)
         worker()
         upload.refresh_from_db()
         return upload
 
-    return indexed
+    return index
 
 
-def signed_in(client, *permissions):
+def sign_in(client, *permissions):
     user = get_user_model().objects.create_user("colleague", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client.force_login(user)
@@ -67,7 +67,7 @@ def signed_in(client, *permissions):
 
 @pytest.fixture
 def editor(client):
-    return signed_in(client, "view_document", "add_document", "delete_document", "view_collection")
+    return sign_in(client, "view_document", "add_document", "delete_document", "view_collection")
 
 
 def form(kind="file", **changes):
@@ -90,10 +90,10 @@ def texts() -> dict[str, str]:
     return dict(LocalVector.objects.values_list("title", "text"))
 
 
-# What is taken
+# Accepted uploads
 
 
-def test_files_are_indexed_and_their_bytes_are_gone(editor, worker):
+def test_files_are_indexed_and_their_content_is_deleted(editor, worker):
     rows = b"question,content,url\nSize,We have all sizes.,https://shop.example/size\nColor,Red.,\n"
     response = editor.post(ADD, form(uploads=[file("returns.md"), file("rows.csv", rows)]))
     assert response.url == LIST
@@ -135,13 +135,13 @@ def test_files_are_indexed_and_their_bytes_are_gone(editor, worker):
         ),
     ],
 )
-def test_what_imports_read_is_read(indexed, name, data):
-    upload = indexed(name, data)
+def test_every_supported_file_type_is_indexed(index, name, data):
+    upload = index(name, data)
     assert (upload.state, upload.documents, upload.last_error) == ("done", 1, "")
     assert "Shoes may be returned." in LocalVector.objects.get().text
 
 
-def test_a_text_is_known_by_its_title(editor, worker):
+def test_a_text_with_the_same_title_replaces_the_earlier_one(editor, worker):
     url = "https://shop.example/returns"
     for text in ("Within 30 days.", "Within 45 days."):
         response = editor.post(ADD, form("text", title="Returns", text=text, url=url))
@@ -153,7 +153,7 @@ def test_a_text_is_known_by_its_title(editor, worker):
     assert LocalVector.objects.get().metadata["url"] == url
 
 
-def test_questions_and_answers_are_a_document_each(editor, worker):
+def test_each_question_and_answer_is_a_document(editor, worker):
     pairs = {
         "pairs-0-question": "May I return shoes?", "pairs-0-answer": "Within 45 days.",
         "pairs-1-question": "Where are you?", "pairs-1-answer": "In Bremen.",
@@ -186,14 +186,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("posted", "error"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
-def test_what_is_refused(editor, settings, posted, error):
+def test_invalid_uploads_are_rejected(editor, settings, posted, error):
     settings.MAX_UPLOAD_BYTES = 1000
     assert error in errors_in(editor.post(ADD, posted))
     assert not Upload.objects.exists()
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/evil.md", "C:\\temp\\evil.md", "/abs/evil.md"])
-def test_a_name_is_no_path(editor, worker, name):
+def test_directories_are_removed_from_file_names(editor, worker, name):
     body = f'--b\r\nContent-Disposition: form-data; name="uploads"; filename="{name}"\r\n\r\nText.\r\n'
     fields = "".join(
         f'--b\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in form().items()
@@ -203,8 +203,8 @@ def test_a_name_is_no_path(editor, worker, name):
     assert Upload.objects.get().name == "evil.md"
 
 
-def test_an_existing_collection_keeps_its_model(editor, worker, indexed):
-    indexed("a.txt", b"A.")
+def test_an_upload_to_an_existing_collection_uses_its_model(editor, worker, index):
+    index("a.txt", b"A.")
     collection = Collection.objects.get()
     editor.post(ADD, form(uploads=file("b.txt"), collection=collection.pk, new_collection="", embedding=""))
     assert Upload.objects.first().embedding_model == "text-embedding-3-small"
@@ -212,43 +212,43 @@ def test_an_existing_collection_keeps_its_model(editor, worker, indexed):
     assert Document.objects.filter(collection=collection).count() == 2
 
 
-# Again
+# Repeated uploads
 
 
-def test_the_same_name_replaces_and_what_has_not_changed_is_skipped(indexed, openai):
-    indexed("returns.md", RETURNS)
+def test_the_same_name_replaces_and_unchanged_content_is_skipped(index, openai):
+    index("returns.md", RETURNS)
     openai.sent.clear()
-    same = indexed("returns.md", RETURNS)
+    same = index("returns.md", RETURNS)
     assert (same.state, same.documents, same.chunks_done, openai.sent) == ("done", 1, 1, [])
-    long = indexed("returns.md", b"# Returns\n\n" + b"\n\n".join(b"Paragraph %d. " % n * 100 for n in range(9)))
+    long = index("returns.md", b"# Returns\n\n" + b"\n\n".join(b"Paragraph %d. " % n * 100 for n in range(9)))
     assert long.chunks > 1
     assert LocalVector.objects.count() == long.chunks_done == long.chunks
-    indexed("returns.md", RETURNS)
+    index("returns.md", RETURNS)
     assert texts() == {"Returns": RETURNS.decode()}
 
 
-def test_rows_that_a_file_no_longer_has_go(indexed):
-    indexed("rows.csv", b"content\nOne.\nTwo.\nTwo.\n")
+def test_rows_missing_from_the_new_file_are_deleted(index):
+    index("rows.csv", b"content\nOne.\nTwo.\nTwo.\n")
     assert set(LocalVector.objects.values_list("text", flat=True)) == {"One.", "Two."}
-    indexed("others.csv", b"content\nOther.\n")
-    upload = indexed("rows.csv", b"content\nTwo.\nThree.\n")
+    index("others.csv", b"content\nOther.\n")
+    upload = index("rows.csv", b"content\nTwo.\nThree.\n")
     assert (upload.documents, upload.chunks, upload.chunks_done) == (2, 2, 2)
     assert set(LocalVector.objects.values_list("text", flat=True)) == {"Two.", "Three.", "Other."}
 
 
-def test_rows_stay_while_nobody_knows_what_else_there_is(indexed):
-    indexed("rows.jsonl", b'{"id": "a", "content": "One."}\n{"id": "b", "content": "Two."}\n')
-    upload = indexed("rows.jsonl", b'{"id": "a", "content": "One."}\nbroken\n')
+def test_rows_are_kept_if_the_new_file_is_incomplete(index):
+    index("rows.jsonl", b'{"id": "a", "content": "One."}\n{"id": "b", "content": "Two."}\n')
+    upload = index("rows.jsonl", b'{"id": "a", "content": "One."}\nbroken\n')
     assert (upload.state, upload.refused) == ("done", 1)
     assert upload.refusals[0]["place"] == "rows.jsonl:2"
     assert LocalVector.objects.count() == 2
-    assert UploadContent.objects.get().upload == upload  # for another try
+    assert UploadContent.objects.get().upload == upload  # kept for a retry
 
 
-def test_a_later_upload_of_the_name_takes_the_place_of_one_that_waits(worker):
-    earlier = queue(HERE, "file", "a.txt", b"Old.")
-    other = queue(HERE, "file", "b.txt", b"Other.")
-    later = queue(HERE, "file", "a.txt", b"New.")
+def test_a_later_upload_replaces_a_waiting_one_of_the_same_name(worker):
+    earlier = queue(SHOP, "file", "a.txt", b"Old.")
+    other = queue(SHOP, "file", "b.txt", b"Other.")
+    later = queue(SHOP, "file", "a.txt", b"New.")
     worker()
     states = dict(Upload.objects.values_list("pk", "state"))
     assert states == {earlier.pk: "dead", other.pk: "done", later.pk: "done"}
@@ -256,14 +256,14 @@ def test_a_later_upload_of_the_name_takes_the_place_of_one_that_waits(worker):
     assert not Upload.objects.with_has_content().get(pk=earlier.pk).has_content
 
 
-def test_two_versions_are_never_worked_on_at_once(worker):
-    earlier = queue(HERE, "file", "a.txt", b"Old.")
+def test_two_versions_are_never_processed_at_once(worker):
+    earlier = queue(SHOP, "file", "a.txt", b"Old.")
     Upload.objects.update(lease="another", leased_until=timezone.now() + timedelta(seconds=60))
-    later = queue(HERE, "file", "a.txt", b"New.")
+    later = queue(SHOP, "file", "a.txt", b"New.")
     worker()
     later.refresh_from_db()
     assert later.state == "waiting"
-    Upload.objects.filter(pk=earlier.pk).update(leased_until=timezone.now())  # it died
+    Upload.objects.filter(pk=earlier.pk).update(leased_until=timezone.now())  # the first worker died
     worker()
     earlier.refresh_from_db()
     later.refresh_from_db()
@@ -274,9 +274,9 @@ def test_two_versions_are_never_worked_on_at_once(worker):
 # Failures
 
 
-def test_a_failure_that_may_pass_is_tried_again_later(indexed, openai, worker):
+def test_a_transient_failure_is_retried_later(index, openai, worker):
     openai.pages["/v1/embeddings"] = answering({"error": {"message": "Upset."}}, status=500)
-    upload = indexed("a.txt", b"Text.")
+    upload = index("a.txt", b"Text.")
     assert (upload.state, upload.attempts) == ("waiting", 1)
     assert "Upset." in upload.last_error
     assert 8 < (upload.due_at - timezone.now()).total_seconds() <= 10
@@ -287,36 +287,36 @@ def test_a_failure_that_may_pass_is_tried_again_later(indexed, openai, worker):
     assert (upload.state, upload.last_error, upload.documents) == ("done", "", 1)
 
 
-def test_it_is_given_up_in_the_end(indexed, openai, worker):
+def test_an_upload_fails_after_the_last_retry(index, openai, worker):
     openai.pages["/v1/embeddings"] = answering({"error": {"message": "Upset."}}, status=500)
-    upload = indexed("a.txt", b"Text.")
+    upload = index("a.txt", b"Text.")
     Upload.objects.update(due_at=timezone.now(), attempts=indexing.MAX_TRANSIENT_FAILURES - 1)
     worker()
     upload.refresh_from_db()
     assert (upload.state, upload.attempts) == ("dead", indexing.MAX_TRANSIENT_FAILURES)
 
 
-def test_what_only_other_settings_would_mend_is_given_up_at_once(indexed, settings):
+def test_a_configuration_error_is_not_retried(index, settings):
     settings.PROVIDER_ENVIRONMENT = {}
-    upload = indexed("a.txt", b"Text.")
+    upload = index("a.txt", b"Text.")
     assert (upload.state, upload.attempts) == ("dead", 1)
     assert "OpenAI" in upload.last_error
-    foreign = indexed("a.txt", b"Text.", destination=Destination("qdrant", "shop", "openai", "emb-1"))
+    foreign = index("a.txt", b"Text.", destination=Destination("qdrant", "shop", "openai", "emb-1"))
     assert foreign.state == "dead"
     assert "Qdrant" in foreign.last_error
 
 
-def test_rows_that_are_refused_are_named(indexed, editor):
+def test_refused_rows_are_listed(index, editor):
     rows = b'{"content": "Good."}\n{"content": 5}\n{"content": "' + NASTY.encode() + b'", "id": [1]}\n'
-    upload = indexed("rows.jsonl", rows)
+    upload = index("rows.jsonl", rows)
     assert (upload.state, upload.documents, upload.refused) == ("done", 1, 2)
     page = editor.get(f"{LIST}{upload.pk}/change/").content.decode()
     assert "rows.jsonl:2: It has no text under" in page
     assert "partly stored" in page
 
 
-def test_an_upload_that_kills_its_workers_is_given_up(indexed, worker):
-    upload = queue(HERE, "file", "a.txt", b"Text.")
+def test_an_upload_that_keeps_killing_its_workers_fails(index, worker):
+    upload = queue(SHOP, "file", "a.txt", b"Text.")
     Upload.objects.update(attempts=indexing.MAX_ATTEMPTS)
     worker()
     upload.refresh_from_db()
@@ -324,8 +324,8 @@ def test_an_upload_that_kills_its_workers_is_given_up(indexed, worker):
     assert "25 workers stopped" in upload.last_error
 
 
-def test_a_dead_workers_upload_is_taken_up(worker):
-    upload = queue(HERE, "file", "a.txt", b"Text.")
+def test_a_dead_workers_upload_is_resumed(worker):
+    upload = queue(SHOP, "file", "a.txt", b"Text.")
     Upload.objects.update(lease="of the dead", leased_until=timezone.now() + timedelta(seconds=60), attempts=1)
     worker()
     upload.refresh_from_db()
@@ -339,9 +339,9 @@ def test_a_dead_workers_upload_is_taken_up(worker):
 # The page
 
 
-def test_progress_in_json_and_in_the_list(editor, worker, indexed):
-    done = indexed("done.txt", b"Text.")
-    waiting = queue(HERE, "file", f"{NASTY}.txt", b"Text.")
+def test_progress_in_json_and_in_the_list(editor, worker, index):
+    done = index("done.txt", b"Text.")
+    waiting = queue(SHOP, "file", f"{NASTY}.txt", b"Text.")
     Upload.objects.filter(pk=waiting.pk).update(
         leased_until=timezone.now() + timedelta(seconds=60), chunks=10, chunks_done=4
     )
@@ -350,8 +350,12 @@ def test_progress_in_json_and_in_the_list(editor, worker, indexed):
         "state": "stored", "status": "stored", "details": "1 document, 1 chunk", "error": "", "done": 1, "total": 1,
         "is_over": True, "can_retry": False, "can_cancel": False,
     }  # fmt: skip
-    at_work = answer[str(waiting.pk)]
-    assert (at_work["status"], at_work["details"], at_work["can_cancel"]) == ("processing", "4 of 10 chunks", True)
+    processing = answer[str(waiting.pk)]
+    assert (processing["status"], processing["details"], processing["can_cancel"]) == (
+        "processing",
+        "4 of 10 chunks",
+        True,
+    )
     page = editor.get(LIST).content.decode()
     assert "4 of 10 chunks" in page
     assert NASTY not in page
@@ -359,7 +363,7 @@ def test_progress_in_json_and_in_the_list(editor, worker, indexed):
 
 
 def test_cancel_and_retry(editor, worker):
-    upload = queue(HERE, "file", "a.txt", b"Text.")
+    upload = queue(SHOP, "file", "a.txt", b"Text.")
     url = f"{LIST}{upload.pk}"
     assert editor.get(f"{url}/cancel/").status_code == 405
     assert editor.post(f"{url}/cancel/").json()["status"] == "cancelled"
@@ -370,12 +374,12 @@ def test_cancel_and_retry(editor, worker):
     worker()
     upload.refresh_from_db()
     assert (upload.state, upload.attempts, LocalVector.objects.count()) == ("done", 1, 1)
-    assert editor.post(f"{url}/retry/").json()["status"] == "stored"  # there is nothing left to try
+    assert editor.post(f"{url}/retry/").json()["status"] == "stored"  # a stored upload is not retried
     assert editor.post(f"{LIST}999/retry/").status_code == 404
 
 
-def test_cancel_and_retry_of_several(editor, worker):
-    uploads = [queue(HERE, "file", f"{number}.txt", b"Text.") for number in range(3)]
+def test_several_uploads_are_canceled_and_retried(editor, worker):
+    uploads = [queue(SHOP, "file", f"{number}.txt", b"Text.") for number in range(3)]
     chosen = {"_selected_action": [upload.pk for upload in uploads[:2]]}
     editor.post(LIST, {"action": "cancel_selected", **chosen})
     assert Upload.objects.filter(state="dead").count() == 2
@@ -383,9 +387,9 @@ def test_cancel_and_retry_of_several(editor, worker):
     assert Upload.objects.filter(state="waiting").count() == 3
 
 
-def test_who_may_do_what(client, worker):
-    upload = queue(HERE, "file", "a.txt", b"Text.")
-    viewer = signed_in(client, "view_document")
+def test_a_viewer_cannot_add_cancel_retry_or_delete(client, worker):
+    upload = queue(SHOP, "file", "a.txt", b"Text.")
+    viewer = sign_in(client, "view_document")
     assert viewer.get(LIST).status_code == 200
     answer = viewer.get(f"{LIST}progress/", {"id": upload.pk}).json()["uploads"][str(upload.pk)]
     assert (answer["can_retry"], answer["can_cancel"]) == (False, False)
@@ -400,8 +404,8 @@ def test_who_may_do_what(client, worker):
         assert client.get(url).status_code == 302
 
 
-def test_collections_lead_to_the_page(editor, indexed):
-    indexed("a.txt", b"Text.")
+def test_the_collection_pages_link_to_the_upload_form(editor, index):
+    index("a.txt", b"Text.")
     collection = Collection.objects.get()
     page = editor.get("/admin/vectorstores/collection/").content.decode()
     assert "Add content" in page
@@ -410,17 +414,17 @@ def test_collections_lead_to_the_page(editor, indexed):
     assert editor.get(reverse("admin:vectorstores_collection_add_content")).url == ADD
 
 
-def test_an_upload_can_be_deleted_and_its_documents_stay(editor, indexed):
-    upload = indexed("a.txt", b"Text.")
+def test_an_upload_can_be_deleted_and_its_documents_stay(editor, index):
+    upload = index("a.txt", b"Text.")
     assert editor.post(f"{LIST}{upload.pk}/delete/", {"post": "yes"}).status_code == 302
     assert (Upload.objects.count(), Document.objects.count()) == (0, 1)
 
 
-# What was made to break its reader
+# Malicious files
 
 
 def pdf(content: bytes, pages: int = 1) -> bytes:
-    """All pages show the same compressed content."""
+    """Return a PDF file whose pages all share the same compressed content."""
     packed = zlib.compress(content, 9)
     kids = b" ".join(b"%d 0 R" % (5 + page) for page in range(pages))
     page = b"<</Type/Page/Parent 2 0 R/Contents 3 0 R/MediaBox[0 0 9 9]/Resources<</Font<</F 4 0 R>>>>>>"
@@ -443,14 +447,14 @@ def pdf(content: bytes, pages: int = 1) -> bytes:
     return out.getvalue()
 
 
-def read(name: str, data: bytes, limits: Limits, stop: threading.Event | None = None) -> list[NewDocument | Refused]:
+def extract(name: str, data: bytes, limits: Limits, stop: threading.Event | None = None) -> list[NewDocument | Refused]:
     with TemporaryFile() as spool:
-        read_in_sandbox(spool, "file", name, data, HERE, stop or threading.Event(), limits)
+        read_in_sandbox(spool, "file", name, data, SHOP, stop or threading.Event(), limits)
         return list(read_spool(spool))
 
 
-def test_a_pdf_is_read_in_sandbox():
-    (document,) = read("a.pdf", pdf(b"BT /F 9 Tf (Shoes may be returned.) Tj ET", pages=3), Limits())
+def test_a_pdf_is_extracted_in_the_sandbox():
+    (document,) = extract("a.pdf", pdf(b"BT /F 9 Tf (Shoes may be returned.) Tj ET", pages=3), Limits())
     assert [chunk.text for chunk in document.chunks] == ["\n\n".join(["Shoes may be returned."] * 3)]
 
 
@@ -467,20 +471,20 @@ HUNGRY = b'{"content": "' + b"x " * 4_000_000 + b'"}'
         ("a.csv", b"content\n" + b"Text number one.\n" * 2, Limits(characters=20), "more than 20 characters"),
     ],
 )
-def test_it_is_given_up_when_it_wants_too_much(name, data, limits, reason):
+def test_extraction_has_limits_of_time_memory_and_size(name, data, limits, reason):
     assert len(data) < 10_000_000
     started = time.monotonic()
     with pytest.raises(Unreadable, match=reason):
-        read(name, data, limits)
+        extract(name, data, limits)
     assert time.monotonic() - started < 20
 
 
-def test_reading_stops_when_nobody_waits_for_it_any_more():
+def test_extraction_stops_when_the_job_is_canceled():
     stop = threading.Event()
     stop.set()
     started = time.monotonic()
     with pytest.raises(Unreadable):
-        read("a.pdf", ENDLESS_PDF, Limits(), stop)
+        extract("a.pdf", ENDLESS_PDF, Limits(), stop)
     assert time.monotonic() - started < 5
 
 
@@ -498,16 +502,16 @@ def test_reading_stops_when_nobody_waits_for_it_any_more():
         ("a.md", b"```\n# x\n" * 20_000),
     ],
 )
-def test_no_file_breaks_the_worker(indexed, name, data):
-    upload = indexed(name, data)
+def test_no_file_crashes_the_worker(index, name, data):
+    upload = index(name, data)
     assert upload.state in ("dead", "done")
     if upload.state == "dead":
         assert upload.last_error
-    assert indexed("good.txt", b"Text.").state == "done"
+    assert index("good.txt", b"Text.").state == "done"
 
 
-def test_html_is_shown_as_text(editor, indexed):
-    upload = indexed(
+def test_titles_are_escaped_in_the_admin(editor, index):
+    upload = index(
         "page.html", f"<html><head><title>{html.escape(NASTY)}</title></head><body><p>Hi</p></body>".encode()
     )
     assert upload.state == "done"

@@ -1,4 +1,4 @@
-"""Adding content in a real browser: watched until it is indexed. What comes of it is in tests/test_browser.py."""
+"""Adding content and watching its progress in a real browser. Chatting about it is tested in tests/test_browser.py."""
 
 import json
 import threading
@@ -16,34 +16,34 @@ pytestmark = in_browser
 NASTY = "<img src=x onerror=alert(1)>"
 
 
-may_embed_many = threading.Event()  # texts at once, while a test does not hold that up
-may_embed_many.set()
+embedding_allowed = threading.Event()  # set unless a test pauses calls with several texts
+embedding_allowed.set()
 
 
-def embedding_when_it_may(connection: Any) -> None:
+def pausable_embedding(connection: Any) -> None:
     if len(connection.received.json["input"]) > 1:
-        may_embed_many.wait(60)
+        embedding_allowed.wait(60)
     embedding(1536)(connection)
 
 
 @pytest.fixture
-def held_up() -> Iterator[threading.Event]:
-    may_embed_many.clear()
-    yield may_embed_many
-    may_embed_many.set()
+def paused_embedding() -> Iterator[threading.Event]:
+    embedding_allowed.clear()
+    yield embedding_allowed
+    embedding_allowed.set()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running() as upstream, serving(tmp_path_factory.mktemp("uploads"), upstream) as server:
-        upstream.pages["/v1/embeddings"] = embedding_when_it_may
+        upstream.pages["/v1/embeddings"] = pausable_embedding
         server.python(OWNER)
         yield server
 
 
 @pytest.fixture
 def page(browser: Any, server: Server) -> Iterator[Any]:
-    """A page of the owner, who is signed in. Nothing on any page may go wrong."""
+    """Yield a page on which the owner is signed in. A failing script or request on any page fails the test."""
     with pages(browser) as new_page:
         page = new_page()
         open_admin(page, server)
@@ -54,7 +54,7 @@ def upload_of(page: Any, name: str) -> Any:
     return page.locator("#result_list tr", has_text=name).locator("[data-upload]")
 
 
-def test_files_are_uploaded_and_watched(server, page, held_up):
+def test_files_are_uploaded_and_their_progress_is_shown(server, page, paused_embedding):
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("text=Add content")
     page.fill("[name=new_collection]", "shop")
@@ -75,13 +75,13 @@ def test_files_are_uploaded_and_watched(server, page, held_up):
     page.evaluate("window.not_reloaded = true")
 
     expect.set_options(timeout=60_000)  # a worker takes a while to start on a busy machine
-    at_work = upload_of(page, "rows.csv")
-    expect(at_work).to_contain_text("Waiting for a worker.")
-    expect(at_work.locator("progress")).to_have_attribute("max", "400")
-    expect(at_work).to_contain_text("of 400 chunks")
-    held_up.set()
-    expect(at_work).to_contain_text("400 documents, 400 chunks")
-    expect(at_work.locator("progress")).to_be_hidden()
+    progress_row = upload_of(page, "rows.csv")
+    expect(progress_row).to_contain_text("Waiting for a worker.")
+    expect(progress_row.locator("progress")).to_have_attribute("max", "400")
+    expect(progress_row).to_contain_text("of 400 chunks")
+    paused_embedding.set()
+    expect(progress_row).to_contain_text("400 documents, 400 chunks")
+    expect(progress_row.locator("progress")).to_be_hidden()
     expect(upload_of(page, "returns.md")).to_contain_text("1 document, 1 chunk")
     failed = upload_of(page, NASTY)
     expect(failed).to_contain_text("The line is not JSON")
@@ -92,7 +92,7 @@ def test_files_are_uploaded_and_watched(server, page, held_up):
     assert page.evaluate("window.not_reloaded")
 
 
-def test_the_form_shows_what_belongs_to_the_choice(server, page):
+def test_the_form_shows_the_fields_of_the_chosen_kind(server, page):
     page.goto(f"{server.url}/admin/vectorstores/upload/add/")
     title, files = page.locator("[name=title]"), page.locator("[name=uploads]")
     expect(files).to_be_visible()
@@ -109,7 +109,7 @@ def test_the_form_shows_what_belongs_to_the_choice(server, page):
     page.fill("[name=pairs-4-answer]", "In Bremen.")
     page.fill("[name=new_collection]", "questions")
     page.click("button:has-text('Add'):not(.add-pair)")
-    expect(page.locator("[name=pairs-0-question]")).to_be_visible()  # the first was needed
+    expect(page.locator("[name=pairs-0-question]")).to_be_visible()  # the first pair is required
     page.fill("[name=pairs-0-question]", "Are you there?")
     page.fill("[name=pairs-0-answer]", "Yes.")
     page.click("button:has-text('Add'):not(.add-pair)")
@@ -117,7 +117,7 @@ def test_the_form_shows_what_belongs_to_the_choice(server, page):
 
 
 @pytest.mark.parametrize("path", ["upload/add/", "upload/"])
-def test_axe_finds_nothing_of_ours(server, page, path):
+def test_axe_finds_no_violations_in_our_parts(server, page, path):
     page.goto(f"{server.url}/admin/vectorstores/upload/add/")
     page.click("label:has-text('Text')")
     page.fill("[name=title]", "Hours")
