@@ -12,6 +12,7 @@ from puffer.text import one_line, without_control_characters
 from vectorstores.retrieve import Passage
 
 PASSAGE_CHARACTERS = 24_000  # of all passages together
+TYPICAL_PASSAGE_CHARACTERS = 1500
 LOCAL_PASSAGE_CHARACTERS = 2500  # the bundled model has a context of 4,096 tokens
 ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
@@ -33,18 +34,13 @@ def build_prompt(
 
     Passages are part of the user's message, never of the instructions, because a model would obey them there.
     """
-    earlier = [
-        Message(message["role"], text)
-        for message in history
-        if (text := without_control_characters(message["content"]))
-    ]
     instructions = fill_placeholders(without_control_characters(bot.instructions), username)
     if passages and bot.only_from_sources:
         only = ONLY_FROM_SOURCES.format(refusal=bot.refusal_message)
         instructions = f"{instructions}\n\n{only}".strip()
     return CompletionRequest(
         model=model,
-        messages=[*earlier[-bot.max_messages :], Message("user", with_passages(question, passages))],
+        messages=[*history_in_prompt(bot, history), Message("user", with_passages(question, passages))],
         instructions=instructions,
         sampling=read_sampling(
             {
@@ -54,6 +50,21 @@ def build_prompt(
             }
         ),
     )
+
+
+def history_in_prompt(bot: Chatbot, history: Sequence[Mapping[str, Any]]) -> list[Message]:
+    earlier = [
+        Message(message["role"], text)
+        for message in history
+        if (text := without_control_characters(message["content"]))
+    ]
+    return earlier[-bot.max_messages :]
+
+
+def expected_context(bot: Chatbot, history: Sequence[Mapping[str, Any]]) -> int:
+    """Return about how many characters of history and passages the prompt will have, before anything is searched."""
+    passages = bot.vector_store_top_k * TYPICAL_PASSAGE_CHARACTERS if bot.uses_knowledge else 0
+    return sum(len(message.content) for message in history_in_prompt(bot, history)) + min(passages, PASSAGE_CHARACTERS)
 
 
 def fit_passages(passages: Sequence[Passage], provider: str) -> list[Passage]:

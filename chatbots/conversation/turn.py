@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbots.conversation.knowledge import KnowledgeUnavailable, search_knowledge
-from chatbots.conversation.prompt import build_prompt, fit_passages
+from chatbots.conversation.prompt import build_prompt, expected_context, fit_passages
 from chatbots.conversation.sources import passage_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
 from chatbots.conversation.visitor import Visitor
@@ -65,7 +65,7 @@ async def follow_turn(
     the task that iterates it: if the visitor leaves, the provider call stops and the text received so far is logged.
     """
     question = without_control_characters(question)
-    async with reserve(bot, visitor, question) as reservation:
+    async with reserve(bot, visitor, question, expected_context(bot, history)) as reservation:
         await moderate(bot, question, visitor)
         provider_slug, model = await choose_model(bot)
         turn = visitor.turn(

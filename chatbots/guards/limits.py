@@ -117,8 +117,12 @@ class ReservedTokens:
 
 
 @asynccontextmanager
-async def reserve(bot: Chatbot, visitor: Visitor, question: str) -> AsyncIterator[Reservation]:
+async def reserve(
+    bot: Chatbot, visitor: Visitor, question: str, context_characters: int = 0
+) -> AsyncIterator[Reservation]:
     """Reserve a visitor's quota around a turn, which calls `reservation.settle(usage)` within.
+
+    `context_characters` is how much history and knowledge the prompt will have.
 
     Raise LimitReached or ChatbotPaused before anything is spent. However the turn ends, also if its visitor leaves, the
     tokens it has used replace the reserved ones.
@@ -129,8 +133,9 @@ async def reserve(bot: Chatbot, visitor: Visitor, question: str) -> AsyncIterato
         return
     if bot.is_paused:
         raise ChatbotPaused(bot.paused_message)
+    tokens = estimate(bot, len(question) + context_characters)
     # When the task is cancelled, the transaction continues in its thread; its tokens must be given back as well.
-    reserving = asyncio.ensure_future(sync_to_async(reserve_or_refuse)(bot, visitor, estimate(bot, question)))
+    reserving = asyncio.ensure_future(sync_to_async(reserve_or_refuse)(bot, visitor, tokens))
     try:
         try:
             await asyncio.shield(reserving)
@@ -154,10 +159,9 @@ async def publish_limit_reached(bot: Chatbot, visitor: Visitor, refusal: LimitRe
     await publish_event(bot, visitor, EventName.LIMIT_REACHED, data, once=once, until=int(until.timestamp()))
 
 
-def estimate(bot: Chatbot, question: str) -> int:
-    """Return roughly how many tokens the turn will use."""
-    characters = len(bot.instructions) + len(question)
-    return tokens_of(characters) + min(bot.max_completion_tokens, EXPECTED_ANSWER)
+def estimate(bot: Chatbot, characters: int) -> int:
+    """Return roughly how many tokens a turn uses whose prompt has this many characters, without the instructions."""
+    return tokens_of(len(bot.instructions) + characters) + min(bot.max_completion_tokens, EXPECTED_ANSWER)
 
 
 async def settle(reserving: "asyncio.Future[ReservedTokens | None]", reservation: Reservation) -> None:

@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.utils import timezone
 
+from chatbots.conversation.turn import follow_turn
 from chatbots.conversation.visitor import Identity, Visitor
 from chatbots.guards import limits
 from chatbots.guards.limits import ChatbotPaused, LimitReached, period_of, reserve
@@ -247,6 +249,30 @@ def test_an_estimate_is_reserved_while_the_turn_runs(limited, instructions, ques
 
     assert read_reservation() == tokens
     assert used() == 40
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, 512 + (3 + 400 + 6) // 4 + 1),
+        ({"max_messages": 1}, 512 + (3 + 6) // 4 + 1),  # only the last message is sent
+        ({"vector_store_top_k": 2}, 512 + (3 + 400 + 6 + 2 * 1500) // 4 + 1),
+        ({"vector_store_top_k": 20}, 512 + (3 + 400 + 6 + 24_000) // 4 + 1),  # what a prompt holds at most
+    ],
+)
+def test_the_estimate_includes_history_and_passages(limited, fields, tokens):
+    if "vector_store_top_k" in fields:
+        fields |= {"enable_vector_store": True, "collections": ["kb"]}
+    bot = limited(token_guest_limit=100_000, instructions="", **fields)
+    history = [{"role": "user", "content": 400 * "a"}, {"role": "assistant", "content": "Hello!"}]
+
+    @async_to_sync
+    async def read_reservation():
+        async with aclosing(follow_turn(bot, "Hi?", history=history, visitor=guest())) as events:
+            await anext(events)
+            return (await TokenAllowance.objects.aget()).used
+
+    assert read_reservation() == tokens
 
 
 def test_estimates_of_running_turns_count_against_the_quota(limited):
