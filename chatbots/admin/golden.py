@@ -1,6 +1,7 @@
 """Golden questions in the admin: their page, how far a run has come, and the decision to publish after one."""
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any, cast
 
 from django.contrib import messages
@@ -13,13 +14,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import translation
+from django.utils.translation import gettext as _
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from chatbots.admin.history import different, label_of
 from chatbots.admin.page import ChatbotPage
 from chatbots.lifecycle.serializers import SETTINGS
 from chatbots.models import Chatbot, GoldenQuestion, GoldenRun
-from chatbots.quality.golden import MAX_QUESTIONS, bot_of, enabled_questions, queue
+from chatbots.quality.golden import MAX_QUESTIONS, changes_of, enabled_questions, queue
 
 MAX_RUNS = 500  # on one page
 
@@ -113,7 +115,7 @@ class PublishPage(ChatbotPage):
             "runs": self.runs,
             "is_over": all(run.state != GoldenRun.State.WAITING for run in self.runs),
             "all_passed": all(result.has_passed for run in self.runs for result in run.results.all()),
-            "has_changes": any(set(changed_by(run)) - {"status"} for run in self.runs),
+            "has_changes": any(set(changes_of(run)[0]) - {"status"} for run in self.runs),
             "back": self.chatbots_url(),
         }
         return self.page("decide_on_publishing", f"Publish {names}?", context)
@@ -128,19 +130,24 @@ class PublishPage(ChatbotPage):
 
     @transaction.atomic
     def decide(self, run: GoldenRun, *, publish: bool) -> None:
-        """Save the run's settings to its chatbot, unless another request has decided."""
-        changed = changed_by(run)
+        """Save what the run changes of its chatbot's settings, unless another request has decided."""
         undecided = GoldenRun.objects.filter(pk=run.pk, is_before_publishing=True)
         if not undecided.update(is_before_publishing=False):
             return
-        status = run.chatbot.status
-        bot = bot_of(run)
-        if not publish:
+        run.chatbot = bot = Chatbot.objects.select_for_update().get(pk=run.chatbot_id)
+        before = copy(bot)
+        changed, kept = changes_of(run)
+        for name in changed:
+            setattr(bot, name, run.settings[name])
+        if "status" in changed and not publish:
             bot.status = Chatbot.Status.DRAFT
-            changed = [name for name in changed if name != "status" or status != bot.status]
         bot.save()
+        if kept:
+            text = _("%(chatbot)s keeps what somebody else has saved meanwhile: %(settings)s.")
+            settings = ", ".join(map(label_of, kept))
+            messages.warning(self.request, text % {"chatbot": bot.name, "settings": settings})
         with translation.override(None):  # the log is kept in English
-            fields = [label_of(name) for name in changed]
+            fields = [label_of(name) for name in different(bot, before, SETTINGS)]
         self.model_admin.log_change(self.request, bot, [{"changed": {"fields": fields}}])
 
     def chatbots_url(self) -> str:
@@ -160,11 +167,6 @@ def ask_before_publishing(request: HttpRequest, bots: Iterable[Chatbot]) -> Http
         runs.append(queue(bot, cast(User, request.user), before_publishing=True))
     query = {"run": [run.pk for run in runs]}
     return HttpResponseRedirect(reverse("admin:chatbots_chatbot_decide_on_publishing", query=query))
-
-
-def changed_by(run: GoldenRun) -> list[str]:
-    """The settings that differ from those that are saved."""
-    return different(bot_of(run), run.chatbot, SETTINGS)
 
 
 def runs_to_show(**of: Any) -> QuerySet[GoldenRun]:

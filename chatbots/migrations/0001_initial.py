@@ -155,6 +155,7 @@ class Migration(migrations.Migration):
                 ('last_error', models.TextField(blank=True, editable=False)),
                 ('ended_at', models.DateTimeField(editable=False, null=True)),
                 ('settings', models.JSONField(help_text="The chatbot's settings under test, saved on the chatbot or not.")),
+                ('saved_settings', models.JSONField(help_text='The settings that were saved on the chatbot when the run was queued.')),
                 ('is_before_publishing', models.BooleanField(default=False, help_text='Whether a user still has to decide if these settings are published.')),
                 ('chatbot', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='golden_run', to='chatbots.chatbot')),
                 ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),

@@ -43,6 +43,7 @@ class GoldenRun(Job):
     chatbot = models.OneToOneField(Chatbot, on_delete=models.CASCADE, related_name="golden_run")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     settings = models.JSONField(help_text="The chatbot's settings under test, saved on the chatbot or not.")
+    saved_settings = models.JSONField(help_text="The settings that were saved on the chatbot when the run was queued.")
     is_before_publishing = models.BooleanField(
         default=False, help_text="Whether a user still has to decide if these settings are published."
     )

@@ -46,10 +46,14 @@ logger = logging.getLogger(__name__)
 @transaction.atomic
 def queue(bot: Chatbot, user: User, *, before_publishing: bool = False) -> GoldenRun:
     """Queue a run of the enabled questions with the bot's settings, saved or not. It replaces the previous run."""
-    Chatbot.objects.select_for_update().get(pk=bot.pk)  # concurrent requests for a run wait for each other
+    saved = Chatbot.objects.select_for_update().get(pk=bot.pk)  # concurrent requests for a run wait for each other
     GoldenRun.objects.filter(chatbot=bot.pk).delete()
     run = GoldenRun.objects.create(
-        chatbot_id=bot.pk, user=user, settings=settings_of(bot), is_before_publishing=before_publishing
+        chatbot_id=bot.pk,
+        user=user,
+        settings=settings_of(bot),
+        saved_settings=settings_of(saved),
+        is_before_publishing=before_publishing,
     )
     GoldenResult.objects.bulk_create(
         GoldenResult(
@@ -73,6 +77,17 @@ def bot_of(run: GoldenRun) -> Chatbot:
     for name in set(SETTINGS) & run.settings.keys():
         setattr(bot, name, run.settings[name])
     return bot
+
+
+def changes_of(run: GoldenRun) -> tuple[list[str], list[str]]:
+    """Return the names of the settings that the run changes, and those that somebody else has changed meanwhile too.
+
+    Only the first are to be saved: all other settings stay as they are on the chatbot.
+    """
+    current = settings_of(run.chatbot)
+    changed = [name for name in SETTINGS if run.settings[name] not in (run.saved_settings[name], current[name])]
+    kept = [name for name in changed if current[name] != run.saved_settings[name]]
+    return [name for name in changed if name not in kept], kept
 
 
 # Run by a worker

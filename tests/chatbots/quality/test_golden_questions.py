@@ -404,6 +404,29 @@ def test_the_new_settings_can_be_saved_as_a_draft(admin_client, openai, draft):
     assert LogEntry.objects.first().get_change_message() == "Changed Temperature."
 
 
+@pytest.mark.parametrize(("decision", "status"), [("publish", "published"), ("draft", "draft")])
+def test_what_others_save_before_the_decision_is_kept(admin_client, openai, draft, decision, status):
+    page = submit(admin_client, draft, status="published", temperature="0.2", instructions="Sell hats.")
+    draft.refresh_from_db()
+    draft.is_paused, draft.greeting, draft.temperature = True, "Ahoy", 0.9
+    draft.save()
+    done = admin_client.post(url_of(page), {"decision": decision}, follow=True)
+    assert "keeps what somebody else has saved meanwhile: Temperature." in done.text
+    draft.refresh_from_db()
+    assert (draft.is_paused, draft.greeting, draft.temperature) == (True, "Ahoy", 0.9)
+    assert (draft.status, draft.instructions) == (status, "Sell hats.")
+
+
+def test_publishing_does_not_take_a_chatbot_out_of_the_trash(admin_client, openai, draft):
+    page = submit(admin_client, draft, status="published")
+    draft.status = "trash"
+    draft.save()
+    done = admin_client.post(url_of(page), {"decision": "publish"}, follow=True)
+    assert "keeps what somebody else has saved meanwhile: Status." in done.text
+    draft.refresh_from_db()
+    assert draft.status == "trash"
+
+
 def test_without_a_worker_a_draft_can_still_be_published(admin_client, openai, draft):
     page = submit(admin_client, draft, status="published")
     assert "Publish without waiting" in page.text
