@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
@@ -56,7 +57,7 @@ PAGES = [
 
 @admin.register(Chatbot)
 class ChatbotAdmin(DeletionSummary, ModelAdmin):
-    """Chatbots: the list and the settings. Each other page is a view of its own, in this package."""
+    """The list of chatbots and their settings. The other pages are the views in this package."""
 
     menu = [
         MenuItem(Section.MAIN, 1, "smart_toy"),
@@ -88,9 +89,9 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         return [page.url(self) for page in PAGES] + super().get_urls()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:
-        """Annotate `count` of conversations, and `site`, the address in the snippet and of the standalone page."""
-        of_the_bot = Conversation.objects.filter(chatbot=OuterRef("pk")).order_by().values("chatbot")
-        count = Subquery(of_the_bot.annotate(count=Count("pk")).values("count"))
+        """Annotate `count`, the number of conversations, and `site`, the base URL of snippet and standalone page."""
+        conversations = Conversation.objects.filter(chatbot=OuterRef("pk")).order_by().values("chatbot")
+        count = Subquery(conversations.annotate(count=Count("pk")).values("count"))
         bots = super().get_queryset(request)
         return bots.annotate(count=Coalesce(count, 0), site=Value(site_url(request)))
 
@@ -124,7 +125,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Ask a draft that is being published its golden questions first, with the settings in the form."""
+        """Run the golden questions first if the form publishes a draft, with the settings in the form."""
         if request.method == "POST" and object_id:
             bot = self.get_object(request, object_id)
             if bot and self.has_change_permission(request, bot) and bot.status != Chatbot.Status.PUBLISHED:
@@ -189,7 +190,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
 
     @admin.display(description=_("model"), ordering="model")
     def shown_model(self, bot: Chatbot) -> str:
-        return bot.model or "default"
+        return bot.model or _now("default")
 
     @admin.display(description=_("conversations"), ordering="count")
     def conversation_count(self, bot: Any) -> str:
@@ -229,7 +230,12 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
             bot.save()
             copy_golden_questions(origin, bot)
             self.log_addition(request, bot, f"Copied from {origin}.")
-        messages.success(request, f"Chatbots copied: {len(bots)}. The copies are drafts.")
+        text = ngettext(
+            "%(count)d chatbot was copied. The copy is a draft.",
+            "%(count)d chatbots were copied. The copies are drafts.",
+            len(bots),
+        )
+        messages.success(request, text % {"count": len(bots)})
 
     @action(description=_("Publish"), permissions=["change"])
     def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse | None:
@@ -251,9 +257,10 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         for bot in changed:
             bot.status = status
             bot.save(update_fields=["status", "updated_at"])
-            with translation.override(None):  # the log is kept in English
+            with translation.override(None):  # the log is in English
                 self.log_change(request, bot, f"Now {status.label.lower()}.")
-        messages.success(request, f"Chatbots now {status.label.lower()}: {len(changed)}.")
+        text = ngettext("%(status)s: %(count)d chatbot.", "%(status)s: %(count)d chatbots.", len(changed))
+        messages.success(request, text % {"status": status.label, "count": len(changed)})
 
     @action(description=_("Export as JSON"), permissions=["view"])
     def export_as_json(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse:
