@@ -87,7 +87,7 @@ def test_collections_are_ticked_or_typed(sign_in):
     page.select_option("#id_vector_store_provider", "qdrant")
     expect(known).to_have_text(["faremb-1"])
     page.select_option("#id_vector_store_provider", "chroma")
-    expect(page.locator(".known-collections")).to_have_text("No collection in Chroma is known here yet.")
+    expect(page.locator(".known-collections")).to_have_text("No collections in Chroma are known yet.")
 
 
 def test_settings_are_tried_and_then_saved(server, upstream, sign_in):
@@ -169,6 +169,6 @@ def test_golden_questions_stand_before_publishing(server, sign_in):
     found = axe.run(page, context=".golden-results")
     assert found.violations_count == 0, found.generate_report()
     page.click("text=Publish anyway")
-    page.wait_for_selector("text=Chatbots published: Shop.")
+    page.wait_for_selector("text=Published: Shop.")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert bot["status"] == "published"

@@ -98,7 +98,7 @@ def test_a_question_that_fails_gets_an_answer_that_is_found_next_time(api, bot, 
     sent = fields(admin_client, bot, url=url)
     page = admin_client.post(answer_page(bot), sent, follow=True)
     assert page.redirect_chain == [(f"{page_of(bot)}?days=90", 302)]
-    assert "The answer is in shop" in words_of(page)
+    assert "The answer was added to shop." in words_of(page)
     assert listed(admin_client, bot) == []
     again = ask(api, bot, QUESTION)
     assert again["reply"] == "Hi!"
