@@ -9,6 +9,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
 
 from puffer import __version__
 from puffer.first_start import ENV_FILE
@@ -289,8 +290,8 @@ UNFOLD = {
     "LOGIN": {"form": "puffer.security.second_factor.SignInForm"},
     "ACCOUNT": {
         "navigation": [
-            {"title": "Password", "link": reverse_lazy("admin:password_change")},
-            {"title": "Second factor", "link": reverse_lazy("admin:auth_user_second_factor")},
+            {"title": _("Password"), "link": reverse_lazy("admin:password_change")},
+            {"title": _("Two-factor authentication"), "link": reverse_lazy("admin:auth_user_second_factor")},
         ],
     },
     "SIDEBAR": {"navigation": "puffer.admin.navigation.navigation"},

@@ -1,4 +1,4 @@
-"""Providers in the admin: credentials and default models. Their rows always exist."""
+"""Providers in the admin: credentials, default models and the connection test. Every provider has a row."""
 
 from typing import Any
 
@@ -42,8 +42,10 @@ class ProviderConfigForm(CredentialsForm):
         super().__init__(*args, **options)
         for name, capability in DEFAULT_MODEL_FIELDS.items():
             if name in self.fields:
-                own = provider_of(self.instance).default_models.get(capability)
-                self.fields[name].help_text = _now("Leave empty to use %(model)s.") % {"model": own} if own else ""
+                default = provider_of(self.instance).default_models.get(capability)
+                self.fields[name].help_text = (
+                    _now("Leave empty to use %(model)s.") % {"model": default} if default else ""
+                )
 
 
 @admin.register(ProviderConfig)

@@ -1,4 +1,4 @@
-"""Entries on the “Changes” page that Django's admin does not write itself."""
+"""The audit log's entries that Django's admin does not write itself: exports and changes of one's own password."""
 
 from typing import Any, cast
 
@@ -12,12 +12,12 @@ from django.urls import path
 
 from puffer.text.formatting import counted
 
-EXPORT = 4  # an action flag in addition to Django's three
+EXPORT = 4  # an action flag of LogEntry, in addition to Django's three
 MAX_FILTER = 1000  # characters
 
 
 def record_export(request: HttpRequest, rows: QuerySet[Any], file_format: str) -> None:
-    """Record who exported how many rows, and with which search and filters."""
+    """Record in the audit log who exported how many rows, and with which search and filters. The log is in English."""
     filters = ", ".join(f"{name}={value}" for name, values in request.GET.lists() for value in values)
     LogEntry.objects.create(
         user=cast(User, request.user),
@@ -36,5 +36,5 @@ def change_own_password(request: HttpRequest) -> HttpResponse:
     return response
 
 
-# Listed before the URLs of admin.site, to replace one of them.
+# Included before the URLs of admin.site, because it replaces one of them.
 urlpatterns = [path("password_change/", admin.site.admin_view(change_own_password, cacheable=True))]

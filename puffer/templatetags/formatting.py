@@ -1,4 +1,4 @@
-"""`{{ answer.milliseconds|duration }}`"""
+"""Template filters for numbers, costs and times, such as {{ answer.milliseconds|duration }}."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""{% load markdown %} {{ text|markdown }}"""
+"""A template filter that renders Markdown as sanitized HTML: {{ text|markdown }}."""
 
 from django import template
 from django.utils.safestring import SafeString, mark_safe

@@ -1,4 +1,4 @@
-"""The heading of an admin page: the list it belongs to, the row, and what is done with it."""
+"""Breadcrumbs: a template tag that returns the list, the row and the title of an admin page."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ class Step:
 
 @register.simple_tag(takes_context=True)
 def trail(context: Context) -> list[Step]:
-    """The last step is the page itself."""
+    """Return the breadcrumbs. The last one is the page itself."""
     row = context.get("original") or context.get("object")
     row = row if isinstance(row, Model) else None
     opts = row._meta if row else context.get("opts")
@@ -33,17 +33,17 @@ def trail(context: Context) -> list[Step]:
     if row:
         steps.append(Step(name_of(row), reverse(f"{pages}_change", args=[row.pk])))
     if "cl" not in context and not (row and context.get("change")):
-        # Django's titles name the row again: "Change history: Shop".
+        # Django's titles repeat the name of the row: "Change history: Shop".
         steps.append(Step(title.removesuffix(f": {row}")))
     return steps
 
 
 def heading_of(opts: Any) -> str:
-    """Of the list: the model's name, unless its admin says another."""
-    own: str = getattr(admin.site._registry.get(opts.model), "heading", "")
-    return own or capfirst(opts.verbose_name_plural)
+    """Return the title of the model's list: its admin's `heading`, or the plural name."""
+    heading: str = getattr(admin.site._registry.get(opts.model), "heading", "")
+    return heading or capfirst(opts.verbose_name_plural)
 
 
 def name_of(row: Model) -> str:
-    """What str() tells of it, unless its admin knows better."""
+    """Return the row's name from its admin's name_of(), or str()."""
     return getattr(admin.site._registry.get(type(row)), "name_of", str)(row)

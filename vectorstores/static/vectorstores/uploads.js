@@ -1,5 +1,5 @@
 /*
- * Uploads in the admin: poll the progress until all uploads are done, retry and cancel uploads, add questions to the form.
+ * Uploads in the admin: poll the progress until all uploads are done, retry and cancel them, and add questions to the form.
  */
 
 const PAUSE = 1000; // ms between two polls, doubled after each failure
