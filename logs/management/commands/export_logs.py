@@ -17,7 +17,7 @@ from puffer.text import counted
 class Command(BaseCommand):
     help = (
         "Export conversations as CSV with one line per message, or as JSON lines with one line per conversation. In "
-        "CSV, an apostrophe is put before texts that a spreadsheet would run as a formula. JSON contains the exact texts."
+        "CSV, texts that a spreadsheet would run as a formula get a leading apostrophe. JSON contains the exact texts."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
