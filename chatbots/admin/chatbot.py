@@ -13,9 +13,8 @@ from django.urls import URLPattern, reverse
 from django.utils import translation
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
@@ -107,7 +106,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         ]
 
     def deletion_line(self, bot: Chatbot) -> str:
-        return _now("%(bot)s: its widget and its API calls stop, its conversations stay in the log") % {"bot": bot}
+        return gettext("%(bot)s: its widget and its API calls stop, its conversations stay in the log") % {"bot": bot}
 
     def has_unanswered_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may read what visitors said."""
@@ -190,7 +189,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
 
     @admin.display(description=_("model"), ordering="model")
     def shown_model(self, bot: Chatbot) -> str:
-        return bot.model or _now("default")
+        return bot.model or gettext("default")
 
     @admin.display(description=_("conversations"), ordering="count")
     def conversation_count(self, bot: Any) -> str:

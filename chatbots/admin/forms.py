@@ -6,7 +6,7 @@ from django import forms
 from django.forms.widgets import Script
 from django.utils.functional import Promise
 from django.utils.text import capfirst
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminColorInputWidget,
@@ -251,7 +251,7 @@ class ChatbotForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned = cast(dict[str, Any], super().clean())
         if cleaned.get("enable_vector_store") and not cleaned.get("collections"):
-            self.add_error("collections", _now("Choose at least one collection."))
+            self.add_error("collections", gettext("Choose at least one collection."))
         return cleaned
 
 
@@ -266,7 +266,9 @@ class ImportForm(forms.Form):
     def clean_file(self) -> bytes:
         file = self.cleaned_data["file"]
         if file.size > MAX_BYTES:
-            raise forms.ValidationError(_now("The file is larger than %(size)d MB.") % {"size": MAX_BYTES // 1024**2})
+            raise forms.ValidationError(
+                gettext("The file is larger than %(size)d MB.") % {"size": MAX_BYTES // 1024**2}
+            )
         return file.read()
 
 
@@ -286,7 +288,7 @@ class TurnForm(forms.Form):
     def clean_history(self) -> list[dict[str, str]]:
         history = self.cleaned_data["history"] or []
         if not isinstance(history, list) or not all(is_message(message) for message in history):
-            raise forms.ValidationError(_now("The conversation could not be read. Start a new one."))
+            raise forms.ValidationError(gettext("The conversation could not be read. Start a new one."))
         return history
 
 
