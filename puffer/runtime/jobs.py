@@ -45,7 +45,7 @@ class Job(models.Model):
     )
     leased_until = models.DateTimeField(null=True, editable=False)
     attempts = models.PositiveIntegerField(
-        _("attempts"), default=0, editable=False, help_text="Includes attempts whose process was killed."
+        _("attempts"), default=0, editable=False, help_text=_("Includes attempts whose process was killed.")
     )
     last_error = models.TextField(_("last error"), blank=True, editable=False)
     ended_at = models.DateTimeField(_("ended at"), null=True, editable=False)

@@ -159,7 +159,7 @@ class Migration(migrations.Migration):
                 ('parent_vector_id', models.CharField(max_length=100)),
                 ('title', models.CharField(blank=True, max_length=500, verbose_name='title')),
                 ('source', models.CharField(blank=True, max_length=2000, verbose_name='source')),
-                ('origin', models.CharField(blank=True, help_text='What the import was told to read.', max_length=2000, verbose_name='origin')),
+                ('origin', models.CharField(blank=True, help_text='The file, folder or URL that was imported.', max_length=2000, verbose_name='origin')),
                 ('content_hash', models.CharField(blank=True, max_length=64)),
                 ('chunks', models.PositiveIntegerField(default=0, verbose_name='chunks')),
                 ('status', models.CharField(choices=[('stored', 'stored'), ('failed', 'failed')], default='stored', max_length=10, verbose_name='status')),
