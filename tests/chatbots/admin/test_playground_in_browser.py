@@ -59,7 +59,7 @@ def test_models_follow_the_provider(sign_in):
     page.select_option("#id_provider", "deepseek")
     assert offered(page, "model") == []
     expect(hint_of(page, "model")).to_contain_text(
-        "Which models DeepSeek has is not known here yet. Refresh the list. Default: "
+        "No models of DeepSeek are known yet. Refresh the model list. Default: "
     )
     assert "/admin/providers/providerconfig/" in hint_of(page, "model").locator("a").get_attribute("href")
     page.select_option("#id_provider", "")  # Automatic (first connected provider)
@@ -140,7 +140,7 @@ def test_settings_are_tried_and_then_saved(server, upstream, sign_in):
     page.wait_for_selector("del:has-text('Sell shoes.')")
     page.click("text=Restore this version")
     page.click("button:has-text('Restore this version')")
-    page.wait_for_selector("text=The settings are those of")
+    page.wait_for_selector("text=was restored")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert (bot["instructions"], bot["temperature"]) == ("Sell shoes.", 1.0)
 
