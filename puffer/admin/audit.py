@@ -9,6 +9,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils import translation
 
 from puffer.text.formatting import counted
 
@@ -17,12 +18,14 @@ MAX_FILTER = 1000  # characters
 
 
 def record_export(request: HttpRequest, rows: QuerySet[Any], file_format: str) -> None:
-    """Record in the audit log who exported how many rows, and with which search and filters. The log is in English."""
+    """Record in the audit log who exported how many rows, and with which search and filters."""
     filters = ", ".join(f"{name}={value}" for name, values in request.GET.lists() for value in values)
+    with translation.override(None):  # the log is in English
+        kind = str(rows.model._meta.verbose_name)
     LogEntry.objects.create(
         user=cast(User, request.user),
         content_type=ContentType.objects.get_for_model(rows.model),
-        object_repr=counted(rows.count(), str(rows.model._meta.verbose_name)),
+        object_repr=counted(rows.count(), kind),
         action_flag=EXPORT,
         change_message=f"As {file_format}, of the list with {filters[:MAX_FILTER]}" if filters else f"As {file_format}",
     )
