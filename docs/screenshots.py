@@ -26,7 +26,7 @@ ANSWER_SECONDS = 15
 
 @contextmanager
 def installation() -> Iterator[tuple[str, str]]:
-    """Yield the address of a running server with the demo chatbot, and the admin's password."""
+    """Yield the URL of a running server with the demo chatbot, and the admin's password."""
     with tempfile.TemporaryDirectory(prefix="puffer-screenshots-") as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -2,13 +2,16 @@
 
 import asyncio
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from providers import registry
 from providers.base import Capability, CompletionRequest, Message, Sampling
 from providers.calls import provider_call
 from providers.models import ProviderConfig
 from providers.upstream_errors import no_answer_in_time
 from puffer.api import ApiError
-from puffer.text import counted, storable
+from puffer.text import storable
 
 TRIAL_SECONDS = 10
 TRIAL_TOKENS = 16
@@ -20,7 +23,12 @@ async def check_connection(config: ProviderConfig) -> str:
     model = registry.default_model(config, Capability.COMPLETION)
     if not model:
         models = await read_models(config)
-        return f"Connected to {provider.label}: {counted(len(models), 'model')} found. Choose one as the default."
+        text = ngettext(
+            "Connected to %(provider)s: %(count)d model found. Choose one as the default.",
+            "Connected to %(provider)s: %(count)d models found. Choose one as the default.",
+            len(models),
+        )
+        return text % {"provider": provider.label, "count": len(models)}
     request = CompletionRequest(
         model=model,
         messages=[Message("user", "Say hello.")],
@@ -36,8 +44,14 @@ async def check_connection(config: ProviderConfig) -> str:
         if error.status != 502 or error.__cause__:
             raise
         # A readable but empty answer is fine: some models reason for more than 16 tokens.
-        return f"Connected to {provider.label}, and the key works. {error.message}"
-    return f"{provider.label} answered in {call.milliseconds} ms with {model}: {completion.text[:200]}"
+        connected = _("Connected to %(provider)s, and the key works.") % {"provider": provider.label}
+        return f"{connected} {error.message}"
+    return _("%(provider)s answered in %(milliseconds)d ms with %(model)s: %(answer)s") % {
+        "provider": provider.label,
+        "milliseconds": call.milliseconds,
+        "model": model,
+        "answer": completion.text[:200],
+    }
 
 
 async def read_models(config: ProviderConfig) -> list[str]:

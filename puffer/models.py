@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from puffer.runtime.live_cache import invalidate
@@ -56,7 +57,7 @@ def digest(key: str) -> str:
 
 def validate_scopes(scopes: Any) -> None:
     if not isinstance(scopes, list) or not scopes or not set(scopes) <= set(Scope.values):
-        raise ValidationError(f"Choose at least one of {', '.join(Scope.values)}.")
+        raise ValidationError(gettext("Choose at least one of %(scopes)s.") % {"scopes": ", ".join(Scope.values)})
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -67,21 +68,26 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 class ApiKey(models.Model):
     """A key for the API. Only its digest is stored."""
 
-    name = models.CharField(max_length=100, unique=True, help_text=_("Who uses the key, or what for."))
+    name = models.CharField(_("name"), max_length=100, unique=True, help_text=_("Who uses the key, or what for."))
     digest = models.CharField(max_length=64, unique=True, editable=False)
     ending = models.CharField(max_length=4, editable=False, help_text=_("The last characters, to tell keys apart."))
-    scopes = models.JSONField(default=list, validators=[validate_scopes], help_text=_("What the key may do."))
-    # A separate flag: if an empty list meant "all chatbots", deleting the last one would open all others to the key.
+    scopes = models.JSONField(
+        _("scopes"), default=list, validators=[validate_scopes], help_text=_("What the key may do.")
+    )
+    # A separate flag: if an empty list meant "all chatbots", deleting the last one would allow all others.
     is_bound = models.BooleanField(
         _("only some chatbots"), default=False, help_text=_("The key may use only the chatbots below.")
     )
-    chatbots = models.ManyToManyField("chatbots.Chatbot", blank=True)
+    chatbots = models.ManyToManyField("chatbots.Chatbot", blank=True, verbose_name=_("chatbots"))
     expires_on = models.DateField(
-        null=True, blank=True, help_text=_("The last day on which the key works. Leave empty for no end.")
+        _("expires on"),
+        null=True,
+        blank=True,
+        help_text=_("The last day on which the key works. Leave empty for no end."),
     )
-    last_used_on = models.DateField(null=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_on = models.DateField(_("last used on"), null=True, editable=False)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     objects = ApiKeyQuerySet.as_manager()
 

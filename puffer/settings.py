@@ -290,7 +290,7 @@ UNFOLD = {
     "LOGIN": {"form": "puffer.security.second_factor.SignInForm"},
     "ACCOUNT": {
         "navigation": [
-            {"title": "Password", "link": reverse_lazy("admin:password_change")},
+            {"title": _("Password"), "link": reverse_lazy("admin:password_change")},
             {"title": _("Two-factor authentication"), "link": reverse_lazy("admin:auth_user_second_factor")},
         ],
     },

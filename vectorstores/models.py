@@ -126,7 +126,7 @@ class Document(models.Model):
     title = models.CharField(_("title"), max_length=500, blank=True)
     source = models.CharField(_("source"), max_length=2000, blank=True)  # the file or URL it was read from
     origin = models.CharField(
-        _("origin"), max_length=2000, blank=True, help_text=_("What the import was told to read.")
+        _("origin"), max_length=2000, blank=True, help_text=_("The file, folder or URL that was imported.")
     )
     content_hash = models.CharField(max_length=64, blank=True)  # of the text, the metadata and the chunking
     chunks = models.PositiveIntegerField(_("chunks"), default=0)

@@ -13,7 +13,7 @@ from django.urls import URLPattern, reverse
 from django.utils import translation
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
@@ -56,7 +56,7 @@ PAGES = [
 
 @admin.register(Chatbot)
 class ChatbotAdmin(DeletionSummary, ModelAdmin):
-    """Chatbots: the list and the settings. Each other page is a view of its own, in this package."""
+    """The list of chatbots and their settings. The other pages are the views in this package."""
 
     menu = [
         MenuItem(Section.MAIN, 1, "smart_toy"),
@@ -88,9 +88,9 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         return [page.url(self) for page in PAGES] + super().get_urls()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chatbot]:
-        """Annotate `count` of conversations, and `site`, the address in the snippet and of the standalone page."""
-        of_the_bot = Conversation.objects.filter(chatbot=OuterRef("pk")).order_by().values("chatbot")
-        count = Subquery(of_the_bot.annotate(count=Count("pk")).values("count"))
+        """Annotate `count`, the number of conversations, and `site`, the base URL of snippet and standalone page."""
+        conversations = Conversation.objects.filter(chatbot=OuterRef("pk")).order_by().values("chatbot")
+        count = Subquery(conversations.annotate(count=Count("pk")).values("count"))
         bots = super().get_queryset(request)
         return bots.annotate(count=Coalesce(count, 0), site=Value(site_url(request)))
 
@@ -106,7 +106,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         ]
 
     def deletion_line(self, bot: Chatbot) -> str:
-        return _now("%(bot)s: its widget and its API calls stop, its conversations stay in the log") % {"bot": bot}
+        return gettext("%(bot)s: its widget and its API calls stop, its conversations stay in the log") % {"bot": bot}
 
     def has_unanswered_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may read what visitors said."""
@@ -124,7 +124,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Ask a draft that is being published its golden questions first, with the settings in the form."""
+        """Run the golden questions first if the form publishes a draft, with the settings in the form."""
         if request.method == "POST" and object_id:
             bot = self.get_object(request, object_id)
             if bot and self.has_change_permission(request, bot) and bot.status != Chatbot.Status.PUBLISHED:
@@ -189,7 +189,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
 
     @admin.display(description=_("model"), ordering="model")
     def shown_model(self, bot: Chatbot) -> str:
-        return bot.model or "default"
+        return bot.model or gettext("default")
 
     @admin.display(description=_("conversations"), ordering="count")
     def conversation_count(self, bot: Any) -> str:
@@ -229,7 +229,12 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
             bot.save()
             copy_golden_questions(origin, bot)
             self.log_addition(request, bot, f"Copied from {origin}.")
-        messages.success(request, f"Chatbots copied: {len(bots)}. The copies are drafts.")
+        text = ngettext(
+            "%(count)d chatbot was copied. The copy is a draft.",
+            "%(count)d chatbots were copied. The copies are drafts.",
+            len(bots),
+        )
+        messages.success(request, text % {"count": len(bots)})
 
     @action(description=_("Publish"), permissions=["change"])
     def publish(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse | None:
@@ -251,9 +256,10 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         for bot in changed:
             bot.status = status
             bot.save(update_fields=["status", "updated_at"])
-            with translation.override(None):  # the log is kept in English
+            with translation.override(None):  # the log is in English
                 self.log_change(request, bot, f"Now {status.label.lower()}.")
-        messages.success(request, f"Chatbots now {status.label.lower()}: {len(changed)}.")
+        text = ngettext("%(status)s: %(count)d chatbot.", "%(status)s: %(count)d chatbots.", len(changed))
+        messages.success(request, text % {"status": status.label, "count": len(changed)})
 
     @action(description=_("Export as JSON"), permissions=["view"])
     def export_as_json(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse:

@@ -1,9 +1,10 @@
-"""What a chatbot's form offers to choose from: the known models of each provider, the collections of each store."""
+"""The suggestions in a chatbot's form: the known models of each provider, and the collections of each store."""
 
 from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from providers.base import Capability
 from providers.models import ProviderConfig
@@ -13,26 +14,34 @@ from vectorstores.registry import STORES
 
 
 def choices(request: HttpRequest) -> dict[str, Any]:
-    """Return them as choices.js reads them. `first` is the provider that answers where a chatbot names none."""
+    """Return the data for choices.js. `first` is the provider of chatbots that have no provider set."""
     configs = list(ProviderConfig.objects.order_by("id"))
-    refreshable = request.user.has_perm("providers.change_providerconfig")
+    may_refresh = request.user.has_perm("providers.change_providerconfig")
     page = "admin:providers_providerconfig_change"
     providers = {
         config.slug: {
             "label": PROVIDERS[config.slug].label,
             "models": config.known_models,
             "default": default_model(config, Capability.COMPLETION),
-            "page": reverse(page, args=[config.pk]) if refreshable else "",
+            "page": reverse(page, args=[config.pk]) if may_refresh else "",
         }
         for config in configs
     }
-    answering = {config.slug for config in configs if is_configured(config) and providers[config.slug]["default"]}
+    usable = {config.slug for config in configs if is_configured(config) and providers[config.slug]["default"]}
     stores: dict[str, Any] = {slug: {"label": store.label, "collections": []} for slug, store in STORES.items()}
     for collection in Collection.objects.filter(store__in=stores):
-        known = {"name": collection.name, "model": collection.embedding_model}
-        stores[collection.store]["collections"].append(known)
+        suggestion = {"name": collection.name, "model": collection.embedding_model}
+        stores[collection.store]["collections"].append(suggestion)
     return {
         "providers": providers,
-        "first": next((slug for slug in PROVIDERS if slug in answering), ""),
+        "first": next((slug for slug in PROVIDERS if slug in usable), ""),
         "stores": stores,
+        "texts": {
+            "knownModels": _("Known models of {provider}: {count}."),
+            "noModels": _("No models of {provider} are known yet."),
+            "refresh": _("Refresh the model list"),
+            "defaultModel": _("Default: {model}."),
+            "collections": _("Known collections"),
+            "noCollections": _("No collections in {store} are known yet."),
+        },
     }

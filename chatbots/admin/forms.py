@@ -1,10 +1,12 @@
-"""Forms of the chatbots' admin: a chatbot's settings and how their page is laid out, a file, a question."""
+"""The forms of the chatbots' admin: a chatbot's settings and their layout, the import, and a playground question."""
 
 from typing import Any, cast
 
 from django import forms
 from django.forms.widgets import Script
 from django.utils.functional import Promise
+from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminColorInputWidget,
@@ -15,13 +17,12 @@ from unfold.widgets import (
 
 from chatbots.lifecycle.serializers import MAX_BYTES
 from chatbots.models import Chatbot
-from chatbots.models.theme import MAX_STARTERS
 
 
 def tab(
     name: str | Promise, description: str | Promise, *fields: str | tuple[str, ...]
 ) -> tuple[str | Promise, dict[str, Any]]:
-    """A tab of the page; names in one tuple stand side by side."""
+    """Return a fieldset that unfold shows as a tab. Fields in one tuple share a row."""
     return name, {"fields": list(fields), "description": description, "classes": ["tab"]}
 
 
@@ -110,7 +111,7 @@ LAYOUT: list[tuple[str | Promise | None, dict[str, Any]]] = [
     ),
 ]
 
-# Fields that are shown only while all of this holds: a box is ticked, or of a list this is chosen.
+# Conditions on other fields, each "checkbox" or "choice=value" -> the fields shown while all of them are met: admin.js.
 SHOWN_WHILE = {
     "enable_vector_store": [
         "vector_store_provider",
@@ -151,7 +152,6 @@ SHOWN_WHILE = {
     "openai_moderation_enabled": ["openai_moderation_message"],
     "enable_consent_compliance": ["consent_title", "consent_button", "consent_message"],
 }
-# What an empty choice means.
 EMPTY_CHOICES = {
     "provider": _("Automatic (first connected provider)"),
     "vector_embedding_provider": _("Same as the first collection"),
@@ -159,16 +159,16 @@ EMPTY_CHOICES = {
     "theme_preset_key": _("None: use the colors below"),
 }
 COLORS = ["primary_color", "secondary_color", "accent_color"]
-# What a field offers depends on what is chosen in another: choices.js.
-OFFERS = {
+# Fields whose suggestions depend on another field: choices.js.
+SUGGESTIONS = {
     "model": {"data-models-of": "provider"},
     "vector_embedding_model": {"data-models-of": "vector_embedding_provider"},
     "collections": {"data-collections-of": "vector_store_provider"},
 }
 
 
-class NamesField(forms.CharField):
-    """A list of names, one on each line."""
+class LinesField(forms.CharField):
+    """A list of texts, entered one per line."""
 
     widget = UnfoldAdminTextareaWidget({"rows": 3})
 
@@ -180,7 +180,7 @@ class NamesField(forms.CharField):
 
 
 class ColorField(forms.CharField):
-    """Browsers write colors in lower case, which alone is no change."""
+    """A color in upper case, because browsers send lower case, which would look like a change."""
 
     def to_python(self, value: Any) -> Any:
         return (super().to_python(value) or "").upper()
@@ -190,34 +190,32 @@ class ColorField(forms.CharField):
 
 
 class TextWidget(UnfoldAdminTextareaWidget):
-    """Browsers end lines with two characters. Saved with one, a text that nobody touched does not look changed."""
+    """A text area that turns the CRLF that browsers send into LF, so that an unedited text does not look changed."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
         value = super().value_from_datadict(data, files, name)
         return value and value.replace("\r\n", "\n")
 
 
+def lines_field(name: str, **options: Any) -> LinesField:
+    """Return a field for a list setting. Its label and help text are those of the model field unless passed."""
+    setting: Any = Chatbot._meta.get_field(name)
+    texts = {"label": capfirst(setting.verbose_name), "help_text": setting.help_text}
+    return LinesField(required=False, **(texts | options))
+
+
 class ChatbotForm(forms.ModelForm):
-    collections = NamesField(required=False, help_text=_("Tick the collections to use, or enter one name per line."))
-    conversation_starters = NamesField(
-        label=_("Starters"),
-        required=False,
-        help_text=f"Suggested questions, one per line, up to {MAX_STARTERS}.",
-    )
-    embed_allowed_domains = NamesField(
-        label=_("Allowed domains"),
-        required=False,
+    collections = lines_field("collections", help_text=_("Tick the collections to use, or enter one name per line."))
+    conversation_starters = lines_field("conversation_starters")
+    embed_allowed_domains = lines_field(
+        "embed_allowed_domains",
         widget=UnfoldAdminTextareaWidget({"rows": 5}),
         help_text=_(
             "One per line: example.com, *.example.com, https://example.com:8443. Paths are ignored. The sites that"
             " each line covers are listed below."
         ),
     )
-    banned_ips = NamesField(
-        label=_("Banned addresses"),
-        required=False,
-        help_text=_("IP addresses and networks such as 10.0.0.0/8, one per line."),
-    )
+    banned_ips = lines_field("banned_ips")
 
     class Meta:
         model = Chatbot
@@ -229,43 +227,10 @@ class ChatbotForm(forms.ModelForm):
             **dict.fromkeys(["banned_words", "consent_message"], TextWidget({"rows": 3})),
             **dict.fromkeys(["refusal_message", "knowledge_unavailable_message"], TextWidget({"rows": 2})),
         }
-        labels = {
-            "banned_words_message": _("Reply to banned words"),
-            "banned_ips_message": _("Reply to banned addresses"),
-            "openai_moderation_message": _("Reply to messages that OpenAI flags"),
-            "messages_per_minute_per_address": _("Messages per minute per IP address"),
-        }
         help_texts = {
-            "popup_enabled": _(
-                "A button in the corner of the page opens the chat. Without it the chat appears where the snippet is."
-            ),
-            "subgreeting": _("A smaller line below the greeting. Leave empty for the default."),
-            "input_placeholder": _("Shown in the empty message box. Leave empty for the default."),
-            "theme": _("For custom colors we derive a light and a dark version and keep text readable."),
-            "primary_color": _("Header, buttons and the visitor's messages."),
-            "secondary_color": _("The chatbot's messages."),
-            "accent_color": _("Links."),
-            "font_family": _("“inherit”: Same as the page around it."),
-            "bubble_radius": _("In pixels; 0 for square corners."),
-            "container_max_width": _("In pixels, for a chat in the page."),
-            "container_height": _("In pixels, for a chat in the page."),
-            "popup_width": _("In pixels. On phones the chat fills the screen."),
-            "popup_height": _("In pixels, if the window is tall enough."),
-            "header_online_text": _("Leave empty to hide."),
-            "popup_label_enabled": _("A speech bubble next to the button."),
-            "embed_allow_any_domain": _("Any website can show the widget, and you pay for its use."),
-            "enable_consent_compliance": _(
-                "Visitors must agree to the text below before they chat. After a change of title or"
-                " message they are asked again."
-            ),
-            "consent_button": _("Leave empty for the default."),
-            "consent_title": _("Leave empty for the default."),
             "consent_message": _(
                 "Leave empty for a default text. Write your own: only you know what happens with the data."
             ),
-            "token_limit_message": _("Shown when a visitor has used up their limit."),
-            "token_reset_period": _("Usage resets after this period."),
-            "rate_limit_message": _("Shown when a visitor sends too many messages."),
         }
 
     class Media:
@@ -277,8 +242,8 @@ class ChatbotForm(forms.ModelForm):
         for condition, names in SHOWN_WHILE.items():
             for name in self.fields.keys() & names:
                 self.fields[name].widget.attrs["data-shown-while"] = condition
-        for name in self.fields.keys() & OFFERS.keys():
-            self.fields[name].widget.attrs |= OFFERS[name]
+        for name in self.fields.keys() & SUGGESTIONS.keys():
+            self.fields[name].widget.attrs |= SUGGESTIONS[name]
         for name in self.fields.keys() & EMPTY_CHOICES.keys():
             field: Any = self.fields[name]
             field.choices = [(value, label if value else EMPTY_CHOICES[name]) for value, label in field.choices]
@@ -286,7 +251,7 @@ class ChatbotForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned = cast(dict[str, Any], super().clean())
         if cleaned.get("enable_vector_store") and not cleaned.get("collections"):
-            self.add_error("collections", "Choose at least one collection.")
+            self.add_error("collections", gettext("Choose at least one collection."))
         return cleaned
 
 
@@ -301,17 +266,20 @@ class ImportForm(forms.Form):
     def clean_file(self) -> bytes:
         file = self.cleaned_data["file"]
         if file.size > MAX_BYTES:
-            raise forms.ValidationError(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
+            raise forms.ValidationError(
+                gettext("The file is larger than %(size)d MB.") % {"size": MAX_BYTES // 1024**2}
+            )
         return file.read()
 
 
 class TurnForm(forms.Form):
-    """A question, and the conversation that it continues: nothing of it is kept on the server but the log."""
+    """A question in the playground. The page sends the conversation so far too, because the server only logs it."""
 
     question = forms.CharField(
+        label=_("Question"),
         max_length=50_000,
         widget=UnfoldAdminTextareaWidget(
-            {"rows": 3, "autofocus": True, "placeholder": "Enter sends, Shift+Enter adds a line"}
+            {"rows": 3, "autofocus": True, "placeholder": _("Enter sends, Shift+Enter adds a line")}
         ),
     )
     history = forms.JSONField(required=False, widget=forms.HiddenInput)
@@ -320,7 +288,7 @@ class TurnForm(forms.Form):
     def clean_history(self) -> list[dict[str, str]]:
         history = self.cleaned_data["history"] or []
         if not isinstance(history, list) or not all(is_message(message) for message in history):
-            raise forms.ValidationError("The conversation could not be read. Start a new one.")
+            raise forms.ValidationError(gettext("The conversation could not be read. Start a new one."))
         return history
 
 

@@ -1,4 +1,4 @@
-"""Golden questions in the admin: their page, how far a run has come, and the decision to publish after one."""
+"""Golden questions in the admin: the questions, the progress of a run, and the decision to publish after it."""
 
 from collections.abc import Iterable
 from copy import copy
@@ -49,7 +49,7 @@ GoldenQuestions = inlineformset_factory(
 
 
 class GoldenQuestionsPage(ChatbotPage):
-    """The questions, and the run of them. With "run" in the form they are asked once they are saved."""
+    """The golden questions of a chatbot and their last run. "run" in the form starts a run after saving."""
 
     def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
         bot = self.bot_to_view(object_id)
@@ -63,27 +63,27 @@ class GoldenQuestionsPage(ChatbotPage):
         if formset.has_changed():
             formset.save()
             self.model_admin.log_change(request, bot, "Changed golden questions.")
-            messages.success(request, "The golden questions are saved.")
+            messages.success(request, _("The golden questions are saved."))
         if "run" in request.POST:
             self.run(bot)
         return HttpResponseRedirect(request.path)
 
     def run(self, bot: Chatbot) -> None:
         if bot.status == Chatbot.Status.TRASH:
-            messages.error(self.request, "This chatbot is in the trash, so it answers no one.")
+            messages.error(self.request, _("This chatbot is in the trash, so it answers no one."))
         elif not enabled_questions(bot).exists():
-            messages.warning(self.request, "There are no questions to ask.")
+            messages.warning(self.request, _("There are no questions to ask."))
         else:
             queue(bot, cast(User, self.request.user))
 
     def questions_page(self, bot: Chatbot, formset: Any) -> HttpResponse:
         may_edit = self.model_admin.has_change_permission(self.request)
         context = {"object": bot, "formset": formset, "may_edit": may_edit, "runs": runs_to_show(chatbot=bot)}
-        return self.page("golden_questions", "Golden questions", context)
+        return self.page("golden_questions", _("Golden questions"), context)
 
 
 class GoldenRunsPage(ChatbotPage):
-    """The part of a page that shows runs, which the page asks for again while they go on."""
+    """The part of a page that shows runs. golden_questions.js requests it again until the runs end."""
 
     route = "golden-runs/"
     name = "golden_runs"
@@ -91,11 +91,11 @@ class GoldenRunsPage(ChatbotPage):
     def get(self, request: HttpRequest) -> HttpResponse:
         if not self.model_admin.has_view_permission(request):
             raise PermissionDenied
-        return render(request, "admin/chatbots/chatbot/golden_runs.html", {"runs": runs_named(request)})
+        return render(request, "admin/chatbots/chatbot/golden_runs.html", {"runs": requested_runs(request)})
 
 
 class PublishPage(ChatbotPage):
-    """Shows the runs before publishing, and takes the decision on all of them, also while they go on."""
+    """The page that shows the runs before publishing and asks whether to publish. It need not wait for the runs."""
 
     route = "publish/"
     name = "decide_on_publishing"
@@ -103,9 +103,9 @@ class PublishPage(ChatbotPage):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if not self.model_admin.has_change_permission(request):
             raise PermissionDenied
-        self.runs = [run for run in runs_named(request) if run.is_before_publishing]
+        self.runs = [run for run in requested_runs(request) if run.is_before_publishing]
         if not self.runs or len(self.runs) < len(set(request.GET.getlist("run"))):
-            messages.warning(request, "This was already decided, or newer runs have replaced these.")
+            messages.warning(request, _("This was already decided, or newer runs have replaced these."))
             return HttpResponseRedirect(reverse("admin:chatbots_chatbot_changelist"))
         return super().dispatch(request, *args, **kwargs)
 
@@ -118,14 +118,14 @@ class PublishPage(ChatbotPage):
             "has_changes": any(set(changes_of(run)[0]) - {"status"} for run in self.runs),
             "back": self.chatbots_url(),
         }
-        return self.page("decide_on_publishing", f"Publish {names}?", context)
+        return self.page("decide_on_publishing", _("Publish %(chatbots)s?") % {"chatbots": names}, context)
 
     def post(self, request: HttpRequest) -> HttpResponse:
         publish = request.POST.get("decision") == "publish"
         for run in self.runs:
             self.decide(run, publish=publish)
-        what = "published" if publish else "saved as drafts"
-        messages.success(request, f"Chatbots {what}: {', '.join(run.chatbot.name for run in self.runs)}.")
+        text = _("Published: %(chatbots)s.") if publish else _("Saved as draft: %(chatbots)s.")
+        messages.success(request, text % {"chatbots": ", ".join(run.chatbot.name for run in self.runs)})
         return HttpResponseRedirect(self.chatbots_url())
 
     @transaction.atomic
@@ -146,7 +146,7 @@ class PublishPage(ChatbotPage):
             text = _("%(chatbot)s keeps what somebody else has saved meanwhile: %(settings)s.")
             settings = ", ".join(map(label_of, kept))
             messages.warning(self.request, text % {"chatbot": bot.name, "settings": settings})
-        with translation.override(None):  # the log is kept in English
+        with translation.override(None):  # the log is in English
             fields = [label_of(name) for name in different(bot, before, SETTINGS)]
         self.model_admin.log_change(self.request, bot, [{"changed": {"fields": fields}}])
 
@@ -169,13 +169,13 @@ def ask_before_publishing(request: HttpRequest, bots: Iterable[Chatbot]) -> Http
     return HttpResponseRedirect(reverse("admin:chatbots_chatbot_decide_on_publishing", query=query))
 
 
-def runs_to_show(**of: Any) -> QuerySet[GoldenRun]:
-    """With how many questions each has, and how many of them have been asked."""
+def runs_to_show(**conditions: Any) -> QuerySet[GoldenRun]:
+    """Return the runs with their numbers of `questions` and of questions `asked` so far."""
     asked = Count("results", filter=Q(results__ended_at__isnull=False))
     runs = GoldenRun.objects.select_related("user", "chatbot").prefetch_related("results").order_by("pk")
-    return runs.filter(**of).annotate(asked=asked, questions=Count("results"))
+    return runs.filter(**conditions).annotate(asked=asked, questions=Count("results"))
 
 
-def runs_named(request: HttpRequest) -> list[GoldenRun]:
+def requested_runs(request: HttpRequest) -> list[GoldenRun]:
     ids = [pk for pk in request.GET.getlist("run")[:MAX_RUNS] if pk.isdecimal() and len(pk) < 19]
     return list(runs_to_show(pk__in=ids))

@@ -1,4 +1,4 @@
-"""Versions of a chatbot: who changed which settings when, from what to what, and the way back."""
+"""Versions of a chatbot in the admin: who changed which settings and when, word differences, and restoring one."""
 
 import difflib
 import re
@@ -14,6 +14,7 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from chatbots.admin.forms import LAYOUT, ChatbotForm
 from chatbots.admin.page import ChatbotPage
@@ -22,14 +23,13 @@ from chatbots.models import Chatbot
 from puffer.text import moment
 
 VERSIONS_ON_A_PAGE = 20
-CONTEXT = 12  # words shown around what changed in a long text
-MAX_WORDS = 4000  # of both texts together that are compared word by word
-KINDS = {"+": "Created", "~": "Changed", "-": "Deleted"}
+CONTEXT = 12  # unchanged words shown on each side of a change in a long text
+MAX_WORDS = 4000  # in both texts together; longer texts are not compared word by word
 
 
 @dataclass(frozen=True)
 class Part:
-    """Of a text: "same", "gone" or "new" words."""
+    """A part of a compared text. `kind` is "same", "gone" or "new"."""
 
     kind: str
     text: str
@@ -37,29 +37,34 @@ class Part:
 
 @dataclass(frozen=True)
 class Change:
+    """The difference of one setting."""
+
     label: str
     parts: Sequence[Part]
 
 
 @dataclass
 class Version:
-    """What a save has changed. `differs` where what is saved now is something else."""
+    """A saved version and its changes. `differs` tells whether the settings saved now are different."""
 
     record: Any
     changes: list[Change] = field(default_factory=list)
     differs: bool = False
 
     @property
-    def kind(self) -> str:
-        return KINDS[self.record.history_type]
-
-    @property
-    def who(self) -> str:
-        return self.record.history_user.get_username() if self.record.history_user else "a command"
+    def action(self) -> str:
+        user = self.record.history_user
+        names = {"user": user.get_username() if user else _("a command")}
+        match self.record.history_type:
+            case "+":
+                return _("Created by %(user)s") % names
+            case "-":
+                return _("Deleted by %(user)s") % names
+        return _("Changed by %(user)s") % names
 
 
 class HistoryPage(ChatbotPage):
-    """Lists the versions with what each changed. Django's own page knows only the fields' names."""
+    """The list of versions with their changes. Django's own history page shows only the names of changed fields."""
 
     def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
         bot = self.bot_to_view(object_id)
@@ -72,11 +77,11 @@ class HistoryPage(ChatbotPage):
             "versions": versions(records[first : first + VERSIONS_ON_A_PAGE + 1], bot)[:VERSIONS_ON_A_PAGE],
             "may_restore": self.model_admin.has_change_permission(request, bot),
         }
-        return self.page("history", "Versions", context)
+        return self.page("history", _("Versions"), context)
 
 
 class RestorePage(ChatbotPage):
-    """Asks, and restores the `version` in the query as a new version. The status stays as it is."""
+    """The page that restores the `version` in the query as a new version. It does not change the status."""
 
     route = "<path:object_id>/restore/"
     name = "restore"
@@ -99,18 +104,18 @@ class RestorePage(ChatbotPage):
         bot._change_reason = f"Restored as of {when}."
         bot.save()
         self.model_admin.log_change(request, bot, f"Restored as of {when}.")
-        messages.success(request, f"The settings are those of {when} again.")
+        messages.success(request, _("The version of %(time)s was restored.") % {"time": when})
         return HttpResponseRedirect(reverse("admin:chatbots_chatbot_history", args=[bot.pk]))
 
     def confirmation(self, bot: Chatbot, record: Any, problems: Sequence[str]) -> HttpResponse:
         when = moment(record.history_date, seconds=True)
         changes = changes_between(bot, record, restorable())
         context = {"object": bot, "when": when, "changes": changes, "problems": problems}
-        return self.page("restore", f"Restore the version of {when}", context)
+        return self.page("restore", _("Restore the version of %(time)s") % {"time": when}, context)
 
 
 def version_asked(request: HttpRequest, bot: Chatbot) -> Any:
-    """Return the version whose id is in the query. Raises Http404."""
+    """Return the version whose id is in the query. Raise Http404 if there is none."""
     version = request.GET.get("version", "")
     records = bot.history.filter(history_id=version) if version.isdecimal() else bot.history.none()
     record = records.exclude(history_type="-").first()
@@ -120,12 +125,12 @@ def version_asked(request: HttpRequest, bot: Chatbot) -> Any:
 
 
 def restorable() -> list[str]:
-    """Without the status: to publish is a decision of its own."""
+    """Return all settings but the status, because restoring must not publish a draft."""
     return [name for name in SETTINGS if name != "status"]
 
 
 def versions(records: Iterable[Any], bot: Chatbot) -> list[Version]:
-    """The newest first, each with what it changed of the one that follows it."""
+    """Return the versions, newest first, each with the differences from the record before it."""
     rows = list(records)
     shown = [Version(row, changes_between(earlier, row, SETTINGS)) for row, earlier in pairwise(rows)]
     shown += [Version(row) for row in rows[-1:]]
@@ -135,7 +140,7 @@ def versions(records: Iterable[Any], bot: Chatbot) -> list[Version]:
 
 
 def different(one: Any, other: Any, names: Iterable[str]) -> list[str]:
-    """In the order of the form."""
+    """Return the names of the settings with different values, in the order of the form."""
     form: Any = LAYOUT
     ordered = [name for name in flatten_fieldsets(form) if name in names]
     return [name for name in ordered if getattr(one, name) != getattr(other, name)]
@@ -143,37 +148,37 @@ def different(one: Any, other: Any, names: Iterable[str]) -> list[str]:
 
 def changes_between(old: Any, new: Any, names: Iterable[str]) -> list[Change]:
     return [
-        Change(label_of(name), list(difference(in_words(old, name), in_words(new, name))))
+        Change(label_of(name), list(difference(value_text(old, name), value_text(new, name))))
         for name in different(old, new, names)
     ]
 
 
 def label_of(name: str) -> str:
-    """As the form names it."""
+    """Return the setting's label in the form."""
     form_field = ChatbotForm.base_fields.get(name)
     setting: Any = Chatbot._meta.get_field(name)
     return str((form_field and form_field.label) or capfirst(setting.verbose_name))
 
 
-def in_words(row: Any, name: str) -> str:
+def value_text(row: Any, name: str) -> str:
     value = getattr(row, name)
     setting: Any = Chatbot._meta.get_field(name)
     choices = dict(setting.flatchoices)
     if value in (None, "", []):
         return ""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     if isinstance(value, list):
         return "\n".join(str(item) for item in value)
     return str(choices.get(value, value))
 
 
 def difference(old: str, new: str) -> Iterator[Part]:
-    """The words that went and came, in their order, with some of those around them."""
+    """Yield the deleted, new and unchanged words in their order, with long unchanged parts shortened."""
     before, after = words_of(old), words_of(new)
     if len(before) + len(after) > MAX_WORDS or len(before) < 2 or len(after) < 2:
-        yield Part("gone", old or "empty")
-        yield Part("new", new or "empty")
+        yield Part("gone", old or _("empty"))
+        yield Part("new", new or _("empty"))
         return
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     blocks = matcher.get_opcodes()
@@ -188,12 +193,12 @@ def difference(old: str, new: str) -> Iterator[Part]:
 
 
 def words_of(text: str) -> list[str]:
-    """With the blanks after each, so that they can be joined again."""
+    """Return the words with the white space after each, so that joining them gives the text again."""
     return re.findall(r"\S+\s*|^\s+", text)
 
 
 def shortened(words: Sequence[str], *, is_first: bool, is_last: bool) -> str:
-    """Words that stayed: those next to a change."""
+    """Join unchanged words, and leave out those far from a change."""
     if is_first and len(words) > CONTEXT:
         return "… " + "".join(words[-CONTEXT:])
     if is_last and len(words) > CONTEXT:

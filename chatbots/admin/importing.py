@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from chatbots.admin.forms import ImportForm
 from chatbots.admin.page import ChatbotPage
 from chatbots.lifecycle.serializers import ImportRefused, import_chatbots
 
-MAX_PROBLEMS = 50  # shown of a file that is refused
+MAX_PROBLEMS = 50  # shown on the page
 
 
 class ImportPage(ChatbotPage):
@@ -29,11 +31,17 @@ class ImportPage(ChatbotPage):
         for notice in done.notices:
             messages.warning(request, notice)
         if dry_run:
-            messages.success(request, f"The file is valid. Chatbots it would add: {len(done.bots)}.")
+            text = ngettext(
+                "The file is valid. It would add %(count)d chatbot.",
+                "The file is valid. It would add %(count)d chatbots.",
+                len(done.bots),
+            )
+            messages.success(request, text % {"count": len(done.bots)})
             return HttpResponseRedirect(request.path)
         for bot in done.bots:
             self.model_admin.log_addition(request, bot, "Imported.")
-        messages.success(request, f"Chatbots imported: {len(done.bots)}.")
+        text = ngettext("%(count)d chatbot was imported.", "%(count)d chatbots were imported.", len(done.bots))
+        messages.success(request, text % {"count": len(done.bots)})
         return HttpResponseRedirect(reverse("admin:chatbots_chatbot_changelist"))
 
     def form_page(self, form: ImportForm, problems: Sequence[str] = ()) -> HttpResponse:
@@ -42,4 +50,4 @@ class ImportPage(ChatbotPage):
             "problems": problems[:MAX_PROBLEMS],
             "more_problems": max(len(problems) - MAX_PROBLEMS, 0),
         }
-        return self.page("import", "Import chatbots", context)
+        return self.page("import", _("Import chatbots"), context)

@@ -1,4 +1,4 @@
-"""What the pages of the chatbots' admin share."""
+"""The base of the admin's pages about chatbots."""
 
 from typing import Any, cast
 
@@ -16,10 +16,10 @@ from puffer.net import client_ip
 
 
 class ChatbotPage(View):
-    """A page about chatbots next to those of Django's admin. `model_admin` answers who may do what."""
+    """A page about chatbots in addition to those of Django's admin. `model_admin` checks permissions."""
 
-    route = ""  # below the list of chatbots; empty for the pages that ChatbotAdmin's actions open
-    name = ""  # of the URL, after `chatbots_chatbot_`
+    route = ""  # relative to the list of chatbots; empty for pages that an action of ChatbotAdmin opens
+    name = ""  # the URL's name without the prefix `chatbots_chatbot_`
     model_admin: Any = None
 
     @classmethod
@@ -29,7 +29,7 @@ class ChatbotPage(View):
 
     @classmethod
     def open(cls, model_admin: ModelAdmin, request: HttpRequest, object_id: str | None = None) -> HttpResponse:
-        """Respond on behalf of a method of the ModelAdmin, which has a URL already."""
+        """Return the page's response for a method of the ModelAdmin that has a URL of its own."""
         captured = {} if object_id is None else {"object_id": object_id}
         return cast(HttpResponse, cls.as_view(model_admin=model_admin)(request, **captured))
 
@@ -42,14 +42,14 @@ class ChatbotPage(View):
         return TemplateResponse(self.request, f"admin/chatbots/chatbot/{template}.html", shared | context)
 
     def bot_to_change(self, object_id: str) -> Chatbot:
-        """Return the chatbot. Raises Http404, and PermissionDenied for users who may not change it."""
+        """Return the chatbot. Raise Http404, or PermissionDenied if the user may not change it."""
         bot = self.bot_or_404(object_id)
         if not self.model_admin.has_change_permission(self.request, bot):
             raise PermissionDenied
         return bot
 
     def bot_to_view(self, object_id: str) -> Chatbot:
-        """Return the chatbot. Raises Http404, and PermissionDenied for users who may not see it."""
+        """Return the chatbot. Raise Http404, or PermissionDenied if the user may not see it."""
         bot = self.bot_or_404(object_id)
         if not self.model_admin.has_view_permission(self.request, bot):
             raise PermissionDenied
@@ -63,7 +63,7 @@ class ChatbotPage(View):
 
 
 def tester(request: HttpRequest) -> Visitor:
-    """Return the user as a visitor whom no limit holds and whose turns the log marks as previews."""
+    """Return the user as a visitor without limits, whose turns the log marks as previews."""
     return Visitor(
         user_id=request.user.pk,
         username=request.user.get_username(),

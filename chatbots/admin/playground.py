@@ -1,9 +1,10 @@
-"""The playground: talk to a chatbot as its settings stand in the form, saved or not, and see what it did."""
+"""The playground: test a chatbot with the settings in the form, saved or not, and see the trace of each turn."""
 
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
 
 from chatbots.admin.choices import choices
 from chatbots.admin.forms import TurnForm
@@ -13,9 +14,8 @@ from chatbots.models import Chatbot
 from logs.usage import PriceBook
 from providers.registry import PROVIDERS
 from providers.run_async import run_async
-from vectorstores.retrieve import Passage
 
-# The settings shown next to the conversation, because they change most. The form sends all others unchanged.
+# The settings next to the conversation, because they are changed most often. The form sends the others unchanged.
 PANEL = [
     "instructions",
     "provider",
@@ -33,14 +33,14 @@ PANEL = [
 
 
 class PlaygroundPage(ChatbotPage):
-    """Shows the playground, and takes a turn for each question that the page posts."""
+    """The playground page. Each question that it posts is one turn."""
 
     def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
         bot = self.bot_to_change(object_id)
         return self.playground(bot, self.form_of(bot, None))
 
     def post(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Answer a question, or show the page with the settings of a form that was filled in elsewhere."""
+        """Answer a question, or show the page with the unsaved settings of the settings form."""
         bot = self.bot_to_change(object_id)
         status = bot.status  # the saved one, because the form changes the chatbot
         form = self.form_of(bot, request.POST)
@@ -62,41 +62,41 @@ class PlaygroundPage(ChatbotPage):
             "problems": problems_of(form),
             "choices": choices(self.request),
         }
-        return self.page("playground", "Playground", context)
+        return self.page("playground", _("Playground"), context)
 
 
-def take_turn(request: HttpRequest, bot: Chatbot, form: Any, asked: TurnForm, status: str) -> dict[str, Any]:
-    """Return what the page shows of a turn. With `problems`, nothing was asked."""
-    problems = problems_of(form) + problems_of(asked)
+def take_turn(request: HttpRequest, bot: Chatbot, form: Any, turn_form: TurnForm, status: str) -> dict[str, Any]:
+    """Take a turn and return its data for playground.js. With `problems`, the chatbot was not asked."""
+    problems = problems_of(form) + problems_of(turn_form)
     if status == Chatbot.Status.TRASH:
-        problems.append("This chatbot is in the trash, so it answers no one.")
+        problems.append(_("This chatbot is in the trash, so it answers no one."))
     if problems:
         return {"problems": problems}
-    question, history = asked.cleaned_data["question"], asked.cleaned_data["history"]
-    watched = run_async(
+    question, history = turn_form.cleaned_data["question"], turn_form.cleaned_data["history"]
+    trace = run_async(
         lambda: trace_turn(
             bot,
             question,
             history=history,
             visitor=tester(request),
-            conversation_uuid=str(asked.cleaned_data["conversation_uuid"] or ""),
+            conversation_uuid=str(turn_form.cleaned_data["conversation_uuid"] or ""),
         )
     )
-    if watched.reply:
-        said = {"role": "assistant", "content": watched.reply.text}
-        history = [*history, {"role": "user", "content": question}, said]
+    if trace.reply:
+        reply = {"role": "assistant", "content": trace.reply.text}
+        history = [*history, {"role": "user", "content": question}, reply]
     return {
         "problems": [],
-        "failed": bool(watched.error),
+        "failed": bool(trace.error),
         "history": history,
-        "conversation_uuid": watched.conversation_uuid,
+        "conversation_uuid": trace.conversation_uuid,
         "unsaved": unsaved(form),
-        "html": render_to_string("admin/chatbots/chatbot/turn.html", shown(watched, bot)),
+        "html": render_to_string("admin/chatbots/chatbot/turn.html", turn_context(trace, bot)),
     }
 
 
 def unsaved(form: Any) -> str:
-    """The settings that differ from what is saved, by their labels."""
+    """Return the labels of the settings that differ from the saved ones."""
     return ", ".join(str(form[name].label) for name in form.changed_data)
 
 
@@ -104,29 +104,28 @@ def problems_of(form: Any) -> list[str]:
     return [f"{form[name].label}: {' '.join(errors)}" for name, errors in form.errors.items() if name in form.fields]
 
 
-def shown(watched: TracedTurn, bot: Chatbot) -> dict[str, Any]:
-    """A turn as turn.html shows it."""
-    asking, found = watched.asking, watched.found
-    search = found.search if found else None
+def turn_context(trace: TracedTurn, bot: Chatbot) -> dict[str, Any]:
+    """Return the context of turn.html."""
+    asking, found = trace.asking, trace.found
     return {
-        "turn": watched,
+        "turn": trace,
         "provider": PROVIDERS[asking.provider].label if asking else "",
-        "cost": watched.cost(PriceBook()),
+        "cost": trace.cost(PriceBook()),
         "prompt": asking.prompt if asking else None,
-        "search": search,
-        "found": [*passages_of(watched), *((passage, "below the threshold") for passage in search.too_far)]
-        if search
-        else [],
+        "search": found.search if found else None,
+        "passages": passages_of(trace),
         "threshold": bot.vector_store_confidence_threshold,
     }
 
 
-def passages_of(watched: TracedTurn) -> list[tuple[Passage, str]]:
-    """Those that reached the threshold, and what became of each."""
-    assert watched.found
-    assert watched.found.search
-    told = len(watched.found.passages)  # the first ones: of the rest the model has no room for
-    return [
-        (passage, "in the prompt" if place < told else "left out of the prompt for lack of room")
-        for place, passage in enumerate(watched.found.search.passages)
-    ]
+def passages_of(trace: TracedTurn) -> list[dict[str, Any]]:
+    """Return the passages that were found, best first, each with whether the prompt contains it, or why not."""
+    if trace.found is None or trace.found.search is None:
+        return []
+    search = trace.found.search
+    in_prompt = len(trace.found.passages)  # the best ones, as many as the prompt has room for
+    rows = [{"passage": passage, "is_in_prompt": place < in_prompt} for place, passage in enumerate(search.passages)]
+    for row in rows:
+        row["use"] = _("in the prompt") if row["is_in_prompt"] else _("left out of the prompt for lack of room")
+    below = _("below the threshold")
+    return rows + [{"passage": passage, "is_in_prompt": False, "use": below} for passage in search.too_far]

@@ -1,4 +1,4 @@
-"""Unanswered questions in the admin: of one chatbot, of all, and the form that answers one."""
+"""Unanswered questions in the admin: the overview, a chatbot's list, and the form that adds an answer."""
 
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.core.validators import RegexValidator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
@@ -33,11 +34,13 @@ class DismissForm(forms.Form):
 
 class AnswerForm(DismissForm):
     question = forms.CharField(
+        label=_("Question"),
         max_length=500,
         help_text=_("The document's title. The same question again replaces its answer."),
         widget=UnfoldAdminTextareaWidget({"rows": 2}),
     )
     answer = forms.CharField(
+        label=_("Answer"),
         max_length=50_000,
         help_text=_("The text that the model reads for questions like this one."),
         widget=UnfoldAdminTextareaWidget({"rows": 8, "autofocus": True}),
@@ -50,11 +53,11 @@ class AnswerForm(DismissForm):
         help_text=_("A page with more details. Visitors see it as the source."),
         widget=UnfoldAdminURLInputWidget,
     )
-    collection = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
+    collection = forms.ChoiceField(label=_("Collection"), widget=UnfoldAdminSelectWidget)
 
     def __init__(self, *args: Any, bot: Chatbot, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["questions"].required = False  # an answer to something that nobody has asked yet
+        self.fields["questions"].required = False  # the answer may be to a question that no visitor has asked yet
         self.fields["collection"].choices = [(name, name) for name in bot.collections]  # type: ignore[attr-defined]
 
     def clean_question(self) -> str:
@@ -62,7 +65,7 @@ class AnswerForm(DismissForm):
 
 
 class UnansweredOverviewPage(ChatbotPage):
-    """Lists the chatbots, the one with the most unanswered questions first."""
+    """The chatbots with their numbers of unanswered questions, the highest first."""
 
     route = "unanswered/"
     name = "unanswered_overview"
@@ -83,11 +86,11 @@ class UnansweredOverviewPage(ChatbotPage):
             for bot, questions in rows
         ]
         context = {"bots": bots, "days": days, "periods": PERIODS}
-        return self.page("unanswered_overview", "Unanswered questions", context)
+        return self.page("unanswered_overview", gettext("Unanswered questions"), context)
 
 
 class UnansweredPage(ChatbotPage):
-    """Lists a chatbot's unanswered questions in groups, and dismisses those that are posted."""
+    """A chatbot's unanswered questions in groups. POST dismisses a group."""
 
     def get(self, request: HttpRequest, object_id: str) -> HttpResponse:
         bot = self.bot_to_view(object_id)
@@ -103,7 +106,7 @@ class UnansweredPage(ChatbotPage):
             "periods": PERIODS,
             "may_answer": may_answer(self.model_admin, request),
         }
-        return self.page("unanswered", "Unanswered questions", context)
+        return self.page("unanswered", gettext("Unanswered questions"), context)
 
     def post(self, request: HttpRequest, object_id: str) -> HttpResponse:
         bot = self.bot_to_view(object_id)
@@ -114,12 +117,12 @@ class UnansweredPage(ChatbotPage):
             return self.get(request, object_id)
         settle(bot, form.digests(), cast(User, request.user))
         self.model_admin.log_change(request, bot, f"Dismissed unanswered questions: {len(form.digests())}.")
-        messages.success(request, "Dismissed. The questions will not be listed again.")
+        messages.success(request, gettext("Dismissed. The questions will not be listed again."))
         return HttpResponseRedirect(request.get_full_path())
 
 
 class AnswerPage(ChatbotPage):
-    """The form that puts an answer into the chatbot's knowledge. The question's digest is in the query."""
+    """The form that adds an answer to the chatbot's knowledge. The query contains the question's digest."""
 
     route = "<path:object_id>/unanswered/answer/"
     name = "answer_question"
@@ -135,14 +138,15 @@ class AnswerPage(ChatbotPage):
         form = AnswerForm(request.POST, bot=bot)
         if not form.is_valid():
             return self.form_page(bot, form)
-        given = form.cleaned_data
+        values = form.cleaned_data
         try:
-            document_id = add_answer(bot, given["collection"], given["question"], given["answer"], given["url"])
+            document_id = add_answer(bot, values["collection"], values["question"], values["answer"], values["url"])
         except ApiError as error:
             return self.form_page(bot, form, problem=error.message)
-        settle(bot, [*form.digests(), digest_of(given["question"])], cast(User, request.user), document_id)
-        self.model_admin.log_change(request, bot, f"Answered a question: {document_id} in {given['collection']}.")
-        messages.success(request, f"The answer is in {given['collection']}. The chatbot uses it from now on.")
+        settle(bot, [*form.digests(), digest_of(values["question"])], cast(User, request.user), document_id)
+        self.model_admin.log_change(request, bot, f"Answered a question: {document_id} in {values['collection']}.")
+        text = gettext("The answer was added to %(collection)s. The chatbot uses it from now on.")
+        messages.success(request, text % {"collection": values["collection"]})
         return HttpResponseRedirect(self.list_url(bot))
 
     def bot_to_answer_for(self, object_id: str) -> Chatbot:
@@ -153,7 +157,7 @@ class AnswerPage(ChatbotPage):
 
     def form_page(self, bot: Chatbot, form: AnswerForm, group: Group | None = None, problem: str = "") -> HttpResponse:
         context = {"object": bot, "form": form, "group": group, "problem": problem, "back": self.list_url(bot)}
-        return self.page("answer_question", "Add an answer", context)
+        return self.page("answer_question", gettext("Add an answer"), context)
 
     def list_url(self, bot: Chatbot) -> str:
         return reverse("admin:chatbots_chatbot_unanswered", args=[bot.pk], query={"days": days_asked(self.request)})
@@ -164,14 +168,14 @@ def may_answer(model_admin: Any, request: HttpRequest) -> bool:
 
 
 def days_asked(request: HttpRequest) -> int:
-    """How far back to look."""
-    asked = request.GET.get("days", "")
-    return int(asked) if asked in map(str, PERIODS) else PERIODS[-1]
+    """Return how many days back to search."""
+    days = request.GET.get("days", "")
+    return int(days) if days in map(str, PERIODS) else PERIODS[-1]
 
 
 def group_with(bot: Chatbot, days: int, digest: str) -> Group | None:
     if not digest:
         return None
-    groups, _ = groups_of(bot, open_questions(bot, days))
+    groups, _problem = groups_of(bot, open_questions(bot, days))
     found = (group for group in groups if any(question.digest == digest for question in group.questions))
     return next(found, None)

@@ -1,4 +1,4 @@
-"""The widget in the admin: a live preview of it, the snippet, which sites it works on, and the identity secret."""
+"""The widget in the admin: the live preview, the snippet, the sites it works on and the standalone page."""
 
 import json
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from chatbots.admin.forms import ChatbotForm
@@ -23,12 +24,12 @@ from chatbots.models.limits import MAX_DOMAINS
 from chatbots.widget.config import snippet, widget_config
 from chatbots.widget.pages import PAGE_POLICY, chat_page
 
-MAX_LINE = 300  # characters shown of a line of the list
+MAX_LINE = 300  # characters shown of an entry of the allowed domains
 
 
 @method_decorator(xframe_options_sameorigin, name="dispatch")
 class PreviewPage(ChatbotPage):
-    """A page for the preview's frame: GET shows the widget as saved, POST returns what the form would make of it."""
+    """The page in the preview's frame. GET shows the saved widget, POST returns the config for the form's settings."""
 
     route = "<path:object_id>/preview/"
     name = "preview"
@@ -66,7 +67,7 @@ class NewPreviewPage(PreviewPage):
 
 
 class AllowedSitesPage(ChatbotPage):
-    """Explains, as HTML, the allowed domains of a form that is being edited."""
+    """The explanation of the allowed domains in a form that is being edited, as HTML."""
 
     route = "allowed-sites/"
     name = "allowed_sites"
@@ -81,8 +82,9 @@ class AllowedSitesPage(ChatbotPage):
 
 def allowed_sites_html(bot: Chatbot) -> SafeString:
     return format_html(
-        '<div id="allowed-sites" data-url="{}" aria-live="polite">{}</div>',
+        '<div id="allowed-sites" data-url="{}" data-failure="{}" aria-live="polite">{}</div>',
         reverse("admin:chatbots_chatbot_allowed_sites"),
+        _("The server cannot be reached at the moment."),
         render_to_string(
             "admin/chatbots/chatbot/allowed_sites.html",
             sites_context(bot.embed_allowed_domains, any_domain=bot.embed_allow_any_domain),
@@ -99,12 +101,14 @@ def snippet_html(bot: Chatbot, site: str) -> SafeString:
 def chat_page_html(bot: Chatbot, site: str) -> str:
     address = site + reverse(chat_page, args=[bot.pk])
     if not bot.enable_chat_page or bot.status != Chatbot.Status.PUBLISHED:
-        return f"{address}, once the chatbot is published and its page switched on and saved."
+        return _("%(address)s, once the chatbot is published and the page is turned on and saved.") % {
+            "address": address
+        }
     return format_html('<a class="text-link" href="{0}" target="_blank" rel="noopener">{0}</a>', address)
 
 
 def draft(form: Any, saved: Chatbot) -> Chatbot:
-    """The chatbot of a bound form, with what is valid of it. What is not stays as it is saved."""
+    """Return the chatbot with the valid values of the bound form, and the saved values of invalid fields."""
     for name in form.errors:
         if name in form.fields:
             setattr(form.instance, name, getattr(saved, name))
@@ -112,16 +116,16 @@ def draft(form: Any, saved: Chatbot) -> Chatbot:
 
 
 def preview_config(request: HttpRequest, bot: Chatbot) -> dict[str, Any]:
-    """From the host that the admin is seen at: the frame may load from no other."""
+    """Return the widget's config for the host that serves the admin, because the frame may load from no other."""
     return widget_config(bot, request.build_absolute_uri("/").rstrip("/")) | {"preview": True}
 
 
 def sites_context(domains: Sequence[str], *, any_domain: bool) -> dict[str, Any]:
-    lines = [{"line": line[:MAX_LINE], **explained(line)} for line in domains[:MAX_DOMAINS]]
+    lines = [{"line": line[:MAX_LINE], **explain(line)} for line in domains[:MAX_DOMAINS]]
     return {"lines": lines, "any_domain": any_domain}
 
 
-def explained(line: str) -> dict[str, str]:
+def explain(line: str) -> dict[str, str]:
     try:
         return {"sites": sites_of(line)}
     except InvalidOrigin as problem:
@@ -129,16 +133,24 @@ def explained(line: str) -> dict[str, str]:
 
 
 def sites_of(line: str) -> str:
-    """Which sites a line of the allowed domains stands for, as browsers name them. Raises InvalidOrigin."""
+    """Describe the sites that an entry of the allowed domains covers, as browsers name them. Raise InvalidOrigin."""
     pattern = read_pattern(line)
     schemes = sorted(pattern.schemes, reverse=True)  # https before http
 
-    def named(host: str, schemes: Sequence[str] = schemes) -> str:
-        return " and ".join(str(Origin(scheme, host, pattern.port or DEFAULT_PORTS[scheme])) for scheme in schemes)
+    def origins(host: str, schemes: Sequence[str] = schemes) -> str:
+        names = [str(Origin(scheme, host, pattern.port or DEFAULT_PORTS[scheme])) for scheme in schemes]
+        return names[0] if len(names) == 1 else _("%(one)s and %(other)s") % {"one": names[0], "other": names[1]}
 
     if pattern.is_wildcard:
-        return f"all below {pattern.host}, such as {named(f'www.{pattern.host}')}; not {pattern.host} itself"
-    others = [named(pattern.host, sorted(DEFAULT_PORTS.keys() - pattern.schemes))] if len(schemes) == 1 else []
+        example = origins(f"www.{pattern.host}")
+        return _("all below %(host)s, such as %(example)s; not %(host)s itself") % {
+            "host": pattern.host,
+            "example": example,
+        }
+    others = [origins(pattern.host, sorted(DEFAULT_PORTS.keys() - pattern.schemes))] if len(schemes) == 1 else []
     if "." in pattern.host and not is_ip(pattern.host):
         others.append(pattern.host.removeprefix("www.") if pattern.host.startswith("www.") else f"www.{pattern.host}")
-    return named(pattern.host) + (f"; not {' or '.join(others)}" if others else "")
+    if not others:
+        return origins(pattern.host)
+    excluded = others[0] if len(others) == 1 else _("%(one)s or %(other)s") % {"one": others[0], "other": others[1]}
+    return _("%(sites)s; not %(others)s") % {"sites": origins(pattern.host), "others": excluded}

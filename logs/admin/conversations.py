@@ -1,4 +1,4 @@
-"""The admin pages of conversations: list, search, transcript, export, deletion."""
+"""The admin pages of conversations: list, search, transcript, export and deletion."""
 
 from collections.abc import AsyncIterator, Iterator
 from copy import copy
@@ -38,13 +38,13 @@ class VisitorFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> QuerySet[Conversation]:
         if not self.value():
             return queryset
-        # One expression, because half of the rows match: only the index of the list's order helps.
+        # One expression on purpose: half of the rows match, so only the index of the list's order helps.
         guest = Case(When(user=None, external_user_id="", then=True), default=False)
         return queryset.alias(is_guest=guest).filter(is_guest=self.value() == "guest")
 
 
 class ProviderFilter(admin.SimpleListFilter):
-    """The providers of the daily totals, because searching all conversations for them would take long."""
+    """A filter by provider. It offers those of the daily totals, because a query on all conversations would be slow."""
 
     title = _("provider")
     parameter_name = "provider"
@@ -61,7 +61,7 @@ class ProviderFilter(admin.SimpleListFilter):
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnlyAdmin):
-    """Conversations can be read, searched, exported and deleted."""
+    """Conversations, which can be read, searched, exported and deleted, but not changed."""
 
     menu = [MenuItem(Section.ACTIVITY, 1, "chat")]
     list_display = ["visitor", "shown_last_message", "chatbot", "time", "shown_messages", "shown_tokens", "marks"]
@@ -104,9 +104,11 @@ class ConversationAdmin(ReadOnlyAdmin):
     def visitor(self, conversation: Conversation) -> str:
         if conversation.user is None and conversation.api_key:
             return gettext("API key %(name)s") % {"name": conversation.api_key}
+        is_guest = conversation.user is None and not conversation.external_user_id
+        name = gettext("Guest") if is_guest else conversation.visitor_name
         if conversation.user is None and conversation.session_id:
-            return f"{conversation.visitor_name} {conversation.session_id[:8]}"
-        return conversation.visitor_name
+            return f"{name} {conversation.session_id[:8]}"
+        return name
 
     @admin.display(description=_("last message"))
     def shown_last_message(self, conversation: Conversation) -> str:
@@ -162,7 +164,7 @@ class ConversationAdmin(ReadOnlyAdmin):
         }
 
     def neighbors(self, request: HttpRequest, conversation: Conversation) -> dict[str, str]:
-        """Return links to the previous and next conversation of the user's list, by its filters, search and order."""
+        """Return links to the previous and next conversation in the list, with the user's filters, search and order."""
         list_request = copy(request)
         parameters = QueryDict(request.GET.get("_changelist_filters", "")).copy()
         parameters.pop(PAGE_VAR, None)
@@ -207,7 +209,7 @@ def download(conversations: QuerySet[Conversation], file_format: str, content_ty
 
 
 async def read_in_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Read each piece when it is needed. Django would read a synchronous iterator to its end before the first byte."""
+    """Read each piece when it is needed. Django would consume a synchronous iterator before sending the first byte."""
     read = sync_to_async(lambda: next(pieces, b""))
     while piece := await read():
         yield piece

@@ -99,7 +99,7 @@ class UsageEventAdmin(RecordAdmin):
         return capfirst(f"{event.get_operation_display()}, {self.model_called(event)}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Add the totals of all rows that match the filters, not only of this page."""
+        """Add the totals of all rows that match the filters, on every page."""
         response = super().changelist_view(request, extra_context)
         if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
             rows = response.context_data["cl"].queryset.order_by()
@@ -116,7 +116,7 @@ class UsageEventAdmin(RecordAdmin):
 
 @admin.register(ModelPrice)
 class ModelPriceAdmin(ModelAdmin):
-    """Prices that the owner has set. They apply from the next call on; recorded calls keep their cost."""
+    """The owner's prices. They apply from the next call on; recorded calls keep their cost."""
 
     menu = [MenuItem(Section.ACTIVITY, 6, "payments")]
     where_from = _("Models whose price differs from the list price.")

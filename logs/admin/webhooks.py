@@ -41,12 +41,12 @@ DELIVERIES = "admin:logs_webhookdelivery_changelist"
 
 
 def label_of(event: str) -> str:
-    """Return the label of an event; the name itself of a test, and of one that no longer exists."""
+    """Return the label of an event, or its name if it is a test or no longer exists."""
     return str(EventName(event).label) if event in EventName.values else event
 
 
 def labeled(state: str) -> tuple[str, str]:
-    """Return a state as unfold's display() takes it: the key of its color, and its label."""
+    """Return a state as unfold's display() expects it: the key of its color, and its label."""
     return state, str(STATES[state][0])
 
 
@@ -145,7 +145,7 @@ class WebhookAdmin(DeletionSummary, ModelAdmin):
         else:
             messages.error(request, gettext("The test failed. %(error)s") % {"error": delivery.last_error})
         page = reverse("admin:logs_webhookdelivery_change", args=[delivery.pk])
-        return HttpResponse(headers={"HX-Redirect": page})  # the dialog's form is sent by htmx, which follows this
+        return HttpResponse(headers={"HX-Redirect": page})  # htmx sends the dialog's form and follows this header
 
     @action(description=_("Deliveries"), icon="outbox", url_path="deliveries", permissions=["view"])
     def show_deliveries(self, request: HttpRequest, object_id: str) -> HttpResponse:

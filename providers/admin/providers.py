@@ -1,4 +1,4 @@
-"""Providers in the admin: credentials and default models. Their rows always exist."""
+"""Providers in the admin: credentials, default models and the connection test. Every provider has a row."""
 
 from typing import Any
 
@@ -6,9 +6,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -42,8 +41,10 @@ class ProviderConfigForm(CredentialsForm):
         super().__init__(*args, **options)
         for name, capability in DEFAULT_MODEL_FIELDS.items():
             if name in self.fields:
-                own = provider_of(self.instance).default_models.get(capability)
-                self.fields[name].help_text = _now("Leave empty to use %(model)s.") % {"model": own} if own else ""
+                default = provider_of(self.instance).default_models.get(capability)
+                self.fields[name].help_text = (
+                    gettext("Leave empty to use %(model)s.") % {"model": default} if default else ""
+                )
 
 
 @admin.register(ProviderConfig)
@@ -91,7 +92,7 @@ class ProviderConfigAdmin(CredentialsAdmin):
     def known(self, config: ProviderConfig) -> str:
         if config.known_models_at is None:
             return ""
-        return _now("%(count)d, as of %(time)s") % {
+        return gettext("%(count)d, as of %(time)s") % {
             "count": len(config.known_models),
             "time": moment(config.known_models_at),
         }
@@ -112,7 +113,7 @@ class ProviderConfigAdmin(CredentialsAdmin):
         try:
             messages.success(request, run_async(lambda: check_connection(config)))
         except ApiError as error:
-            messages.error(request, _now("Connection failed: %(reason)s") % {"reason": error.message})
+            messages.error(request, gettext("Connection failed: %(error)s") % {"error": error.message})
         return self.page_of(config)
 
     @action(
@@ -131,7 +132,7 @@ class ProviderConfigAdmin(CredentialsAdmin):
         try:
             config.known_models = run_async(lambda: read_models(config))
         except ApiError as error:
-            messages.error(request, _now("The list could not be read: %(reason)s") % {"reason": error.message})
+            messages.error(request, gettext("The list could not be read: %(reason)s") % {"reason": error.message})
             return self.page_of(config)
         config.known_models_at = timezone.now()
         config.save(update_fields=["known_models", "known_models_at"])

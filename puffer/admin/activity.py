@@ -1,4 +1,4 @@
-"""Changes made in the admin, sign-ins, failed sign-ins and lock-outs."""
+"""The admin pages of the audit log: changes made in the admin, sign-ins, failed sign-ins and lock-outs."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch
 from django.utils.html import format_html
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 
@@ -98,7 +99,7 @@ class FailedSignInAdmin(RecordAdmin):
 
 @admin.register(AccessAttempt)
 class LockAdmin(RecordAdmin):
-    """Failures that count now. Deleting them unlocks the user."""
+    """Failed sign-ins that count towards a lock-out. Deleting the rows of a user unlocks the user."""
 
     menu = [MenuItem(Section.ACCESS, 8, "lock", _("Lock-outs"))]
     heading = _("Lock-outs")
@@ -116,4 +117,4 @@ class LockAdmin(RecordAdmin):
         for attempt in attempts:
             self.log_change(request, attempt, f"Unlocked {attempt.username} from {attempt.ip_address}.")
         attempts.delete()
-        messages.success(request, f"Unlocked: {names}.")
+        messages.success(request, gettext("Unlocked: %(names)s.") % {"names": names})

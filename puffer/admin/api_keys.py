@@ -1,4 +1,4 @@
-"""API keys in the admin: created, shown once, and revoked."""
+"""API keys in the admin: create a key, show it once, and revoke it."""
 
 from typing import Any, cast
 
@@ -7,6 +7,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
@@ -15,10 +16,17 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 from puffer.admin.navigation import MenuItem, Section
 from puffer.models import ApiKey, Scope
 
+STATES = {  # key -> label, and unfold's color of it
+    "active": (_("active"), "success"),
+    "expired": (_("expired"), "warning"),
+    "revoked": (_("revoked"), "danger"),
+}
+
 
 class ApiKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
         choices=lambda: [(scope.value, f"{scope.label} ({scope.value})") for scope in Scope],
+        label=_("Scopes"),
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text=_("What the key may do."),
     )
@@ -48,9 +56,9 @@ class ApiKeyAdmin(ModelAdmin):
     add_fieldsets = [(None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]})]
     fieldsets = [
         (None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]}),
-        (_("State"), {"fields": ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]}),
+        (_("State"), {"fields": ["ends_with", "state_text", "last_used_on", "created_at", "revoked_at"]}),
     ]
-    readonly_fields = ["ends_with", "state", "last_used_on", "created_at", "revoked_at"]
+    readonly_fields = ["ends_with", "state_text", "last_used_on", "created_at", "revoked_at"]
     autocomplete_fields = ["chatbots"]
     list_display = ["name", "ends_with", "may", "last_used_on", "expires_on", "state"]
     search_fields = ["name", "ending"]
@@ -62,13 +70,16 @@ class ApiKeyAdmin(ModelAdmin):
 
     @display(description=_("may"), label=True)
     def may(self, key: ApiKey) -> list[str]:
-        return ["everything"] if set(key.scopes) == set(Scope.values) else key.scopes
+        return [gettext("everything")] if set(key.scopes) == set(Scope.values) else key.scopes
 
-    @display(description=_("state"), label={"active": "success", "expired": "warning", "revoked": "danger"})
-    def state(self, key: ApiKey) -> str:
-        if key.revoked_at:
-            return "revoked"
-        return "active" if key.is_active else "expired"
+    @display(description=_("state"), label={state: color for state, (_label, color) in STATES.items()})
+    def state(self, key: ApiKey) -> tuple[str, str]:
+        state = "revoked" if key.revoked_at else "active" if key.is_active else "expired"
+        return state, str(STATES[state][0])
+
+    @admin.display(description=_("state"))
+    def state_text(self, key: ApiKey) -> str:
+        return self.state(key)[1]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         revoked = isinstance(obj, ApiKey) and obj.revoked_at is not None
@@ -79,13 +90,13 @@ class ApiKeyAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, key: ApiKey, form: forms.ModelForm, change: bool) -> None:
         if change:
-            # Only the changed fields: a key that was revoked meanwhile stays revoked.
+            # Save only the changed fields, so that a key that another request revoked meanwhile stays revoked.
             key.save(update_fields=["is_bound", *(name for name in form.changed_data if name != "chatbots")])
         else:
             request.new_api_key = key.issue()  # type: ignore[attr-defined]
 
     def response_add(self, request: HttpRequest, key: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
-        """Show the key on this page. A message after a redirect would store it in a cookie."""
+        """Show the key in this response, because a message after a redirect would store it in a cookie."""
         context = {
             **self.admin_site.each_context(request),
             "title": _("New API key"),
@@ -112,5 +123,5 @@ class ApiKeyAdmin(ModelAdmin):
         for key in keys:
             key.revoke()
             self.log_change(request, key, "Revoked.")
-        messages.success(request, f"Revoked: {', '.join(key.name for key in keys)}.")
+        messages.success(request, gettext("Revoked: %(names)s.") % {"names": ", ".join(key.name for key in keys)})
         return None

@@ -1,4 +1,4 @@
-"""Bases for admin pages: rows that nobody types in, and what a deletion deletes."""
+"""Base classes of admin pages: read-only rows, and the confirmation of a deletion."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,22 +13,22 @@ from unfold.admin import ModelAdmin
 
 from puffer.text import AtLeast
 
-MAX_NAMED = 100  # objects on the page that asks whether to delete them
+MAX_NAMED = 100  # objects listed on the confirmation page
 
 
 class DeletionSummary:
-    """A page that confirms a deletion: it names the objects and counts what is deleted with them.
+    """A confirmation page for deletions that names the objects and counts the related rows deleted with them.
 
-    Django names every related object too, which may be too many for a page.
+    Django's own page lists every related row, which may be too many for a page.
     """
 
     model: Any
     opts: Any
-    deleted_with: Mapping[str | Promise, Aggregate] = {}  # label -> how many, such as _("messages"): Count("messages")
+    deleted_with: Mapping[str | Promise, Aggregate] = {}  # label -> number, such as _("messages"): Count("messages")
     delete_permissions: Mapping[str | Promise, str] = {}  # label -> a permission that the user needs in addition
 
     def deletion_line(self, obj: Any) -> str:
-        """Say what is deleted with the object, and what is not."""
+        """Return the object's line on the page, which may also say what is kept."""
         return str(obj)
 
     def get_deleted_objects(
@@ -49,7 +49,7 @@ class DeletionSummary:
 class CappedPaginator(Paginator):
     """A paginator that stops counting at a limit, because counting millions of rows takes longer than showing a page.
 
-    Rows beyond the limit are reached by filters, the search or another order.
+    To find rows beyond the limit, users filter, search or change the order.
     """
 
     object_list: QuerySet[Any]

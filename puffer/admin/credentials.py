@@ -1,6 +1,6 @@
-"""Credentials for other servers in the admin: a key can be entered, but never read back.
+"""Credentials for other servers in the admin. A saved key is never shown.
 
-For models with `slug`, `api_key`, `base_url` and `environment` (the values of environment variables).
+The models have `slug`, `api_key`, `base_url` and `environment` (the values of environment variables).
 """
 
 from abc import abstractmethod
@@ -9,12 +9,21 @@ from typing import Any, cast
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanWidget
 
 from puffer.security.encryption import UnreadableSecret
+
+KEY_STATES = {  # key -> label, and unfold's color of it
+    "saved": (_("saved here"), "success"),
+    "environment": (_("from the environment"), "success"),
+    "unneeded": (_("not needed"), "info"),
+    "unreadable": (_("saved but unreadable"), "danger"),
+    "missing": (_("missing"), "warning"),
+}
 
 
 def has_saved_key(config: Any) -> bool:
@@ -87,39 +96,34 @@ class CredentialsAdmin(ModelAdmin):
 
     def access_fields(self, request: HttpRequest, config: Any) -> list[str]:
         fields = ["explained"]
-        if self.has_change_permission(request, config):  # read-only fields would show the value
+        if self.has_change_permission(request, config):  # without it the field would be read-only and show the key
             fields += ["api_key", "forget_api_key"] if has_saved_key(config) else ["api_key"]
         return [*fields, "base_url", "effective_base_url"]
 
-    @display(
-        description=_("API key"),
-        label={
-            "saved here": "success",
-            "from the environment": "success",
-            "not needed": "info",
-            "saved but unreadable": "danger",
-            "missing": "warning",
-        },
-    )
-    def state(self, config: Any) -> str:
+    def key_state(self, config: Any) -> str:
         if isinstance(config.api_key, UnreadableSecret):
-            return "saved but unreadable"
+            return "unreadable"
         if config.api_key:
-            return "saved here"
+            return "saved"
         if config.environment.get("api_key"):
-            return "from the environment"
-        return "missing" if self.needs_api_key(config) else "not needed"
+            return "environment"
+        return "missing" if self.needs_api_key(config) else "unneeded"
+
+    @display(description=_("API key"), label={state: color for state, (_label, color) in KEY_STATES.items()})
+    def state(self, config: Any) -> tuple[str, str]:
+        state = self.key_state(config)
+        return state, str(KEY_STATES[state][0])
 
     @display(description=_("configured"))
     def explained(self, config: Any) -> str:
-        key = self.state(config)
-        hint = (
-            "No key in PUFFER_ENCRYPTION_KEYS can decrypt it. Enter it again. " if key == "saved but unreadable" else ""
-        )
+        key, label = self.state(config)
         refusal = self.refusal(config)
-        if refusal:
-            return f"No. {refusal} {hint}"
-        return f"Yes. API key: {key}. {hint}“Test connection” shows whether it works."
+        sentences = [gettext("No."), refusal] if refusal else [gettext("Yes. API key: %(state)s.") % {"state": label}]
+        if key == "unreadable":
+            sentences.append(gettext("No key in PUFFER_ENCRYPTION_KEYS can decrypt it. Enter it again."))
+        if not refusal:
+            sentences.append(gettext("“Test connection” shows whether it works."))
+        return " ".join(sentences)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -134,6 +138,6 @@ class CredentialsAdmin(ModelAdmin):
         return config
 
     def page_of(self, config: Any) -> HttpResponse:
-        """Redirect from a dialog: htmx sends its form and follows this header."""
+        """Redirect to the row's page. htmx sent the dialog's form and follows this header."""
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         return HttpResponse(headers={"HX-Redirect": reverse(name, args=[config.pk])})

@@ -1,4 +1,4 @@
-"""The language of the admin: the one that the browser asks for."""
+"""The middleware that shows the admin in the browser's language."""
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
@@ -7,7 +7,7 @@ from django.utils import translation
 
 
 class AdminLocaleMiddleware(LocaleMiddleware):
-    """Django's middleware on the admin's pages alone; every other address stays in LANGUAGE_CODE."""
+    """Django's LocaleMiddleware for the admin only. All other pages use LANGUAGE_CODE."""
 
     def process_request(self, request: HttpRequest) -> None:
         if in_admin(request):

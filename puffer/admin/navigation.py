@@ -24,7 +24,7 @@ class Section(TextChoices):
 
 @dataclass(frozen=True)
 class MenuItem:
-    """A line of the sidebar. It leads to the list of the ModelAdmin's model, unless it has a `url_name`."""
+    """An item of the sidebar. It links to the list of the ModelAdmin's model, unless it has a `url_name`."""
 
     section: Section
     order: int  # within the section
@@ -35,14 +35,14 @@ class MenuItem:
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """Return the lines that the user may open, in the form that unfold reads."""
+    """Return the sections with the items that the user may open, as unfold's SIDEBAR setting expects them."""
     items = [
         (item, model_admin)
         for model_admin in admin.site._registry.values()
         for item in menu_of(model_admin)
         if item.may_open(model_admin, request)
     ]
-    items.sort(key=lambda found: found[0].order)
+    items.sort(key=lambda entry: entry[0].order)
     links = {item: link_of(item, model_admin) for item, model_admin in items}
     open_link = max((link for link in links.values() if request.path.startswith(link)), key=len, default="")
     groups: dict[Section, list[dict[str, Any]]] = {section: [] for section in Section}
@@ -55,7 +55,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 "active": links[item] == open_link,
             }
         )
-    return [{"title": section.label, "items": lines} for section, lines in groups.items() if lines]
+    return [{"title": section.label, "items": group} for section, group in groups.items() if group]
 
 
 def menu_of(model_admin: Any) -> Sequence[MenuItem]:

@@ -1,4 +1,4 @@
-"""API keys, users and groups."""
+"""The admin pages of users and groups."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
@@ -24,7 +24,7 @@ from puffer.admin.navigation import MenuItem, Section
 from puffer.security import second_factor
 from puffer.security.roles import ROLES
 
-ACTIONS = ["view", "add", "change", "delete"]  # as permissions are named, in display order
+ACTIONS = {"view": _("view"), "add": _("add"), "change": _("change"), "delete": _("delete")}  # in display order
 
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 admin.site.login_template = "admin/puffer/sign_in.html"
@@ -51,7 +51,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 
     @display(description=_("roles"), label=True)
     def shown_roles(self, user: User) -> list[str]:
-        return ["superuser"] if user.is_superuser else [group.name for group in user.groups.all()]
+        return [gettext("superuser")] if user.is_superuser else [group.name for group in user.groups.all()]
 
     @display(description=_("two-factor"), boolean=True)
     def second_factor(self, user: Any) -> bool:
@@ -62,7 +62,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 
     @action(description=_("Turn off two-factor authentication"), permissions=["change"])
     def remove_second_factor(self, request: HttpRequest, users: QuerySet[User]) -> None:
-        """Turn it off for users who have lost their phone and their recovery codes."""
+        """Turn two-factor authentication off for users who have lost their phone and their recovery codes."""
         removed = [user for user in users if second_factor.turn_off(user)]
         for user in removed:
             self.log_change(request, user, "Two-factor authentication turned off.")
@@ -73,7 +73,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    """Groups. The three roles are read-only; add a group for other permissions."""
+    """Groups of users. The three roles are read-only; owners can add groups for other permissions."""
 
     menu = [MenuItem(Section.ACCESS, 4, "group")]
 
@@ -90,7 +90,10 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
         for permission in group.permissions.select_related("content_type"):
             action_name, *_rest = permission.codename.partition("_")
             actions.setdefault(capfirst(permission.content_type.name), []).append(action_name)
-        lines = ((kind, ", ".join(sorted(names, key=ACTIONS.index))) for kind, names in sorted(actions.items()))
+        lines = (
+            (kind, ", ".join(str(label) for name, label in ACTIONS.items() if name in names))
+            for kind, names in sorted(actions.items())
+        )
         return format_html("<ul>{}</ul>", format_html_join("", "<li><strong>{}</strong>: {}</li>", lines))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

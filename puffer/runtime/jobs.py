@@ -38,17 +38,17 @@ class Job(models.Model):
         DONE = "done", _("done")
         DEAD = "dead", _("failed")
 
-    state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING, editable=False)
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.WAITING, editable=False)
     due_at = models.DateTimeField(default=timezone.now, editable=False)
     lease = models.CharField(
         max_length=32, blank=True, editable=False, help_text="Token of the worker that holds the lease."
     )
     leased_until = models.DateTimeField(null=True, editable=False)
     attempts = models.PositiveIntegerField(
-        default=0, editable=False, help_text="Includes attempts whose process was killed."
+        _("attempts"), default=0, editable=False, help_text=_("Includes attempts whose process was killed.")
     )
-    last_error = models.TextField(blank=True, editable=False)
-    ended_at = models.DateTimeField(null=True, editable=False)
+    last_error = models.TextField(_("last error"), blank=True, editable=False)
+    ended_at = models.DateTimeField(_("ended at"), null=True, editable=False)
 
     class Meta:
         abstract = True

@@ -33,7 +33,7 @@ def trail(context: Context) -> list[Step]:
     if row:
         steps.append(Step(name_of(row), reverse(f"{pages}_change", args=[row.pk])))
     if "cl" not in context and not (row and context.get("change")):
-        # Django's titles name the row again: "Change history: Shop".
+        # Django's titles repeat the name of the row: "Change history: Shop".
         steps.append(Step(title.removesuffix(f": {row}")))
     return steps
 

@@ -1,4 +1,4 @@
-"""Collections in the admin: what is in them, and a page to try a question."""
+"""Collections in the admin: their state in the store, and a page to try a question."""
 
 import time
 from typing import Any
@@ -64,7 +64,7 @@ class QuestionForm(forms.Form):
 
 @admin.register(Collection)
 class CollectionAdmin(ReadOnlyAdmin):
-    """Collections come from imports, uploads and upserts."""
+    """Collections, which imports, uploads and upserts create."""
 
     menu = [MenuItem(Section.KNOWLEDGE, 1, "library_books")]
     where_from = gettext_lazy(
@@ -85,8 +85,8 @@ class CollectionAdmin(ReadOnlyAdmin):
     actions_row = ["add_content_here", "try_question"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
-        of_the_collection = Document.objects.filter(collection=OuterRef("pk")).order_by().values("collection")
-        count = Subquery(of_the_collection.annotate(count=Count("pk")).values("count"))
+        documents = Document.objects.filter(collection=OuterRef("pk")).order_by().values("collection")
+        count = Subquery(documents.annotate(count=Count("pk")).values("count"))
         return super().get_queryset(request).annotate(count=Coalesce(count, 0))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
@@ -156,7 +156,7 @@ class CollectionAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(reverse("admin:vectorstores_upload_add", query={"collection": object_id}))
 
     def has_try_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Require the permission to change collections, because a question costs an embedding."""
+        """Require the permission to change collections, because each question costs an embedding."""
         return request.user.has_perm("vectorstores.change_collection")
 
     @action(description=gettext_lazy("Try a question"), icon="quiz", url_path="try", permissions=["try"])

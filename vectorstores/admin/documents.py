@@ -46,7 +46,7 @@ class DocumentAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     fieldsets = [
         (None, {"fields": ["title", "known_as", ("collection_link", "namespace"), "source_link", "origin"]}),
-        (gettext_lazy("State"), {"fields": [("shown_status", "chunks"), "error", ("created_at", "updated_at")]}),
+        (gettext_lazy("State"), {"fields": [("status", "chunks"), "error", ("created_at", "updated_at")]}),
     ]
     actions = ["delete_selected"]
     deleted_with = {gettext_lazy("chunks"): Sum("chunks", default=0)}
@@ -55,8 +55,8 @@ class DocumentAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).select_related("collection")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        plain = ["title", "namespace", "origin", "chunks", "error", "created_at", "updated_at"]
-        return [*plain, "known_as", "collection_link", "source_link", "shown_status"]
+        plain = ["title", "namespace", "origin", "status", "chunks", "error", "created_at", "updated_at"]
+        return [*plain, "known_as", "collection_link", "source_link"]
 
     @admin.display(description=gettext_lazy("title"), ordering="title")
     def short_title(self, document: Document) -> str:
@@ -89,14 +89,14 @@ class DocumentAdmin(ReadOnlyAdmin):
         )
 
     @display(description=gettext_lazy("status"), ordering="status", label={"stored": "success", "failed": "danger"})
-    def shown_status(self, document: Document) -> str:
-        return document.status
+    def shown_status(self, document: Document) -> tuple[str, str]:
+        return document.status, document.get_status_display()
 
     @admin.display(description=gettext_lazy("error"), ordering="error")
     def short_error(self, document: Document) -> str:
         return on_one_line(document.error, 8)
 
-    # Deleting: first the vectors, outside of any transaction, because a store may take a minute to answer.
+    # Deletion: the vectors first, outside of any transaction, because a store may take a minute to respond.
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -80,7 +80,7 @@ class StoreConfigAdmin(CredentialsAdmin):
         return settings_of(config).base_url
 
     def has_test_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow it also to users who may fill the stores but not change their settings."""
+        """Also allow the test to users who may add content but not change the settings of stores."""
         return self.has_change_permission(request) or request.user.has_perm("vectorstores.change_collection")
 
     @action(

@@ -160,11 +160,11 @@ class UploadAdmin(ReadOnlyAdmin):
             ("<int:pk>/retry/", self.retry_view, "retry"),
             ("<int:pk>/cancel/", self.cancel_view, "cancel"),
         ]
-        own = [
+        urls = [
             path(route, self.admin_site.admin_view(view), name=f"vectorstores_upload_{name}")
             for route, view, name in pages
         ]
-        return [*own, *super().get_urls()]
+        return [*urls, *super().get_urls()]
 
     def progress_view(self, request: HttpRequest) -> HttpResponse:
         if not self.has_view_permission(request):
@@ -243,7 +243,7 @@ def can_cancel(upload: Upload) -> bool:
 
 
 def progress_of(upload: Any, may_act: bool = False) -> dict[str, Any]:
-    """Return what the list and its script show of an upload, and which actions are possible."""
+    """Return the progress of an upload for the list and uploads.js, and which actions are possible."""
     state, status, details, error = status_of(upload)
     return {
         "state": state,
@@ -259,7 +259,7 @@ def progress_of(upload: Any, may_act: bool = False) -> dict[str, Any]:
 
 
 def status_of(upload: Upload) -> tuple[str, str, str, str]:
-    """Return a state for the style sheet, and for people a status, details and an error."""
+    """Return a state for the style sheet, and a status, details and an error for users."""
     if upload.state == Upload.State.DONE:
         if upload.refused:
             return "partial", _("partly stored"), stored_counts(upload), refusal_of(upload)

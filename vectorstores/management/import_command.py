@@ -45,7 +45,7 @@ class ImportCommand(BaseCommand):
             "--provider", default="local", choices=list(STORES), help="the vector store (default: local)"
         )
         parser.add_argument("--target", required=True, metavar="NAME", help="the collection (for Pinecone, the index)")
-        parser.add_argument("--namespace", default="")
+        parser.add_argument("--namespace", default="", help="default: the default namespace")
 
     def add_import_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--batch-size", type=positive, help="texts in one call of the embedding model")

@@ -17,14 +17,14 @@ from puffer.api import ApiError
 from vectorstores.ingestion import Destination, first_configured, ingest, make_document
 
 NAME = "Puffer demo"
-OLLAMA_SECONDS = 1.0  # Ollama runs on this machine or in the local network
+OLLAMA_SECONDS = 1.0  # enough, because Ollama runs on this machine or in the local network
 
 SMALL_MODEL_TOKENS = 40  # the bundled model rambles in longer answers
 COLLECTION = "puffer"
 KNOWLEDGE = Path(__file__).parents[1] / "demo_knowledge.json"  # items of POST /vector-stores/upsert
 
 INSTRUCTIONS = "You are Puffer, a friendly assistant. Answer in one or two short sentences."
-# So small a model follows examples better than rules.
+# A model this small follows examples better than rules.
 SMALL_MODEL_INSTRUCTIONS = """\
 You are Puffer, a friendly assistant. Answer with one short sentence from the passages.
 
@@ -58,7 +58,7 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps([bot.pk]) if options["json"] else str(bot.pk))
 
     def fill_collection(self, destination: Destination) -> bool:
-        """Import the demo's knowledge, and return whether that worked. The chatbot is useful without it, too."""
+        """Import the demo's knowledge and return whether that worked. Without it the chatbot is still usable."""
         items = json.loads(KNOWLEDGE.read_text(encoding="utf-8"))
         documents = [make_document(item, destination) for item in items]
 
@@ -76,7 +76,7 @@ class Command(BaseCommand):
 
 
 def best_available() -> tuple[str, str]:
-    """Return provider and model: a provider with an API key, else Ollama with a model, else the bundled model."""
+    """Return a provider with an API key and its model, or else Ollama with a model, or else the bundled model."""
     configs = {config.slug: config for config in ProviderConfig.objects.all()}
     for slug, provider in PROVIDERS.items():
         config = configs.get(slug) or ProviderConfig(slug=slug)

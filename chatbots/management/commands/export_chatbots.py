@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot
+from puffer.text import counted
 
 
 class Command(BaseCommand):
@@ -29,4 +30,4 @@ class Command(BaseCommand):
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise CommandError(f"{output} cannot be written: {error.strerror}.") from None
-        self.stderr.write(f"Chatbots written to {output}: {len(chatbots)}.")
+        self.stderr.write(f"Exported {counted(len(chatbots), 'chatbot')} to {output}.")

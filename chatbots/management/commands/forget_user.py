@@ -13,15 +13,17 @@ from puffer.runtime import scrub_deleted_rows
 
 class Command(BaseCommand):
     help = (
-        "Erase a person: their conversations with messages, votes and identity, their consents and token allowances. "
-        "If you name a person in several ways, everything that any of them finds is erased. An e-mail address is also "
-        "replaced in messages of others and in records. Usage records are kept: they do not identify visitors. See "
+        "Erase a person: their conversations with messages, votes and identity, their consents and token quotas. If "
+        "you pass several options, all data that matches any of them is erased. An e-mail address is also replaced in "
+        "messages of other people and in records. Usage records are kept: they do not identify visitors. See "
         "docs/privacy.md."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--user", metavar="NAME|ID", help="an account on this server")
-        parser.add_argument("--email", help="of an account, or of a user that an embedding site has signed")
+        parser.add_argument(
+            "--email", help="the address of an account, or of a user that an embedding site has identified"
+        )
         parser.add_argument(
             "--external-user", default="", metavar="ID", help="the id that an embedding site gives its user; see --bot"
         )
@@ -62,7 +64,7 @@ class Command(BaseCommand):
                     f"{error.message} Some document titles may be changed, nothing else was erased. Run it again."
                 ) from None
             self.stdout.write("Erased.")
-        # Also if nothing was found: an earlier run may have been stopped before this step.
+        # Even if nothing was found, because an earlier run may have been stopped before this step.
         if connection.vendor == "sqlite" and not no_vacuum and not scrub_deleted_rows():
             raise CommandError(
                 "The database file was in use all the time, so copies remain in it. Run this command again."

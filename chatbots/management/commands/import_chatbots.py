@@ -6,12 +6,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from chatbots.lifecycle.serializers import MAX_BYTES, ImportRefused, import_chatbots
+from puffer.text import counted
 
 MAX_PROBLEMS = 50  # printed
 
 
 class Command(BaseCommand):
-    help = "Import chatbots from a JSON file: all of them, or none if any of them has an error."
+    help = "Import chatbots from a JSON file. If one has an error, none is imported."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", help="the JSON file; - reads standard input")
@@ -31,11 +32,11 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([] if dry_run else [bot.pk for bot in done.bots]))
         elif dry_run:
-            self.stdout.write(f"The file is valid. Chatbots it would add: {len(done.bots)}.")
+            self.stdout.write(f"The file is valid. It would add {counted(len(done.bots), 'chatbot')}.")
         else:
             for bot in done.bots:
                 self.stdout.write(f"{bot.pk}: {bot.name}")
-            self.stdout.write(self.style.SUCCESS(f"Chatbots imported: {len(done.bots)}."))
+            self.stdout.write(self.style.SUCCESS(f"Imported {counted(len(done.bots), 'chatbot')}."))
 
     def read(self, file: str) -> bytes:
         try:

@@ -6,6 +6,7 @@ from django.core.management.base import CommandError
 
 from chatbots.lifecycle.switch_collection import switch_collection
 from puffer.api import ApiError
+from puffer.text import counted
 from vectorstores.ingestion import Destination, Import, Reembedding, choose_embedding, prepare
 from vectorstores.management import NOTHING_DONE, Bar, ImportCommand, refused_command
 from vectorstores.registry import get_store
@@ -44,8 +45,8 @@ class Command(ImportCommand):
         self.carry_out(destination, work, Bar(total, lambda report: report.chunks, " chunks"), options)
         if reembedding.too_long:
             self.stderr.write(
-                f"{reembedding.too_long} chunks exceed the input limit of {named[1]}; their remainders were not "
-                "embedded. Import the texts again to get shorter chunks."
+                f"{named[1]} could not embed the end of {counted(reembedding.too_long, 'chunk')}, because of its input "
+                "limit. Import the texts again to get shorter chunks."
             )
         if options["switch_bots"]:
             self.switch_bots(target, destination)

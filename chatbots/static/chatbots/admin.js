@@ -1,9 +1,9 @@
 /*
- * The page of a chatbot's settings in the admin: copy buttons, tabs, fields that matter only sometimes, the allowed domains
- * in words, and the preview.
+ * The settings page of a chatbot in the admin: copy buttons, tabs, fields that depend on others, the explanation of the
+ * allowed domains, and the live preview. Texts for users are in data attributes, because templates translate them.
  */
 
-const TYPING = 350; // ms without a key before the server is asked
+const TYPING_PAUSE = 350; // ms without input before a request is sent
 
 const form = document.querySelector("#chatbot_form");
 
@@ -11,18 +11,18 @@ function debounced(call) {
   let timer;
   return () => {
     clearTimeout(timer);
-    timer = setTimeout(call, TYPING);
+    timer = setTimeout(call, TYPING_PAUSE);
   };
 }
 
-/** The answer to what the form holds. A later call ends the one before, which then throws an AbortError. */
-function askedOfServer(url) {
+/** Return a function that posts the form. A new call aborts the one before, which then throws an AbortError. */
+function formPoster(url) {
   let running;
   return async () => {
     running?.abort();
     running = new AbortController();
     const response = await fetch(url, { method: "POST", body: new FormData(form), signal: running.signal });
-    if (!response.ok || response.redirected) throw new Error(`${url} answers ${response.status}`);
+    if (!response.ok || response.redirected) throw new Error(`${url} responded with status ${response.status}`);
     return response;
   };
 }
@@ -33,17 +33,19 @@ document.addEventListener("click", async ({ target }) => {
   const button = target.closest("[data-copies]");
   if (!button) return;
   const source = document.getElementById(button.dataset.copies);
+  const { copied, selected } = button.dataset;
+  button.dataset.label ??= button.textContent;
   try {
     await navigator.clipboard.writeText(source.textContent);
-    button.textContent = "Copied";
+    button.textContent = copied;
   } catch {
-    getSelection().selectAllChildren(source); // pages without https have no clipboard: the keyboard does the rest
-    button.textContent = "Selected";
+    getSelection().selectAllChildren(source); // without https there is no clipboard API; the user presses Ctrl+C
+    button.textContent = selected;
   }
-  setTimeout(() => (button.textContent = "Copy"), 2000);
+  setTimeout(() => (button.textContent = button.dataset.label), 2000);
 });
 
-// ---- Tabs: unfold's are links without an address, for the mouse alone, and forget which was open ----
+// ---- Tabs: make unfold's work with the keyboard, and reopen the last one ----
 
 const OPEN_TAB = `tab of ${location.pathname}`;
 const tabs = [...document.querySelectorAll("#chatbot_form nav a")];
@@ -58,12 +60,12 @@ for (const tab of tabs) {
     tab.click();
   });
 }
-const hasErrors = form?.querySelector(".field-line.errors"); // then unfold opens the tab that has them
+const hasErrors = form?.querySelector(".field-line.errors"); // unfold opens the tab with errors
 if (!hasErrors) tabs.find((tab) => tab.textContent.trim() === sessionStorage.getItem(OPEN_TAB))?.click();
 
-// ---- Fields that matter only while others are set: data-shown-while="popup_enabled theme=custom" ----
+// ---- Fields that depend on others: data-shown-while="popup_enabled theme=custom" ----
 
-function holds(condition) {
+function isMet(condition) {
   const [name, value] = condition.split("=");
   const field = form.elements[name];
   return value === undefined ? field.checked : field.value === value;
@@ -72,7 +74,7 @@ function holds(condition) {
 function showNeeded() {
   for (const field of form.querySelectorAll("[data-shown-while]")) {
     const line = field.closest(".field-line");
-    const isNeeded = field.dataset.shownWhile.split(" ").every(holds);
+    const isNeeded = field.dataset.shownWhile.split(" ").every(isMet);
     line.classList.toggle("not-needed", !isNeeded && !line.classList.contains("errors"));
   }
   for (const row of form.querySelectorAll(".form-row")) {
@@ -85,17 +87,17 @@ if (form) {
   form.addEventListener("change", showNeeded);
 }
 
-// ---- Which sites the allowed domains are ----
+// ---- Explanation of the allowed domains ----
 
 const sites = document.querySelector("#allowed-sites");
-const explain = sites && askedOfServer(sites.dataset.url);
+const explain = sites && formPoster(sites.dataset.url);
 
 async function showSites() {
   try {
     const response = await explain();
     sites.innerHTML = await response.text();
   } catch (error) {
-    if (error.name !== "AbortError") sites.textContent = "The server can't be asked at the moment.";
+    if (error.name !== "AbortError") sites.textContent = sites.dataset.failure;
   }
 }
 
@@ -105,9 +107,9 @@ if (form?.elements.embed_allowed_domains) {
   form.elements.embed_allow_any_domain.addEventListener("change", showSoon);
 }
 
-// ---- Preview: the real widget in a frame, drawn anew whenever the form has changed ----
+// ---- Preview: the real widget in a frame, drawn again after each change of the form ----
 
-const WIDTHS = { wide: 520, phone: 375 }; // px of the page in the frame, which is then made to fit
+const WIDTHS = { wide: 520, phone: 375 }; // px of the page in the frame, which is scaled to fit
 
 class Preview {
   #config;
@@ -117,21 +119,21 @@ class Preview {
     this.pane = pane;
     this.frame = pane.querySelector("iframe");
     this.stage = pane.querySelector(".preview-stage");
-    this.words = pane.querySelector(".preview-words");
-    this.sample = this.words.textContent;
-    this.ask = askedOfServer(pane.dataset.url);
+    this.status = pane.querySelector(".preview-words");
+    this.defaultStatus = this.status.textContent;
+    this.post = formPoster(pane.dataset.url);
     new ResizeObserver(() => this.#fit()).observe(this.stage);
     pane.addEventListener("click", ({ target }) => this.#switch(target.closest("[data-shape], [data-scheme], [data-screen]")));
   }
 
-  /** Once the frame's page is there: it brings what is saved. */
+  /** Show the saved settings, which the loaded page contains, then follow the form. */
   start() {
     this.#show(JSON.parse(this.#page.body.dataset.config));
     if (!("followsForm" in this.pane.dataset)) return;
     const updateSoon = debounced(() => this.#update());
     form.addEventListener("input", updateSoon);
     form.addEventListener("change", updateSoon);
-    this.#update(); // a form that came back with errors, or that the browser has filled in
+    this.#update(); // the form may have come back with errors, or the browser may have filled it in
   }
 
   get isReady() {
@@ -144,12 +146,12 @@ class Preview {
 
   async #update() {
     try {
-      const response = await this.ask();
+      const response = await this.post();
       const { config, refused } = await response.json();
       this.#show(config);
-      this.words.textContent = refused.length ? `Preview not updated. Check: ${refused.join(", ")}.` : this.sample;
+      this.status.textContent = refused.length ? `${this.pane.dataset.invalid} ${refused.join(", ")}.` : this.defaultStatus;
     } catch (error) {
-      if (error.name !== "AbortError") this.words.textContent = "The preview can't be brought up to date at the moment.";
+      if (error.name !== "AbortError") this.status.textContent = this.pane.dataset.failure;
     }
   }
 
@@ -175,17 +177,17 @@ class Preview {
     this.#fit();
     const chat = this.#page.createElement("puffer-chat");
     chat.dataset.config = JSON.stringify({ ...this.#config, popupEnabled: shape !== "inline" });
-    chat.inert = true; // else it takes the focus when it opens, and that belongs to the form
+    chat.inert = true; // otherwise the opening chat takes the focus from the form
     this.#page.querySelector("puffer-chat")?.destroy();
     this.#page.body.append(chat);
     await chat.ready;
-    requestAnimationFrame(() => (chat.inert = false)); // by then it knows of the width of its screen
+    requestAnimationFrame(() => (chat.inert = false)); // after it has adapted to the width of its screen
     this.#page.documentElement.style.colorScheme = scheme;
     if (!["light", "dark"].includes(this.#config.theme)) chat.root.style.colorScheme = scheme;
     if (shape === "button") this.#close(chat);
   }
 
-  /** With the hint, whenever it is going to appear. */
+  /** Close the popup, and show its hint without the configured delay. */
   #close(chat) {
     chat.close();
     chat.root.querySelector(".hint").hidden = !this.#config.popupLabelEnabled;

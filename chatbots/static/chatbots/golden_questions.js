@@ -1,4 +1,4 @@
-/* Golden questions: room for another one, and how far a run has come, which is asked for until it is over. */
+/* Golden questions: add a question to the form, and poll the progress of runs until they end. */
 
 const questions = document.querySelector("#golden-questions");
 const form = questions?.closest("form");
@@ -12,16 +12,16 @@ document.querySelector("#add-golden-question")?.addEventListener("click", () => 
   questions.lastElementChild.querySelector("textarea").focus();
 });
 
-const PAUSE = 1000; // ms between two questions to the server, twice as many after each failure
+const PAUSE = 1000; // ms between two polls, doubled after each failure
 const LONGEST_PAUSE = 30000;
 const runs = document.querySelector("#golden-runs");
 
-const going = () => [...runs.querySelectorAll("[data-over=no]")].length > 0;
+const areRunning = () => runs.querySelector("[data-over=no]") !== null;
 
-async function ask() {
+async function poll() {
   const ids = [...runs.querySelectorAll("[data-run]")].map((run) => ["run", run.dataset.run]);
   const response = await fetch(`${runs.dataset.url}?${new URLSearchParams(ids)}`);
-  if (!response.ok || response.redirected) throw new Error(`${response.url} answers ${response.status}`);
+  if (!response.ok || response.redirected) throw new Error(`${response.url} responded with status ${response.status}`);
   const { scrollLeft = 0 } = runs.querySelector(".golden-results") ?? {};
   runs.innerHTML = await response.text();
   runs.querySelector(".golden-results")?.scrollTo({ left: scrollLeft });
@@ -29,11 +29,11 @@ async function ask() {
 
 async function follow() {
   let pause = PAUSE;
-  while (going()) {
+  while (areRunning()) {
     await new Promise((resolve) => setTimeout(resolve, pause));
     if (document.hidden) continue;
     try {
-      await ask();
+      await poll();
       pause = PAUSE;
     } catch {
       pause = Math.min(2 * pause, LONGEST_PAUSE);
@@ -42,4 +42,4 @@ async function follow() {
   if (runs.dataset.then === "reload") location.reload();
 }
 
-if (runs && going()) follow();
+if (runs && areRunning()) follow();

@@ -1,16 +1,17 @@
-/* The playground of the admin: a turn is asked with the settings of the form and shown below those before it. */
+/* The playground: post the question with the settings in the form, and append the turn to the conversation. */
 
 const form = document.querySelector("#chatbot_form");
 const turns = document.querySelector("#turns");
 const problems = document.querySelector("#problems");
 const unsaved = document.querySelector("#unsaved");
 const { question, history, conversation_uuid: conversation, ask, new_conversation: newConversation } = form.elements;
-const nothing = turns.firstElementChild;
+const placeholder = turns.firstElementChild; // until the first turn
+const askLabel = ask.textContent;
 
 form.addEventListener("submit", (event) => {
   if (event.submitter === ask) askModel();
-  else if (event.submitter === newConversation) forget();
-  else return; // the settings are saved
+  else if (event.submitter === newConversation) startConversation();
+  else return; // saves the settings
   event.preventDefault();
 });
 
@@ -22,43 +23,43 @@ question.addEventListener("keydown", (event) => {
 
 async function askModel() {
   ask.disabled = true;
-  ask.textContent = "Asking …";
+  ask.textContent = form.dataset.asking;
   problems.replaceChildren();
   try {
     const response = await fetch(location.pathname, { method: "POST", body: new FormData(form) });
-    if (!response.ok || response.redirected) throw new Error(`${location.pathname} answers ${response.status}`);
+    if (!response.ok || response.redirected) throw new Error(`${location.pathname} responded with status ${response.status}`);
     show(await response.json());
   } catch {
-    tell(["The server can't be asked at the moment."]);
+    showProblems([form.dataset.failure]);
   }
   ask.disabled = false;
-  ask.textContent = "Ask";
+  ask.textContent = askLabel;
   question.focus();
 }
 
 function show(turn) {
-  tell(turn.problems);
+  showProblems(turn.problems);
   if (turn.problems.length) return;
-  nothing.remove();
+  placeholder.remove();
   turns.insertAdjacentHTML("beforeend", turn.html);
   turns.lastElementChild.scrollIntoView({ block: "nearest" });
-  unsaved.textContent = turn.unsaved ? unsaved.dataset.some + turn.unsaved : unsaved.dataset.none;
+  unsaved.textContent = turn.unsaved ? `${unsaved.dataset.some} ${turn.unsaved}` : unsaved.dataset.none;
   conversation.value = turn.conversation_uuid;
-  if (turn.failed) return; // the question stays, to be asked again
+  if (turn.failed) return; // keep the question, so that the user can ask it again
   history.value = JSON.stringify(turn.history);
   question.value = "";
 }
 
-function tell(sentences) {
+function showProblems(sentences) {
   problems.replaceChildren(
     ...sentences.map((sentence) => Object.assign(document.createElement("p"), { textContent: sentence })),
   );
 }
 
-/** The settings stay as they are in the form. */
-function forget() {
-  turns.replaceChildren(nothing);
-  tell([]);
+/** Start with an empty conversation. The settings in the form stay. */
+function startConversation() {
+  turns.replaceChildren(placeholder);
+  showProblems([]);
   history.value = "";
   conversation.value = "";
   question.focus();

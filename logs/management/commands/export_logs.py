@@ -16,19 +16,24 @@ from puffer.text import counted
 
 class Command(BaseCommand):
     help = (
-        "Export conversations as CSV with a line per message, or as JSON lines with a line per conversation. In CSV, a "
-        "text that a spreadsheet would take for a formula gets an apostrophe in front; JSON is exact."
+        "Export conversations as CSV with one line per message, or as JSON lines with one line per conversation. In "
+        "CSV, texts that a spreadsheet would run as a formula get a leading apostrophe. JSON contains the exact texts."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--bot", action="append", type=int, default=[], metavar="ID", help="only with this chatbot; may be repeated"
+            "--bot",
+            action="append",
+            type=int,
+            default=[],
+            metavar="ID",
+            help="only conversations with this chatbot; repeatable",
         )
         parser.add_argument(
             "--since", type=day, metavar="YYYY-MM-DD", help="only conversations with a message on that day or later"
         )
         parser.add_argument("--format", choices=list(FORMATS), default="csv", help="default: csv")
-        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of stdout")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
 
     def handle(self, *, bot: list[int], since: date | None, format: str, output: Path | None, **options: Any) -> None:
         conversations = Conversation.objects.of_bots(frozenset(bot) if bot else None)
@@ -45,7 +50,7 @@ class Command(BaseCommand):
                 for piece in export(conversations, format, bar.update):
                     file.write(piece)
         except OSError as error:
-            raise CommandError(f"{output or 'The output'} can't be written: {error.strerror}.") from None
+            raise CommandError(f"{output or 'The output'} cannot be written: {error.strerror}.") from None
         self.stderr.write(f"Exported {counted(total, 'conversation')}.")
 
 

@@ -15,12 +15,12 @@ from puffer.text import counted
 
 class Command(BaseCommand):
     help = (
-        "Delete conversations whose last message is older than --days, with their messages and ratings. Usage records, "
-        "which contain nothing about visitors, are deleted with --usage only."
+        "Delete conversations whose last message is older than --days, with their messages and ratings. Usage records "
+        "do not identify visitors; add --usage to delete them too."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--days", type=days, metavar="N", help="default: LOG_RETENTION_DAYS")
+        parser.add_argument("--days", type=days, metavar="N", help="the age in days (default: LOG_RETENTION_DAYS)")
         parser.add_argument("--usage", action="store_true", help="also delete usage records of that age")
         parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
 

@@ -5,19 +5,20 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from logs.usage.daily_totals import rebuild
+from puffer.text import counted
 
 
 class Command(BaseCommand):
     help = (
-        "Count the daily totals of the dashboard again, after a change of TIME_ZONE or after rows were written by "
-        "other means. After prune_logs, pass the first day of which nothing was deleted as --since."
+        "Compute the daily totals of the dashboard again, after a change of TIME_ZONE or after other programs wrote to "
+        "the database. After prune_logs, pass --since with the first day on which nothing was deleted."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--since", type=day, metavar="YYYY-MM-DD", help="keep the totals of earlier days")
 
     def handle(self, *, since: date | None, **options: Any) -> None:
-        self.stdout.write(self.style.SUCCESS(f"Days recounted: {rebuild(since)}."))
+        self.stdout.write(self.style.SUCCESS(f"Rebuilt the totals of {counted(rebuild(since), 'day')}."))
 
 
 def day(text: str) -> date:

@@ -11,17 +11,17 @@ from puffer.text import counted
 
 class Command(BaseCommand):
     help = (
-        "Index all conversations again for text search, after rows were written by other means or PostgreSQL got the "
-        "extension pg_trgm. The server may run meanwhile; searches are slower."
+        "Index all conversations again for text search, after other programs wrote to the database or the extension "
+        "pg_trgm was added to PostgreSQL. The server can keep running; searches are slower meanwhile."
     )
 
     def handle(self, **options: Any) -> None:
         count = Message.objects.count() + Conversation.objects.count()
         with tqdm(total=count, unit=" rows", unit_scale=True, disable=None, file=sys.stderr) as bar:
             step = ""
-            for step_now, done in rebuild():
-                if step_now != step:
-                    step = step_now
+            for current_step, done in rebuild():
+                if current_step != step:
+                    step = current_step
                     bar.reset()
                     bar.set_description(step)
                 bar.update(done - bar.n)

@@ -20,10 +20,14 @@ class Command(BaseCommand):
             action="append",
             choices=Scope.values,
             default=[],
-            help="what the key may do (default: everything)",
+            help="what the key may do; repeatable (default: everything)",
         )
         parser.add_argument(
-            "--bot", action="append", type=int, default=[], help="id of a chatbot that the key may use (default: all)"
+            "--bot",
+            action="append",
+            type=int,
+            default=[],
+            help="id of a chatbot that the key may use; repeatable (default: all)",
         )
         parser.add_argument(
             "--expires", type=date.fromisoformat, help="the last day on which the key works, YYYY-MM-DD"

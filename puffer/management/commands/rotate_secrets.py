@@ -7,10 +7,11 @@ from django.db import connection, transaction
 
 from puffer.runtime.live_cache import invalidate
 from puffer.security.encryption import EncryptedTextField, rotated
+from puffer.text import counted
 
 
 class Command(BaseCommand):
-    help = "Encrypt every saved secret with the newest of PUFFER_ENCRYPTION_KEYS. Afterwards you can remove older keys."
+    help = "Encrypt every saved secret with the newest of PUFFER_ENCRYPTION_KEYS. Then you can remove older keys."
 
     def handle(self, **options: Any) -> None:
         done = unreadable = 0
@@ -19,7 +20,7 @@ class Command(BaseCommand):
                 for field in model._meta.local_fields:
                     if not isinstance(field, EncryptedTextField):
                         continue
-                    # Raw SQL, because the field shows Python only decrypted values.
+                    # Raw SQL, because the ORM returns decrypted values only.
                     quote = connection.ops.quote_name
                     table, column, key = (
                         quote(model._meta.db_table),
@@ -36,6 +37,6 @@ class Command(BaseCommand):
                         cursor.execute(f"UPDATE {table} SET {column} = %s WHERE {key} = %s", [renewed, pk])  # noqa: S608
                         done += 1
             invalidate()
-        self.stdout.write(self.style.SUCCESS(f"{done} secrets are encrypted with the newest key."))
+        self.stdout.write(self.style.SUCCESS(f"Encrypted {counted(done, 'secret')} with the newest key."))
         if unreadable:
-            raise CommandError(f"{unreadable} secrets could not be decrypted with any key and were left unchanged.")
+            raise CommandError(f"Left {counted(unreadable, 'secret')} unchanged: no key can decrypt them.")

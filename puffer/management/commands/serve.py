@@ -19,12 +19,12 @@ from puffer.management.commands import worker
 from puffer.runtime.server import Supervisor, Task
 
 BACKLOG = 2048  # connections that wait to be accepted
-WORKER_STOP_SECONDS = 10  # a job that takes longer is done again later
+WORKER_STOP_SECONDS = 10  # a job that takes longer is run again later
 
 
 class Command(BaseCommand):
     requires_system_checks: list[str] = []
-    help = "Serve puffer: API, admin and static files. On SIGTERM running requests are finished first."
+    help = "Serve puffer: API, admin and static files. On SIGTERM it finishes running requests, then exits."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, host: str, port: int, workers: int, no_worker: bool, **options: Any) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):  # leave the blocks below, which stop what they have started
+        for number in (signal.SIGTERM, signal.SIGINT):  # exit the blocks below, so that they stop what they started
             signal.signal(number, lambda *_: sys.exit(0))
         with listening(host, port) as listener, contextlib.ExitStack() as alongside:
             for path in settings.RUN_WITH_SERVER:
@@ -45,9 +45,9 @@ class Command(BaseCommand):
                 ws="none",
                 backlog=BACKLOG,
                 log_config=None,  # Django's LOGGING configures uvicorn's loggers too
-                access_log=False,  # puffer writes its own lines, which never contain a query string
+                access_log=False,  # puffer logs requests itself, without query strings
                 server_header=False,
-                proxy_headers=False,  # client_ip() reads them, as far as TRUSTED_PROXY_COUNT allows
+                proxy_headers=False,  # client_ip() reads them and respects TRUSTED_PROXY_COUNT
                 timeout_keep_alive=75,  # longer than proxies keep idle connections, so that the proxy closes first
                 timeout_graceful_shutdown=max(settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT),
             )
@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
 
 def load(config: uvicorn.Config) -> None:
-    """Load all that the servers need: what is loaded before the fork is shared."""
+    """Load the application and its views before forking, so that the processes share the memory."""
     config.load()
     get_resolver().url_patterns  # noqa: B018  loads every view
     for name in settings.LOADED_BEFORE_SERVING:
@@ -68,7 +68,7 @@ def load(config: uvicorn.Config) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, in a process that exits when its event loop hangs."""
+    """uvicorn's server. Its process exits when the event loop hangs."""
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         watchdog = asyncio.create_task(exit_when_loop_hangs())
@@ -77,14 +77,14 @@ class Server(uvicorn.Server):
 
 
 async def exit_when_loop_hangs() -> None:
-    """Postpone the exit of this process as long as the event loop runs. The exit logs where each thread was."""
+    """Exit the process and log each thread's traceback once the event loop has hung for EVENT_LOOP_TIMEOUT seconds."""
     while True:
         faulthandler.dump_traceback_later(settings.EVENT_LOOP_TIMEOUT, exit=True)
         await asyncio.sleep(1)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Open the socket before anything else starts. Raise CommandError if the address is taken or not ours."""
+    """Open the socket. Raise CommandError if the address is in use or does not belong to this machine."""
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from puffer.runtime import backoff
 
-FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds before the next look when no job is due, doubled each time
+FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds between polls while no job is due, doubled each time
 LAST_PAUSE_AFTER_FAILURE = 30.0  # seconds
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         if not once:
             work(jobs())
             return
-        while any(job() for job in jobs()):  # until none is due: a job may create others
+        while any(job() for job in jobs()):  # until no job is due, because a job may create others
             pass
 
 
@@ -43,7 +43,7 @@ def jobs() -> list[JobRunner]:
 
 
 def work(jobs: Sequence[JobRunner]) -> None:
-    """Call each runner in a thread of its own, again and again, with a pause when no job is due; until SIGTERM.
+    """Call each runner repeatedly in its own thread until SIGTERM, with a pause while no job is due.
 
     A runner claims one job, runs it, and returns whether there was one: see puffer/runtime/jobs.py.
     """
@@ -64,7 +64,7 @@ def work(jobs: Sequence[JobRunner]) -> None:
 
 
 def run_repeatedly(job: JobRunner, stop: threading.Event) -> None:
-    idle_looks = 0
+    idle_polls = 0
     while not stop.is_set():
         close_old_connections()
         try:
@@ -72,7 +72,7 @@ def run_repeatedly(job: JobRunner, stop: threading.Event) -> None:
         except Exception:
             logger.exception("%s failed and will be called again", job)
             worked, last_pause = False, LAST_PAUSE_AFTER_FAILURE
-        idle_looks = 0 if worked else idle_looks + 1
-        if idle_looks:
-            stop.wait(backoff(idle_looks, FIRST_PAUSE, last_pause))
+        idle_polls = 0 if worked else idle_polls + 1
+        if idle_polls:
+            stop.wait(backoff(idle_polls, FIRST_PAUSE, last_pause))
     connections.close_all()

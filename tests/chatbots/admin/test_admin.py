@@ -25,13 +25,13 @@ def test_a_file_is_imported(admin_client, bot):
     )
     assert page.redirect_chain == [(LIST, 302)]
     assert Chatbot.objects.get(name="New").provider == "claude"
-    for words in ("Chatbots imported: 2", f"the id {bot.pk} is taken", '"tts_enabled"'):
+    for words in ("2 chatbots were imported.", f"the id {bot.pk} is taken", '"tts_enabled"'):
         assert words in text_of(page)
 
 
 def test_a_dry_run_saves_nothing(admin_client):
     page = upload(admin_client, [{"name": "New"}], dry_run="on")
-    assert "would add: 1" in text_of(page)
+    assert "would add 1 chatbot." in text_of(page)
     assert not Chatbot.objects.exists()
 
 
@@ -43,7 +43,7 @@ def test_a_dry_run_saves_nothing(admin_client):
         (b"{not json", "The file is not JSON"),
         (b" " * (MAX_BYTES + 1), "larger than 5 MB"),
         (b"", "empty"),
-        ([{"name": "x", "status": "?"}] * 60, "And 10 more."),
+        ([{"name": "x", "status": "?"}] * 60, "and 10 more"),
     ],
 )
 def test_an_invalid_file_is_rejected_with_its_problem(admin_client, content, words):

@@ -59,7 +59,7 @@ def test_models_follow_the_provider(sign_in):
     page.select_option("#id_provider", "deepseek")
     assert options_of(page, "model") == []
     expect(hint_of(page, "model")).to_contain_text(
-        "Which models DeepSeek has is not known here yet. Refresh the list. Default: "
+        "No models of DeepSeek are known yet. Refresh the model list. Default: "
     )
     assert "/admin/providers/providerconfig/" in hint_of(page, "model").locator("a").get_attribute("href")
     page.select_option("#id_provider", "")  # Automatic (first connected provider)
@@ -87,7 +87,7 @@ def test_collections_are_chosen_with_checkboxes_or_typed(sign_in):
     page.select_option("#id_vector_store_provider", "qdrant")
     expect(known).to_have_text(["faremb-1"])
     page.select_option("#id_vector_store_provider", "chroma")
-    expect(page.locator(".known-collections")).to_have_text("No collection in Chroma is known here yet.")
+    expect(page.locator(".known-collections")).to_have_text("No collections in Chroma are known yet.")
 
 
 def test_settings_are_tried_then_saved_then_restored(server, upstream, sign_in):
@@ -140,7 +140,7 @@ def test_settings_are_tried_then_saved_then_restored(server, upstream, sign_in):
     page.wait_for_selector("del:has-text('Sell shoes.')")
     page.click("text=Restore this version")
     page.click("button:has-text('Restore this version')")
-    page.wait_for_selector("text=The settings are those of")
+    page.wait_for_selector("text=was restored")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert (bot["instructions"], bot["temperature"]) == ("Sell shoes.", 1.0)
 
@@ -169,6 +169,6 @@ def test_publishing_waits_for_the_golden_questions(server, sign_in):
     found = axe.run(page, context=".golden-results")
     assert found.violations_count == 0, found.generate_report()
     page.click("text=Publish anyway")
-    page.wait_for_selector("text=Chatbots published: Shop.")
+    page.wait_for_selector("text=Published: Shop.")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert bot["status"] == "published"

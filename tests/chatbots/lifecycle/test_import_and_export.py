@@ -312,7 +312,7 @@ def test_the_id_of_a_deleted_chatbot_is_not_reused(stdin):
 
 def test_a_dry_run_checks_and_saves_nothing(stdin, bot):
     out, err = run("import_chatbots", stdin([{"name": "A", "id": bot.pk, "x": 1}]), "--dry-run")
-    assert "would add: 1" in out
+    assert "would add 1 chatbot." in out
     assert "is taken" in err
     assert '"x"' in err
     assert Chatbot.objects.count() == 1

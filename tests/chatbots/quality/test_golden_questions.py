@@ -222,7 +222,7 @@ def test_the_page_shows_the_progress_of_the_run(admin_client, openai, bot):
         assert (f'data-over="{over}"' in shown, shown.count(">waiting<")) == (True, waiting)
         assert words in text_of(admin_client.get(golden_page(bot)))
 
-    shows("Waiting for a worker, which “serve” starts by default: 0 of 2", "no", 2)
+    shows("Waiting for a worker. “manage.py serve” starts one by default. 0 of 2", "no", 2)
     claim(GoldenRun.objects.all(), 60)
     queued.results.filter(question="Open?").update(ended_at=timezone.now(), answer="At nine.")
     shows("1 of 2 questions are answered.", "no", 1)

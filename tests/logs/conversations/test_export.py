@@ -161,7 +161,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(logged, tmp_path, capsys):
     assert len(lines_of(file.read_text())) == 3
     assert list(tmp_path.iterdir()) == [file]
     assert "Exported 3 conversations." in capsys.readouterr().err
-    with pytest.raises(CommandError, match=r"can't be written: No such file or directory\."):
+    with pytest.raises(CommandError, match=r"cannot be written: No such file or directory\."):
         call_command("export_logs", "--output", str(tmp_path / "nowhere" / "logs.csv"))
 
 

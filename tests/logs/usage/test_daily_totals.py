@@ -148,7 +148,7 @@ def test_days_are_counted_again(bot):
     ConversationDailyTotal.objects.all().delete()
     out = StringIO()
     call_command("rebuild_daily_totals", stdout=out)
-    assert "Days recounted: 3." in out.getvalue()
+    assert "Rebuilt the totals of 3 days." in out.getvalue()
     assert (sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)) == right
 
 

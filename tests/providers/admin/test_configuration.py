@@ -354,7 +354,7 @@ def test_after_rotate_secrets_the_old_encryption_key_is_not_needed(settings, cap
     before = stored_key("openai")
     settings.PUFFER_ENCRYPTION_KEYS = [new, old]
     call_command("rotate_secrets")
-    assert "1 secrets" in capsys.readouterr().out
+    assert "Encrypted 1 secret " in capsys.readouterr().out
     assert stored_key("openai") != before
     settings.PUFFER_ENCRYPTION_KEYS = [new]
     assert ProviderConfig.objects.get(slug="openai").api_key == SECRET
@@ -369,7 +369,7 @@ def test_rotate_secrets_keeps_and_reports_undecryptable_secrets(settings):
     settings.PUFFER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     save("claude", api_key="sk-ant-saved")
     lost, found = stored_key("openai"), stored_key("claude")
-    with pytest.raises(CommandError, match="1 secrets could not be decrypted"):
+    with pytest.raises(CommandError, match="Left 1 secret unchanged"):
         call_command("rotate_secrets")
     assert stored_key("openai") == lost
     assert stored_key("claude") != found

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from puffer.api import ApiError
 from puffer.runtime import open_atomic
+from puffer.text import counted
 from vectorstores.base import Vector
 from vectorstores.ingestion.destination import Embedding, embedding_of
 from vectorstores.registry import STORES, get_store
@@ -26,7 +27,7 @@ class Command(BaseCommand):
             "--provider", default="local", choices=list(STORES), help="the vector store (default: local)"
         )
         parser.add_argument("--target", required=True, metavar="NAME", help="the collection (for Pinecone, the index)")
-        parser.add_argument("--namespace", default="")
+        parser.add_argument("--namespace", default="", help="the namespace to export (default: the default namespace)")
         parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
 
     def handle(self, *, provider: str, target: str, namespace: str, output: Path | None, **options: Any) -> None:
@@ -47,7 +48,7 @@ class Command(BaseCommand):
             raise CommandError(error.message, returncode=2) from None
         except OSError as error:
             raise CommandError(f"{output or 'The output'} cannot be written: {error.strerror}.", returncode=2) from None
-        self.stderr.write(f"Vectors written: {count}.")
+        self.stderr.write(f"Exported {counted(count, 'vector')}.")
 
 
 def line_of(vector: Vector, embedding: Embedding | None) -> bytes:

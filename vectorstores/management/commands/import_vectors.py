@@ -19,7 +19,7 @@ Rows = Iterator[Row | Refused]
 class Command(ImportCommand):
     help = (
         "Import files, folders, web pages, sitemaps and WordPress exports into a collection. Run it again to store "
-        "only what is new or changed. A document is identified by its id, otherwise by its file or URL; a row with "
+        "only new and changed documents. A document is identified by its id, otherwise by its file or URL; a row with "
         "neither by its text. Exit codes: 0 everything is stored, 1 some rows were refused, 2 nothing could be stored "
         "or the import failed, 130 interrupted."
     )
@@ -34,15 +34,17 @@ class Command(ImportCommand):
         parser.add_argument(
             "--refresh", action="store_true", help="store unchanged documents again, for example after a loss of data"
         )
-        parser.add_argument("--sitemap", action="store_true", help="the URLs are sitemaps: import their pages")
-        parser.add_argument("--max-pages", type=positive, default=2000, help="of a sitemap (default: 2000)")
-        parser.add_argument("--chunk-size", type=positive, metavar="CHARACTERS", help="default: what suits the model")
+        parser.add_argument("--sitemap", action="store_true", help="treat the URLs as sitemaps and import their pages")
         parser.add_argument(
-            "--chunk-overlap", type=positive, default=0, metavar="CHARACTERS", help="of files (default: none)"
+            "--max-pages", type=positive, default=2000, help="read at most this many pages of a sitemap (default: 2000)"
+        )
+        parser.add_argument("--chunk-size", type=positive, metavar="CHARACTERS", help="default: depends on the model")
+        parser.add_argument(
+            "--chunk-overlap", type=positive, default=0, metavar="CHARACTERS", help="for files only (default: 0)"
         )
         for name in ("content", "id", "title", "url"):
             parser.add_argument(
-                f"--{name}-column", default=name, metavar="NAME", help=f"of CSV files (default: {name})"
+                f"--{name}-column", default=name, metavar="NAME", help=f"this column in CSV files (default: {name})"
             )
         self.add_import_arguments(parser)
 

@@ -1,5 +1,5 @@
 /*
- * Uploads in the admin: poll the progress until all uploads are done, retry and cancel uploads, add questions to the form.
+ * Uploads in the admin: poll the progress until all uploads are done, retry and cancel them, and add questions to the form.
  */
 
 const PAUSE = 1000; // ms between two polls, doubled after each failure
@@ -29,7 +29,7 @@ function show(upload, progress) {
 
 async function poll(ids) {
   const response = await fetch(`${base}progress/?${new URLSearchParams(ids.map((id) => ["id", id]))}`);
-  if (!response.ok || response.redirected) throw new Error(`${response.url} answers ${response.status}`);
+  if (!response.ok || response.redirected) throw new Error(`${response.url} responded with status ${response.status}`);
   const answer = await response.json();
   for (const [id, progress] of Object.entries(answer.uploads)) show(uploads.get(id), progress);
 }
@@ -65,7 +65,7 @@ document.addEventListener("click", async ({ target }) => {
     body.set("csrfmiddlewaretoken", document.querySelector("[name=csrfmiddlewaretoken]").value);
     const url = `${base}${upload.dataset.upload}/${button.dataset.action}/`;
     const response = await fetch(url, { method: "POST", body });
-    if (!response.ok || response.redirected) throw new Error(`${url} answers ${response.status}`);
+    if (!response.ok || response.redirected) throw new Error(`${url} responded with status ${response.status}`);
     show(upload, await response.json());
   } catch {
     upload.querySelector(".upload-error").textContent = upload.dataset.failure;
