@@ -1,7 +1,7 @@
-"""Pinecone in memory, for indexes of dense vectors: the control plane, and for each index a host of its own.
+"""Pinecone in memory, for indexes of dense vectors: a server for the control plane, and one for each index.
 
-Source: https://docs.pinecone.io/reference/api (2025-04; an index is described in the way of 2026-07 too, which the
-official client reads), limits: https://docs.pinecone.io/reference/api/database-limits
+Source: https://docs.pinecone.io/reference/api (2025-04; descriptions of indexes also have the fields of 2026-07, which
+the official client reads), limits: https://docs.pinecone.io/reference/api/database-limits
 """
 
 import json
@@ -14,12 +14,12 @@ from urllib.parse import unquote
 import numpy as np
 
 from tests.support.stores.double import Double, Refused
-from tests.support.upstream import Behaviour, Sent, running, sending
+from tests.support.upstream import Behavior, Sent, running, sending
 
 MAX_UPSERT_BYTES = 2 * 1024 * 1024
 MAX_UPSERT = 1000  # records
 MAX_METADATA_BYTES = 40 * 1024
-MAX_QUERY_STRING = 8000  # of a request line; a gateway's rule
+MAX_QUERY_STRING = 8000  # characters of a request line; a gateway enforces it
 MAX_LIST = 100
 
 
@@ -30,7 +30,7 @@ class Plane(Double):
 
 
 class PineconeOnLoopback(Plane):
-    """The control plane. `with` it: its indexes stop with it."""
+    """The control plane. Closing it also closes the servers of its indexes."""
 
     def __init__(self, api_key: str) -> None:
         super().__init__(api_key)
@@ -52,7 +52,7 @@ class PineconeOnLoopback(Plane):
                 return 200, self.description(self.known(name))
             case ["DELETE", "indexes", name]:
                 index = self.indexes.pop(self.known(name))
-                index.is_gone = True
+                index.is_deleted = True
                 index.server_close()
                 return 202, b""
         raise control_error(404, "NOT_FOUND", "Not found")
@@ -102,10 +102,10 @@ class Index(Plane):
         self.dimension, self.metric = dimension, metric
         self.polls_until_ready = polls_until_ready
         self.namespaces: dict[str, dict[str, Any]] = {}
-        self.is_gone = False
+        self.is_deleted = False
 
-    def behaviour_for(self, path: str) -> Behaviour:
-        return sending(b"") if self.is_gone else super().behaviour_for(path)
+    def behaviour_for(self, path: str) -> Behavior:
+        return sending(b"") if self.is_deleted else super().behaviour_for(path)
 
     def answer(self, sent: Sent) -> tuple[int, Any]:
         if len(sent.target) > MAX_QUERY_STRING:
@@ -217,7 +217,7 @@ class Index(Plane):
         return {"matches": found[: asked["topK"]], "namespace": namespace, "usage": {"readUnits": 5}}
 
     def score(self, a: Any, b: Any) -> float:
-        if self.metric == "euclidean":  # squared, the nearest is the smallest
+        if self.metric == "euclidean":  # squared; the smallest is the nearest
             return float(np.sum((a - b) ** 2))
         product = float(a @ b)
         return product if self.metric == "dotproduct" else product / float(np.linalg.norm(a) * np.linalg.norm(b) or 1.0)
@@ -239,7 +239,7 @@ class Index(Plane):
 
 
 def stored(value: Any) -> Any:
-    """A number becomes a 64-bit floating point one."""
+    """Return a metadata value as Pinecone stores it: numbers become 64-bit floats."""
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

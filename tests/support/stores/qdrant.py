@@ -1,7 +1,7 @@
-"""Qdrant's REST API over the engine that its own client has for tests: QdrantClient(":memory:").
+"""Qdrant's REST API on top of its client's in-memory engine for tests, QdrantClient(":memory:").
 
-Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, nothing is deleted or scrolled by a field without an
-index.
+Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, deleting or scrolling by a field requires an index
+on the field.
 """
 
 import time
@@ -32,7 +32,7 @@ class QdrantOnLoopback(Double):
             result = self.result(sent)
         except pydantic.ValidationError as error:
             raise refused(400, f"Format error in JSON body: {error}") from None
-        except ValueError as error:  # the engine's own
+        except ValueError as error:  # raised by the engine
             raise refused(400, str(error)) from None
         return 200, {"result": result, "status": "ok", "time": 0.001}
 
