@@ -172,7 +172,7 @@ def test_every_view_of_the_api_names_its_scope_or_is_public():
 def test_admin_pages_refuse_anonymous_and_non_staff_users(db):
     non_staff = Client()
     non_staff.force_login(get_user_model().objects.create_user("visitor"))
-    opened = []
+    unprotected = []
     for _, name in routes(get_resolver().url_patterns):
         if not name.startswith("admin:") or name in PUBLIC_ADMIN_URLS:
             continue
@@ -186,5 +186,5 @@ def test_admin_pages_refuse_anonymous_and_non_staff_users(db):
                     response = method(path)
                     redirects_to_login = "/login/" in response.get("Location", "/login/")
                     if response.status_code not in (302, 403, 404) or not redirects_to_login:
-                        opened.append((path, response.status_code))
-    assert not opened
+                        unprotected.append((path, response.status_code))
+    assert not unprotected

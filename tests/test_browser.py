@@ -49,7 +49,7 @@ def site() -> Iterator[Upstream]:
 
 @pytest.fixture
 def new_page(browser: Any) -> Iterator[Any]:
-    """Yield a function that opens a page as a new person, in a context of its own; fail on errors in any page."""
+    """Yield a function that opens a page in a new context, like a new visitor; fail on errors in any page."""
     with pages(browser) as new_page:
         yield new_page
 
@@ -158,11 +158,11 @@ def test_an_owner_tries_a_question_and_deletes_the_document(server, page):
     key = server.manage("create_api_key", "browser").split()[-1]
     document = {"id": "returns", "content": "Shoes may be returned within 45 days.", "metadata": {"title": "Refunds"}}
     call = {"provider": "local", "target_id": "shop", "embedding_provider": "openai", "embedding_model": "emb-1"}
-    stored = requests.post(
+    response = requests.post(
         f"{server.url}/wp-json/aipkit/v1/vector-stores/upsert",
         json={**call, "vectors": [document]}, headers={"Authorization": f"Bearer {key}"}, timeout=30,
     )  # fmt: skip
-    assert stored.status_code == 200, stored.text
+    assert response.status_code == 200, response.text
 
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("#result_list >> text=shop")

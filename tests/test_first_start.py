@@ -30,8 +30,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("first-start")
-    ours = ("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "DATABASE_URL", "LOCAL_MODEL_URL")
-    return {name: value for name, value in os.environ.items() if name not in ours} | {
+    overridden = ("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "DATABASE_URL", "LOCAL_MODEL_URL")
+    return {name: value for name, value in os.environ.items() if name not in overridden} | {
         "PUFFER_ENV_FILE": str(folder / ".env"),
         "DATABASE_URL": f"sqlite:///{folder}/puffer.sqlite3",
         "MEDIA_ROOT": str(folder / "media"),

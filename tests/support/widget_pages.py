@@ -67,12 +67,12 @@ def widget_site(folder: Path, host: Upstream) -> Iterator[Site]:
         free = {"messages_per_minute": None, "messages_per_minute_per_address": None}
         model = {"provider": "openai", "model": "gpt-4o-mini", "embed_allowed_domains": [host.url]}
         fields = {name: {"name": "Shop assistant", **model, **free, **own} for name, own in BOTS.items()}
-        made = server.python(
+        output = server.python(
             "from chatbots.models import Chatbot; import json;"
             f"print(json.dumps({{name: Chatbot.objects.create(**own).pk for name, own in {fields!r}.items()}}))"
         )
         teach(server)
-        yield Site(server, json.loads(made))
+        yield Site(server, json.loads(output))
 
 
 def teach(server: Server) -> None:
@@ -85,11 +85,11 @@ def teach(server: Server) -> None:
         )
     ]
     target = {"provider": "local", "target_id": "shop", "embedding_provider": "openai", "embedding_model": "some-model"}
-    stored = requests.post(
+    response = requests.post(
         f"{server.url}/wp-json/aipkit/v1/vector-stores/upsert",
         json={**target, "vectors": documents}, headers={"Authorization": f"Bearer {key}"}, timeout=30,
     )  # fmt: skip
-    assert stored.status_code == 200, stored.text
+    assert response.status_code == 200, response.text
 
 
 class Visits:

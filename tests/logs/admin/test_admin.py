@@ -407,6 +407,6 @@ def test_a_price_applies_from_the_next_call(admin_client):
     assert admin_client.post("/admin/logs/modelprice/add/", price).status_code == 302
     call = {"provider": "openai", "model": "my-model", "input_tokens": 1_000_000, "output_tokens": 500_000}
     assert PriceBook().cost(call) == 4
-    again = admin_client.post("/admin/logs/modelprice/add/", price)
-    assert again.status_code == 200  # one price per model
+    duplicate = admin_client.post("/admin/logs/modelprice/add/", price)
+    assert duplicate.status_code == 200  # one price per model
     assert ModelPrice.objects.count() == 1

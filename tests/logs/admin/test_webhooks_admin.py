@@ -112,8 +112,8 @@ def test_a_delivery_shows_its_payload_and_result(admin_client, webhook, delivery
 def test_sending_again_makes_a_new_delivery_of_the_same_event(admin_client, delivery, receiver):
     call_command("worker", once=True)
     confirm_action(admin_client, "send_this_again", delivery)
-    chosen = {"action": "send_again", "_selected_action": [delivery.pk]}
-    admin_client.post(reverse("admin:logs_webhookdelivery_changelist"), chosen)
+    form = {"action": "send_again", "_selected_action": [delivery.pk]}
+    admin_client.post(reverse("admin:logs_webhookdelivery_changelist"), form)
     call_command("worker", once=True)
     assert len({sent.headers["X-AIPKit-Delivery-Id"] for sent in receiver.sent}) == 3
     assert {sent.headers["X-AIPKit-Idempotency-Key"] for sent in receiver.sent} == {str(delivery.event_id)}

@@ -33,18 +33,18 @@ def logged(bot):
     """Store a visitor's conversation of two turns with Shop, a user's with Other, and one of a deleted chatbot."""
     other = Chatbot.objects.create(name="=Other")
     ada = get_user_model().objects.create_user("ada", "ada@lovelace.example", first_name="Ada", last_name="King")
-    known = {"provider": "openai", "model": "gpt-4o-mini", "usage": USAGE, "chatbot_id": bot.pk}
+    common = {"provider": "openai", "model": "gpt-4o-mini", "usage": USAGE, "chatbot_id": bot.pk}
     eva = {
         "source": Conversation.Source.WIDGET, "session_id": "browser-1", "external_user_id": "7",
         "external_name": "@Eva", "external_email": "eva@example.com", "ip_address": "192.0.2.7",
     }  # fmt: skip
     for number, question in enumerate([AWKWARD, "=1+1"]):
-        turn = Turn(question, reply=f"-{number}", conversation_uuid="one", question_id=f"q{number}", **known, **eva)
+        turn = Turn(question, reply=f"-{number}", conversation_uuid="one", question_id=f"q{number}", **common, **eva)
         write_turns([turn])
     write_turns(
-        [Turn("Mine", reply="Yes", conversation_uuid="two", **known | {"chatbot_id": other.pk}, user_id=ada.pk)]
+        [Turn("Mine", reply="Yes", conversation_uuid="two", **common | {"chatbot_id": other.pk}, user_id=ada.pk)]
     )
-    write_turns([Turn("Lost", error="It broke.", conversation_uuid="three", **known | {"chatbot_id": None})])
+    write_turns([Turn("Lost", error="It broke.", conversation_uuid="three", **common | {"chatbot_id": None})])
     Message.objects.filter(content="-0").update(feedback="up", passages=[{"title": "Shoes"}])
     return {"bot": bot, "other": other, "ada": ada}
 

@@ -110,10 +110,10 @@ def test_only_the_log_gets_the_redacted_text(api, bot, upstream, settings, admin
     assert answer.content == "Thank you, [e-mail]."
     assert answer.redactions == {"email": 1}
     page = admin_client.get(f"/admin/logs/conversation/{question.conversation_id}/change/").text
-    shown = " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
+    page_text = " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
     assert "ada@lovelace" not in page
     for kind in REDACTION_KINDS:
-        assert f"redacted: {kind} 1" in shown
+        assert f"redacted: {kind} 1" in page_text
     assert "ada@lovelace" not in api.get("/logs").text
 
 

@@ -28,13 +28,13 @@ def make_conversation(days_old: float, messages: int = 2) -> Conversation:
 @pytest.fixture
 def log(db):
     """Store conversations that are 100, 31, 29 and 0 days old, and usage records that are 100 and 0 days old."""
-    kept = {days: make_conversation(days) for days in (100, 31, 29, 0)}
+    conversations = {days: make_conversation(days) for days in (100, 31, 29, 0)}
     for days in (100, 0):
         UsageEvent.objects.create(
             created_at=timezone.now() - timedelta(days=days),
             operation="completion", provider="openai", model="m", milliseconds=1, status=200,
         )  # fmt: skip
-    return kept
+    return conversations
 
 
 def remaining_days(log):

@@ -64,8 +64,8 @@ def conversations(request, db):
 
 
 def names(found) -> list[str]:
-    known = Conversation.objects.in_bulk(list(found))
-    return [known[key].conversation_uuid for key in found]
+    conversations = Conversation.objects.in_bulk(list(found))
+    return [conversations[key].conversation_uuid for key in found]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
     with connection.execute_wrapper(record):
         for text in ("harmless", "xy", "x", "x" * 200, "é", "...", "5"):  # every kind of search
             ask(text)
-        usual = set(statements)
+        expected_statements = set(statements)
         is_text = parameter in ("message_search", "user_search")
         tried = payloads() if is_text else payloads()[:CLASSIC]  # parameters that are numbers need fewer
         found = [payload for payload in tried if ask(MARK + payload)[0]]
@@ -274,7 +274,9 @@ def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
         assert found == []
     assert len(payloads()) == 500
     # Django writes one placeholder per id of a page, and none where there is no page.
-    assert {without_placeholders(sql) for sql in statements} <= {without_placeholders(sql) for sql in usual}
+    assert {without_placeholders(sql) for sql in statements} <= {
+        without_placeholders(sql) for sql in expected_statements
+    }
     assert not any(MARK in sql for sql in statements)
     assert Conversation.objects.count() == Message.objects.count() == 1
 
@@ -561,8 +563,8 @@ def test_cached_results_are_extended_by_new_messages(empty_cache):
     make_conversation("wool", conversation_uuid="one")
     index_batch(MESSAGES)
     assert names(with_message("wool")) == ["one"]
-    again = queries_of(lambda: with_message("Wool"))
-    assert not any("logs_messagetext" in sql or " MATCH " in sql for sql in again)
+    queries = queries_of(lambda: with_message("Wool"))
+    assert not any("logs_messagetext" in sql or " MATCH " in sql for sql in queries)
     make_conversation("WOOL", conversation_uuid="two")
     make_conversation("cotton", conversation_uuid="three")
     assert names(with_message("wool")) == ["one", "two"]

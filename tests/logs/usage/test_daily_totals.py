@@ -80,8 +80,8 @@ def test_calls_are_counted_in_the_histogram_column_of_their_duration(millisecond
 
 
 def turn(question, bot, **more):
-    known = {"reply": "Fine.", "provider": "openai", "model": "gpt-4o", "begins": False, **more}
-    return Turn(question, bot.pk, **known)
+    defaults = {"reply": "Fine.", "provider": "openai", "model": "gpt-4o", "begins": False, **more}
+    return Turn(question, bot.pk, **defaults)
 
 
 def test_turns_are_added_to_the_totals(bot):

@@ -28,8 +28,8 @@ NASTY = "<script>alert(1)</script>"
 
 
 def call(**changes):
-    known = {"operation": "completion", "provider": "openai", "model": "gpt-4o", "milliseconds": 400, "status": 200}
-    return known | changes
+    defaults = {"operation": "completion", "provider": "openai", "model": "gpt-4o", "milliseconds": 400, "status": 200}
+    return defaults | changes
 
 
 def days_ago(days):

@@ -32,8 +32,8 @@ def run(statements):
 
 
 def record(model, **more):
-    known = {"operation": "completion", "provider": "openai", "milliseconds": 1, "status": 200}
-    recorder.record_usage(**known | {"model": model} | more)
+    defaults = {"operation": "completion", "provider": "openai", "milliseconds": 1, "status": 200}
+    recorder.record_usage(**defaults | {"model": model} | more)
 
 
 def stored():

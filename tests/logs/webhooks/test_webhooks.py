@@ -218,11 +218,11 @@ def test_without_a_webhook_a_turn_takes_no_more_queries(receiver, api, bot, upst
             api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
         return [query["sql"] for query in captured if "webhook" in query["sql"]]
 
-    began = time.monotonic()
-    seen = [query for _ in range(5) for query in queries()]
+    start = time.monotonic()
+    statements = [query for _ in range(5) for query in queries()]
     # The cached list of webhooks is reloaded after 0.8 s; the turns themselves neither read nor write.
-    assert len(seen) <= 1 + (time.monotonic() - began) / 0.8
-    assert all(query.startswith("SELECT") for query in seen)
+    assert len(statements) <= 1 + (time.monotonic() - start) / 0.8
+    assert all(query.startswith("SELECT") for query in statements)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -512,8 +512,8 @@ def limit_seconds(monkeypatch, seconds):
 def send_slowly(connection):
     connection.wfile.write(b"HTTP/1.1 200 OK\r\n")
     try:
-        for at in range(100):
-            connection.wfile.write(f"x-{at}: y\r\n".encode())
+        for number in range(100):
+            connection.wfile.write(f"x-{number}: y\r\n".encode())
             time.sleep(0.05)
     except OSError:
         pass
@@ -530,9 +530,9 @@ def test_a_slow_receiver_times_out(webhook, receiver, monkeypatch, behavior):
     limit_seconds(monkeypatch, 0.4)
     receiver.pages["/hook"] = behavior
     (delivery,) = queue(webhook)
-    began = time.monotonic()
+    start = time.monotonic()
     run_worker()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - start < 2
     delivery.refresh_from_db()
     assert (delivery.state, delivery.last_error) == ("waiting", "The server did not answer in time.")
 

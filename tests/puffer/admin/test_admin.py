@@ -228,8 +228,8 @@ def test_a_revoked_key_stays_revoked(admin_client):
     page = admin_client.get(url_of(ApiKey, "change", key.pk))
     assert 'name="_save"' not in page.text
     assert admin_client.post(url_of(ApiKey, "change", key.pk), NEW_KEY).status_code == 403
-    again = {"action": "revoke", "_selected_action": [key.pk], "confirmed": "yes"}
-    assert "already revoked" in admin_client.post(url_of(ApiKey, "changelist"), again, follow=True).text
+    form = {"action": "revoke", "_selected_action": [key.pk], "confirmed": "yes"}
+    assert "already revoked" in admin_client.post(url_of(ApiKey, "changelist"), form, follow=True).text
     key.refresh_from_db()
     assert key.revoked_at == revoked_at
 

@@ -27,10 +27,10 @@ def heading(page) -> list[str]:
     """Return the breadcrumbs of the page, which must match its title."""
     [breadcrumbs] = re.findall(r'<div class="trail">.*?</h1>', page.text, re.DOTALL)
     links = re.findall(r"<(?:a|h1) [^>]*>(.*?)</(?:a|h1)>", breadcrumbs, re.DOTALL)
-    shown = [html.unescape(words) for words in links]
+    labels = [html.unescape(words) for words in links]
     title, *_ = re.findall(r"<title>(.*?)</title>", page.text, re.DOTALL)
-    assert html.unescape(title).strip() == " | ".join([*reversed(shown), "puffer"])
-    return shown
+    assert html.unescape(title).strip() == " | ".join([*reversed(labels), "puffer"])
+    return labels
 
 
 def test_breadcrumbs_show_the_path_to_the_page(admin_client, admin_user, bot, conversation):

@@ -28,14 +28,14 @@ COMMON_PARAMETERS = ["o", "p", "all", "_to_field", "_changelist_filters", "e"]
 @contextmanager
 def statements() -> Iterator[set[str]]:
     """Record the SQL statements that are executed while the block runs."""
-    seen: set[str] = set()
+    executed: set[str] = set()
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        seen.add(sql)
+        executed.add(sql)
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(record):
-        yield seen
+        yield executed
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def list_rows(admin_user):
         request.user = admin_user
         request._messages = CookieStorage(request)  # for the message that a search text is invalid
         try:
-            found = admin.site._registry[model].get_changelist_instance(request)
+            changelist = admin.site._registry[model].get_changelist_instance(request)
         except (IncorrectLookupParameters, SuspiciousOperation):  # the page redirects to the list, or is a 400
             return None
-        return list(found.result_list)
+        return list(changelist.result_list)
 
     return rows
 
@@ -65,13 +65,13 @@ def test_all_changelists_are_searchable_but_these_two():
 def test_search_texts_stay_out_of_the_sql(list_rows, model):
     ROWS[model](0)
     before = model._default_manager.count()
-    with statements() as seen:
+    with statements() as executed:
         for payload in payloads() if has_custom_search(model) else payloads()[:CLASSIC]:
             assert not list_rows(model, q=payload + MARK), payload
         for payload in [*payloads()[:CLASSIC], *NOT_TEXT]:
             list_rows(model, q=payload)
-    assert len(seen) > 1
-    assert not any(MARK in sql for sql in seen)
+    assert len(executed) > 1
+    assert not any(MARK in sql for sql in executed)
     assert model._default_manager.count() == before
     assert list_rows(model, q="")
 
@@ -85,20 +85,20 @@ def has_custom_search(model: type) -> bool:
 def test_filter_values_stay_out_of_the_sql(list_rows, admin_user, model):
     ROWS[model](0)
     before = model._default_manager.count()
-    with statements() as seen:
+    with statements() as executed:
         for parameter in [*filters_of(model, admin_user), *COMMON_PARAMETERS]:
             for payload in [*payloads()[:CLASSIC:5], *NOT_TEXT]:
                 list_rows(model, **{parameter: payload + MARK})
                 list_rows(model, **{parameter: payload})
-    assert not any(MARK in sql for sql in seen)
+    assert not any(MARK in sql for sql in executed)
     assert model._default_manager.count() == before
 
 
 def filters_of(model: type, user: Any) -> list[str]:
     request = RequestFactory().get("/")
     request.user = user
-    shown = admin.site._registry[model].get_changelist_instance(request)
-    return [parameter for spec in shown.filter_specs for parameter in spec.expected_parameters()]
+    changelist = admin.site._registry[model].get_changelist_instance(request)
+    return [parameter for spec in changelist.filter_specs for parameter in spec.expected_parameters()]
 
 
 @pytest.mark.parametrize(

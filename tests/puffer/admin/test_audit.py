@@ -40,8 +40,8 @@ def test_actions_are_logged(admin_client, admin_user, model, action, words):
         model.objects.update(status="draft")
     if action == "make_draft":
         model.objects.update(status="published")
-    chosen = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
-    admin_client.post(url_of(model, "changelist"), chosen)
+    form = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
+    admin_client.post(url_of(model, "changelist"), form)
     entry = LogEntry.objects.get()
     assert (entry.user, entry.content_type.model_class()) == (admin_user, model)
     assert words.lower() in entry.get_change_message().lower()
@@ -55,9 +55,9 @@ def test_exports_are_logged_with_their_filters(client, role, action, words):
     shown, other = (
         Conversation.objects.create(identity=name, external_email=f"{name}@example.com") for name in ("ada", "bob")
     )
-    chosen = {"action": action, "_selected_action": [shown.pk, other.pk], "select_across": "1"}
-    found = f"{url_of(Conversation, 'changelist')}?q=ada%40example.com&source__exact=api"
-    assert client.post(found, chosen).status_code == 200
+    form = {"action": action, "_selected_action": [shown.pk, other.pk], "select_across": "1"}
+    filtered_url = f"{url_of(Conversation, 'changelist')}?q=ada%40example.com&source__exact=api"
+    assert client.post(filtered_url, form).status_code == 200
     entry = LogEntry.objects.get()
     assert (entry.user.username, entry.object_repr) == (role.lower(), "1 conversation")
     assert entry.get_change_message() == f"{words}, of the list with q=ada@example.com, source__exact=api"
@@ -78,10 +78,10 @@ def test_users_changing_their_password_are_logged(client):
     user = User.objects.create_user("viewer", password="correct horse", is_staff=True)
     client.force_login(user)
     page = reverse("admin:password_change")
-    changed = {"old_password": "wrong", "new_password1": "battery staple", "new_password2": "battery staple"}
-    assert client.post(page, changed).status_code == 200
+    form = {"old_password": "wrong", "new_password1": "battery staple", "new_password2": "battery staple"}
+    assert client.post(page, form).status_code == 200
     assert not LogEntry.objects.exists()
-    assert client.post(page, changed | {"old_password": "correct horse"}).status_code == 302
+    assert client.post(page, form | {"old_password": "correct horse"}).status_code == 302
     entry = LogEntry.objects.get()
     assert (entry.user, entry.object_repr, entry.get_change_message()) == (user, "viewer", "Changed their password.")
     assert "battery" not in str(vars(entry))
@@ -126,8 +126,8 @@ def history(admin_client, admin_user) -> dict[str, str]:
         (admin_client, key, "revoke"),
         (other, bot, "make_draft"),
     ):
-        chosen = {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
-        client.post(url_of(type(row), "changelist"), chosen)
+        form = {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
+        client.post(url_of(type(row), "changelist"), form)
     kind = LogEntry.objects.get(object_repr="Website").content_type_id
     return {
         f"user__id__exact={colleague.pk}": "Now draft.",
@@ -154,11 +154,11 @@ def test_changes_can_be_searched_and_filtered(admin_client, history):
 
 def test_entries_link_to_their_object_until_it_is_deleted(admin_client):
     bot = make_bot(0)
-    chosen = {"_selected_action": [bot.pk], "post": "yes"}
-    admin_client.post(url_of(Chatbot, "changelist"), {**chosen, "action": "move_to_trash"})
+    form = {"_selected_action": [bot.pk], "post": "yes"}
+    admin_client.post(url_of(Chatbot, "changelist"), {**form, "action": "move_to_trash"})
     link = f'href="{url_of(Chatbot, "change", bot.pk)}"'
     assert link in admin_client.get(CHANGES).text
-    admin_client.post(url_of(Chatbot, "changelist"), {**chosen, "action": "delete_selected"})
+    admin_client.post(url_of(Chatbot, "changelist"), {**form, "action": "delete_selected"})
     page = admin_client.get(f"{CHANGES}?action_flag__exact=3").text
     assert link not in page
     assert NASTY not in page

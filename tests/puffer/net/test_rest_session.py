@@ -115,8 +115,8 @@ def test_statuses_that_are_retried(server, session, status):
 
 
 def test_the_answer_of_the_fourth_attempt_is_returned(server, session):
-    for at in range(4):
-        server.will_answer({"try": at}, 503)
+    for attempt in range(4):
+        server.will_answer({"try": attempt}, 503)
     answer = session.call("GET", "/x")
     assert (answer.status, answer.json()) == (503, {"try": 3})
 

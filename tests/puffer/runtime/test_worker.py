@@ -36,16 +36,16 @@ def test_the_job_that_is_due_longest_is_claimed_first():
 @pytest.mark.django_db
 def test_a_claimed_job_cannot_be_claimed_again_until_its_lease_ends():
     pieces(1)
-    ours = claim(Piece.objects.all(), 0.2)
+    job = claim(Piece.objects.all(), 0.2)
     assert claim(Piece.objects.all(), 60) is None
-    assert ours.is_running
+    assert job.is_running
     time.sleep(0.1)
-    ours.extend(0.3)
+    job.extend(0.3)
     time.sleep(0.15)
     assert claim(Piece.objects.all(), 60) is None
     time.sleep(0.2)
-    theirs = claim(Piece.objects.all(), 60)
-    assert (theirs, theirs.attempts) == (ours, 2)
+    reclaimed = claim(Piece.objects.all(), 60)
+    assert (reclaimed, reclaimed.attempts) == (job, 2)
 
 
 WRITES = {
@@ -62,26 +62,26 @@ WRITES = {
 def test_a_worker_without_the_lease_cannot_write(write, loss):
     (piece,) = pieces(1)
     lease_seconds = 0 if loss in ("reclaimed", "finished") else 60
-    ours = piece if loss == "never claimed" else claim(Piece.objects.all(), lease_seconds)
+    job = piece if loss == "never claimed" else claim(Piece.objects.all(), lease_seconds)
     if loss in ("reclaimed", "finished"):
-        theirs = claim(Piece.objects.all(), 60)
+        reclaimed = claim(Piece.objects.all(), 60)
         if loss == "finished":
-            theirs.finish()
+            reclaimed.finish()
     elif loss == "restarted":
         Piece.objects.get().restart()
     elif loss == "deleted":
         Piece.objects.all().delete()
     before = list(Piece.objects.values())
     with pytest.raises(LeaseLost):
-        WRITES[write](ours)
+        WRITES[write](job)
     assert list(Piece.objects.values()) == before
 
 
 @pytest.mark.django_db
 def test_an_expired_lease_is_valid_until_another_worker_claims_the_job():
     pieces(1)
-    ours = claim(Piece.objects.all(), 0)
-    ours.finish()
+    job = claim(Piece.objects.all(), 0)
+    job.finish()
     assert Piece.objects.get().state == "done"
 
 

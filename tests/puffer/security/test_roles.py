@@ -265,11 +265,11 @@ def test_an_action_does_nothing_for_other_roles(clients, label):
     row = ROWS[model](0)
     before = list(model.objects.order_by("pk").values())
     for action, allowed_roles in ACTIONS[label].items():
-        chosen = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
+        form = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
         for role in set(ROLES) - set(allowed_roles):
-            clients[role].post(url_of(model, "changelist"), chosen)
+            clients[role].post(url_of(model, "changelist"), form)
             assert list(model.objects.order_by("pk").values()) == before, (role, action)
-        assert Client().post(url_of(model, "changelist"), chosen)["Location"].startswith(reverse("admin:login"))
+        assert Client().post(url_of(model, "changelist"), form)["Location"].startswith(reverse("admin:login"))
     assert list(model.objects.order_by("pk").values()) == before
 
 
@@ -297,8 +297,8 @@ def test_saved_keys_are_not_shown_to_any_role(clients):
 
 def test_an_editor_can_test_a_store_but_not_change_its_url_or_key(clients):
     store = ROWS[StoreConfig](0)
-    changed = {"api_key": "new", "base_url": "https://evil.example"}
-    assert clients[EDITOR].post(url_of(StoreConfig, "change", store.pk), changed).status_code == 403
+    form = {"api_key": "new", "base_url": "https://evil.example"}
+    assert clients[EDITOR].post(url_of(StoreConfig, "change", store.pk), form).status_code == 403
     page = clients[EDITOR].get(url_of(StoreConfig, "change", store.pk)).text
     assert 'name="api_key"' not in page
     assert "Test connection" in page
@@ -306,8 +306,8 @@ def test_an_editor_can_test_a_store_but_not_change_its_url_or_key(clients):
 
 def test_an_editor_cannot_grant_permissions(clients):
     editor = User.objects.get(username="editor")
-    promoted = {"username": "editor", "is_superuser": "on", "is_staff": "on", "groups": [1, 2, 3]}
-    assert clients[EDITOR].post(url_of(User, "change", editor.pk), promoted).status_code == 403
+    form = {"username": "editor", "is_superuser": "on", "is_staff": "on", "groups": [1, 2, 3]}
+    assert clients[EDITOR].post(url_of(User, "change", editor.pk), form).status_code == 403
     editor.refresh_from_db()
     assert not editor.is_superuser
     assert [group.name for group in editor.groups.all()] == [EDITOR]
@@ -348,16 +348,16 @@ def test_migrate_corrects_the_permissions_of_roles_but_not_of_other_groups():
     other_group = Group.objects.create(name="Accounting")
     other_group.permissions.set(Permission.objects.filter(codename="view_usageevent"))
     emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
-    held = {
+    permissions_of = {
         role: set(Permission.objects.filter(group__name=role).values_list("codename", flat=True))
         for role in [*ROLES, "Accounting"]
     }
     every = {f"{action}_chatbot" for action in ("view", "add", "change", "delete")}
-    assert every <= held[OWNER]
-    assert every <= held[EDITOR]
-    assert held[VIEWER] & every == {"view_chatbot"}
-    assert "change_apikey" not in held[VIEWER]
-    assert held["Accounting"] == {"view_usageevent"}
+    assert every <= permissions_of[OWNER]
+    assert every <= permissions_of[EDITOR]
+    assert permissions_of[VIEWER] & every == {"view_chatbot"}
+    assert "change_apikey" not in permissions_of[VIEWER]
+    assert permissions_of["Accounting"] == {"view_usageevent"}
 
 
 def test_roles_cannot_be_changed_but_other_groups_can(admin_client):
@@ -365,8 +365,8 @@ def test_roles_cannot_be_changed_but_other_groups_can(admin_client):
     assert admin_client.get(url_of(Group, "change", role.pk)).status_code == 200
     assert admin_client.post(url_of(Group, "change", role.pk), {"name": "x"}).status_code == 403
     assert admin_client.post(url_of(Group, "delete", role.pk), {"post": "yes"}).status_code == 403
-    chosen = {"action": "delete_selected", "_selected_action": [role.pk, other.pk], "post": "yes"}
-    admin_client.post(url_of(Group, "changelist"), chosen)
+    form = {"action": "delete_selected", "_selected_action": [role.pk, other.pk], "post": "yes"}
+    admin_client.post(url_of(Group, "changelist"), form)
     assert Group.objects.filter(name=EDITOR).exists()
     admin_client.post(url_of(Group, "change", other.pk), {"name": "Bookkeeping"})
     assert Group.objects.filter(name="Bookkeeping").exists()

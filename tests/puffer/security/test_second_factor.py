@@ -147,8 +147,8 @@ def test_disabling_requires_the_password(client):
 
 def test_an_owner_can_remove_the_second_factor_of_a_user(client, admin_client):
     enable(client)
-    chosen = {"action": "remove_second_factor", "_selected_action": [User.objects.get(username="owner").pk]}
-    admin_client.post(reverse("admin:auth_user_changelist"), chosen)
+    form = {"action": "remove_second_factor", "_selected_action": [User.objects.get(username="owner").pk]}
+    admin_client.post(reverse("admin:auth_user_changelist"), form)
     assert sign_in(PASSWORD).status_code == 302
     logged = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
     assert logged == ["Two-factor authentication turned on.", "Two-factor authentication turned off."]

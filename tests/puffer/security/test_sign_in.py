@@ -62,8 +62,8 @@ def test_behind_a_proxy_the_address_added_by_the_proxy_counts(owner, settings):
     for number in range(LIMIT):  # a new forged entry each time, left of the proxy's entry
         last = sign_in("wrong", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=f"198.51.100.{number}, 192.0.2.7")
     assert last.status_code == 429
-    elsewhere = sign_in(PASSWORD, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="192.0.2.7, 192.0.2.9")
-    assert elsewhere.status_code == 302
+    response = sign_in(PASSWORD, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="192.0.2.7, 192.0.2.9")
+    assert response.status_code == 302
 
 
 def test_failures_without_an_address_are_counted(owner):
@@ -87,8 +87,8 @@ def test_the_lockout_expires_and_is_not_extended_by_further_attempts(owner):
 def test_an_owner_can_unlock_an_account(owner, admin_client):
     sign_in_wrongly()
     attempt = AccessAttempt.objects.get(username="owner")
-    chosen = {"action": "unlock", "_selected_action": [attempt.pk]}
-    page = admin_client.post(reverse("admin:axes_accessattempt_changelist"), chosen, follow=True)
+    form = {"action": "unlock", "_selected_action": [attempt.pk]}
+    page = admin_client.post(reverse("admin:axes_accessattempt_changelist"), form, follow=True)
     assert "Unlocked: owner." in page.text
     assert sign_in(PASSWORD).status_code == 302
 
@@ -117,14 +117,14 @@ def test_the_session_cookie_lasts_12_hours(owner, settings):
 
 
 def test_a_new_password_ends_the_other_sessions(owner):
-    here, elsewhere = Client(), Client()
-    for client in (here, elsewhere):
+    this_browser, other_browser = Client(), Client()
+    for client in (this_browser, other_browser):
         sign_in(PASSWORD, client=client)
     new = "staple battery 9"
-    changed = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
-    assert here.post(reverse("admin:password_change"), changed).status_code == 302
-    assert here.get("/admin/").status_code == 200
-    assert elsewhere.get("/admin/").status_code == 302
+    form = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert this_browser.post(reverse("admin:password_change"), form).status_code == 302
+    assert this_browser.get("/admin/").status_code == 200
+    assert other_browser.get("/admin/").status_code == 302
     assert sign_in(PASSWORD).status_code == 200
     assert sign_in(new).status_code == 302
 
@@ -133,10 +133,10 @@ def test_a_new_password_ends_the_other_sessions(owner):
 def test_weak_passwords_are_refused(owner, weak):
     client = Client()
     client.force_login(owner)
-    changed = {"old_password": PASSWORD, "new_password1": weak, "new_password2": weak}
+    form = {"old_password": PASSWORD, "new_password1": weak, "new_password2": weak}
     owner.username = "owner1234"
     owner.save()
-    assert client.post(reverse("admin:password_change"), changed).status_code == 200
+    assert client.post(reverse("admin:password_change"), form).status_code == 200
     owner.refresh_from_db()
     assert owner.check_password(PASSWORD)
 

@@ -111,25 +111,25 @@ class Index(Plane):
         if len(sent.target) > MAX_QUERY_STRING:
             raise Refused(414, b"URI Too Long")
         if sent.method == "GET":
-            asked: dict[str, Any] = {name: values[0] for name, values in sent.query.items()}
-            asked["ids"] = sent.query.get("ids", [])
+            body: dict[str, Any] = {name: values[0] for name, values in sent.query.items()}
+            body["ids"] = sent.query.get("ids", [])
         else:
-            asked = sent.json
-        namespace = asked.get("namespace") or ""
+            body = sent.json
+        namespace = body.get("namespace") or ""
         namespace = "" if namespace == "__default__" else namespace
         match sent.method, sent.path:
             case "POST", "/vectors/upsert":
-                return 200, self.upsert(asked["vectors"], namespace, len(sent.body))
+                return 200, self.upsert(body["vectors"], namespace, len(sent.body))
             case "POST", "/vectors/delete":
-                return 200, self.delete(asked, namespace)
+                return 200, self.delete(body, namespace)
             case "POST", "/query":
-                return 200, self.query(asked, namespace)
+                return 200, self.query(body, namespace)
             case "GET", "/vectors/fetch":
                 records = self.namespaces.get(namespace, {})
-                found = {id_: records[id_] for id_ in asked["ids"] if id_ in records}
+                found = {id_: records[id_] for id_ in body["ids"] if id_ in records}
                 return 200, {"vectors": found, "namespace": namespace, "usage": {"readUnits": 1}}
             case "GET", "/vectors/list":
-                return 200, self.page_of_ids(asked, namespace)
+                return 200, self.page_of_ids(body, namespace)
             case "POST", "/describe_index_stats":
                 counts = {name: {"vectorCount": len(records)} for name, records in self.namespaces.items()}
                 total = sum(len(records) for records in self.namespaces.values())
@@ -183,38 +183,38 @@ class Index(Plane):
                 400, 3, f"{what} dimension {len(values)} does not match the dimension of the index {self.dimension}"
             )
 
-    def delete(self, asked: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    def delete(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
         if namespace not in self.namespaces:
             raise data_error(404, 5, "Namespace not found")
         records = self.namespaces[namespace]
-        if asked.get("deleteAll"):
+        if body.get("deleteAll"):
             del self.namespaces[namespace]
-        elif asked.get("filter"):
-            for vector_id in [id_ for id_, record in records.items() if matches(asked["filter"], record["metadata"])]:
+        elif body.get("filter"):
+            for vector_id in [id_ for id_, record in records.items() if matches(body["filter"], record["metadata"])]:
                 del records[vector_id]
-        elif asked.get("ids"):
-            for vector_id in asked["ids"]:
+        elif body.get("ids"):
+            for vector_id in body["ids"]:
                 records.pop(vector_id, None)
         else:
             raise data_error(400, 3, "Must provide ids, filter or deleteAll")
         return {}
 
-    def query(self, asked: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-        if not 1 <= asked["topK"] <= 10_000:
+    def query(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+        if not 1 <= body["topK"] <= 10_000:
             raise data_error(400, 3, "topK must be between 1 and 10000")
-        self.check_dimension(asked["vector"], "Query vector")
-        wanted = np.asarray(asked["vector"], np.float64)
+        self.check_dimension(body["vector"], "Query vector")
+        wanted = np.asarray(body["vector"], np.float64)
         found = []
         for record in self.namespaces.get(namespace, {}).values():
-            if matches(asked.get("filter") or {}, record["metadata"]):
+            if matches(body.get("filter") or {}, record["metadata"]):
                 match = {"id": record["id"], "score": self.score(wanted, np.asarray(record["values"])), "values": []}
-                if asked.get("includeValues"):
+                if body.get("includeValues"):
                     match["values"] = record["values"]
-                if asked.get("includeMetadata"):
+                if body.get("includeMetadata"):
                     match["metadata"] = record["metadata"]
                 found.append(match)
         found.sort(key=lambda match: match["score"], reverse=self.metric != "euclidean")
-        return {"matches": found[: asked["topK"]], "namespace": namespace, "usage": {"readUnits": 5}}
+        return {"matches": found[: body["topK"]], "namespace": namespace, "usage": {"readUnits": 5}}
 
     def score(self, a: Any, b: Any) -> float:
         if self.metric == "euclidean":  # squared; the smallest is the nearest
@@ -222,12 +222,12 @@ class Index(Plane):
         product = float(a @ b)
         return product if self.metric == "dotproduct" else product / float(np.linalg.norm(a) * np.linalg.norm(b) or 1.0)
 
-    def page_of_ids(self, asked: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-        limit = int(asked.get("limit", MAX_LIST))
+    def page_of_ids(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+        limit = int(body.get("limit", MAX_LIST))
         if not 1 <= limit <= MAX_LIST:
             raise data_error(400, 3, "limit must be between 1 and 100")
-        after = asked.get("paginationToken", "")
-        prefix = asked.get("prefix", "")
+        after = body.get("paginationToken", "")
+        prefix = body.get("prefix", "")
         ids = sorted(id_ for id_ in self.namespaces.get(namespace, {}) if id_ > after and id_.startswith(prefix))
         more = {"pagination": {"next": ids[limit - 1]}} if len(ids) > limit else {}
         return {

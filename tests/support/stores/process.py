@@ -41,8 +41,8 @@ def replace(target: str, parent: str, version: str, chunks: int) -> None:
 
 
 def replace_often(target: str, parent: str, version: str, rounds: int) -> None:
-    for at in range(rounds):
-        store.replace(target, document(parent, f"{version}.{at}", 1 + at % 5))
+    for number in range(rounds):
+        store.replace(target, document(parent, f"{version}.{number}", 1 + number % 5))
 
 
 def delete(target: str, parent: str) -> None:
