@@ -1,4 +1,4 @@
-"""What tests share: an API client on the real ASGI application, one sensible row of each kind, and the providers."""
+"""Shared fixtures: an API client on the real ASGI application, one row of each kind, a stand-in for the providers."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ from tests.support.installation import at_the_end, new_database
 from tests.support.providers import environment
 from tests.support.upstream import Upstream, running
 
-STARTED_ONCE = {"server", "site", "started", "with_tables", "processes", "base_url"}  # for a module
+# Fixtures that start processes once for a module.
+STARTED_ONCE = {"server", "site", "started", "with_tables", "processes", "base_url"}
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept() -> Iterator[None]:
-    """Each test starts with the database's own truth: what workers keep in memory outlives a rolled-back row."""
+def clear_live_caches() -> Iterator[None]:
+    """Clear the in-process caches after each test: they outlive the test's rolled-back rows."""
     yield
     invalidate_process()
 
@@ -53,7 +54,7 @@ def loopback_server() -> Iterator[Upstream]:
 
 @pytest.fixture
 def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
-    """Every provider. `sent` holds what they were sent; the test says what they answer."""
+    """Return a server that plays every provider: it records the requests, and the test queues the answers."""
     loopback_server.forget()
     settings.PROVIDER_ENVIRONMENT = environment(loopback_server.url)
     return loopback_server
@@ -61,23 +62,23 @@ def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database for the processes that a test starts."""
+    """Yield the URL of a new database for the processes that a test starts."""
     with new_database(request.param, tmp_path) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests; each opens contexts of its own."""
+    """Yield one Chromium for all tests; each test opens its own contexts."""
     with launched() as browser:
         yield browser
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests in a browser last, and keep the slow tests of a module that start processes once on one worker.
+    """Run browser tests last, and keep the slow tests of a module that share processes on one worker.
 
-    Once Playwright has started, its event loop runs until the session ends: no other test may follow.
+    Once Playwright has started, its event loop runs until the session ends, so no other test may follow.
     """
     sizes = Counter(module_of(item) for item in items)
     items.sort(key=lambda item: -sizes[module_of(item)] if "browser" in fixtures_of(item) else -inf)

@@ -1,4 +1,4 @@
-"""puffer's settings with nothing of the developer's own environment: no key, no proxy, no .env."""
+"""puffer's settings without the developer's environment: no API keys, no .env file."""
 
 import os
 import tempfile
@@ -17,6 +17,6 @@ MEDIA_ROOT = str(VAR_DIR / "media")
 RUN_WITH_SERVER = []
 LOCAL_MODEL = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-WHITENOISE_AUTOREFRESH = True  # else every client of a test scans all static files
-LOGGING_CONFIG = None  # pytest's caplog sees the records
+WHITENOISE_AUTOREFRESH = True  # otherwise every test client scans all static files
+LOGGING_CONFIG = None  # so that pytest's caplog sees the records
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.work"]  # noqa: F405

@@ -1,4 +1,4 @@
-"""Who may open what: every URL of the server is in this table, and each answers strangers as it says."""
+"""Access control: every URL of the server is in a table here, with the status that each kind of caller gets."""
 
 import re
 from datetime import timedelta
@@ -19,15 +19,15 @@ from puffer.models import ApiKey, Scope
 from tests.support.api import Api
 
 PUBLIC = {
-    "": 302,  # leads to the admin
+    "": 302,  # redirects to the admin
     "api/schema/": 200,
     "api/docs/": 200,
     "health/live": 200,
     "health/ready": 200,
-    "media/images/<str:name>": 404,  # the unguessable name is the protection
+    "media/images/<str:name>": 404,  # needs no login, because the name cannot be guessed
     "embed.js": 200,
-    "widget/<str:version>/<str:name>": 404,  # but for the widget's script and styles
-    "chat/<int:bot_id>/": 404,  # unless the chatbot's owner has switched it on
+    "widget/<str:version>/<str:name>": 404,  # except the widget's script and styles
+    "chat/<int:bot_id>/": 404,  # until the chat page is enabled
     "wp-json/aipkit/v1": 200,
     "^wp-json(?:/.*)?$": 404,
 }
@@ -39,7 +39,7 @@ NEEDS_KEY = {
     "wp-json/aipkit/v1/logs": ("GET", Scope.LOGS),
     "wp-json/aipkit/v1/vector-stores/upsert": ("POST", Scope.VECTORS),
 }
-# Called by the widget, from pages of the sites that the chatbot allows; what a visitor without a token gets.
+# The widget calls these from the sites that the chatbot allows; the status is that of a visitor without a token.
 WIDGET = {
     "wp-json/aipkit/v1/chatbots/<int:bot_id>/embed-config": ("GET", 200),
     "wp-json/aipkit/v1/chatbots/<int:bot_id>/session": ("POST", 200),
@@ -50,11 +50,11 @@ WIDGET = {
     "wp-json/aipkit/v1/chatbots/<int:bot_id>/feedback": ("POST", 401),
 }
 SHOP = "https://shop.example"
-ADMIN_FOR_ALL = {"admin:login", "admin:logout", "admin:jsi18n"}  # as Django has them
+PUBLIC_ADMIN_URLS = {"admin:login", "admin:logout", "admin:jsi18n"}  # public in any Django admin
 
 
 def routes(patterns, prefix="", namespace=""):
-    """(route, URL name) of every URL."""
+    """Yield the route and the name of every URL."""
     for pattern in patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
@@ -77,7 +77,7 @@ def path_of(route, bot_id=1):
 
 
 @pytest.mark.parametrize(("route", "status"), PUBLIC.items())
-def test_what_is_public(client, db, route, status):
+def test_public_urls_open_without_credentials(client, db, route, status):
     assert client.get(path_of(route)).status_code == status
 
 
@@ -88,12 +88,12 @@ def bot(db):
 
 @pytest.fixture
 def callers(bot):
-    """Everybody who might try, as the headers that they send: holders of keys, a visitor, users of the admin."""
+    """Return the headers of each kind of caller: holders of API keys, a visitor, admin users."""
     other = Chatbot.objects.create(name="Other")
-    everything = list(Scope.values)
+    all_scopes = list(Scope.values)
 
     def key(name, **fields):
-        row = ApiKey(name=name, **({"scopes": everything} | fields))
+        row = ApiKey(name=name, **({"scopes": all_scopes} | fields))
         text = row.issue()
         return row, {"Authorization": f"Bearer {text}"}
 
@@ -116,7 +116,7 @@ def callers(bot):
 
 
 def session_of(name, *actions):
-    """The cookie of a user of the admin who may do this with everything."""
+    """Create an admin user with these permissions on every model; return the headers of the user's session."""
     user = get_user_model().objects.create_user(name, is_staff=True)
     for action in actions:
         user.user_permissions.add(*Permission.objects.filter(codename__startswith=f"{action}_"))
@@ -126,31 +126,30 @@ def session_of(name, *actions):
 
 
 @pytest.mark.parametrize(("route", "method_and_scope"), NEEDS_KEY.items())
-def test_what_needs_a_key_with_its_scope(bot, callers, route, method_and_scope):
+def test_api_endpoints_require_a_key_with_their_scope(bot, callers, route, method_and_scope):
     method, scope = method_and_scope
     narrow = ApiKey(name="narrow", scopes=[other for other in Scope.values if other != scope]).issue()
     callers["wrong scope"] = {"Authorization": f"Bearer {narrow}"}
-    passed = 200 if method == "GET" else 400  # for a call without any parameter
+    passed = 200 if method == "GET" else 400  # 400: the call has no parameters
     expected = dict.fromkeys(callers, 401) | {"full key": passed, "wrong scope": 403, "key of another bot": passed}
     body = {"messages": [{"role": "user", "content": "Hi"}]} if "<int:bot_id>" in route else {}
-    if body:  # the chatbot is looked at last
+    if body:  # the chatbot is checked last
         expected |= {"full key": 503, "key of another bot": 403}
     assert statuses(method, path_of(route, bot.pk), callers, json=body) == expected
 
 
 @pytest.mark.parametrize(("route", "method_and_status"), WIDGET.items())
-def test_what_the_widget_calls(bot, callers, route, method_and_status):
-    """An API key or a session of the admin is worth nothing here, and a visitor's token nothing on another site."""
+def test_widget_endpoints_accept_only_visitor_tokens_from_allowed_sites(bot, callers, route, method_and_status):
     method, status = method_and_status
     path = path_of(route, bot.pk)
-    passed = 400 if path.endswith(("stream", "history", "feedback")) else 200  # for a call without any parameter
+    passed = 400 if path.endswith(("stream", "history", "feedback")) else 200  # 400: the call has no parameters
     expected = dict.fromkeys(callers, status) | {"visitor": passed}
     origins = {SHOP: expected, "https://evil.example": dict.fromkeys(callers, 403)}
     for origin, codes in origins.items():
         assert statuses(method, path, callers, json={}, headers={"Origin": origin}) == codes, origin
-    stranger = path_of(route, Chatbot.objects.get(name="Other").pk)
+    other_bot_path = path_of(route, Chatbot.objects.get(name="Other").pk)
     refused = dict.fromkeys(callers, 403)
-    assert statuses(method, stranger, callers, json={}, headers={"Origin": SHOP}) == refused
+    assert statuses(method, other_bot_path, callers, json={}, headers={"Origin": SHOP}) == refused
 
 
 def statuses(method, path, callers, headers=None, **options):
@@ -170,23 +169,22 @@ def test_every_view_of_the_api_names_its_scope_or_is_public():
         assert view.required_scope == (None if is_public else NEEDS_KEY[route][1]), path
 
 
-def test_no_page_of_the_admin_opens_for_strangers(db):
-    """Neither for somebody without an account nor for one who is no staff."""
-    visitor = Client()
-    visitor.force_login(get_user_model().objects.create_user("visitor"))
-    opened = []
+def test_admin_pages_refuse_anonymous_and_non_staff_users(db):
+    non_staff = Client()
+    non_staff.force_login(get_user_model().objects.create_user("visitor"))
+    unprotected = []
     for _, name in routes(get_resolver().url_patterns):
-        if not name.startswith("admin:") or name in ADMIN_FOR_ALL:
+        if not name.startswith("admin:") or name in PUBLIC_ADMIN_URLS:
             continue
         for arguments in ([], ["1"], ["1", "1"], ["auth"]):
             try:
                 path = url_of(name, args=arguments)
             except Exception:
                 continue
-            for client in (Client(), visitor):
+            for client in (Client(), non_staff):
                 for method in (client.get, client.post):
                     response = method(path)
-                    leads_to_login = "/login/" in response.get("Location", "/login/")
-                    if response.status_code not in (302, 403, 404) or not leads_to_login:
-                        opened.append((path, response.status_code))
-    assert not opened
+                    redirects_to_login = "/login/" in response.get("Location", "/login/")
+                    if response.status_code not in (302, 403, 404) or not redirects_to_login:
+                        unprotected.append((path, response.status_code))
+    assert not unprotected

@@ -1,4 +1,4 @@
-"""The whole product in a real browser: what an owner does in the admin, and what a visitor of another site gets."""
+"""End-to-end tests in a real browser: an owner works in the admin, and a visitor of another site uses the widget."""
 
 import json
 import re
@@ -18,12 +18,12 @@ QUESTION = "Within how many days may shoes go back?"
 pytestmark = in_browser
 
 
-def knows_what_it_is_told(connection: Connection) -> None:
-    """A model that answers from the passages in its prompt, and from nothing else."""
-    asked = connection.received.json
-    days = re.search(r"within (\d+) days", json.dumps(asked["messages"]))
+def answer_from_passages(connection: Connection) -> None:
+    """Answer like a model that knows only the passages in its prompt."""
+    request = connection.received.json
+    days = re.search(r"within (\d+) days", json.dumps(request["messages"]))
     text = f"You have {days[1]} days." if days else "I do not know."
-    if asked.get("stream"):
+    if request.get("stream"):
         streaming([chat_chunk({"content": text}), *CHAT_END], 0, "end", {})(connection)
     else:
         answering(json.loads(json.dumps(CHAT_COMPLETION).replace("Hi!", text)))(connection)
@@ -31,17 +31,17 @@ def knows_what_it_is_told(connection: Connection) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A new one: nothing is in it but the owner's account."""
+    """Yield a new server whose only data is the owner's account."""
     with running() as upstream, serving(tmp_path_factory.mktemp("browser"), upstream) as server:
         upstream.pages["/v1/embeddings"] = embedding(1536)
-        upstream.pages["/v1/chat/completions"] = knows_what_it_is_told
+        upstream.pages["/v1/chat/completions"] = answer_from_passages
         server.python(OWNER)
         yield server
 
 
 @pytest.fixture
 def site() -> Iterator[Upstream]:
-    """The web site that shows the chatbot."""
+    """Yield the website that embeds the chatbot."""
     with running() as site:
         site.serves("/favicon.ico", b"", 204)
         yield site
@@ -49,28 +49,28 @@ def site() -> Iterator[Upstream]:
 
 @pytest.fixture
 def new_page(browser: Any) -> Iterator[Any]:
-    """Each call is a browser of somebody else. Nothing on any page may go wrong."""
+    """Yield a function that opens a page in a new context, like a new visitor; fail on errors in any page."""
     with pages(browser) as new_page:
         yield new_page
 
 
 @pytest.fixture
 def page(server: Server, new_page: Any) -> Any:
-    """The owner's, signed in."""
+    """Return a page of the admin with the owner signed in."""
     page = new_page()
     open_admin(page, server)
     return page
 
 
-def figures(page: Any, server: Server) -> dict[str, str]:
-    """What the cards of the dashboard say."""
+def dashboard_values(page: Any, server: Server) -> dict[str, str]:
+    """Return {title: value} of the dashboard's cards."""
     page.goto(f"{server.url}/admin/")
     titles = page.locator(".dashboard-cards dt").all_inner_texts()
     return dict(zip(titles, page.locator(".dashboard-cards dd.value").all_inner_texts(), strict=True))
 
 
-def test_from_an_empty_admin_to_a_visitor_who_is_answered_from_a_file(server, page, new_page, site):
-    before = figures(page, server)
+def test_an_owner_creates_a_chatbot_that_answers_a_visitor_from_an_uploaded_file(server, page, new_page, site):
+    before = dashboard_values(page, server)
     assert (before["Conversations"], before["Messages"], before["Tokens"]) == ("0", "0", "0")
 
     snippet = create_bot(page, server, site)
@@ -79,14 +79,15 @@ def test_from_an_empty_admin_to_a_visitor_who_is_answered_from_a_file(server, pa
     ask_on_the_site(new_page(), site, snippet)
     read_the_conversation(page, server)
 
-    wait_until(lambda: figures(page, server)["Tokens"] == "46")  # two questions, two answers, the file and a search
-    after = figures(page, server)
+    # 46 tokens: two questions, two answers, the file and a search
+    wait_until(lambda: dashboard_values(page, server)["Tokens"] == "46")
+    after = dashboard_values(page, server)
     assert (after["Conversations"], after["Messages"], after["Errors"]) == ("2", "4", "0")
     assert BOT in page.inner_text(".dashboard")
 
 
 def create_bot(page: Any, server: Server, site: Upstream) -> str:
-    """The snippet for the site."""
+    """Create a published chatbot for the site and return its embed snippet."""
     page.goto(f"{server.url}/admin/chatbots/chatbot/")
     page.click("a[href$='/chatbot/add/']")
     page.fill("#id_name", BOT)
@@ -113,7 +114,7 @@ def try_in_playground(page: Any) -> None:
 
 
 def upload(page: Any, server: Server, name: str, content: bytes) -> None:
-    """Through the page of the collections, to be watched on the page that follows."""
+    """Upload a file to a new collection; check that the upload page shows the progress without a reload."""
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("text=Add content")
     page.fill("[name=new_collection]", "manual")
@@ -157,11 +158,11 @@ def test_an_owner_tries_a_question_and_deletes_the_document(server, page):
     key = server.manage("create_api_key", "browser").split()[-1]
     document = {"id": "returns", "content": "Shoes may be returned within 45 days.", "metadata": {"title": "Refunds"}}
     call = {"provider": "local", "target_id": "shop", "embedding_provider": "openai", "embedding_model": "emb-1"}
-    stored = requests.post(
+    response = requests.post(
         f"{server.url}/wp-json/aipkit/v1/vector-stores/upsert",
         json={**call, "vectors": [document]}, headers={"Authorization": f"Bearer {key}"}, timeout=30,
     )  # fmt: skip
-    assert stored.status_code == 200, stored.text
+    assert response.status_code == 200, response.text
 
     page.goto(f"{server.url}/admin/vectorstores/collection/")
     page.click("#result_list >> text=shop")

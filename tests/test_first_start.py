@@ -1,4 +1,4 @@
-"""From nothing to an answer of the bundled model, with the README's own commands."""
+"""The README's commands, from a fresh installation to an answer of the bundled model."""
 
 import json
 import os
@@ -30,8 +30,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("first-start")
-    ours = ("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "DATABASE_URL", "LOCAL_MODEL_URL")
-    return {name: value for name, value in os.environ.items() if name not in ours} | {
+    overridden = ("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "DATABASE_URL", "LOCAL_MODEL_URL")
+    return {name: value for name, value in os.environ.items() if name not in overridden} | {
         "PUFFER_ENV_FILE": str(folder / ".env"),
         "DATABASE_URL": f"sqlite:///{folder}/puffer.sqlite3",
         "MEDIA_ROOT": str(folder / "media"),
@@ -41,7 +41,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def started(environment, tmp_path_factory):
-    """(what quickstart printed, its port), with the server running."""
+    """Yield the file with quickstart's output, and its port, while the server runs."""
     port = free_port()
     output = tmp_path_factory.mktemp("output") / "stdout"
     with output.open("w") as stdout:
@@ -69,14 +69,14 @@ def shell(command: str, **variables: str) -> str:
     return done.stdout
 
 
-def curls() -> list[str]:
+def readme_curl_commands() -> list[str]:
     blocks = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     commands = [command for block in blocks for command in re.split(r"\n(?=curl |# )|\n\n", block)]
     return [command for command in commands if command.startswith("curl ")]
 
 
 def test_the_readme_shows_a_call_of_each_endpoint():
-    paths = {path for command in curls() for path in re.findall(r"/wp-json/aipkit/v1(/[\w/-]+)", command)}
+    paths = {path for curl in readme_curl_commands() for path in re.findall(r"/wp-json/aipkit/v1(/[\w/-]+)", curl)}
     assert paths == {
         "/chat/1/message",
         "/generate",
@@ -90,14 +90,14 @@ def test_the_readme_shows_a_call_of_each_endpoint():
 def test_every_call_of_the_readme_works_as_printed(started):
     output, port = started
     key = re.search(r"puf_\w+", output.read_text())[0]
-    for command in curls():
+    for command in readme_curl_commands():
         if "/images/generate" in command:
-            continue  # the bundled model draws nothing
+            continue  # the bundled model cannot generate images
         answer = json.loads(shell(command.replace(":8000", f":{port}"), KEY=key))
         assert isinstance(answer, list) or "code" not in answer, answer
 
 
-def test_the_call_that_quickstart_prints_answers(started):
+def test_the_call_printed_by_quickstart_gets_an_answer(started):
     output, _ = started
     command = output.read_text()[output.read_text().index("curl ") :]
     answer = json.loads(shell(command))
@@ -109,20 +109,20 @@ def test_the_call_that_quickstart_prints_answers(started):
 def test_a_chatbot_answers_from_documents_and_names_their_source(started, environment):
     output, port = started
     key = re.search(r"puf_\w+", output.read_text())[0]
-    run = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True, "timeout": 240}
-    imported = next(
+    run_options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True, "timeout": 240}
+    import_command = next(
         line for line in README.splitlines() if "manage.py import_vectors" in line and "--target docs" in line
     )
-    subprocess.run([sys.executable, *shlex.split(imported)[1:]], **run)
+    subprocess.run([sys.executable, *shlex.split(import_command)[1:]], **run_options)
     bot = {
         "name": "Docs", "provider": "local", "model": "smollm2-135m-instruct", "temperature": 0,
         "instructions": "Answer with one short sentence from the passages.", "max_completion_tokens": 40,
         "enable_vector_store": True, "collections": ["docs"], "vector_store_top_k": 1,
     }  # fmt: skip
-    made = subprocess.run(
-        [sys.executable, "manage.py", "import_chatbots", "-", "--json"], input=json.dumps([bot]), **run
+    created = subprocess.run(
+        [sys.executable, "manage.py", "import_chatbots", "-", "--json"], input=json.dumps([bot]), **run_options
     )
-    (bot_id,) = json.loads(made.stdout)
+    (bot_id,) = json.loads(created.stdout)
     question = {"messages": [{"role": "user", "content": "How long did make run take in a fresh clone?"}]}
     answer = json.loads(
         shell(
@@ -136,7 +136,7 @@ def test_a_chatbot_answers_from_documents_and_names_their_source(started, enviro
     assert "37" in answer["reply"]
 
 
-def test_the_chat_that_quickstart_prints_opens(started):
+def test_the_chat_page_printed_by_quickstart_opens(started):
     output, port = started
     page = re.search(r"^Chat +(\S+)$", output.read_text(), re.MULTILINE)[1]
     assert page == f"http://127.0.0.1:{port}/chat/1/"
@@ -150,22 +150,22 @@ def test_admin_and_docs_open(started):
 
 
 def test_a_second_start_changes_nothing_and_shows_no_secret(started, environment):
-    again = subprocess.run(
+    second_start = subprocess.run(
         [sys.executable, "manage.py", "quickstart", "--no-serve"],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert "puf_" not in again.stdout
-    assert "as shown at the first start" in again.stdout
-    assert "/chat/1/message" in again.stdout
+    assert "puf_" not in second_start.stdout
+    assert "as shown at the first start" in second_start.stdout
+    assert "/chat/1/message" in second_start.stdout
 
 
-def test_the_secret_key_is_written_once_and_for_the_owner_only(started, environment):
+def test_the_secret_key_is_written_once_and_readable_only_by_the_owner(started, environment):
     file = Path(environment["PUFFER_ENV_FILE"])
     assert file.read_text().count("SECRET_KEY=") == 1
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_a_taken_port_is_said_in_words(started, environment):
+def test_serve_says_that_the_port_is_taken(started, environment):
     _, port = started
     refused = subprocess.run(
         [sys.executable, "manage.py", "serve", "--port", str(port)],

@@ -1,6 +1,6 @@
-"""The server and the worker, killed while both are busy: nothing is lost, nothing is done twice, every webhook arrives.
+"""The server and the worker are killed while both are busy: no work is lost or repeated, every webhook arrives.
 
-files uploaded in the admin, questions asked -> the server -> uploads and webhook deliveries -> the worker
+The server stores the files uploaded in the admin and the webhook deliveries of each turn as jobs for the worker.
 """
 
 import json
@@ -23,19 +23,19 @@ import requests
 
 from tests.support.installation import Installation, answers, free_port, wait_until
 from tests.support.providers import CHAT_COMPLETION
-from tests.support.upstream import Behaviour, Connection, Upstream, answering, fast_embedding, running
+from tests.support.upstream import Behavior, Connection, Upstream, answering, fast_embedding, running
 
 pytestmark = pytest.mark.slow
 
-UPLOADS, TURNS = 100, 60  # before the first kill; a turn is two events
-MORE = 150  # of each at most, while they are killed
-AT_ONCE = 100  # files that the admin takes
-ROWS = 10
-CHUNKS = ROWS + 1  # the first row of a file has two
-SENDING_AT_ONCE = 4  # deliveries, by a worker
+UPLOADS, TURNS = 100, 60  # before the first kill; a turn publishes two events
+MORE = 150  # at most so many further uploads and turns between the kills
+FILES_PER_FORM = 100  # the admin's limit
+ROWS = 10  # in a file
+CHUNKS = ROWS + 1  # in a file: its first row has two
+PARALLEL_DELIVERIES = 4  # of one worker
 EMBEDDINGS = "/v1/embeddings"
-WORK = ("vectorstores_upload", "logs_webhookdelivery")
-PREPARED = """
+JOB_TABLES = ("vectorstores_upload", "logs_webhookdelivery")
+SETUP = """
 from django.contrib.auth import get_user_model
 from chatbots.models import Chatbot
 from logs.webhooks.models import EventName, Webhook
@@ -47,12 +47,12 @@ Webhook.objects.create(name="all", url="{hook}", events=EventName.values)
 """
 
 
-def slowly(seconds: float, answer: Behaviour) -> Behaviour:
-    """They take their time, so that kills fall into the middle of what waits for them."""
+def delayed(seconds: float, answer: Behavior) -> Behavior:
+    """Delay the answer, so that kills interrupt requests in flight."""
 
     def behave(connection: Connection) -> None:
         time.sleep(seconds)
-        with suppress(OSError):  # whoever called was killed
+        with suppress(OSError):  # the caller was killed
             answer(connection)
 
     return behave
@@ -69,12 +69,12 @@ class Clients:
     session: requests.Session = field(default_factory=requests.Session)
 
     def begin(self) -> None:
-        """Sign in, and leave the worker much to do."""
+        """Sign in, and fill the worker's queue."""
         self.session.get(f"{self.url}/admin/login/", timeout=30)
         response = self.post("/admin/login/?next=/admin/", username="owner", password="correct horse")
         assert response.status_code == 302, response.text
-        for first in range(0, UPLOADS, AT_ONCE):
-            self.upload(*(f"{number}.csv" for number in range(first, first + AT_ONCE)))
+        for first in range(0, UPLOADS, FILES_PER_FORM):
+            self.upload(*(f"{number}.csv" for number in range(first, first + FILES_PER_FORM)))
         with ThreadPoolExecutor(4) as pool:
             for _ in range(TURNS):
                 pool.submit(self.ask)
@@ -84,11 +84,11 @@ class Clients:
         return self.session.post(f"{self.url}{path}", form, files=files, allow_redirects=False, timeout=30)
 
     def upload(self, *names: str) -> None:
-        """Again and again, until the server has said that it has them."""
-        wait_until(lambda: self.has_taken(names))
+        """Retry until the server has accepted the files."""
+        wait_until(lambda: self.try_upload(names))
         self.uploaded += names
 
-    def has_taken(self, names: Iterable[str]) -> bool:
+    def try_upload(self, names: Iterable[str]) -> bool:
         form = {"kind": "file", "new_collection": "kb", "embedding": "openai/emb-1"}
         form |= {"pairs-TOTAL_FORMS": "3", "pairs-INITIAL_FORMS": "0"}
         files = [("uploads", (name, rows_of(name))) for name in names]
@@ -100,7 +100,7 @@ class Clients:
         return True
 
     def ask(self) -> None:
-        """Once: whether a question whose answer did not come was stored, its caller can't know."""
+        """Ask without a retry: if no answer comes, the caller cannot know whether the question was stored."""
         question = {"messages": [{"role": "user", "content": "Do you sell shoes?"}]}
         headers = {"Authorization": f"Bearer {self.key}"}
         with suppress(requests.RequestException):
@@ -110,8 +110,8 @@ class Clients:
             self.answered.append(reply.json()["conversation_uuid"])
 
     @contextmanager
-    def at_it(self) -> Iterator[None]:
-        """Both go on while the block runs."""
+    def kept_busy(self) -> Iterator[None]:
+        """Keep uploading and asking in two threads while the block runs."""
         stop = threading.Event()
 
         def upload() -> None:
@@ -145,11 +145,11 @@ def rows_of(name: str) -> str:
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    """The provider, and the receiver of webhooks."""
+    """Yield a server that plays the provider and receives the webhooks."""
     with running() as upstream:
         upstream.serves("/v1/chat/completions", CHAT_COMPLETION)
-        upstream.pages[EMBEDDINGS] = slowly(0.15, fast_embedding)
-        upstream.pages["/hook"] = slowly(1, answering(b""))
+        upstream.pages[EMBEDDINGS] = delayed(0.15, fast_embedding)
+        upstream.pages["/hook"] = delayed(1, answering(b""))
         yield upstream
 
 
@@ -157,108 +157,108 @@ def upstream() -> Iterator[Upstream]:
 def installation(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> Iterator[Installation]:
     provider = {"OPENAI_API_KEY": "sk-0123456789", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
     with Installation.new(tmp_path, request.param, **provider, PRIVATE_HOST_ALLOWLIST="127.0.0.1") as installation:
-        installation.python(PREPARED.format(hook=f"{upstream.url}/hook"))
+        installation.python(SETUP.format(hook=f"{upstream.url}/hook"))
         yield installation
 
 
-def calls_of(upstream: Upstream, path: str) -> int:
+def count_calls(upstream: Upstream, path: str) -> int:
     return sum(sent.path == path for sent in upstream.sent)
 
 
-def embedded(upstream: Upstream) -> Counter[str]:
-    """How often each file was: its last row stands for it."""
+def embedding_counts(upstream: Upstream) -> Counter[str]:
+    """Return how often each file was embedded, counted by its last row."""
     texts = (text for sent in upstream.sent if sent.path == EMBEDDINGS for text in sent.json["input"])
     return Counter(found[1] for text in texts if (found := re.search(rf"Row {ROWS - 1} of (\S+):", text)))
 
 
-def received(upstream: Upstream) -> Counter[UUID]:
-    """How often each delivery was."""
+def delivery_counts(upstream: Upstream) -> Counter[UUID]:
+    """Return how often each webhook delivery was received."""
     return Counter(UUID(sent.headers["X-AIPKit-Delivery-Id"]) for sent in upstream.sent if sent.path == "/hook")
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What was written down as done, how often things had gone out by then, and what was broken off."""
+class Snapshot:
+    """The work recorded as done, the requests received so far, and the number of interrupted jobs."""
 
     files: set[str]
-    embedded: Counter[str]
+    embedding_counts: Counter[str]
     deliveries: set[UUID]
-    received: Counter[UUID]
-    broken_off: int
+    delivery_counts: Counter[UUID]
+    interrupted: int
 
 
-def look(installation: Installation, upstream: Upstream) -> Moment:
+def take_snapshot(installation: Installation, upstream: Upstream) -> Snapshot:
     files = installation.rows("SELECT name FROM vectorstores_upload WHERE state = 'done'")
     deliveries = installation.rows("SELECT delivery_id FROM logs_webhookdelivery WHERE state = 'done'")
-    return Moment(
+    return Snapshot(
         {name for (name,) in files},
-        embedded(upstream),
+        embedding_counts(upstream),
         {UUID(str(delivery)) for (delivery,) in deliveries},
-        received(upstream),
-        sum(installation.value(f"SELECT count(*) FROM {table} WHERE lease <> ''") for table in WORK),
+        delivery_counts(upstream),
+        sum(installation.value(f"SELECT count(*) FROM {table} WHERE lease <> ''") for table in JOB_TABLES),
     )
 
 
-def waiting(installation: Installation) -> list[int]:
-    """Uploads, deliveries."""
-    return [installation.value(f"SELECT count(*) FROM {table} WHERE state = 'waiting'") for table in WORK]
+def count_waiting(installation: Installation) -> list[int]:
+    """Return the numbers of waiting uploads and waiting deliveries."""
+    return [installation.value(f"SELECT count(*) FROM {table} WHERE state = 'waiting'") for table in JOB_TABLES]
 
 
-def end_leases(installation: Installation) -> None:
-    """Those of the dead, which end by themselves in half a minute or a whole one: test_worker.py waits for that."""
-    for table in WORK:
+def expire_leases(installation: Installation) -> None:
+    """Expire the leases of killed processes, which last 30 to 60 s; test_worker.py waits for one to expire."""
+    for table in JOB_TABLES:
         installation.rows(f"UPDATE {table} SET leased_until = due_at WHERE lease <> ''")
 
 
-def test_killed_at_any_moment_they_lose_nothing_and_do_nothing_twice(installation, upstream):
-    chance = random.Random(time.time_ns())
-    kills = 5 if installation.database_url.startswith("sqlite") else 3  # with PostgreSQL only the claims differ
+def test_killed_processes_neither_lose_nor_repeat_work(installation, upstream):
+    rng = random.Random(time.time_ns())
+    kills = 5 if installation.database_url.startswith("sqlite") else 3  # PostgreSQL only claims jobs differently
     port = free_port()
     serve = ("serve", "--no-worker", "--port", str(port))
     clients = Clients(f"http://127.0.0.1:{port}", installation.manage("create_api_key", "caller").split()[-1])
     installation.start(*serve)
     wait_until(lambda: answers(clients.url))
     clients.begin()
-    assert waiting(installation) == [UPLOADS, 2 * TURNS]
+    assert count_waiting(installation) == [UPLOADS, 2 * TURNS]
 
-    moments: list[Moment] = []
-    with clients.at_it():
+    snapshots: list[Snapshot] = []
+    with clients.kept_busy():
         for _ in range(kills):
-            calls = calls_of(upstream, EMBEDDINGS) + chance.randint(1, 8)
+            calls = count_calls(upstream, EMBEDDINGS) + rng.randint(1, 8)
             installation.start("worker")
-            wait_until(lambda: calls_of(upstream, EMBEDDINGS) >= calls and answers(clients.url))  # noqa: B023
-            time.sleep(chance.random() * 0.3)
-            for process in chance.sample(installation.processes, 2):
+            wait_until(lambda: count_calls(upstream, EMBEDDINGS) >= calls and answers(clients.url))  # noqa: B023
+            time.sleep(rng.random() * 0.3)
+            for process in rng.sample(installation.processes, 2):
                 process.kill()
                 assert process.wait(10) == -signal.SIGKILL
-                time.sleep(chance.random() * 0.1)
+                time.sleep(rng.random() * 0.1)
             installation.processes.clear()
-            moments.append(look(installation, upstream))
-            end_leases(installation)
+            snapshots.append(take_snapshot(installation, upstream))
+            expire_leases(installation)
             installation.start(*serve)
     upstream.pages |= {EMBEDDINGS: fast_embedding, "/hook": answering(b"")}
     for _ in range(2):
         installation.start("worker")
-    wait_until(lambda: waiting(installation) == [0, 0], 600)  # about ten seconds, if nobody else wants the processors
+    wait_until(lambda: count_waiting(installation) == [0, 0], 600)  # about 10 s on an idle machine
 
-    uploads_are_stored_once(installation, clients.uploaded)
-    turns_are_told_of(installation, clients.answered)
-    deliveries_have_arrived(installation, upstream)
-    finally_embedded, finally_received = embedded(upstream), received(upstream)
-    for moment in moments:  # what was noted as done is not done again
-        assert pick(finally_embedded, moment.files) == pick(moment.embedded, moment.files)
-        assert pick(finally_received, moment.deliveries) == pick(moment.received, moment.deliveries)
-    # One upload and four deliveries were under way at a kill; and one upload gives way to the same sent again.
-    assert finally_embedded.total() - len(finally_embedded) <= 2 * kills
-    assert finally_received.total() - len(finally_received) <= SENDING_AT_ONCE * kills
-    assert sum(moment.broken_off for moment in moments) > kills  # else the kills tested nothing
+    assert_uploads_are_stored_once(installation, clients.uploaded)
+    assert_turns_are_logged_and_published(installation, clients.answered)
+    assert_deliveries_have_arrived(installation, upstream)
+    final_embedding_counts, final_delivery_counts = embedding_counts(upstream), delivery_counts(upstream)
+    for snapshot in snapshots:  # work recorded as done is not repeated
+        assert pick(final_embedding_counts, snapshot.files) == pick(snapshot.embedding_counts, snapshot.files)
+        assert pick(final_delivery_counts, snapshot.deliveries) == pick(snapshot.delivery_counts, snapshot.deliveries)
+    # Each kill interrupts at most one upload and four deliveries; a retried upload form cancels one more upload.
+    assert final_embedding_counts.total() - len(final_embedding_counts) <= 2 * kills
+    assert final_delivery_counts.total() - len(final_delivery_counts) <= PARALLEL_DELIVERIES * kills
+    assert sum(snapshot.interrupted for snapshot in snapshots) > kills  # otherwise the kills tested nothing
 
 
 def pick(counts: Counter[Any], keys: set[Any]) -> dict[Any, int]:
     return {key: counts[key] for key in keys}
 
 
-def uploads_are_stored_once(installation: Installation, names: list[str]) -> None:
+def assert_uploads_are_stored_once(installation: Installation, names: list[str]) -> None:
     assert len(names) == len(set(names)) > UPLOADS
     files, chunks = len(names), len(names) * CHUNKS
     finished = "FROM vectorstores_upload WHERE state = 'done'"
@@ -266,8 +266,8 @@ def uploads_are_stored_once(installation: Installation, names: list[str]) -> Non
     assert installation.rows(f"SELECT DISTINCT documents, chunks, chunks_done, refused {finished}") == [
         (ROWS, CHUNKS, CHUNKS, 0)
     ]
-    given_way = "SELECT DISTINCT last_error FROM vectorstores_upload WHERE state <> 'done'"
-    assert installation.rows(given_way) in ([], [("Cancelled.",)])  # to the same, sent again
+    cancelled = "SELECT DISTINCT last_error FROM vectorstores_upload WHERE state <> 'done'"
+    assert installation.rows(cancelled) in ([], [("Cancelled.",)])  # replaced by the same file, uploaded again
     stored = installation.rows("SELECT count(*), count(DISTINCT vector_id) FROM vectorstores_localvector")
     assert stored == [(chunks, chunks)]
     documents = "SELECT count(*), count(DISTINCT parent_vector_id), sum(chunks) FROM vectorstores_document"
@@ -275,8 +275,8 @@ def uploads_are_stored_once(installation: Installation, names: list[str]) -> Non
     assert installation.value("SELECT count(*) FROM vectorstores_uploadcontent") == 0
 
 
-def turns_are_told_of(installation: Installation, answered: list[str]) -> None:
-    """Who was answered is in the log; no message without its event, no event without its message."""
+def assert_turns_are_logged_and_published(installation: Installation, answered: list[str]) -> None:
+    """Check that answered questions are in the log, and that each message has exactly one event."""
     assert len(answered) > TURNS
     stored = [message for (message,) in installation.rows("SELECT message_id FROM logs_message")]
     payloads = [json.loads(payload) for (payload,) in installation.rows("SELECT payload FROM logs_webhookdelivery")]
@@ -285,14 +285,14 @@ def turns_are_told_of(installation: Installation, answered: list[str]) -> None:
     assert installation.value("SELECT sum(messages) FROM logs_conversationdailytotal") == len(stored)
 
 
-def deliveries_have_arrived(installation: Installation, upstream: Upstream) -> None:
-    """Each under its own ids, with the same body each time."""
+def assert_deliveries_have_arrived(installation: Installation, upstream: Upstream) -> None:
+    """Check that every attempt of a delivery carried the same ids and the same body."""
     columns = "delivery_id, event_id, payload, attempts"
     rows = installation.rows(f"SELECT {columns} FROM logs_webhookdelivery WHERE state = 'done'")
-    told = {(UUID(str(delivery)), UUID(str(event)), payload) for delivery, event, payload, _ in rows}
+    expected = {(UUID(str(delivery)), UUID(str(event)), payload) for delivery, event, payload, _ in rows}
     hooks = [sent for sent in upstream.sent if sent.path == "/hook"]
     names = ("X-AIPKit-Delivery-Id", "X-AIPKit-Event-Id")
-    assert {(*(UUID(sent.headers[name]) for name in names), sent.body.decode()) for sent in hooks} == told
-    assert {sent.headers["X-AIPKit-Idempotency-Key"] for sent in hooks} == {str(event) for _, event, _ in told}
-    counts = received(upstream)
+    assert {(*(UUID(sent.headers[name]) for name in names), sent.body.decode()) for sent in hooks} == expected
+    assert {sent.headers["X-AIPKit-Idempotency-Key"] for sent in hooks} == {str(event) for _, event, _ in expected}
+    counts = delivery_counts(upstream)
     assert all(counts[UUID(str(delivery))] <= attempts for delivery, _, _, attempts in rows)

@@ -10,16 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 APPS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]
-MODULES = packages_distributions()  # {module: names of the distributions that bring it}
+MODULES = packages_distributions()  # {module: names of the distributions that provide it}
 OURS = {*APPS, "tests", "servers"}  # servers: a neighbor of the benchmarks that import it
 LOCKS = ["requirements", "requirements-dev", "requirements-local"]
-# Loaded by Django, uvicorn and trafilatura; the project's owner wants the last one here.
+# Loaded by Django, uvicorn and trafilatura; pytest-django is listed there although only tests use it.
 NEVER_IMPORTED = {"psycopg", "uvloop", "httptools", "lxml-html-clean", "pytest-django"}
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;]+)", re.MULTILINE)
 
 
 def pins(file: str) -> dict[str, str]:
-    """Return {normalized name of a package: version}."""
+    """Return {normalized package name: version}."""
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in PIN.findall((ROOT / file).read_text())}
 
 
@@ -53,7 +53,7 @@ def test_every_declared_package_is_imported_or_in_the_settings():
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_the_lock_has_what_is_declared_with_hashes(name):
+def test_lock_files_pin_every_requirement_with_hashes(name):
     locked, lines = pins(f"{name}.lock"), (ROOT / f"{name}.lock").read_text().splitlines()
     assert pins(f"{name}.txt").items() <= locked.items(), "run `make lock`"
     assert len([line for line in lines if "==" in line]) == len(locked)
@@ -61,12 +61,12 @@ def test_the_lock_has_what_is_declared_with_hashes(name):
         assert "==" not in line or following.startswith("    --hash=sha256:"), line
 
 
-def test_the_locks_agree():
+def test_the_lock_files_agree():
     run, dev = pins("requirements.lock"), pins("requirements-dev.lock")
     assert run.items() <= dev.items()
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_names_no_address_or_folder_of_the_machine_that_made_it(name):
+def test_lock_files_contain_no_urls_or_local_paths(name):
     options = {line for line in (ROOT / f"{name}.lock").read_text().splitlines() if re.match(r"-|.*(://|\s/)", line)}
     assert options <= {"--only-binary :all:"}

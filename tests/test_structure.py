@@ -1,4 +1,4 @@
-"""The shape of the code: imports go one way and through front doors, SDKs stay in adapters, no file is too long."""
+"""The structure of the code: imports go one way and through front doors, SDKs stay in adapters, files are short."""
 
 import ast
 import re
@@ -14,9 +14,9 @@ from providers.registry import PROVIDERS
 
 ROOT = Path(__file__).parent.parent
 APPS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]  # each imports only those to its left
-NAME_EVERY_APP = {"puffer/settings.py", "puffer/urls.py"}
+MAY_IMPORT_EVERY_APP = {"puffer/settings.py", "puffer/urls.py"}
 SDKS = {"openai", "anthropic", "google"}
-KNOW_SDKS = ("providers/adapters/", "providers/upstream_errors.py", "providers/http_client.py")
+MAY_IMPORT_SDKS = ("providers/adapters/", "providers/upstream_errors.py", "providers/http_client.py")
 MAX_FILES = 14  # Python files in a folder
 MAX_LINES = 400  # in a Python file
 
@@ -45,14 +45,14 @@ def imported_packages(file: str) -> set[str]:
     return {module.partition(".")[0] for module, _ in imports(file)}
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file not in NAME_EVERY_APP])
+@pytest.mark.parametrize("file", [file for file in FILES if file not in MAY_IMPORT_EVERY_APP])
 def test_imports_go_one_way(file):
-    above = set(APPS[APPS.index(app_of(file)) + 1 :])
-    assert not imported_packages(file) & above
+    forbidden_apps = set(APPS[APPS.index(app_of(file)) + 1 :])
+    assert not imported_packages(file) & forbidden_apps
 
 
 def passes_front_door(module: str, names: list[str]) -> bool:
-    """Return whether another app may import these names: `from app.door import name`, as __all__ says at each step."""
+    """Return whether __all__ exports these names at each step of `from app.door import name`."""
     app, *path = module.split(".")
     if not path:
         return set(names) <= set(import_module(app).__all__)
@@ -66,7 +66,7 @@ def is_package(module: ModuleType) -> bool:
     return hasattr(module, "__path__")
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file not in NAME_EVERY_APP])
+@pytest.mark.parametrize("file", [file for file in FILES if file not in MAY_IMPORT_EVERY_APP])
 def test_other_apps_are_imported_through_their_front_doors(file):
     foreign = [
         (module, names)
@@ -77,24 +77,24 @@ def test_other_apps_are_imported_through_their_front_doors(file):
 
 
 @pytest.mark.parametrize("folder", sorted({str(Path(file).parent) for file in FILES}))
-def test_a_folder_holds_one_story(folder):
+def test_folders_have_few_files(folder):
     assert len([file for file in FILES if str(Path(file).parent) == folder]) <= MAX_FILES
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_can_be_read_in_one_go(file):
+def test_files_are_short(file):
     assert len((ROOT / file).read_text().splitlines()) <= MAX_LINES
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.endswith("__init__.py")])
-def test_a_package_says_what_it_is(file):
+def test_packages_have_a_one_line_docstring(file):
     has_siblings = any((ROOT / file).parent.glob("*/*.py")) or len(list((ROOT / file).parent.glob("*.py"))) > 1
     docstring = ast.get_docstring(ast.parse((ROOT / file).read_text())) or ""
     assert not has_siblings or len(docstring.splitlines()) == 1
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.slug)
-def test_an_adapter_has_the_methods_that_its_capabilities_name(provider):
+def test_adapters_have_the_methods_of_their_capabilities(provider):
     methods = {
         Capability.COMPLETION: ["complete", "stream"],
         Capability.EMBEDDING: ["embed"],
@@ -104,13 +104,12 @@ def test_an_adapter_has_the_methods_that_its_capabilities_name(provider):
     assert all(hasattr(provider, name) for capability in provider.capabilities for name in methods[capability])
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(KNOW_SDKS)])
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(MAY_IMPORT_SDKS)])
 def test_sdks_stay_in_their_adapters(file):
     assert not imported_packages(file) & SDKS
 
 
-def test_tests_import_what_they_share_from_their_support_package():
-    """No module imports from a test module or a conftest.py."""
+def test_tests_import_shared_code_only_from_the_support_package():
     others = re.compile(r"^\s*(?:from|import) tests\b(?!\.support\b|\.settings\b).*", re.MULTILINE)
     found = {path.name: others.findall(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
     assert not {name: lines for name, lines in found.items() if lines}

@@ -1,10 +1,10 @@
-"""Users of the admin, and how they sign in."""
+"""Admin users, and the sign-in form."""
 
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
 PASSWORD = "correct horse"
-LIMIT = 5  # wrong passwords lock an account out
+LIMIT = 5  # failed sign-ins that lock an account
 LOGIN = "/admin/login/"
 
 

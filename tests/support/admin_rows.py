@@ -1,4 +1,4 @@
-"""One row of each model that the admin shows, full of text that must be escaped."""
+"""Factories for a row of each model in the admin, with HTML in every text field."""
 
 from collections.abc import Callable
 from typing import Any

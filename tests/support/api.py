@@ -14,7 +14,7 @@ BASE = "/wp-json/aipkit/v1"
 
 
 class Api:
-    """`api.post("/generate", json={...})`: a call of the ASGI application, with the key unless told otherwise."""
+    """A client that calls the ASGI application with its API key: `api.post("/generate", json={...})`."""
 
     def __init__(self, key: str) -> None:
         self.key = key

@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright: pages that must not fail, and owners who are signed in."""
+"""Chromium driven by Playwright: pages that fail the test on any error, and signed-in admin users."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ try:
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import expect, sync_playwright
 except ImportError:
-    MISSING = "playwright and axe come with requirements-dev.txt"
+    MISSING = "playwright and axe are not installed: requirements-dev.txt"
 else:
-    MISSING = "" if CHROMIUM.exists() else "no Chromium here"
+    MISSING = "" if CHROMIUM.exists() else "Chromium is not installed"
     axe = Axe()
-    expect.set_options(timeout=20_000)  # a machine may be busy
+    expect.set_options(timeout=20_000)  # the machine may be busy
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 PASSWORD = "correct horse"
@@ -41,8 +41,8 @@ def launched() -> Iterator[Any]:
 
 @contextmanager
 def pages(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open pages, each in a context of its own. Fail at the end if a script or a request of one has failed."""
-    wrong: list[str] = []
+    """Yield a function that opens a page in a new context; fail at the end if a script or request of one failed."""
+    errors: list[str] = []
     contexts = []
 
     def new_page(**options: Any) -> Any:
@@ -50,19 +50,19 @@ def pages(browser: Any) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if "Security Policy" in message.text else None)
-        page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if "Security Policy" in message.text else None)
+        page.on("response", lambda response: errors.append(response.url) if response.status >= 400 else None)
         return page
 
     yield new_page
     for context in contexts:
         context.close()
-    assert [text for text in wrong if "favicon" not in text] == []
+    assert [text for text in errors if "favicon" not in text] == []
 
 
 def open_admin(page: Any, server: Server, user: str = "owner", path: str = "/admin/") -> None:
-    """Open a page of the admin as this user. Only the first call for a server and a user fills in the form."""
+    """Open an admin page as this user. Only the first call per server and user fills in the sign-in form."""
     if user in server.cookies:
         page.context.add_cookies(server.cookies[user])
         page.goto(f"{server.url}{path}")

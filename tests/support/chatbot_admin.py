@@ -1,4 +1,4 @@
-"""The admin's pages of chatbots, as a test client uses them."""
+"""Requests to the admin's chatbot pages with Django's test client."""
 
 import html
 import json
@@ -27,10 +27,10 @@ def act(client, action: str, *bots: Chatbot):
 
 
 def filled(page) -> dict[str, str]:
-    """Return what a browser would send if the page's form were submitted unchanged."""
+    """Return the form data that a browser would send if the form were submitted unchanged."""
     values = {field.html_name: field.value() for field in page.context["adminform"].form}
-    sent = {name: value for name, value in values.items() if value is not None and value is not False}
-    return {name: "on" if value is True else value for name, value in sent.items()}
+    submitted = {name: value for name, value in values.items() if value is not None and value is not False}
+    return {name: "on" if value is True else value for name, value in submitted.items()}
 
 
 def change_page(bot: Chatbot) -> str:

@@ -1,4 +1,4 @@
-"""puffer's own processes on a database of their own, for tests that start, stop and kill them."""
+"""puffer's processes on a new database, for tests that start, stop and kill them."""
 
 import os
 import secrets
@@ -31,7 +31,7 @@ POSTGRES = (
     if RUNS_ON.startswith("postgres")
     else os.environ.get("PUFFER_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/postgres")
 )
-at_the_end = ExitStack()  # of the tests; conftest.py closes it
+at_the_end = ExitStack()  # cleanup after all tests; conftest.py closes it
 QUESTION = {"provider": "openai", "model": "gpt-4o-mini", "messages": [{"role": "user", "content": "confidential"}]}
 
 
@@ -47,7 +47,7 @@ class Installation:
     @classmethod
     @contextmanager
     def new(cls, folder: Path, kind: str = "sqlite", **variables: str) -> Iterator[Self]:
-        """Give one with a new database; kill its processes at the end."""
+        """Yield an installation with a new database; kill its processes at the end."""
         with new_database(kind, folder) as url:
             installation = cls(folder, url, variables)
             try:
@@ -72,11 +72,11 @@ class Installation:
         return done.stdout
 
     def python(self, code: str) -> str:
-        """Run the code in a process of its own, with Django set up, as a change from elsewhere."""
+        """Run the code in a new process with Django set up, like a change made by another process."""
         return self.manage("shell", "--no-imports", "-c", code).strip()
 
     def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
-        """Start a command of manage.py, which writes to `log_file` unless `options` of Popen say where to."""
+        """Start a manage.py command. It writes to `log_file` unless Popen `options` redirect its output."""
         command = [sys.executable, "manage.py", *arguments]
         with self.log_file.open("ab") as log:
             options = {"stdout": log, "stderr": log, **options}
@@ -103,7 +103,7 @@ class Installation:
 
     @property
     def log_file(self) -> Path:
-        """What the processes have written."""
+        """Return the file with the output of all processes."""
         return self.folder / "log"
 
 
@@ -113,7 +113,7 @@ class Server(Installation):
     upstream: Upstream
     url: str
     process: "subprocess.Popen[bytes]"
-    cookies: dict[str, Any]  # of users who are signed in, for tests in a browser
+    cookies: dict[str, Any]  # of signed-in users by name, for browser tests
 
     def serve(self) -> None:
         port = free_port()
@@ -123,7 +123,7 @@ class Server(Installation):
         assert self.process.poll() is None, self.log_file.read_text()
 
     def started_workers(self) -> int:
-        """Return how many worker processes have come up so far."""
+        """Return how many worker processes have started so far."""
         return self.log_file.read_text().count("startup complete")
 
     def stop(self) -> None:
@@ -131,21 +131,21 @@ class Server(Installation):
         assert self.process.wait(30) == 0
 
     def generate(self, key: str, **more: Any) -> requests.Response:
-        """Call /generate on a connection of its own, so that any worker may get it."""
+        """Call /generate on a new connection, so that any worker may serve it."""
         return requests.post(
             f"{self.url}/wp-json/aipkit/v1/generate",
             json=QUESTION, headers={"Authorization": f"Bearer {key}"}, timeout=30, **more,
         )  # fmt: skip
 
     def statuses(self, key: str, count: int = 24) -> set[int]:
-        """Return the statuses of many calls at once, which reach every worker."""
+        """Return the statuses of `count` parallel calls, enough to reach every worker."""
         with ThreadPoolExecutor(count) as pool:
             return {response.status_code for response in pool.map(lambda _: self.generate(key), range(count))}
 
 
 @contextmanager
 def serving(folder: Path, upstream: Upstream, kind: str = "sqlite", **variables: str) -> Iterator[Server]:
-    """Run a server on a new database, with `upstream` as OpenAI; stop it at the end, unless the test has."""
+    """Run a server on a new database, with `upstream` as OpenAI; stop it at the end unless the test already has."""
     openai = {"OPENAI_API_KEY": "sk-of-the-environment", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
     with Server.new(folder, kind, **openai | variables) as server:
         server.upstream, server.cookies = upstream, {}
@@ -157,7 +157,7 @@ def serving(folder: Path, upstream: Upstream, kind: str = "sqlite", **variables:
 
 @contextmanager
 def new_database(kind: str, folder: Path) -> Iterator[str]:
-    """Give the URL of a migrated database without rows: a file in the folder for "sqlite", else one of PostgreSQL."""
+    """Yield the URL of a new migrated database: an SQLite file in the folder, or a PostgreSQL database."""
     if kind == "sqlite":
         shutil.copy(migrated_file(), folder / "puffer.sqlite3")
         yield f"sqlite:///{folder}/puffer.sqlite3"
@@ -168,7 +168,7 @@ def new_database(kind: str, folder: Path) -> Iterator[str]:
 
 @cache
 def migrated_file() -> Path:
-    """Migrate an SQLite file once; each database of this process is a copy of it."""
+    """Migrate an SQLite file once, as the template of this test process's databases."""
     folder = Path(at_the_end.enter_context(tempfile.TemporaryDirectory(prefix="puffer-migrated-")))
     file = folder / "puffer.sqlite3"
     Installation(folder, f"sqlite:///{file}").manage("migrate", "--verbosity=0")
@@ -177,7 +177,7 @@ def migrated_file() -> Path:
 
 @cache
 def migrated_postgres_database() -> str:
-    """Migrate a database of PostgreSQL once; each database of this process is a copy of it."""
+    """Migrate a PostgreSQL database once, as the template of this test process's databases."""
     name = at_the_end.enter_context(postgres_database())
     Installation(Path(), url_of(name)).manage("migrate", "--verbosity=0")
     return name
@@ -189,7 +189,7 @@ def postgres_database(template: str = "template1") -> Iterator[str]:
     try:
         connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
     except psycopg.OperationalError:
-        pytest.skip("no PostgreSQL server here")
+        pytest.skip("no PostgreSQL server is running")
     with connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
@@ -205,7 +205,7 @@ def url_of(database: str) -> str:
 def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
+        assert time.monotonic() < deadline, f"the condition was not met within {seconds} s"
         time.sleep(0.05)
 
 
@@ -215,7 +215,7 @@ def free_port() -> int:
 
 
 def answers(url: str) -> bool:
-    """Return whether a server is there and ready."""
+    """Return whether the server is up and ready."""
     try:
         return requests.get(f"{url}/health/ready", timeout=1).ok
     except requests.RequestException:
@@ -223,6 +223,6 @@ def answers(url: str) -> bool:
 
 
 def forks_of(process: int, name: str) -> list[int]:
-    """Return the ids of the processes that do the work of that name for `serve`."""
+    """Return the pids of the children of `process` that are called "puffer {name}"."""
     command = ["pgrep", "-P", str(process), "-x", f"puffer {name}"]
     return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True).stdout.split()]

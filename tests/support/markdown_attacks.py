@@ -218,11 +218,11 @@ PAYLOADS = [
 
 
 def assert_harmless(rendered):
-    """By what a parser of HTML finds in it, in a place where neither comments nor instructions are dropped."""
+    """Check the HTML as a parser sees it, with comments and processing instructions kept."""
     root = etree.fromstring(f"<div>{rendered}</div>", html.HTMLParser(remove_comments=False, remove_pis=False))
     div = root.find("body/div")
     assert [child.tag for child in root] == ["body"]
-    assert len(root.find("body")) == 1  # nothing has closed the div
+    assert len(root.find("body")) == 1  # no payload has closed the div
     for element in div.iterdescendants():
         assert element.tag in ELEMENTS, etree.tostring(element)
         attributes = dict(element.attrib)
@@ -265,7 +265,7 @@ PATTERNS = [
 
 
 def hostile(size):
-    """Return texts of about `size` characters by what they are full of."""
+    """Return {description: text of about `size` characters} for texts that may be slow to parse."""
     part, root = size / 100_000, (size / 100_000) ** 0.5
     wide, long = int(1000 * root), int(1000 * part)
     table = "|" + "a|" * wide + "\n|" + "-|" * wide + "\n"

@@ -1,9 +1,9 @@
-"""How each provider words an error, and the ways in which no readable answer arrives."""
+"""Error bodies of each provider, and servers that send no readable answer."""
 
 import gzip
 import json
 
-# How each provider words an error, and what becomes of it in our message.
+# Each provider's error body, and the part of our message that reports it.
 ERRORS = {
     "openai": (
         {"error": {"message": "Oh no.", "type": "some_error", "param": None, "code": "some_code"}},

@@ -1,6 +1,5 @@
-"""A call of /generate that says everything a caller can say, and the request that each provider gets for it."""
+"""A /generate call with every kind of message and parameter, and the request that each provider gets for it."""
 
-# Everything that a caller can say.
 CONVERSATION = {
     "model": "some-model",
     "system_instruction": "You are Ada.",
@@ -32,7 +31,7 @@ CHAT_MESSAGES = [
 CHAT = {"model": "some-model", "messages": CHAT_MESSAGES, "temperature": 0.5, "top_p": 0.9}
 PENALTIES = {"frequency_penalty": 0.1, "presence_penalty": 0.2}
 STOP = {"stop": ["END", "STOP"]}
-# Target and body of the one request that each provider gets.
+# The target and body of the request that each provider gets.
 SENT = {
     "openai": ("/v1/chat/completions", {**CHAT, **PENALTIES, **STOP, "max_completion_tokens": 300}),
     "azure": (

@@ -1,4 +1,4 @@
-"""The settings of every provider, and what its API answers: Hi!, two vectors, a picture of a cat."""
+"""The settings of every provider, and sample answers of its API: "Hi!", two vectors, a picture of a cat."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ def environment(url: str) -> dict[str, dict[str, str]]:
     }
 
 
-# What each vendor's server says, one answer of each kind: Hi!, two vectors, a picture of a cat.
+# Sample answers of each provider: the completion "Hi!", two vectors, a picture of a cat.
 
 CHAT_COMPLETION: dict[str, Any] = {
     "id": "chatcmpl-Cf0aQ",
@@ -91,13 +91,13 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
 
 
 def event(data: Any, name: str = "") -> bytes:
-    """One server-sent event; `data` is JSON unless it is bytes."""
+    """Return a server-sent event; `data` is encoded as JSON unless it is bytes."""
     content = data if isinstance(data, bytes) else json.dumps(data).encode()
     return (f"event: {name}\n".encode() if name else b"") + b"data: " + content + b"\n\n"
 
 
 def chat_chunk(delta: Any = None, finish_reason: str | None = None, **more: Any) -> bytes:
-    """One of Chat Completions; without a delta one without choices."""
+    """Return an event of a Chat Completions stream, without choices if `delta` is None."""
     choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
     head = {"id": "chatcmpl-Cf0aQ", "object": "chat.completion.chunk", "created": 1795401833, "model": "some-model"}
     return event({**head, "choices": choices, "usage": None, **more})

@@ -1,4 +1,4 @@
-"""Where the repository is, and its README."""
+"""The repository's root folder and its README."""
 
 from pathlib import Path
 

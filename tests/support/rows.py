@@ -1,13 +1,14 @@
-"""Tables of parameters in which not every provider needs every row."""
+"""Parameter tables in which only some providers need every row."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
 def crossed(every: Iterable[Any], some: Iterable[Any], rows: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Cross the first row with each of `every`, the others with each of `some`: one of each adapter.
+    """Return the first row combined with each provider of `every`, and the other rows with each provider of `some`.
 
-    Providers of one protocol share their adapter. The first row shows what a provider adds of its own.
+    Providers of one protocol share an adapter, so `some` names one provider per adapter; the first row covers what each
+    provider adds.
     """
     first, *others = rows
     return [

@@ -1,13 +1,13 @@
-"""Texts that try to get into an SQL statement."""
+"""SQL injection payloads."""
 
 import random
 
-CLASSIC = 51  # of the payloads; the rest is mixed of them
-MARK = "zzqqmark"  # in none of our statements, so that a payload is recognized anywhere
+CLASSIC = 51  # number of well-known payloads; the others are mixtures of them
+MARK = "zzqqmark"  # occurs in none of our SQL statements, so tests can find a payload in them
 
 
 def payloads() -> list[str]:
-    """Return 500 of them: well-known ones, then random mixtures."""
+    """Return 500 payloads: well-known ones, then random mixtures."""
     classic = [
         "' OR '1'='1", "' OR 1=1 --", '" OR ""="', "'; DROP TABLE logs_message; --", "') UNION SELECT 1,2,3 --",
         "1; ATTACH DATABASE 'x' AS y", "' || (SELECT password FROM auth_user) || '", "%' OR 1=1 /*", "\\' OR 1=1 #",

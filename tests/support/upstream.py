@@ -23,12 +23,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-Behaviour = Callable[["Connection"], None]
+Behavior = Callable[["Connection"], None]
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One request as it came in. `target` is as raw as on the wire: percent-encoded, with its query."""
+    """A received request. `target` is raw: percent-encoded, with its query string."""
 
     method: str
     target: str
@@ -49,7 +49,7 @@ class Sent:
 
 
 class Connection(BaseHTTPRequestHandler):
-    """One connection with a client: its requests, one after the other."""
+    """A client's connection, which may carry several requests."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -85,48 +85,48 @@ class Upstream(ThreadingHTTPServer):
         self.forget()
 
     def forget(self) -> None:
-        """Reset to a new server: nothing was sent, nothing is queued."""
+        """Reset the server: forget recorded requests and queued answers."""
         self.sent: list[Sent] = []
         self.connections = 0
-        self.queue: deque[Behaviour] = deque()
-        self.pages: dict[str, Behaviour] = {}
+        self.queue: deque[Behavior] = deque()
+        self.pages: dict[str, Behavior] = {}
         self.client_hung_up.clear()
 
-    def behaviour_for(self, path: str) -> Behaviour:
+    def behaviour_for(self, path: str) -> Behavior:
         if path in self.pages:
             return self.pages[path]
         return self.queue.popleft() if self.queue else answering("No test has said what to answer here.", 599)
 
-    # What the next request gets; one call for each request, in order.
+    # Each call of these methods queues the answer to one request.
 
     def will_answer(self, body: Any = b"", status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        """`body`: bytes are sent as they are, anything else as JSON."""
+        """Answer with `body`, encoded as JSON unless it is bytes."""
         self.queue.append(answering(body, status, headers))
 
     def will_send(self, raw: bytes) -> None:
-        """Send these bytes, be they HTTP or not, and close the connection."""
+        """Send these bytes, whether or not they are HTTP, and close the connection."""
         self.queue.append(sending(raw))
 
     def will_hang_up(self) -> None:
         self.queue.append(sending(b""))
 
     def will_stall(self, after: bytes = b"") -> None:
-        """Send the bytes of `after`, then nothing more until the client gives up."""
+        """Send the bytes of `after`, then nothing more until the client disconnects."""
         self.queue.append(stalling(after))
 
     def will_stream(self, pieces: Iterable[bytes], *, pause: float = 0, then: str = "end", **headers: str) -> None:
-        """Send the pieces as they come, `pause` seconds apart, until the client leaves.
+        """Stream the pieces, `pause` seconds apart, until the client disconnects.
 
-        Then "end" as one should, "break off" without the end that the protocol asks for, or be "silent".
+        `then` is "end" for a complete response, "break off" to close without the final chunk, "silent" to stay open.
         """
         self.queue.append(streaming(pieces, pause, then, headers))
 
     def serves(self, path: str, body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        """Answer every request for a path in one way."""
+        """Answer every request for the path the same way."""
         self.pages[path] = answering(body, status, headers)
 
 
-def answering(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Behaviour:
+def answering(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Behavior:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = {"content-type": "application/json", "content-length": str(len(content))}
     lines |= {name.lower(): value for name, value in (headers or {}).items()}
@@ -138,8 +138,8 @@ def answering(body: Any, status: int = 200, headers: Mapping[str, str] | None = 
     return behave
 
 
-def embedding(dimension: int = 64) -> Behaviour:
-    """Answers as OpenAI's /embeddings: texts that share words get vectors near each other."""
+def embedding(dimension: int = 64) -> Behavior:
+    """Return a behavior like OpenAI's /embeddings: texts that share words get similar vectors."""
 
     def behave(connection: Connection) -> None:
         texts = connection.received.json["input"]
@@ -156,7 +156,7 @@ VALUES = [[round(random.Random(at).uniform(-1, 1), 3) for _ in range(8)] for at 
 
 
 def fast_embedding(connection: Connection) -> None:
-    """Answer at once, with vectors of which only the length of the text decides."""
+    """Answer like OpenAI's /embeddings, but fast: a vector depends only on the length of its text."""
     texts = orjson.loads(connection.received.body)["input"]
     data = [{"object": "embedding", "index": at, "embedding": VALUES[len(text) % 100]} for at, text in enumerate(texts)]
     body = {"object": "list", "data": data, "model": "emb-1", "usage": {"prompt_tokens": 7, "total_tokens": 7}}
@@ -170,7 +170,7 @@ def bag_of_words(text: str, dimension: int) -> list[float]:
     return counts
 
 
-def sending(raw: bytes) -> Behaviour:
+def sending(raw: bytes) -> Behavior:
     def behave(connection: Connection) -> None:
         connection.write(raw)
         connection.close_connection = True
@@ -178,31 +178,32 @@ def sending(raw: bytes) -> Behaviour:
     return behave
 
 
-def stalling(after: bytes) -> Behaviour:
+def stalling(after: bytes) -> Behavior:
     def behave(connection: Connection) -> None:
         connection.write(after)
-        connection.request.recv(1)  # nothing comes but the end
+        connection.request.recv(1)  # returns when the client disconnects
         connection.server.client_hung_up.set()
         connection.close_connection = True
 
     return behave
 
 
-def streaming(pieces: Iterable[bytes], pause: float, then: str, headers: Mapping[str, str]) -> Behaviour:
+def streaming(pieces: Iterable[bytes], pause: float, then: str, headers: Mapping[str, str]) -> Behavior:
     lines = {"content_type": "text/event-stream", "transfer_encoding": "chunked"} | headers
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
 
     def behave(connection: Connection) -> None:
-        def left_within(seconds: float | None) -> bool:
-            return bool(select.select([connection.request], [], [], seconds)[0])  # nothing comes but the end
+        def disconnects_within(seconds: float | None) -> bool:
+            # The client sends nothing more: the socket becomes readable only when it disconnects.
+            return bool(select.select([connection.request], [], [], seconds)[0])
 
         connection.write(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode())
-        left = False
+        disconnected = False
         for piece in pieces:
             connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-            if left := left_within(pause):
+            if disconnected := disconnects_within(pause):
                 break
-        if left or (then == "silent" and left_within(None)):
+        if disconnected or (then == "silent" and disconnects_within(None)):
             connection.server.client_hung_up.set()
             connection.close_connection = True
         elif then == "break off":
@@ -210,14 +211,14 @@ def streaming(pieces: Iterable[bytes], pause: float, then: str, headers: Mapping
         else:
             connection.write(b"0\r\n\r\n")
 
-    def unless_gone(connection: Connection) -> None:
+    def behave_until_disconnect(connection: Connection) -> None:
         try:
             behave(connection)
-        except ConnectionError:  # it left while we were writing
+        except ConnectionError:  # the client disconnected while we were writing
             connection.server.client_hung_up.set()
             connection.close_connection = True
 
-    return unless_gone
+    return behave_until_disconnect
 
 
 @contextmanager
@@ -227,14 +228,14 @@ def running(upstream: Upstream | None = None) -> Iterator[Upstream]:
         thread.start()
         try:
             yield upstream
-        finally:  # else a failure would leave the thread, and with it the process, for ever
+        finally:  # otherwise a failed test would leave the thread running and the process alive
             upstream.shutdown()
             thread.join()
 
 
 @contextmanager
 def full_backlog() -> Iterator[str]:
-    """The URL of a port that takes no further connection, nor refuses it: on Linux, connecting to it never ends."""
+    """Yield the URL of a port with a full backlog: on Linux, connection attempts hang instead of being refused."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(3)]
@@ -250,7 +251,7 @@ def full_backlog() -> Iterator[str]:
 
 @contextmanager
 def closed_port() -> Iterator[str]:
-    """The URL of a port that refuses connections."""
-    with socket.socket() as bound:  # bound, so that nobody else gets it, but not listening
+    """Yield the URL of a port that refuses connections."""
+    with socket.socket() as bound:  # bound, so that no other process gets the port, but not listening
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"

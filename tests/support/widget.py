@@ -1,4 +1,4 @@
-"""The calls that a widget makes from another site's page."""
+"""The API calls that the widget makes from a page of another site."""
 
 import json
 
@@ -30,7 +30,7 @@ class Widget:
         return self
 
     def ask(self, message=QUESTION, **more):
-        """Return the events of the answer."""
+        """Ask a question and return the events of the answer."""
         response = self.post("stream", message=message, **more)
         assert response.status_code == 200, response.text
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"

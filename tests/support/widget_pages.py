@@ -1,4 +1,4 @@
-"""Pages of another site that show the widget, in a real browser."""
+"""Pages of another site that embed the widget, for tests in a real browser."""
 
 import json
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ import requests
 
 from tests.support.installation import Server, serving
 from tests.support.providers import CHAT_END, chat_chunk
-from tests.support.upstream import Behaviour, Upstream, embedding, running, streaming
+from tests.support.upstream import Behavior, Upstream, embedding, running, streaming
 
 COMPLETIONS = "/v1/chat/completions"
-# The chatbots of the site: what differs from a new one.
+# The chatbots of the site, with the fields that differ from the defaults.
 BOTS: dict[str, dict[str, Any]] = {
     "popup": {"popup_label_frequency": "always"},
     "inline": {"popup_enabled": False},
@@ -45,7 +45,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        return self.server.url.replace("127.0.0.1", "localhost")  # another site than the host's for any browser
+        return self.server.url.replace("127.0.0.1", "localhost")  # to browsers, a different site than the host
 
     def snippet(self, name: str, container: bool = True) -> str:
         bot = self.bots[name]
@@ -53,26 +53,26 @@ class Site:
         return f'{place}<script src="{self.url}/embed.js" data-bot-id="{bot}" data-wp-site="{self.url}" defer></script>'
 
 
-def says(text: str, pause: float = 0, then: str = "end") -> Behaviour:
-    """Answer as a model that says the text word by word."""
+def says(text: str, pause: float = 0, then: str = "end") -> Behavior:
+    """Return a behavior that streams the text word by word, like a model."""
     pieces = [chat_chunk({"content": f"{word} "}) for word in text.split(" ")]
     return streaming([*pieces, *(CHAT_END if then == "end" else [])], pause, then, {})
 
 
 @contextmanager
 def widget_site(folder: Path, host: Upstream) -> Iterator[Site]:
-    """Run a server with a chatbot of each kind, which pages of `host` may show."""
+    """Run a server with the chatbots of BOTS, which pages of `host` may embed."""
     with running() as upstream, serving(folder, upstream) as server:
         upstream.pages["/v1/embeddings"] = embedding()
         free = {"messages_per_minute": None, "messages_per_minute_per_address": None}
         model = {"provider": "openai", "model": "gpt-4o-mini", "embed_allowed_domains": [host.url]}
         fields = {name: {"name": "Shop assistant", **model, **free, **own} for name, own in BOTS.items()}
-        made = server.python(
+        output = server.python(
             "from chatbots.models import Chatbot; import json;"
             f"print(json.dumps({{name: Chatbot.objects.create(**own).pk for name, own in {fields!r}.items()}}))"
         )
         teach(server)
-        yield Site(server, json.loads(made))
+        yield Site(server, json.loads(output))
 
 
 def teach(server: Server) -> None:
@@ -85,15 +85,15 @@ def teach(server: Server) -> None:
         )
     ]
     target = {"provider": "local", "target_id": "shop", "embedding_provider": "openai", "embedding_model": "some-model"}
-    stored = requests.post(
+    response = requests.post(
         f"{server.url}/wp-json/aipkit/v1/vector-stores/upsert",
         json={**target, "vectors": documents}, headers={"Authorization": f"Bearer {key}"}, timeout=30,
     )  # fmt: skip
-    assert stored.status_code == 200, stored.text
+    assert response.status_code == 200, response.text
 
 
 class Visits:
-    """Pages of the host that show chatbots: `visit("popup")` opens one in a browser that was never there before."""
+    """Pages of the host that embed chatbots: `visit("popup")` opens one in a new browser context."""
 
     def __init__(self, browser: Any, site: Site, host: Upstream) -> None:
         self.browser, self.site, self.host = browser, site, host
@@ -124,6 +124,7 @@ class Visits:
         return page
 
     def strays(self) -> set[str]:
+        """Return the requested URLs that belong to neither the host nor the server under test."""
         ours = (f"{self.host.url}/", f"{self.site.url}/", "blob:", "data:")
         return {url for url in self.requested if not url.startswith(ours)}
 

@@ -36,7 +36,7 @@ def make_conversation(**values) -> Conversation:
 
 @pytest.fixture
 def conversation(bot) -> Conversation:
-    """A question, its answer, and a question that failed."""
+    """Return a conversation of two questions: one was answered, the other failed."""
     conversation = make_conversation(chatbot=bot, session_id="abcdef0123456789", message_count=4)
     Message.objects.create(conversation=conversation, role="user", content="Do you sell 50% & more?")
     Message.objects.create(
@@ -55,19 +55,19 @@ def conversation(bot) -> Conversation:
     return conversation
 
 
-def found(client, **parameters) -> list[Conversation]:
+def find(client, **parameters) -> list[Conversation]:
     return list(client.get(CONVERSATIONS, parameters).context["cl"].result_list)
 
 
 def chat_of(client, conversation, **parameters):
-    """What the page shows of it, without tags."""
+    """Return the text of the chat on the conversation's page, without tags."""
     page = client.get(f"{CONVERSATIONS}{conversation.pk}/change/", parameters).text
     assert NASTY not in page
     _, _, chat = page.partition('role="log"')
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", chat)).split())
 
 
-def test_a_conversation_reads_like_a_chat(admin_client, conversation):
+def test_a_conversation_is_shown_as_a_chat(admin_client, conversation):
     Message.objects.filter(role="bot", error="").update(
         content=f"**Yes.**\n{NASTY}\n\n- one\n- [two](javascript:alert(1))",
         cost=Decimal("0.0012"),
@@ -97,17 +97,17 @@ def test_a_conversation_reads_like_a_chat(admin_client, conversation):
     assert "No passage in the knowledge" not in words
 
 
-def test_nothing_in_the_knowledge_was_near_enough(admin_client, conversation):
+def test_an_answer_without_passages_says_so(admin_client, conversation):
     Message.objects.filter(role="bot", error="").update(passages=[])
     assert chat_of(admin_client, conversation).count("No passage in the knowledge was similar enough") == 1
 
 
-def test_a_broken_off_answer_is_shown_with_its_error(admin_client, conversation):
+def test_an_interrupted_answer_is_shown_with_its_error(admin_client, conversation):
     Message.objects.filter(role="bot", error="").update(content="It begins", error="Then it broke.")
     assert "It begins Then it broke." in chat_of(admin_client, conversation)
 
 
-def test_of_a_very_long_conversation_the_end_is_shown(admin_client, conversation):
+def test_a_very_long_conversation_is_shown_in_pages_from_its_end(admin_client, conversation):
     Message.objects.bulk_create(
         Message(conversation=conversation, role="user", content=f"number {number}.") for number in range(300)
     )
@@ -123,7 +123,7 @@ def test_of_a_very_long_conversation_the_end_is_shown(admin_client, conversation
     assert admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/", {"before": "x²"}).status_code == 200
 
 
-def test_a_long_conversation_takes_no_more_queries(admin_client, conversation):
+def test_a_long_conversation_takes_as_many_queries_as_a_short_one(admin_client, conversation):
     def count() -> int:
         with CaptureQueriesContext(connection) as queries:
             admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/")
@@ -144,7 +144,7 @@ def test_a_conversation_can_only_be_deleted(admin_client, conversation):
     assert not Message.objects.exists()
 
 
-def test_several_are_deleted_at_once(admin_client, conversation):
+def test_several_conversations_are_deleted_at_once(admin_client, conversation):
     others = [make_conversation(), make_conversation()]
     selected = {"action": "delete_selected", "_selected_action": [conversation.pk, others[0].pk]}
     assert "Are you sure" in admin_client.post(CONVERSATIONS, selected).text
@@ -156,38 +156,38 @@ def test_several_are_deleted_at_once(admin_client, conversation):
     ("text", "is_found"),
     [
         ("50% & MORE", True),
-        ("50_", False),  # % and _ are plain characters
+        ("50_", False),  # % and _ are not wildcards
         ("Quota", True),
         ("abcdef01", True),
-        ("gpt", False),  # the model's name is not what was said
+        ("gpt", False),  # model names are not searched
         ("'\";--", False),
-        ("  ", True),  # no search at all
+        ("  ", True),  # an empty search
     ],
 )
 def test_search(admin_client, conversation, text, is_found):
-    assert (conversation in found(admin_client, q=text)) is is_found
+    assert (conversation in find(admin_client, q=text)) is is_found
 
 
 def test_a_conversation_is_found_once(admin_client, conversation, admin_user):
     mine = make_conversation(user=admin_user)
     Message.objects.create(conversation=mine, role="user", content="admin and admin")
     Message.objects.create(conversation=mine, role="user", content="admin again")
-    assert found(admin_client, q="admin") == [mine]
-    assert found(admin_client, q=admin_user.email) == [mine]
+    assert find(admin_client, q="admin") == [mine]
+    assert find(admin_client, q=admin_user.email) == [mine]
 
 
 def test_filters(admin_client, conversation):
     old = make_conversation(
         chatbot=Chatbot.objects.create(name="Other"), source="preview", updated_at=timezone.now() - timedelta(days=40)
     )
-    assert found(admin_client, chatbot__id__exact=old.chatbot_id) == [old]
-    assert found(admin_client, source__exact="api") == [conversation]
+    assert find(admin_client, chatbot__id__exact=old.chatbot_id) == [old]
+    assert find(admin_client, source__exact="api") == [conversation]
     recently = timezone.now() - timedelta(days=7)
-    assert found(admin_client, updated_at__gte=recently.isoformat()) == [conversation]
-    assert found(admin_client) == [conversation, old]
+    assert find(admin_client, updated_at__gte=recently.isoformat()) == [conversation]
+    assert find(admin_client) == [conversation, old]
 
 
-def test_marks_are_written_with_the_turns(admin_client, bot):
+def test_writing_turns_flags_errors_and_unanswered_questions(admin_client, bot):
     def say(uuid, **answer):
         write_turns([Turn("Hi", bot.pk, conversation_uuid=uuid, provider=answer.pop("provider", "openai"), **answer)])
 
@@ -204,7 +204,7 @@ def test_marks_are_written_with_the_turns(admin_client, bot):
     assert rows["left"].last_message == "Well"
 
     def uuids(**parameters):
-        return sorted(row.conversation_uuid for row in found(admin_client, **parameters))
+        return sorted(row.conversation_uuid for row in find(admin_client, **parameters))
 
     assert uuids(has_error__exact=1) == ["bad"]
     assert uuids(has_unanswered__exact=1) == ["refused", "unknown"]
@@ -218,24 +218,24 @@ def test_marks_are_written_with_the_turns(admin_client, bot):
 
 
 @pytest.mark.parametrize(
-    ("says", "only_from_sources", "is_marked"),
+    ("text", "only_from_sources", "is_unanswered"),
     [
         ("I have no information about that.", True, True),
         ("I have some.", True, False),
-        ("I have no information about that.", False, False),  # where it is no agreed text
+        ("I have no information about that.", False, False),  # without the option, the text has no special meaning
     ],
 )
-def test_a_model_that_refuses_leaves_a_mark(api, upstream, bot, says, only_from_sources, is_marked):
+def test_a_refusal_flags_the_conversation_as_unanswered(api, upstream, bot, text, only_from_sources, is_unanswered):
     bot.only_from_sources = only_from_sources
     bot.save()
-    choice = {"message": {"content": f" {says}\n"}, "finish_reason": "stop"}
+    choice = {"message": {"content": f" {text}\n"}, "finish_reason": "stop"}
     upstream.will_answer({**CHAT_COMPLETION, "choices": [choice]})
     api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hi"}]})
-    assert Conversation.objects.get().has_unanswered is is_marked
+    assert Conversation.objects.get().has_unanswered is is_unanswered
 
 
-def test_the_price_of_an_answer_is_kept_with_it(bot):
-    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1600}  # it thought for 500 tokens
+def test_the_cost_of_an_answer_is_stored_with_it(bot):
+    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1600}  # the other 500 are reasoning tokens
     write_turns([Turn("Hi", bot.pk, reply="Hello", provider="openai", model="gpt-4o", usage=usage)])
     assert Message.objects.get(role="bot").cost == Decimal("0.0085")
     ModelPrice.objects.create(provider="openai", model="gpt-4o", input_price=0, output_price=0)
@@ -243,7 +243,7 @@ def test_the_price_of_an_answer_is_kept_with_it(bot):
     assert [message.cost for message in Message.objects.filter(role="bot")] == [Decimal("0.0085"), 0]
 
 
-def test_votes_make_a_rating(admin_client, bot):
+def test_the_last_vote_is_the_rating(admin_client, bot):
     turn = Turn("Hi", bot.pk, reply="Hello", conversation_uuid="a")
     write_turns([turn, replace(turn, question_id="q2", reply_id="r2")])
 
@@ -253,10 +253,10 @@ def test_votes_make_a_rating(admin_client, bot):
 
     assert vote(turn.reply_id, "up") == "up"
     assert vote("r2", "down") == "down"
-    assert len(found(admin_client, rating__exact="down")) == 1
+    assert len(find(admin_client, rating__exact="down")) == 1
     assert vote("r2", "") == "up"
     assert vote(turn.reply_id, "") == ""
-    assert not found(admin_client, rating__exact="up")
+    assert not find(admin_client, rating__exact="up")
     assert not async_to_sync(store_feedback)(turn, turn.question_id, "up")
     assert not async_to_sync(store_feedback)(replace(turn, conversation_uuid="b"), turn.reply_id, "up")
 
@@ -265,36 +265,36 @@ def test_identified_visitors_and_guests(admin_client, admin_user):
     user, external, guest = (
         make_conversation(user=admin_user), make_conversation(external_user_id="42"), make_conversation(session_id="s")
     )  # fmt: skip
-    assert found(admin_client, who="identified") == [external, user]
-    assert found(admin_client, who="guest") == [guest]
+    assert find(admin_client, who="identified") == [external, user]
+    assert find(admin_client, who="guest") == [guest]
 
 
-def test_the_arrows_lead_along_the_list(admin_client, bot):
+def test_previous_and_next_follow_the_order_of_the_list(admin_client, bot):
     now = timezone.now()
     rows = [
         make_conversation(chatbot=chatbot, updated_at=now - timedelta(hours=number // 2), tokens=number % 3)
         for number, chatbot in enumerate([bot, None, bot, bot, bot])
     ]
     for filters in ("", f"chatbot__id__exact={bot.pk}", "o=6", "o=4.-6", "p=2"):
-        listed = [row.pk for row in found(admin_client, **dict(parse_qsl(filters.replace("p=2", ""))))]
-        path, way = f"{CONVERSATIONS}{listed[0]}/change/?{urlencode({'_changelist_filters': filters})}", []
+        listed = [row.pk for row in find(admin_client, **dict(parse_qsl(filters.replace("p=2", ""))))]
+        path, visited = f"{CONVERSATIONS}{listed[0]}/change/?{urlencode({'_changelist_filters': filters})}", []
         while path:
             response = admin_client.get(path)
-            before = f"/{way[-1]}/change/" if way else ""
+            before = f"/{visited[-1]}/change/" if visited else ""
             assert before in response.context.get("previous", "")
-            way.append(response.context["original"].pk)
+            visited.append(response.context["original"].pk)
             path = response.context.get("next")
-        assert way == listed, filters
-    for nonsense in ("nothing=1", "updated_at__gte=x", "o=99", "chatbot__secret=1"):
-        page = admin_client.get(f"{CONVERSATIONS}{rows[0].pk}/change/", {"_changelist_filters": nonsense})
+        assert visited == listed, filters
+    for invalid in ("nothing=1", "updated_at__gte=x", "o=99", "chatbot__secret=1"):
+        page = admin_client.get(f"{CONVERSATIONS}{rows[0].pk}/change/", {"_changelist_filters": invalid})
         assert page.status_code == 200
 
 
-def test_the_list_goes_by_the_number_of_messages(admin_client):
+def test_the_list_can_be_sorted_by_message_count(admin_client):
     few, most = make_conversation(message_count=2), make_conversation(message_count=8)
     Message.objects.bulk_create(Message(conversation=most, role="user", content=text) for text in "abc")
-    assert found(admin_client, o="5") == [few, most]
-    assert found(admin_client, o="-5") == [most, few]
+    assert find(admin_client, o="5") == [few, most]
+    assert find(admin_client, o="-5") == [most, few]
 
 
 @pytest.mark.parametrize("many", [0, 500], ids=["many", "few"])
@@ -303,9 +303,9 @@ def test_a_search_in_the_list_keeps_its_order_and_filters(admin_client, bot, mon
     rows = [make_conversation(chatbot=chatbot, tokens=tokens) for chatbot, tokens in [(bot, 5), (None, 9), (bot, 7)]]
     Message.objects.bulk_create(Message(conversation=row, role="user", content="Wool?") for row in rows)
     make_conversation(tokens=8)
-    assert found(admin_client, q="wool", o="-6") == [rows[1], rows[2], rows[0]]
-    assert found(admin_client, q="wool", chatbot__id__exact=bot.pk, o="6") == [rows[0], rows[2]]
-    assert found(admin_client, q="silk") == []
+    assert find(admin_client, q="wool", o="-6") == [rows[1], rows[2], rows[0]]
+    assert find(admin_client, q="wool", chatbot__id__exact=bot.pk, o="6") == [rows[0], rows[2]]
+    assert find(admin_client, q="silk") == []
 
 
 def test_counting_stops_at_a_limit(admin_client, monkeypatch):
@@ -313,12 +313,12 @@ def test_counting_stops_at_a_limit(admin_client, monkeypatch):
     rows = [make_conversation() for _ in range(61)]
     assert "60+ total" in admin_client.get(CONVERSATIONS).text
     assert "All 60+ selected" in admin_client.get(CONVERSATIONS).text
-    assert found(admin_client, p="2") == rows[1:11][::-1]
+    assert find(admin_client, p="2") == rows[1:11][::-1]
     rows[0].delete()
     assert "60 total" in admin_client.get(CONVERSATIONS).text
 
 
-def test_the_visitor_is_named(admin_client, admin_user):
+def test_the_list_names_the_visitor(admin_client, admin_user):
     key = ApiKey(name="Website", scopes=["chat"])
     key.issue()
     for values in ({"user": admin_user}, {"api_key": key}, {"session_id": "abcdef0123"}, {}):
@@ -328,14 +328,14 @@ def test_the_visitor_is_named(admin_client, admin_user):
     assert visitors == ["Guest", "Guest abcdef01", "API key Website", "admin"]
 
 
-def test_a_conversation_of_a_deleted_chatbot_stays_readable(admin_client, conversation):
+def test_conversations_of_a_deleted_chatbot_can_be_read(admin_client, conversation):
     conversation.chatbot.delete()
     assert admin_client.get(f"{CONVERSATIONS}{conversation.pk}/change/").status_code == 200
     assert admin_client.get(CONVERSATIONS).status_code == 200
 
 
 @pytest.mark.parametrize("pk", ["999", "x"])
-def test_a_conversation_that_is_not_there(admin_client, pk):
+def test_unknown_conversations_redirect(admin_client, pk):
     assert admin_client.get(f"{CONVERSATIONS}{pk}/change/").status_code == 302
 
 
@@ -344,7 +344,7 @@ def test_a_conversation_that_is_not_there(admin_client, pk):
 
 @pytest.fixture
 def events(bot) -> None:
-    """Three calls of OpenAI, one of them failed, and one of Claude without a known price."""
+    """Store three calls of OpenAI, one of which failed, and one of Claude without a known price."""
     call = {"operation": "completion", "milliseconds": 10, "status": 200, "model": "gpt-4o", "provider": "openai"}
     for changes in (
         {"input_tokens": 1000, "output_tokens": 10, "cost": Decimal("0.5"), "chatbot": bot},
@@ -362,9 +362,9 @@ def totals(client, **parameters) -> str:
     return " ".join(re.sub("<[^>]*>", " ", shown).split())
 
 
-def test_totals_are_of_the_filtered_rows(admin_client, events, bot):
-    everything = "Calls 4 Input tokens 3,005 Output tokens 35 Images 0 Cost in US$ 0.7500"
-    assert totals(admin_client) == f"{everything} 1 call of a model without a known price"
+def test_totals_cover_the_filtered_rows(admin_client, events, bot):
+    all_calls = "Calls 4 Input tokens 3,005 Output tokens 35 Images 0 Cost in US$ 0.7500"
+    assert totals(admin_client) == f"{all_calls} 1 call of a model without a known price"
     openai = "Calls 3 Input tokens 3,000 Output tokens 30 Images 0 Cost in US$ 0.7500"
     assert totals(admin_client, provider="openai") == openai
     assert totals(admin_client, q="gpt-4o") == openai
@@ -374,7 +374,7 @@ def test_totals_are_of_the_filtered_rows(admin_client, events, bot):
     assert totals(admin_client, q="nothing like it").startswith("Calls 0 Input tokens 0")
 
 
-def test_totals_count_all_pages(admin_client, events):
+def test_totals_cover_all_pages(admin_client, events):
     first = UsageEvent.objects.first()
     UsageEvent.objects.bulk_create(
         UsageEvent(operation="image", provider="openai", model="x", milliseconds=1, status=200, images=2, cost=0)
@@ -385,7 +385,7 @@ def test_totals_count_all_pages(admin_client, events):
     assert "Images 300" in totals(admin_client)
 
 
-def test_usage_is_only_read(admin_client, events):
+def test_usage_is_read_only(admin_client, events):
     event = UsageEvent.objects.first()
     assert event is not None
     assert admin_client.get(f"{USAGE}{event.pk}/change/").status_code == 200
@@ -395,18 +395,18 @@ def test_usage_is_only_read(admin_client, events):
     assert NASTY not in admin_client.get(USAGE).text
 
 
-def test_a_wrong_filter_is_no_crash(admin_client, events):
+def test_an_invalid_filter_redirects(admin_client, events):
     assert admin_client.get(USAGE, {"created_at__gte": "yesterday"}).status_code == 302
 
 
 # Prices
 
 
-def test_a_price_counts_from_the_next_call_on(admin_client):
+def test_a_price_applies_from_the_next_call(admin_client):
     price = {"provider": "openai", "model": "my-model", "input_price": "2", "output_price": "4", "image_price": "0"}
     assert admin_client.post("/admin/logs/modelprice/add/", price).status_code == 302
     call = {"provider": "openai", "model": "my-model", "input_tokens": 1_000_000, "output_tokens": 500_000}
     assert PriceBook().cost(call) == 4
-    again = admin_client.post("/admin/logs/modelprice/add/", price)
-    assert again.status_code == 200  # one price per model
+    duplicate = admin_client.post("/admin/logs/modelprice/add/", price)
+    assert duplicate.status_code == 200  # one price per model
     assert ModelPrice.objects.count() == 1

@@ -1,4 +1,4 @@
-"""Webhooks in the admin: made, tried, their deliveries read and sent again."""
+"""Webhooks in the admin: adding and testing them, their deliveries, sending deliveries again."""
 
 import html
 import json
@@ -45,15 +45,15 @@ def page_of(client, row):
     return html.unescape(client.get(reverse(name, args=[row.pk])).text)
 
 
-def press(client, action, row):
-    """What the dialog of an action sends; where it leads to."""
+def confirm_action(client, action, row):
+    """Confirm the dialog of an action; return the text of the page that follows."""
     url = reverse(f"admin:logs_{row._meta.model_name}_{action}", args=[row.pk])
     response = client.post(url, {"_form_submitted": "True"})
     assert response.status_code == 200
     return html.unescape(client.get(response["HX-Redirect"]).text)
 
 
-def test_a_new_webhook_leads_to_its_page_with_the_secret(admin_client, bot):
+def test_adding_a_webhook_shows_its_secret(admin_client, bot):
     data = FORM | {"url": "https://crm.example.com/hook?key=1", "chatbots": [bot.pk]}
     page = admin_client.post(reverse("admin:logs_webhook_add"), data, follow=True)
     webhook = Webhook.objects.get()
@@ -74,31 +74,32 @@ def test_a_new_webhook_leads_to_its_page_with_the_secret(admin_client, bot):
         {"name": ""},
     ],
 )
-def test_no_webhook_is_made_from_a_wrong_form(admin_client, wrong):
+def test_an_invalid_form_adds_no_webhook(admin_client, wrong):
     data = FORM | {"url": "https://crm.example.com/hook"} | wrong
     assert admin_client.post(reverse("admin:logs_webhook_add"), data).status_code == 200
     assert not Webhook.objects.exists()
 
 
-def test_a_new_secret_signs_from_then_on(admin_client, webhook, delivery):
+def test_a_renewed_secret_replaces_the_old_one(admin_client, webhook, delivery):
     before = webhook.secret
-    page = press(admin_client, "renew_secret", webhook)
+    page = confirm_action(admin_client, "renew_secret", webhook)
     webhook.refresh_from_db()
     assert webhook.secret != before
     assert webhook.secret in page
     assert before not in page
 
 
-def test_a_test_says_at_once_how_it_went(admin_client, webhook, receiver):
-    page = press(admin_client, "send_a_test", webhook)
+def test_sending_a_test_shows_its_result(admin_client, webhook, receiver):
+    page = confirm_action(admin_client, "send_a_test", webhook)
     assert "The test was delivered: status 200" in page
     assert "<b>thanks</b>" in page
     assert receiver.sent[0].headers["X-AIPKit-Event"] == "chatbot.test"
     receiver.serves("/hook", b"", 404)
-    assert "The test failed. The server answered with status 404." in press(admin_client, "send_a_test", webhook)
+    page = confirm_action(admin_client, "send_a_test", webhook)
+    assert "The test failed. The server answered with status 404." in page
 
 
-def test_what_was_sent_and_how_it_went(admin_client, webhook, delivery, receiver):
+def test_a_delivery_shows_its_payload_and_result(admin_client, webhook, delivery, receiver):
     receiver.serves("/hook", b"out of order", 500)
     call_command("worker", once=True)
     page = page_of(admin_client, delivery)
@@ -108,11 +109,11 @@ def test_what_was_sent_and_how_it_went(admin_client, webhook, delivery, receiver
     assert "failing" in admin_client.get(reverse("admin:logs_webhook_changelist")).text
 
 
-def test_sent_again_it_is_a_new_delivery_of_the_same_event(admin_client, delivery, receiver):
+def test_sending_again_makes_a_new_delivery_of_the_same_event(admin_client, delivery, receiver):
     call_command("worker", once=True)
-    press(admin_client, "send_this_again", delivery)
-    chosen = {"action": "send_again", "_selected_action": [delivery.pk]}
-    admin_client.post(reverse("admin:logs_webhookdelivery_changelist"), chosen)
+    confirm_action(admin_client, "send_this_again", delivery)
+    form = {"action": "send_again", "_selected_action": [delivery.pk]}
+    admin_client.post(reverse("admin:logs_webhookdelivery_changelist"), form)
     call_command("worker", once=True)
     assert len({sent.headers["X-AIPKit-Delivery-Id"] for sent in receiver.sent}) == 3
     assert {sent.headers["X-AIPKit-Idempotency-Key"] for sent in receiver.sent} == {str(delivery.event_id)}
@@ -120,7 +121,7 @@ def test_sent_again_it_is_a_new_delivery_of_the_same_event(admin_client, deliver
     assert set(WebhookDelivery.objects.values_list("state", flat=True)) == {"done"}
 
 
-def test_deliveries_are_filtered_and_found(admin_client, webhook, delivery):
+def test_deliveries_can_be_filtered_and_searched(admin_client, webhook, delivery):
     other = Webhook.objects.create(name="Other", url="https://other.example/", events=EventName.values)
     dead = WebhookDelivery.objects.create(
         webhook=other, event=EventName.RESPONSE, event_id=uuid.uuid4(), payload="{}", state="dead",
@@ -137,20 +138,20 @@ def test_deliveries_are_filtered_and_found(admin_client, webhook, delivery):
     assert found(webhook__id__exact=other.pk) == {dead}
     assert found(q=str(delivery.event_id)) == found(q=str(delivery.delivery_id)) == {delivery}
     assert found(q="feedback") == set()
-    leads_to = admin_client.get(reverse("admin:logs_webhook_show_deliveries", args=[other.pk]))["Location"]
-    assert set(admin_client.get(leads_to).context["cl"].result_list) == {dead}
+    redirect_url = admin_client.get(reverse("admin:logs_webhook_show_deliveries", args=[other.pk]))["Location"]
+    assert set(admin_client.get(redirect_url).context["cl"].result_list) == {dead}
 
 
-def test_deleting_a_webhook_says_how_many_deliveries_go_with_it(admin_client, webhook, delivery):
+def test_deleting_a_webhook_shows_how_many_deliveries_are_deleted(admin_client, webhook, delivery):
     url = reverse("admin:logs_webhook_delete", args=[webhook.pk])
     assert "deliveries: 1" in " ".join(admin_client.get(url).text.lower().split())
     admin_client.post(url, {"post": "yes"})
     assert not WebhookDelivery.objects.exists()
 
 
-def test_who_may_only_look_sees_no_secret(client, django_user_model, webhook):
-    looker = django_user_model.objects.create(username="looker", is_staff=True)
-    looker.user_permissions.set(Permission.objects.filter(codename__in=["view_webhook", "view_webhookdelivery"]))
-    client.force_login(looker)
+def test_users_with_view_permission_do_not_see_the_secret(client, django_user_model, webhook):
+    viewer = django_user_model.objects.create(username="viewer", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__in=["view_webhook", "view_webhookdelivery"]))
+    client.force_login(viewer)
     assert webhook.secret not in page_of(client, webhook)
     assert "Send a test" not in page_of(client, webhook)

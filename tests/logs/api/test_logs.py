@@ -1,4 +1,4 @@
-"""GET /logs: the rows, their filters, pages and headers."""
+"""GET /logs: rows, filters, pages and headers."""
 
 import json
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
 @pytest.fixture
 def logged(bot):
-    """Three conversations: an API caller's, a user's, and one with another bot."""
+    """Store three conversations: an API caller's, a user's, and a failed one with another bot."""
     other = Chatbot.objects.create(name="Other")
     ada = get_user_model().objects.create_user("ada", "ada@lovelace.example", first_name="Ada", last_name="King")
 
@@ -37,7 +37,7 @@ def uuids(response):
     return [row["conversation_uuid"] for row in response.json()]
 
 
-def test_a_row_has_the_originals_fields_all_strings_or_null(api, logged):
+def test_rows_have_the_plugins_fields_as_strings_or_null(api, logged):
     row = api.get("/logs").json()[0]
     assert list(row) == [
         "id", "bot_id", "user_id", "session_id", "conversation_uuid", "is_guest", "module", "messages",
@@ -51,7 +51,7 @@ def test_a_row_has_the_originals_fields_all_strings_or_null(api, logged):
     assert abs(created.timestamp() - int(row["last_message_ts"])) <= 1
 
 
-def test_messages_are_a_list_in_a_string(api, logged):
+def test_messages_are_a_json_string(api, logged):
     question, reply = json.loads(api.get("/logs").json()[0]["messages"])
     assert question["role"] == "user"
     assert question["content"] == "Where is my 100% wool_hat?"
@@ -62,11 +62,11 @@ def test_messages_are_a_list_in_a_string(api, logged):
     }  # fmt: skip
 
 
-def test_rows_come_oldest_first(api, logged):
+def test_rows_are_sorted_oldest_first(api, logged):
     assert uuids(api.get("/logs")) == ["one", "two", "three"]
 
 
-def test_a_user_and_a_deleted_bot_are_named(api, logged):
+def test_rows_name_users_and_deleted_bots(api, logged):
     logged["other"].delete()
     rows = api.get("/logs").json()
     assert [row["user_display_name"] for row in rows] == ["Guest", "Ada King", "Guest"]
@@ -98,13 +98,13 @@ def test_a_user_and_a_deleted_bot_are_named(api, logged):
         ("message_search=wool", ["one"], 1, 1),
         ("message_search=WOOL", ["one"], 1, 1),
         ("message_search=100%25", ["one"], 1, 1),
-        ("message_search=%25", ["one"], 1, 1),  # % and _ are plain characters
+        ("message_search=%25", ["one"], 1, 1),  # % and _ are not wildcards
         ("message_search=_", ["one"], 1, 1),
         ("message_search=%20%20again%20", ["two"], 1, 1),
         ("message_search=à%20TOUS", ["two"], 1, 1),
         ("message_search=a%20tous", ["two"], 1, 1),
         ("message_search=nothing", [], 0, 0),
-        ("message_search=openai", [], 0, 0),  # what was said, not what stands around it
+        ("message_search=openai", [], 0, 0),  # only the texts of messages are searched
         ("message_search=%00", ["one", "two", "three"], 3, 1),
         ("message_search=<b>wool</b>", ["one"], 1, 1),
         ("message_search[]=wool", ["one", "two", "three"], 3, 1),
@@ -124,11 +124,11 @@ def test_filters_and_pages(api, logged, query, found, total, pages):
     assert (response.headers["x-wp-total"], response.headers["x-wp-totalpages"]) == (str(total), str(pages))
 
 
-def test_one_bots_conversations(api, logged):
+def test_filter_by_bot(api, logged):
     assert uuids(api.get(f"/logs?bot_id={logged['other'].pk}")) == ["three"]
 
 
-def test_a_bound_key_reads_its_own_bots_only(db, logged):
+def test_a_bound_key_reads_only_its_bots(db, logged):
     key = ApiKey(name="bound", scopes=["logs"], is_bound=True)
     api = Api(key.issue())
     key.chatbots.set([logged["other"]])

@@ -1,4 +1,4 @@
-"""Conversations as files: what is in them, whether programs read them again, and how much memory that takes."""
+"""Exporting conversations: the contents of the files, CSV safety, and memory use."""
 
 import csv
 import io
@@ -30,26 +30,26 @@ AWKWARD = 'He said: "a, b;\r\nc"\n\u2028 \x0b é 🐡'
 
 @pytest.fixture
 def logged(bot):
-    """A visitor's conversation of two turns with Shop, one of a user with Other, and one of a deleted chatbot."""
+    """Store a visitor's conversation of two turns with Shop, a user's with Other, and one of a deleted chatbot."""
     other = Chatbot.objects.create(name="=Other")
     ada = get_user_model().objects.create_user("ada", "ada@lovelace.example", first_name="Ada", last_name="King")
-    known = {"provider": "openai", "model": "gpt-4o-mini", "usage": USAGE, "chatbot_id": bot.pk}
+    common = {"provider": "openai", "model": "gpt-4o-mini", "usage": USAGE, "chatbot_id": bot.pk}
     eva = {
         "source": Conversation.Source.WIDGET, "session_id": "browser-1", "external_user_id": "7",
         "external_name": "@Eva", "external_email": "eva@example.com", "ip_address": "192.0.2.7",
     }  # fmt: skip
     for number, question in enumerate([AWKWARD, "=1+1"]):
-        turn = Turn(question, reply=f"-{number}", conversation_uuid="one", question_id=f"q{number}", **known, **eva)
+        turn = Turn(question, reply=f"-{number}", conversation_uuid="one", question_id=f"q{number}", **common, **eva)
         write_turns([turn])
     write_turns(
-        [Turn("Mine", reply="Yes", conversation_uuid="two", **known | {"chatbot_id": other.pk}, user_id=ada.pk)]
+        [Turn("Mine", reply="Yes", conversation_uuid="two", **common | {"chatbot_id": other.pk}, user_id=ada.pk)]
     )
-    write_turns([Turn("Lost", error="It broke.", conversation_uuid="three", **known | {"chatbot_id": None})])
+    write_turns([Turn("Lost", error="It broke.", conversation_uuid="three", **common | {"chatbot_id": None})])
     Message.objects.filter(content="-0").update(feedback="up", passages=[{"title": "Shoes"}])
     return {"bot": bot, "other": other, "ada": ada}
 
 
-def exported(capsysbinary, *arguments):
+def export(capsysbinary, *arguments):
     call_command("export_logs", *arguments)
     return capsysbinary.readouterr().out.decode()
 
@@ -62,8 +62,8 @@ def lines_of(text):
     return [json.loads(line) for line in text.rstrip("\n").split("\n")]
 
 
-def test_csv_has_the_originals_columns_and_a_line_per_message(logged, capsysbinary):
-    text = exported(capsysbinary)
+def test_csv_has_the_plugins_columns_and_a_row_per_message(logged, capsysbinary):
+    text = export(capsysbinary)
     assert text.splitlines()[0].split(",") == COLUMNS
     rows = rows_of(text)
     assert [row["Message Role"] for row in rows] == ["user", "bot"] * 4
@@ -96,7 +96,7 @@ def test_csv_has_the_originals_columns_and_a_line_per_message(logged, capsysbina
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
-def test_no_cell_is_a_formula(bot, capsysbinary, start):
+def test_csv_cells_are_never_formulas(bot, capsysbinary, start):
     formula = f'{start}HYPERLINK("https://evil.example","x")'
     turn = Turn(
         formula, bot.pk, formula, formula, reply=formula, usage=USAGE, conversation_uuid="one", session_id=formula,
@@ -104,14 +104,14 @@ def test_no_cell_is_a_formula(bot, capsysbinary, start):
     )  # fmt: skip
     write_turns([turn])
     Chatbot.objects.update(name=formula)
-    for row in rows_of(exported(capsysbinary)):
+    for row in rows_of(export(capsysbinary)):
         cells = list(row.values())
         assert not any(cell.startswith(start) for cell in cells)
         assert cells.count(f"'{formula}") >= 5
 
 
-def test_json_has_everything_as_it_is(logged, capsysbinary):
-    text = exported(capsysbinary, "--format", "jsonl")
+def test_json_lines_contain_all_unchanged_data(logged, capsysbinary):
+    text = export(capsysbinary, "--format", "jsonl")
     one, two, three = lines_of(text)
     conversation = Conversation.objects.get(conversation_uuid="one")
     messages = one.pop("messages")
@@ -141,9 +141,9 @@ def test_json_has_everything_as_it_is(logged, capsysbinary):
     assert (three["bot_id"], three["messages"][1]["error"]) == (None, "It broke.")
 
 
-def test_by_chatbot_and_day(logged, capsysbinary):
+def test_filters_by_chatbot_and_day(logged, capsysbinary):
     def uuids(*arguments):
-        return {row["Conversation UUID"] for row in rows_of(exported(capsysbinary, *arguments))}
+        return {row["Conversation UUID"] for row in rows_of(export(capsysbinary, *arguments))}
 
     Conversation.objects.filter(conversation_uuid="one").update(updated_at=datetime(2026, 3, 1, 0, 0, tzinfo=UTC))
     assert uuids("--bot", str(logged["bot"].pk)) == {"one"}
@@ -155,7 +155,7 @@ def test_by_chatbot_and_day(logged, capsysbinary):
         call_command("export_logs", "--since", "yesterday")
 
 
-def test_a_file_has_its_name_only_when_it_is_whole(logged, tmp_path, capsys):
+def test_export_to_a_file(logged, tmp_path, capsys):
     file = tmp_path / "logs.jsonl"
     call_command("export_logs", "--format", "jsonl", "--output", str(file))
     assert len(lines_of(file.read_text())) == 3
@@ -165,8 +165,8 @@ def test_a_file_has_its_name_only_when_it_is_whole(logged, tmp_path, capsys):
         call_command("export_logs", "--output", str(tmp_path / "nowhere" / "logs.csv"))
 
 
-def test_more_than_is_read_at_once(bot, capsysbinary):
-    """Of conversations, and of messages in one of them; and one without any."""
+def test_exports_larger_than_a_batch(bot, capsysbinary):
+    """Export more conversations than a batch, one with more messages than a batch, and one without messages."""
     count = CONVERSATION_BATCH * 2 + 1
     Conversation.objects.bulk_create(Conversation(chatbot=bot, identity=str(n)) for n in range(count))
     long, *others, empty = Conversation.objects.order_by("id")
@@ -175,14 +175,14 @@ def test_more_than_is_read_at_once(bot, capsysbinary):
         for n in range(MESSAGE_BATCH + 1)
         for conversation in ([long, others[0]] if n > 1 else [long, *others])
     )
-    lines = {line["id"]: line["messages"] for line in lines_of(exported(capsysbinary, "--format", "jsonl"))}
+    lines = {line["id"]: line["messages"] for line in lines_of(export(capsysbinary, "--format", "jsonl"))}
     assert len(lines) == count
     everything = [str(n) for n in range(MESSAGE_BATCH + 1)]
     assert [message["content"] for message in lines[long.pk]] == everything
     assert [message["content"] for message in lines[others[0].pk]] == everything
     assert all(len(lines[other.pk]) == 2 for other in others[1:])
     assert lines[empty.pk] == []
-    rows = rows_of(exported(capsysbinary))
+    rows = rows_of(export(capsysbinary))
     assert len(rows) == Message.objects.count()
     assert [row["Message Content"] for row in rows if row["Conversation Parent ID"] == str(long.pk)] == everything
 
@@ -204,7 +204,7 @@ def post(user, action, *conversations, **more):
     return send()
 
 
-def test_what_is_selected_is_downloaded(logged, admin_user):
+def test_selected_conversations_are_downloaded(logged, admin_user):
     one, two, three = Conversation.objects.order_by("id")
     response, text = post(admin_user, "export_as_csv", one, three)
     assert response["Content-Type"] == "text/csv; charset=utf-8"
@@ -217,7 +217,7 @@ def test_what_is_selected_is_downloaded(logged, admin_user):
     assert len(lines_of(text)) == 3
 
 
-def test_who_may_read_may_export_but_not_delete(logged):
+def test_users_with_view_permission_can_export_but_not_delete(logged):
     viewer = get_user_model().objects.create_user("viewer", is_staff=True)
     conversation = Conversation.objects.all()[0]
     assert post(viewer, "export_as_csv", conversation)[0].status_code == 403
@@ -252,15 +252,15 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Peak memory is read from /proc.")
 def test_memory_does_not_grow_with_the_log(tmp_path):
-    """Export twelve times as many conversations: peak memory, in KB, of a process of its own."""
+    """Export twelve times as many conversations in a new process, and compare the peak memory in KB."""
 
     def run(program: str, *arguments: str) -> str:
-        ended = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     file = shutil.copy(migrated_file(), tmp_path)
     environment = os.environ | {"DATABASE_URL": f"sqlite:///{file}", "DJANGO_SETTINGS_MODULE": "tests.settings"}

@@ -1,4 +1,4 @@
-"""Erasing a person: all that is theirs, nothing of others, and no copy left in the database's files."""
+"""Erasing a person's data: all of it, nothing of other people, and no copies in the database's files."""
 
 import io
 import os
@@ -37,17 +37,17 @@ def ada(session_id="ada-1", name="Ada", email=EMAIL):
 
 
 @async_to_sync
-async def count_message(bot, who):
-    async with reserve(bot, who, "Shoes?"):
+async def count_message(bot, person):
+    async with reserve(bot, person, "Shoes?"):
         pass
 
 
-def talk(bot, who, uuid, question="Shoes?", reply="Yes"):
-    """A conversation, with all that chatting leaves behind elsewhere."""
-    write_turns([who.turn(bot.pk, uuid, question, reply=reply)])
-    if who.source == WIDGET:
-        count_message(bot, who)
-        Consent.objects.get_or_create(chatbot=bot, visitor=who.key, text_digest="x")
+def chat(bot, person, uuid, question="Shoes?", reply="Yes"):
+    """Store a conversation, and for widget visitors also message counts, token allowances and consent."""
+    write_turns([person.turn(bot.pk, uuid, question, reply=reply)])
+    if person.source == WIDGET:
+        count_message(bot, person)
+        Consent.objects.get_or_create(chatbot=bot, visitor=person.key, text_digest="x")
 
 
 @pytest.fixture
@@ -59,22 +59,22 @@ def other(db):
 def log(bot, other):
     bot.token_guest_limit = bot.token_user_limit = 10**6
     bot.save()
-    talk(bot, ada(), "ada", f"I am {EMAIL}.")
-    talk(bot, ada("ada-2", email=""), "ada-without-email")
-    talk(bot, visitor("ada-1"), "ada-as-guest")
-    talk(other, ada("ada-3", email=""), "other-7")  # another site: another person, whom it calls 7 too
-    talk(
+    chat(bot, ada(), "ada", f"I am {EMAIL}.")
+    chat(bot, ada("ada-2", email=""), "ada-without-email")
+    chat(bot, visitor("ada-1"), "ada-as-guest")
+    chat(other, ada("ada-3", email=""), "other-7")  # another site's user 7 is another person
+    chat(
         bot,
         visitor("eva-1", Identity("8", "Eva", f"b{EMAIL}"), "192.0.2.8"),
         "eva",
         f"My friend is {EMAIL.upper()}!",
         f"Hi {EMAIL}",
     )
-    talk(bot, visitor("guest-1", ip_address="192.0.2.9"), "guest", f"x{EMAIL}, {EMAIL}.uk and {EMAIL}")
+    chat(bot, visitor("guest-1", ip_address="192.0.2.9"), "guest", f"x{EMAIL}, {EMAIL}.uk and {EMAIL}")
     Message.objects.filter(conversation__conversation_uuid="ada", role="bot").update(feedback="up")
 
 
-def forget(*arguments, yes=True):
+def run_forget_user(*arguments, yes=True):
     out = io.StringIO()
     call_command("forget_user", *arguments, *(["--yes"] if yes else []), "--no-vacuum", stdout=out)
     return out.getvalue()
@@ -89,7 +89,7 @@ OTHERS = {"other-7", "eva", "guest"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "left"),
+    ("arguments", "remaining"),
     [
         (["--email", EMAIL], OTHERS),
         (["--email", EMAIL.upper()], OTHERS),
@@ -103,25 +103,25 @@ OTHERS = {"other-7", "eva", "guest"}
         (["--external-user", "%"], EVERYTHING),
     ],
 )
-def test_whose_conversations_go(log, bot, arguments, left):
-    forget(*[str(bot.pk) if argument == "SHOP" else argument for argument in arguments])
-    assert uuids() == left
-    assert Message.objects.count() == 2 * len(left)
+def test_conversations_of_the_person_are_deleted(log, bot, arguments, remaining):
+    run_forget_user(*[str(bot.pk) if argument == "SHOP" else argument for argument in arguments])
+    assert uuids() == remaining
+    assert Message.objects.count() == 2 * len(remaining)
 
 
-def test_what_else_goes(log, bot, other):
+def test_other_data_of_the_person_is_deleted(log, bot, other):
     mine = {ada().key, visitor("ada-1").key, visitor("ada-2").key}
     for model, key in ((Consent, "visitor"), (TokenAllowance, "visitor"), (MessageCount, "subject")):
         assert set(model.objects.filter(chatbot=bot).values_list(key, flat=True)) > {ada().key, visitor("ada-1").key}
-    said = forget("--email", EMAIL)
-    assert said.splitlines() == [
+    output = run_forget_user("--email", EMAIL)
+    assert output.splitlines() == [
         "conversations: 3",
         "messages: 6",
         "votes: 1",
         "consents: 2",
         "token allowances: 2",
         "webhook deliveries: 0",
-        "message counts: 4",  # of the user, the guest, and their address at both chatbots
+        "message counts: 4",  # of the user, of the guest, and of their address at both chatbots
         "mentions of the address by others: 3",
         "mentions in golden results: 0",
         "mentions in golden runs: 0",
@@ -141,45 +141,49 @@ def test_what_else_goes(log, bot, other):
     assert not counted & mine
     assert "address:192.0.2.1" not in counted
     assert "address:192.0.2.8" in counted
-    assert set(forget("--email", EMAIL).splitlines()[:-1]) == {
-        f"{line.partition(':')[0]}: 0" for line in said.splitlines()[:-1]
+    assert set(run_forget_user("--email", EMAIL).splitlines()[:-1]) == {
+        f"{line.partition(':')[0]}: 0" for line in output.splitlines()[:-1]
     } - {"accounts: 0"}  # fmt: skip
 
 
-def test_others_who_wrote_the_address_keep_their_conversations(log):
-    forget("--email", EMAIL)
+def test_mentions_of_the_address_by_others_are_redacted(log):
+    run_forget_user("--email", EMAIL)
     assert Message.objects.get(conversation__conversation_uuid="eva", role="user").content == "My friend is [e-mail]!"
     assert Message.objects.get(conversation__conversation_uuid="eva", role="bot").content == "Hi [e-mail]"
     guests = Message.objects.get(conversation__conversation_uuid="guest", role="user")
-    assert guests.content == f"x{EMAIL}, {EMAIL}.uk and [e-mail]"  # two are of others
+    assert guests.content == f"x{EMAIL}, {EMAIL}.uk and [e-mail]"  # the other two addresses belong to other people
     assert guests.redactions == {"email": 1}
     eva = Conversation.objects.get(conversation_uuid="eva")
     assert (eva.external_email, eva.last_message) == (f"b{EMAIL}", "Hi [e-mail]")
     assert set(with_message("lovelace")) == {guests.conversation_id}
 
 
-def test_what_limits_know_goes_also_without_conversations(log, bot):
+def test_data_of_limits_is_deleted_without_any_conversation(log, bot):
     Conversation.objects.all().delete()
-    forget("--external-user", "7", "--bot", str(bot.pk), "--session", "guest-1")
-    left = set(Consent.objects.values_list("visitor", "chatbot__name"))
-    assert left == {(visitor("eva-1", Identity("8")).key, "Shop"), (visitor("ada-1").key, "Shop"), (ada().key, "Other")}
+    run_forget_user("--external-user", "7", "--bot", str(bot.pk), "--session", "guest-1")
+    remaining = set(Consent.objects.values_list("visitor", "chatbot__name"))
+    assert remaining == {
+        (visitor("eva-1", Identity("8")).key, "Shop"),
+        (visitor("ada-1").key, "Shop"),
+        (ada().key, "Other"),
+    }
 
 
 def test_a_dry_run_only_counts(log):
-    assert forget("--email", EMAIL, "--dry-run").startswith("conversations: 3\nmessages: 6\n")
+    assert run_forget_user("--email", EMAIL, "--dry-run").startswith("conversations: 3\nmessages: 6\n")
     assert uuids() == EVERYTHING
     assert Consent.objects.count() == 5
     assert Message.objects.filter(content__icontains=EMAIL).count() == 4
 
 
 @pytest.mark.parametrize(("answer", "is_erased"), [("yes\n", True), ("no\n", False), ("y\n", False), ("", False)])
-def test_it_asks_first(log, monkeypatch, answer, is_erased):
+def test_erasing_asks_for_confirmation(log, monkeypatch, answer, is_erased):
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     if is_erased:
-        assert "Erased." in forget("--email", EMAIL, yes=False)
+        assert "Erased." in run_forget_user("--email", EMAIL, yes=False)
     else:
         with pytest.raises(CommandError, match="Nothing was erased"):
-            forget("--email", EMAIL, yes=False)
+            run_forget_user("--email", EMAIL, yes=False)
     assert (uuids() == OTHERS) is is_erased
 
 
@@ -194,35 +198,35 @@ def test_it_asks_first(log, monkeypatch, answer, is_erased):
         (["--user", "999999999999999999999999999"], "There is no user"),
     ],
 )
-def test_nobody_is_erased_by_mistake(log, arguments, message):
+def test_missing_or_invalid_names_erase_nothing(log, arguments, message):
     with pytest.raises(CommandError, match=message):
-        forget(*arguments)
+        run_forget_user(*arguments)
     assert uuids() == EVERYTHING
 
 
-# Accounts of this server, who try chatbots in the admin
+# Accounts of admin users, who test chatbots in the playground
 
 
 @pytest.fixture
 def account(log, bot):
     account = get_user_model().objects.create_user("countess", EMAIL, is_staff=True)
-    talk(bot, Visitor(user_id=account.pk, source=Conversation.Source.PREVIEW), "tried")
+    chat(bot, Visitor(user_id=account.pk, source=Conversation.Source.PREVIEW), "tried")
     return account
 
 
 @pytest.mark.parametrize("named_by", ["name", "id", "email"])
-def test_an_account_stays_unless_asked_for(account, named_by):
+def test_an_account_is_kept_by_default(account, named_by):
     name = {"name": ["--user", "countess"], "id": ["--user", str(account.pk)], "email": ["--email", EMAIL]}[named_by]
-    assert "Kept account: countess." in forget(*name)
+    assert "Kept account: countess." in run_forget_user(*name)
     assert uuids() == (OTHERS if named_by == "email" else EVERYTHING)
     account.refresh_from_db()
 
 
-def test_an_account_goes_with_what_is_recorded_of_it(account, admin_user):
+def test_an_account_is_deleted_with_its_log_entries(account, admin_user):
     LogEntry.objects.log_actions(admin_user.pk, [account], 2, "changed")
     AccessFailureLog.objects.create(username=EMAIL)
     AccessFailureLog.objects.create(username="somebody")
-    assert "accounts: 1\nErased." in forget("--email", EMAIL, "--account")
+    assert "accounts: 1\nErased." in run_forget_user("--email", EMAIL, "--account")
     assert list(get_user_model().objects.all()) == [admin_user]
     assert not LogEntry.objects.exists()
     assert AccessFailureLog.objects.get().username == "somebody"
@@ -231,7 +235,7 @@ def test_an_account_goes_with_what_is_recorded_of_it(account, admin_user):
 # Files
 
 
-RARE = "zq7xk.jwvq@qxz9.example"  # its trigrams are in no other text
+RARE = "zq7xk.jwvq@qxz9.example"  # no other text contains its trigrams
 SEED = """
 import django
 django.setup()
@@ -240,9 +244,9 @@ from chatbots.models import Chatbot
 from chatbots.conversation.visitor import Identity, Visitor
 from logs.conversations.writer import write_turns
 from logs.models import Conversation
-connection.cursor().execute("PRAGMA secure_delete = OFF")  # Debian's SQLite has it on, others do not
+connection.cursor().execute("PRAGMA secure_delete = OFF")  # Debian's SQLite turns it on, others do not
 bot = Chatbot.objects.create(name="Shop")
-for turn in range(30):  # each writes the conversation's row again
+for turn in range(30):  # each turn rewrites the conversation's row
     for person in range(40):
         identity = Identity(str(person), "Somebody", f"somebody{person}@example.com" if person else "EMAIL")
         visitor = Visitor(source=Conversation.Source.WIDGET, session_id=f"s{person}", identity=identity)
@@ -255,7 +259,7 @@ for number in range(20):
     write_turns([visitor.turn(bot.pk, f"d{number}", "EMAIL " * 20, reply="Yes")])
 Conversation.objects.filter(conversation_uuid__startswith="d").delete()
 
-# Elsewhere: an answer under her question, a version, a golden run, a line of the audit, a sign-in, webhooks
+# Further places: a document named after her question, a version, a golden run, the audit log, a sign-in, a webhook
 import numpy as np
 from axes.models import AccessFailureLog
 from django.contrib.admin.models import LogEntry
@@ -287,17 +291,17 @@ Document.objects.create(
 
 
 @pytest.mark.slow
-def test_the_files_of_sqlite_hold_no_copy(tmp_path):
-    """While another connection is open, as of a running server: so the write-ahead log is there all the time."""
+def test_sqlite_files_contain_no_copies(tmp_path):
+    """Erase while another connection is open, like that of a running server, which keeps the write-ahead log."""
     file = Path(shutil.copy(migrated_file(), tmp_path))
     environment = os.environ | {"DATABASE_URL": f"sqlite:///{file}", "DJANGO_SETTINGS_MODULE": "tests.settings"}
 
     def run(*arguments):
-        ended = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
         )
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def files_with_the_address():
         return [path.name for path in tmp_path.iterdir() if RARE.encode() in path.read_bytes().lower()]
@@ -307,17 +311,17 @@ def test_the_files_of_sqlite_hold_no_copy(tmp_path):
         return sqlite3.connect(file).execute(query).fetchone()[0]
 
     run("-c", SEED)
-    run("manage.py", "rebuild_search_index")  # as the worker would have done by now
+    run("manage.py", "rebuild_search_index")  # as the worker does in production
     server = sqlite3.connect(file)
     server.execute("SELECT count(*) FROM logs_message").fetchone()
     assert indexed() == 3
-    said = run("manage.py", "forget_user", "--email", RARE, "--yes", "--no-vacuum")
-    assert "conversations: 1\nmessages: 60\n" in said
-    assert "mentions of the address by others: 1\n" in said
-    assert "puffer.sqlite3" in files_with_the_address()  # what was deleted before
+    output = run("manage.py", "forget_user", "--email", RARE, "--yes", "--no-vacuum")
+    assert "conversations: 1\nmessages: 60\n" in output
+    assert "mentions of the address by others: 1\n" in output
+    assert "puffer.sqlite3" in files_with_the_address()  # in the free space of rows deleted earlier
     run("manage.py", "forget_user", "--email", RARE, "--yes")
     assert files_with_the_address() == []
-    assert b"zq7xk-jwvq" not in file.read_bytes()  # nor the id that was made of the question
+    assert b"zq7xk-jwvq" not in file.read_bytes()  # the document's id, which was derived from the question
     assert indexed() == 0
     assert server.execute("SELECT count(*) FROM logs_message").fetchone() == (39 * 60,)
     assert server.execute("PRAGMA integrity_check").fetchone() == ("ok",)

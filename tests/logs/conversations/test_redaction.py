@@ -1,4 +1,4 @@
-"""What is taken out of messages, and of addresses, before they are stored."""
+"""Redaction of personal data in messages, and anonymization of IP addresses, before they are stored."""
 
 import html
 import os
@@ -33,7 +33,7 @@ REDACTED = "I am [e-mail], [phone], card [card], [IBAN]."
         ("https://a.example/?e=ada@x.com&b=1", "https://a.example/?e=[e-mail]&b=1"),
         ("Write to ada@x.com.", "Write to [e-mail]."),
         ("josé@münchen.de иван@пример.рф", "[e-mail] [e-mail]"),
-        ("写信给ada@x.com吧", "写信给[e-mail]吧"),  # no blanks around it
+        ("写信给ada@x.com吧", "写信给[e-mail]吧"),  # without spaces around it
         ("ada@localhost and @ada", None),
         # Phone numbers
         ("(030) 123-4567 or tel.030/1234567", "[phone] or tel.[phone]"),
@@ -45,26 +45,26 @@ REDACTED = "I am [e-mail], [phone], card [card], [IBAN]."
         ("0.1234567 and 3.14159265358979 and 192.168.100.200 and v0.12.345.6789", None),
         ("2001:0db8:0000:0000:0000:0000:0000:0001, 00000000-0000-0000-0000-000000000000", None),
         ("1700000000", None),
-        # Cards: Luhn decides
+        # Cards: the Luhn checksum must be right
         ("4111111111111111 and 4111111111111112", "[card] and 4111111111111112"),
-        ("4111 1111 1111 1111 123", "[card] 123"),  # with its security code
+        ("4111 1111 1111 1111 123", "[card] 123"),  # followed by its security code
         ("1234 4111-1111-1111-1111", "1234 [card]"),
         ("3782 822463 10005", "[card]"),
         ("94111111111111111", None),
-        # IBANs: the country's length and the checksum decide
+        # IBANs: length and checksum must be right for the country
         ("de89370400440532013000", "[IBAN]"),
         ("DE88370400440532013000", None),
         ("GB82 WEST 1234 5698 7654 32 please", "[IBAN] please"),
-        ("AT61 1904 3002 3457 3201 nach Wien", "[IBAN] nach Wien"),  # whose words read like groups of it
+        ("AT61 1904 3002 3457 3201 nach Wien", "[IBAN] nach Wien"),  # the following words look like groups of an IBAN
         ("AB12 NO93 8601 1117 947", "AB12 [IBAN]"),
         ("NO9386011117947x", None),
     ],
 )
-def test_what_is_redacted(text, redacted):
+def test_redact(text, redacted):
     assert redact(text, REDACTION_KINDS)[0] == (text if redacted is None else redacted)
 
 
-def test_only_the_kinds_that_are_asked_for():
+def test_redact_is_limited_to_the_given_kinds():
     assert redact(REAL, []) == (REAL, {})
     text, counts = redact(REAL + " eva@x.com", ["email"])
     assert text == "I am [e-mail], +49 30 1234567, card 4111 1111 1111 1111, DE89 3704 0044 0532 0130 00. [e-mail]"
@@ -80,8 +80,8 @@ PIECES = [
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_hostile_texts_take_no_longer(piece):
-    """100 KB in under 50 ms of the processor, at the best of five tries: others use the machine too."""
+def test_hostile_texts_are_redacted_quickly(piece):
+    """Redact 100 KB in under 50 ms of CPU time, in the best of five attempts because the machine may be busy."""
     text = (piece * (100_000 // len(piece) + 1))[:100_000]
     seconds = []
     for _ in range(5):
@@ -97,7 +97,7 @@ def ask(api, bot, text, **more):
     return api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": text}], **more})
 
 
-def test_the_model_and_the_caller_get_the_real_text_and_the_log_does_not(api, bot, upstream, settings, admin_client):
+def test_only_the_log_gets_the_redacted_text(api, bot, upstream, settings, admin_client):
     settings.REDACT = list(REDACTION_KINDS)
     answer = deepcopy(CHAT_COMPLETION)
     answer["choices"][0]["message"]["content"] = "Thank you, ada@lovelace.example."
@@ -110,14 +110,14 @@ def test_the_model_and_the_caller_get_the_real_text_and_the_log_does_not(api, bo
     assert answer.content == "Thank you, [e-mail]."
     assert answer.redactions == {"email": 1}
     page = admin_client.get(f"/admin/logs/conversation/{question.conversation_id}/change/").text
-    shown = " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
+    page_text = " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
     assert "ada@lovelace" not in page
     for kind in REDACTION_KINDS:
-        assert f"redacted: {kind} 1" in shown
+        assert f"redacted: {kind} 1" in page_text
     assert "ada@lovelace" not in api.get("/logs").text
 
 
-def test_an_error_is_redacted_too(api, bot, upstream, settings):
+def test_errors_are_redacted(api, bot, upstream, settings):
     settings.REDACT = ["email"]
     upstream.will_answer({"error": {"message": "No, ada@lovelace.example.", "type": "invalid_request_error"}}, 400)
     assert ask(api, bot, "Hi").status_code == 400
@@ -128,14 +128,14 @@ def test_an_error_is_redacted_too(api, bot, upstream, settings):
     assert answer.redactions == {"email": 1}
 
 
-def test_nothing_is_redacted_unless_asked_for(api, bot, upstream):
+def test_nothing_is_redacted_by_default(api, bot, upstream):
     upstream.will_answer(CHAT_COMPLETION)
     ask(api, bot, REAL)
     question = Message.objects.get(role="user")
     assert (question.content, question.redactions) == (REAL, None)
 
 
-def test_a_visitor_sees_again_what_the_log_has(api, bot, upstream, settings):
+def test_the_widgets_history_shows_the_redacted_text(api, bot, upstream, settings):
     settings.REDACT, settings.ANONYMIZE_IP = ["email"], True
     bot.embed_allow_any_domain, bot.messages_per_minute_per_address = True, 1
     bot.save()
@@ -145,7 +145,7 @@ def test_a_visitor_sees_again_what_the_log_has(api, bot, upstream, settings):
     assert upstream.sent[0].json["messages"][-1]["content"] == "I am ada@lovelace.example."
     history = widget.get("history", conversation_uuid=started["conversation_uuid"]).json()
     assert history["messages"][0]["text"] == "I am [e-mail]."
-    # Limits know the address that the log does not.
+    # Rate limits use the full address, unlike the log.
     assert Conversation.objects.get().ip_address == "127.0.0.0"
     assert list(MessageCount.objects.filter(subject__startswith="address").values_list("subject")) == [
         ("address:127.0.0.1",)
@@ -153,7 +153,7 @@ def test_a_visitor_sees_again_what_the_log_has(api, bot, upstream, settings):
     assert widget.ask()[0][1]["code"] == "rate_limit_exceeded"
 
 
-def test_a_misspelled_kind_prevents_the_start():
+def test_an_unknown_kind_prevents_the_start():
     started = subprocess.run(
         [sys.executable, "manage.py", "version"],
         cwd=ROOT, env=os.environ | {"PUFFER_REDACT": "email,e-mail"}, capture_output=True, text=True, timeout=60,
@@ -178,12 +178,12 @@ def test_a_misspelled_kind_prevents_the_start():
         ("somewhere", "somewhere"),
     ],
 )
-def test_of_an_address_the_network_is_kept(address, kept):
+def test_anonymized_keeps_the_network(address, kept):
     assert anonymized(address) == kept
 
 
 @pytest.mark.parametrize(("is_on", "kept"), [(True, "127.0.0.0"), (False, "127.0.0.1")])
-def test_addresses_are_anonymized_where_that_is_set(api, bot, upstream, settings, is_on, kept):
+def test_the_setting_anonymizes_stored_addresses(api, bot, upstream, settings, is_on, kept):
     settings.ANONYMIZE_IP = is_on
     upstream.will_answer(CHAT_COMPLETION)
     upstream.will_answer(CHAT_COMPLETION)

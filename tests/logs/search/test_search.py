@@ -1,4 +1,4 @@
-"""Text search over messages and visitors: what is found, how it is asked for, and that the index follows."""
+"""Text search over messages and visitors: results, safety of its SQL, updates of the index, cached results."""
 
 import json
 import random
@@ -45,16 +45,18 @@ CONTENTS = {
 }
 
 
-def talk(*contents: str, **values) -> Conversation:
+def make_conversation(*contents: str, **values) -> Conversation:
     conversation = Conversation.objects.create(identity=new_uuid(), **values)
     Message.objects.bulk_create(Message(conversation=conversation, role="user", content=text) for text in contents)
     return conversation
 
 
 @pytest.fixture(params=["indexed", "added"])
-def said(request, db):
-    """One conversation of each, which the index holds, or does not hold yet."""
-    conversations = {name: talk("Hello.", content, conversation_uuid=name) for name, content in CONTENTS.items()}
+def conversations(request, db):
+    """Store a conversation for each of CONTENTS, with and without indexing it; return them by name."""
+    conversations = {
+        name: make_conversation("Hello.", content, conversation_uuid=name) for name, content in CONTENTS.items()
+    }
     if request.param == "indexed":
         for searched in SEARCHED:
             index_batch(searched)
@@ -62,8 +64,8 @@ def said(request, db):
 
 
 def names(found) -> list[str]:
-    known = Conversation.objects.in_bulk(list(found))
-    return [known[key].conversation_uuid for key in found]
+    conversations = Conversation.objects.in_bulk(list(found))
+    return [conversations[key].conversation_uuid for key in found]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def names(found) -> list[str]:
         ("京都", []),
         ("한국", ["korean"]),
         ("어를 배", ["korean"]),
-        ("か", []),  # が is another letter, not か with an accent
+        ("か", []),  # が is a different letter, not か with an accent
         ("が", ["japanese"]),
         ("😀", ["emoji"]),
         ("😀👍🏽!", ["emoji"]),
@@ -143,39 +145,41 @@ def names(found) -> list[str]:
         ("x" * 5000, []),
         ("hello.", list(CONTENTS)),
         ("nowhere", []),
-        ("\ud800", []),  # half of a surrogate pair, which no database holds
+        ("\ud800", []),  # half of a surrogate pair, which databases cannot store
         ("a\ud800", []),
     ],
 )
-def test_what_a_search_finds(said, text, found):
+def test_message_search(conversations, text, found):
     assert names(with_message(text)) == found
 
 
-def test_a_text_is_within_one_message(db):
-    talk("one two", "three four")
+def test_a_match_lies_within_one_message(db):
+    make_conversation("one two", "three four")
     index_batch(MESSAGES)
     assert len(with_message("two three")) == len(with_message("twothree")) == 0
     assert len(with_message("two")) == len(with_message("three")) == 1
 
 
-def test_any_text_is_found_as_python_would(db):
-    """Of few letters, so that there are many matches, at the ends of texts too."""
-    dice = random.Random(1)
+def test_random_texts_are_found_like_in_python(db):
+    """Search random texts of few letters, so that many match, also at the ends of texts."""
+    rng = random.Random(1)
 
     def text(length):
-        return "".join(dice.choices("aáB_%. \"'\\é東", k=length))
+        return "".join(rng.choices("aáB_%. \"'\\é東", k=length))
 
-    plain = {}
+    contents_by_id = {}
     for number in range(300):
-        contents = [text(dice.randint(1, 12)) for _ in range(3)]
-        plain[talk(*contents).pk] = contents
+        contents = [text(rng.randint(1, 12)) for _ in range(3)]
+        contents_by_id[make_conversation(*contents).pk] = contents
         if number == 200:
             index_batch(MESSAGES)
-    fold = search.normalized
+    normalize = search.normalized
     for _ in range(300):
-        wanted = text(dice.randint(1, 5))
+        wanted = text(rng.randint(1, 5))
         expected = [
-            key for key, contents in plain.items() if any(fold(wanted) in fold(content) for content in contents)
+            key
+            for key, contents in contents_by_id.items()
+            if any(normalize(wanted) in normalize(content) for content in contents)
         ]
         assert list(with_message(wanted)) == expected, wanted
 
@@ -184,17 +188,17 @@ def test_any_text_is_found_as_python_would(db):
 
 
 @pytest.fixture
-def visited(db):
+def visitors(db):
     users = get_user_model().objects
     ada = users.create_user("countess", "ada@lovelace.example", first_name="Ada", last_name="Kíng")
     users.create_user("silent", "silent@example.com", first_name="Silent")
-    talk("x", conversation_uuid="user", user=ada, session_id="of-a-user")
-    talk("x", conversation_uuid="guest", session_id="0a1b2c3d4e")
-    talk(
+    make_conversation("x", conversation_uuid="user", user=ada, session_id="of-a-user")
+    make_conversation("x", conversation_uuid="guest", session_id="0a1b2c3d4e")
+    make_conversation(
         "x", conversation_uuid="named", session_id="ffff0000",
         external_user_id="c-77", external_name="Zoë Müller", external_email="zoe@shop.example",
     )  # fmt: skip
-    talk("x", conversation_uuid="api")
+    make_conversation("x", conversation_uuid="api")
 
 
 @pytest.mark.parametrize(
@@ -218,37 +222,37 @@ def visited(db):
         ("ë", ["user", "guest", "named"]),
         ("%", []),
         ("_", []),
-        ("müllerzoe", []),  # one field, then the other
+        ("müllerzoe", []),  # a match lies within one field
         ("Guest", []),
     ],
 )
 @pytest.mark.parametrize("is_indexed", [True, False])
-def test_visitors(visited, is_indexed, text, found):
+def test_visitor_search(visitors, is_indexed, text, found):
     if is_indexed:
         index_batch(VISITORS)
     assert names(with_visitor(text)) == found
 
 
-def test_the_admin_searches_both(said):
-    talk("x", conversation_uuid="by visitor", external_user_id="1", external_name="Déjà Brew")
+def test_the_admin_searches_messages_and_visitors(conversations):
+    make_conversation("x", conversation_uuid="by visitor", external_user_id="1", external_name="Déjà Brew")
     found = matching(Conversation.objects.all(), "deja")
     assert set(found.values_list("conversation_uuid", flat=True)) == {"french", "by visitor"}
     assert matching(Conversation.objects.filter(conversation_uuid="french"), "deja").count() == 1
     assert matching(Conversation.objects.all(), "nowhere").count() == 0
 
 
-# What is asked of the database
+# The SQL
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parameter", ["message_search", "user_search", "bot_id", "page", "per_page"])
 def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
-    talk("Nothing of the kind.", chatbot=bot, session_id="one")
+    make_conversation("Nothing of the kind.", chatbot=bot, session_id="one")
     for searched in SEARCHED:
         index_batch(searched)
     statements = set()
 
-    def look(execute, sql, params, many, context):
+    def record(execute, sql, params, many, context):
         statements.add(sql)
         return execute(sql, params, many, context)
 
@@ -257,43 +261,46 @@ def test_payloads_reach_the_database_as_parameters_only(api, bot, parameter):
         assert response.status_code == 200, (value, response.text)
         return response.json(), response.headers["x-wp-total"]
 
-    with connection.execute_wrapper(look):
-        for text in ("harmless", "xy", "x", "x" * 200, "é", "...", "5"):  # every way there is to search
+    with connection.execute_wrapper(record):
+        for text in ("harmless", "xy", "x", "x" * 200, "é", "...", "5"):  # every kind of search
             ask(text)
-        usual = set(statements)
+        expected_statements = set(statements)
         is_text = parameter in ("message_search", "user_search")
-        some = payloads() if is_text else payloads()[:CLASSIC]  # where a number is expected, none gets far
-        found = [payload for payload in some if ask(MARK + payload)[0]]
-        for payload in some:
+        tried = payloads() if is_text else payloads()[:CLASSIC]  # parameters that are numbers need fewer
+        found = [payload for payload in tried if ask(MARK + payload)[0]]
+        for payload in tried:
             ask(payload)
     if is_text:
         assert found == []
     assert len(payloads()) == 500
     # Django writes one placeholder per id of a page, and none where there is no page.
-    assert {without_placeholders(sql) for sql in statements} <= {without_placeholders(sql) for sql in usual}
+    assert {without_placeholders(sql) for sql in statements} <= {
+        without_placeholders(sql) for sql in expected_statements
+    }
     assert not any(MARK in sql for sql in statements)
     assert Conversation.objects.count() == Message.objects.count() == 1
 
 
 def without_placeholders(sql: str) -> str:
-    """And without the names of savepoints, which are Django's and never the same."""
+    """Remove placeholders, and the names of savepoints, which Django makes unique."""
     return re.sub(r'"s\d+_x\d+"', "", sql.replace("%s, ", "").replace("%s,", ""))
 
 
 def test_a_search_takes_few_queries(api, bot):
     for _ in range(30):
-        talk("Shoes", chatbot=bot, session_id="one")
+        make_conversation("Shoes", chatbot=bot, session_id="one")
     with CaptureQueriesContext(connection) as queries:
         rows = api.get(f"/logs?message_search=shoes&user_search=one&bot_id={bot.pk}").json()
     assert len(rows) == 20
-    assert len(queries) <= 30  # PostgreSQL's settings and savepoints are most of them
+    assert len(queries) <= 30  # most of them are PostgreSQL's settings and savepoints
 
 
-# The index follows
+# Updates of the index
 
 
 @pytest.fixture
-def kept(transactional_db):
+def empty_cache(transactional_db):
+    """Clear the cache of search results before and after a test that commits transactions."""
     search.forget()
     yield
     search.forget()
@@ -313,21 +320,21 @@ def outdated(searched=MESSAGES) -> int:
     return count(f"SELECT count(*) FROM {searched.outdated}")
 
 
-def start_over() -> None:
-    """PostgreSQL does not use an id again, also not those of the tests before, which count as rows to take up."""
-    talk("first", conversation_uuid="before")
+def skip_used_ids() -> None:
+    """Index past the ids of earlier tests: PostgreSQL does not reuse ids, so they would count as rows to index."""
+    make_conversation("first", conversation_uuid="before")
     for searched in SEARCHED:
         while index_batch(searched):
             pass
     Conversation.objects.all().delete()
 
 
-on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="of SQLite's index")
-on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="of PostgreSQL's index")
+on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="tests SQLite's index")
+on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="tests PostgreSQL's index")
 
 
-def test_what_is_deleted_changed_or_moved_is_no_longer_found(said):
-    said["shop"].delete()
+def test_deleted_changed_or_moved_messages_are_no_longer_found(conversations):
+    conversations["shop"].delete()
     Conversation.objects.filter(conversation_uuid="hundred").delete()
     assert names(with_message("wool")) == []
     message = Message.objects.get(content=CONTENTS["cjk"])
@@ -335,14 +342,14 @@ def test_what_is_deleted_changed_or_moved_is_no_longer_found(said):
     message.save()
     assert names(with_message("東京")) == []
     assert names(with_message("another")) == ["cjk"]
-    Message.objects.filter(pk=message.pk).update(conversation=said["zq"])
+    Message.objects.filter(pk=message.pk).update(conversation=conversations["zq"])
     assert names(with_message("another")) == ["zq"]
-    said["french"].messages.all().delete()
+    conversations["french"].messages.all().delete()
     assert names(with_message("deja")) == []
     assert len(everything()) == len(CONTENTS) - 2
 
 
-def test_nothing_of_what_is_deleted_stays_in_the_index(said):
+def test_deleted_conversations_are_removed_from_the_index(conversations):
     Conversation.objects.all().delete()
     assert [texts(), texts(VISITORS), outdated(), outdated(VISITORS)] == [0] * 4
     if connection.vendor == "sqlite":
@@ -350,8 +357,8 @@ def test_nothing_of_what_is_deleted_stays_in_the_index(said):
         assert count("SELECT count(*) FROM logs_visitorsearch_terms") == 0
 
 
-def test_what_is_left_of_a_conversation_is_found_at_once_and_indexed_again(said):
-    talk("more wool", "and cotton", conversation_uuid="new")
+def test_changed_conversations_are_found_at_once_and_reindexed(conversations):
+    make_conversation("more wool", "and cotton", conversation_uuid="new")
     index_batch(MESSAGES)
     Message.objects.get(content="and cotton").delete()
     Message.objects.filter(content=CONTENTS["shop"]).update(content="silk", normalized=None)
@@ -367,24 +374,24 @@ def test_what_is_left_of_a_conversation_is_found_at_once_and_indexed_again(said)
     assert not run_due()
 
 
-def test_a_conversation_that_goes_on_is_taken_up_once_more(said):
+def test_new_messages_of_an_indexed_conversation_are_indexed(conversations):
     index_batch(MESSAGES)
     before = texts()
-    Message.objects.create(conversation=said["shop"], role="user", content="Only felt?")
+    Message.objects.create(conversation=conversations["shop"], role="user", content="Only felt?")
     index_batch(MESSAGES)
     assert texts() == before + 1
     assert names(with_message("felt")) == names(with_message("wool_hat")) == ["shop"]
-    said["shop"].messages.filter(content="Hello.").delete()
+    conversations["shop"].messages.filter(content="Hello.").delete()
     assert texts() == before - 1
     index_batch(MESSAGES)
     assert texts() == before
     assert names(with_message("felt")) == names(with_message("wool_hat")) == ["shop"]
 
 
-def test_rows_that_bring_their_ids_are_found(said):
+def test_messages_with_given_ids_are_found(conversations):
     for searched in SEARCHED:
         index_batch(searched)
-    conversation = said["shop"]
+    conversation = conversations["shop"]
     conversation.messages.filter(content="Hello.").delete()
     first = conversation.messages.get().pk - 1
     Message.objects.create(pk=first, conversation=conversation, role="user", content="Restored")
@@ -393,29 +400,29 @@ def test_rows_that_bring_their_ids_are_found(said):
     assert names(with_message("restored")) == names(with_message("wool_hat")) == ["shop"]
 
 
-def test_the_separator_of_texts_finds_nothing_that_is_not_there(said):
-    talk("a\x1fb", conversation_uuid="held")
+def test_the_separator_of_texts_matches_only_itself(conversations):
+    make_conversation("a\x1fb", conversation_uuid="held")
     index_batch(MESSAGES)
     assert names(with_message("hello.\x1fwhere")) == []
     assert names(with_message("\x1f")) == names(with_message("A\x1fB")) == ["held"]
 
 
-def test_the_worker_takes_up_what_was_added(db, monkeypatch):
-    start_over()
+def test_the_worker_indexes_new_messages(db, monkeypatch):
+    skip_used_ids()
     monkeypatch.setattr(indexer, "BATCH", 10)
-    talk(*["wool"] * 9)
+    make_conversation(*["wool"] * 9)
     assert not run_due()
     assert texts() == 0
-    talk(*["wool"] * 16)
+    make_conversation(*["wool"] * 16)
     assert run_due()
     assert run_due()
-    assert not run_due()  # five are left, which is not worth a transaction
+    assert not run_due()  # the remaining five are too few for a transaction
     assert texts() == 3
     assert len(with_message("wool")) == 2
 
 
-def test_where_no_worker_is_a_search_takes_it_up(kept):
-    conversation = talk()
+def test_a_search_indexes_new_messages_if_no_worker_runs(empty_cache):
+    conversation = make_conversation()
     Message.objects.bulk_create(
         Message(conversation=conversation, role="user", content="wool") for _ in range(search.MAX_NOT_INDEXED + 1)
     )
@@ -426,52 +433,52 @@ def test_where_no_worker_is_a_search_takes_it_up(kept):
 
 
 @pytest.fixture
-def other(kept, monkeypatch):
-    """Another connection, within a transaction that has just begun."""
-    start_over()
+def other_connection(empty_cache, monkeypatch):
+    """Yield a second connection, at the start of a transaction."""
+    skip_used_ids()
     monkeypatch.setattr(indexer, "BATCH", 10)
-    other = connection.copy()
-    other.settings_dict = connection.settings_dict
-    other.set_autocommit(False)
-    yield other
-    other.close()
+    other_connection = connection.copy()
+    other_connection.settings_dict = connection.settings_dict
+    other_connection.set_autocommit(False)
+    yield other_connection
+    other_connection.close()
 
 
 @on_postgresql
-def test_the_worker_does_not_wait_long_for_who_writes(other):
-    """And nothing that is not committed yet is left out for good, though rows after it are there."""
-    first, *_ = (talk(conversation_uuid=name) for name in ("first", "second"))
+def test_the_worker_does_not_wait_long_for_a_writer(other_connection):
+    """Check also that an uncommitted message is indexed later, although rows with higher ids are indexed first."""
+    first, *_ = (make_conversation(conversation_uuid=name) for name in ("first", "second"))
     insert = (
         "INSERT INTO logs_message (conversation_id, message_id, role, content, created_at, provider, model, error,"
         " feedback, milliseconds) VALUES (%s, 'late', 'user', 'late wool', now(), '', '', '', '', 0)"
     )
-    with other.cursor() as cursor:
+    with other_connection.cursor() as cursor:
         cursor.execute(insert, [first.pk])
-    talk(*["wool"] * 20, conversation_uuid="third")
+    make_conversation(*["wool"] * 20, conversation_uuid="third")
     assert not run_due()
     assert names(with_message("wool")) == ["third"]
-    other.commit()
+    other_connection.commit()
     assert names(with_message("wool")) == ["first", "third"]
     assert run_due()
     assert names(with_message("late")) == ["first"]
 
 
 @on_postgresql
-def test_the_worker_does_not_wait_long_for_who_deletes(other):
-    """Who has counted a deletion of messages, and will want the conversations' table next."""
-    first, *_ = [talk("wool", conversation_uuid=str(number)) for number in range(20)]
-    with other.cursor() as cursor:
+def test_the_worker_does_not_wait_long_for_a_delete(other_connection):
+    """Let another connection delete messages, and then a conversation, while the worker tries to index."""
+    first, *_ = [make_conversation("wool", conversation_uuid=str(number)) for number in range(20)]
+    with other_connection.cursor() as cursor:
         cursor.execute("DELETE FROM logs_message WHERE conversation_id = %s", [first.pk])
     assert not run_due()
-    with other.cursor() as cursor:
+    with other_connection.cursor() as cursor:
         cursor.execute("DELETE FROM logs_conversation WHERE id = %s", [first.pk])
-    other.commit()
+    other_connection.commit()
     assert run_due()
     assert len(with_message("wool")) == len(everything()) == 19
 
 
-def test_rebuilding_finds_what_was_written_past_it(said):
-    """By SQL, which folds nothing, and into a broken index."""
+def test_rebuilding_includes_rows_written_by_sql(conversations):
+    """Write rows by SQL, which does not normalize them, and into a broken index."""
     Message.objects.filter(content=CONTENTS["cjk"]).update(content="Ünseen")
     Conversation.objects.filter(conversation_uuid="cjk").update(external_name="Ünknown", external_user_id="1")
     assert names(with_message("unseen")) == names(with_visitor("unknown")) == []
@@ -486,17 +493,17 @@ def test_rebuilding_finds_what_was_written_past_it(said):
     assert check_index(["default"]) == []
     assert names(with_message("unseen")) == names(with_visitor("unknown")) == ["cjk"]
     assert names(with_message("wool")) == ["shop", "hundred"]
-    talk("more wool", conversation_uuid="new")
+    make_conversation("more wool", conversation_uuid="new")
     assert names(with_message("wool")) == ["shop", "hundred", "new"]
 
 
-def test_the_index_is_there_after_all_migrations(db):
+def test_the_index_exists_after_all_migrations(db):
     assert run_checks(databases=["default"]) == []
 
 
 @on_sqlite
-def test_triggers_survive_a_table_created_again(db):
-    """As a migration makes it: Django copies the rows, drops the table, and so its triggers."""
+def test_triggers_are_restored_after_a_table_is_recreated(db):
+    """Drop the triggers like a migration does, in which Django copies the rows and drops the old table."""
     with connection.cursor() as cursor:
         for name in tables.sqlite_triggers(MESSAGES):
             cursor.execute(f"DROP TRIGGER {name}")
@@ -506,7 +513,7 @@ def test_triggers_survive_a_table_created_again(db):
 
 
 @on_postgresql
-def test_without_the_extension_a_search_is_slower_but_right(said):
+def test_searches_work_without_the_postgresql_extension(conversations):
     with connection.cursor() as cursor:
         cursor.execute("DROP EXTENSION pg_trgm CASCADE")
     assert [warning.id for warning in check_index(["default"])] == ["logs.W001"]
@@ -517,13 +524,13 @@ def test_without_the_extension_a_search_is_slower_but_right(said):
 
 @on_postgresql
 @pytest.mark.parametrize(
-    ("text", "way"),
+    ("text", "scan"),
     [
         *((text, "Bitmap Index Scan on logs_messagesearch") for text in ("nowhere", "rare", LONG + "apples", "é-a")),
         *((text, "Seq Scan on logs_messagetext") for text in ("hello", "el", "o", "東京")),
     ],
 )
-def test_the_plan_that_runs_is_the_right_one_for_rare_common_and_absent_texts(db, text, way):
+def test_the_query_plan_fits_rare_common_and_absent_texts(db, text, scan):
     plans = []
 
     def explain(execute, sql, params, many, context):
@@ -533,15 +540,17 @@ def test_the_plan_that_runs_is_the_right_one_for_rare_common_and_absent_texts(db
         return execute(sql, params, many, context)
 
     for number in range(200):
-        talk("Hello.", "rare wool" if number == 77 else LONG + f"apples {number}" if number % 50 == 0 else "cotton")
+        make_conversation(
+            "Hello.", "rare wool" if number == 77 else LONG + f"apples {number}" if number % 50 == 0 else "cotton"
+        )
     index_batch(MESSAGES)
     with connection.execute_wrapper(explain):
         with_message(text)
     assert len(plans) == 1
-    assert way in plans[0]
+    assert scan in plans[0]
 
 
-# What is kept
+# Cached results
 
 
 def queries_of(call) -> list[str]:
@@ -550,20 +559,20 @@ def queries_of(call) -> list[str]:
     return [query["sql"] for query in queries]
 
 
-def test_what_was_found_is_kept_and_what_is_added_is_looked_through(kept):
-    talk("wool", conversation_uuid="one")
+def test_cached_results_are_extended_by_new_messages(empty_cache):
+    make_conversation("wool", conversation_uuid="one")
     index_batch(MESSAGES)
     assert names(with_message("wool")) == ["one"]
-    again = queries_of(lambda: with_message("Wool"))
-    assert not any("logs_messagetext" in sql or " MATCH " in sql for sql in again)
-    talk("WOOL", conversation_uuid="two")
-    talk("cotton", conversation_uuid="three")
+    queries = queries_of(lambda: with_message("Wool"))
+    assert not any("logs_messagetext" in sql or " MATCH " in sql for sql in queries)
+    make_conversation("WOOL", conversation_uuid="two")
+    make_conversation("cotton", conversation_uuid="three")
     assert names(with_message("wool")) == ["one", "two"]
     assert len(everything()) == 3
 
 
-def test_what_is_kept_ends_with_a_deletion_or_a_change(kept, bot):
-    one, two = talk("wool", chatbot=bot, session_id="s1"), talk("wool", chatbot=bot, session_id="s2")
+def test_a_deletion_or_a_change_invalidates_cached_results(empty_cache, bot):
+    one, two = (make_conversation("wool", chatbot=bot, session_id=session_id) for session_id in ("s1", "s2"))
 
     def found():
         return [list(item) for item in (everything(), with_message("wool"), with_visitor("s1"), with_bots([bot.pk]))]
@@ -578,21 +587,21 @@ def test_what_is_kept_ends_with_a_deletion_or_a_change(kept, bot):
     assert found() == [[two.pk], [], [two.pk], []]
 
 
-def test_what_a_transaction_took_back_is_not_kept(kept):
-    talk("wool", conversation_uuid="one")
+def test_results_of_a_rolled_back_transaction_are_not_cached(empty_cache):
+    make_conversation("wool", conversation_uuid="one")
     assert names(with_message("wool")) == ["one"]
     with transaction.atomic():
-        talk("wool", conversation_uuid="two")
+        make_conversation("wool", conversation_uuid="two")
         assert names(with_message("wool")) == ["one", "two"]
         transaction.set_rollback(True)
     assert names(with_message("wool")) == ["one"]
-    talk("cotton", conversation_uuid="three")  # where ids are used again, with the id of the second
+    make_conversation("cotton", conversation_uuid="three")  # SQLite gives it the id of the second
     assert names(with_message("wool")) == ["one"]
 
 
-def test_what_is_kept_has_a_bound(kept, monkeypatch):
+def test_the_cache_is_bounded(empty_cache, monkeypatch):
     monkeypatch.setattr(search, "MAX_SEARCHES", 5)
-    talk("wool")
+    make_conversation("wool")
     for number in range(20):
         with_message(f"wool {number}")
     assert len(search._sets) == 5
@@ -601,12 +610,12 @@ def test_what_is_kept_has_a_bound(kept, monkeypatch):
     assert len(search._sets) == 0
 
 
-def test_pages_and_totals_of_the_api_follow(kept, api_key):
+def test_pages_and_totals_of_the_api_are_up_to_date(empty_cache, api_key):
     from tests.support.api import Api
 
     api = Api(api_key.issue())
     for number in range(25):
-        talk(f"wool {number}", conversation_uuid=str(number))
+        make_conversation(f"wool {number}", conversation_uuid=str(number))
 
     def page(number):
         response = api.get(f"/logs?message_search=wool&per_page=10&page={number}")
@@ -614,7 +623,7 @@ def test_pages_and_totals_of_the_api_follow(kept, api_key):
 
     assert page(3) == ([str(number) for number in range(20, 25)], "25")
     Conversation.objects.filter(conversation_uuid="0").delete()
-    talk("wool", conversation_uuid="new")
+    make_conversation("wool", conversation_uuid="new")
     assert page(3) == (["21", "22", "23", "24", "new"], "25")
     assert page(4) == ([], "25")
     assert json.loads(api.get("/logs?message_search=wool+7").json()[0]["messages"])[0]["content"] == "wool 7"

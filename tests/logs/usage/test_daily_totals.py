@@ -1,4 +1,4 @@
-"""The sums of each day are what the rows themselves come to, however they were written."""
+"""The daily totals equal the sums of the rows, however the rows were written."""
 
 import json
 import os
@@ -29,23 +29,24 @@ def call(**changes):
     return {**CALL, **changes}
 
 
-def sums_of(kind):
-    """All that is stored, by what it is the sum of; rows that have become alike by a deletion are one."""
-    sums = {}
+def totals_of(kind):
+    """Return {dimensions: measures} of the stored totals, adding up rows with the same dimensions after a deletion."""
+    totals = {}
     for row in kind.objects.all():
-        place = tuple(getattr(row, name) for name in kind.dimensions)
+        dimensions = tuple(getattr(row, name) for name in kind.dimensions)
         measures = [getattr(row, name) for name in kind.measures]
-        sums[place] = [a + b for a, b in zip(sums.get(place, [0] * len(measures)), measures, strict=True)]
-    return sums
+        totals[dimensions] = [a + b for a, b in zip(totals.get(dimensions, [0] * len(measures)), measures, strict=True)]
+    return totals
 
 
-def recounted():
-    before = sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)
+def totals_around_rebuild():
+    """Rebuild the totals; return them as they were before, and as they are after it."""
+    before = totals_of(UsageDailyTotal), totals_of(ConversationDailyTotal)
     rebuild()
-    return before, (sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal))
+    return before, (totals_of(UsageDailyTotal), totals_of(ConversationDailyTotal))
 
 
-def test_a_batch_is_summed_up(bot):
+def test_calls_are_added_to_the_totals(bot):
     key = ApiKey(name="Website", scopes=["chat"])
     key.issue()
     recorder.write(
@@ -71,7 +72,7 @@ def test_a_batch_is_summed_up(bot):
     ("milliseconds", "column"),
     [(0, "up_to_10"), (10, "up_to_10"), (11, "up_to_25"), (60_000, "up_to_60000"), (60_001, "longer")],
 )
-def test_the_histogram_is_the_same_in_the_database(milliseconds, column):
+def test_calls_are_counted_in_the_histogram_column_of_their_duration(milliseconds, column):
     assert column_of(milliseconds) == column
     recorder.write([call(milliseconds=milliseconds)])
     [counted] = usage_totals(today())
@@ -79,31 +80,31 @@ def test_the_histogram_is_the_same_in_the_database(milliseconds, column):
 
 
 def turn(question, bot, **more):
-    known = {"reply": "Fine.", "provider": "openai", "model": "gpt-4o", "begins": False, **more}
-    return Turn(question, bot.pk, **known)
+    defaults = {"reply": "Fine.", "provider": "openai", "model": "gpt-4o", "begins": False, **more}
+    return Turn(question, bot.pk, **defaults)
 
 
-def test_turns_are_summed_up(bot):
+def test_turns_are_added_to_the_totals(bot):
     write_turns([turn("Hi", bot, conversation_uuid="a"), turn("Hello", bot, conversation_uuid="b")])
     write_turns([turn("Again", bot, conversation_uuid="a"), turn("New", bot, conversation_uuid="c", begins=True)])
     write_turns([turn("Again", bot, conversation_uuid="c", provider="claude", model="haiku")])
     first, second = ConversationDailyTotal.objects.order_by("-messages")
     assert (first.provider, first.conversations, first.messages) == ("openai", 3, 8)
     assert (second.provider, second.conversations, second.messages) == ("claude", 0, 2)
-    before, after = recounted()
+    before, after = totals_around_rebuild()
     assert before == after
 
 
 @pytest.mark.parametrize(
     ("zone", "moment", "day"),
     [
-        ("Europe/Berlin", "2026-03-29T21:59:59", "2026-03-29"),  # the day when summer time begins has 23 hours
+        ("Europe/Berlin", "2026-03-29T21:59:59", "2026-03-29"),  # this day has 23 hours, because summer time begins
         ("Europe/Berlin", "2026-03-29T22:00:00", "2026-03-30"),
         ("America/Los_Angeles", "2026-03-10T06:59:00", "2026-03-09"),
         ("Pacific/Kiritimati", "2026-03-10T10:00:00", "2026-03-11"),
     ],
 )
-def test_a_day_is_one_of_the_sites_time_zone(settings, bot, zone, moment, day):
+def test_days_follow_the_sites_time_zone(settings, bot, zone, moment, day):
     settings.TIME_ZONE = zone
     timezone.get_default_timezone.cache_clear()
     try:
@@ -113,7 +114,7 @@ def test_a_day_is_one_of_the_sites_time_zone(settings, bot, zone, moment, day):
         write_turns([turn("Hi", bot)])
         Message.objects.update(created_at=at)
         Conversation.objects.update(created_at=at)
-        with timezone.override("Asia/Tokyo"):  # that of whoever looks at it changes nothing
+        with timezone.override("Asia/Tokyo"):  # the viewer's time zone has no effect
             rebuild()
         assert str(UsageDailyTotal.objects.get().day) == day
         assert str(ConversationDailyTotal.objects.get().day) == day
@@ -122,37 +123,37 @@ def test_a_day_is_one_of_the_sites_time_zone(settings, bot, zone, moment, day):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_happened_stays_when_it_is_deleted(bot):
+def test_totals_are_kept_when_rows_are_deleted(bot):
     recorder.write([call(chatbot_id=bot.pk), call()])
     write_turns([turn("Hi", bot)])
     bot_id = bot.pk
     bot.delete()
-    recorder.write([call(chatbot_id=bot_id), call()])  # a call that was under way
-    place = (today(), None, None, "openai", "gpt-4o", "completion")
-    assert sums_of(UsageDailyTotal).keys() == {place}
-    assert sums_of(UsageDailyTotal)[place][0] == 4
-    before, after = recounted()
+    recorder.write([call(chatbot_id=bot_id), call()])  # a call that was in progress
+    dimensions = (today(), None, None, "openai", "gpt-4o", "completion")
+    assert totals_of(UsageDailyTotal).keys() == {dimensions}
+    assert totals_of(UsageDailyTotal)[dimensions][0] == 4
+    before, after = totals_around_rebuild()
     assert before == after
     Conversation.objects.all().delete()
     UsageEvent.objects.all().delete()
-    assert sums_of(UsageDailyTotal) == after[0]
+    assert totals_of(UsageDailyTotal) == after[0]
     assert [row.messages for row in ConversationDailyTotal.objects.all()] == [2]
 
 
-def test_days_are_counted_again(bot):
+def test_rebuilding_corrects_the_totals(bot):
     yesterday = timezone.now() - timedelta(days=1)
     recorder.write([call(created_at=yesterday), call(status=429), call(created_at=yesterday - timedelta(days=1))])
     write_turns([turn("Hi", bot)])
-    right = sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)
+    right = totals_of(UsageDailyTotal), totals_of(ConversationDailyTotal)
     UsageDailyTotal.objects.update(calls=F("calls") + 7)
     ConversationDailyTotal.objects.all().delete()
     out = StringIO()
     call_command("rebuild_daily_totals", stdout=out)
     assert "Rebuilt the totals of 3 days." in out.getvalue()
-    assert (sums_of(UsageDailyTotal), sums_of(ConversationDailyTotal)) == right
+    assert (totals_of(UsageDailyTotal), totals_of(ConversationDailyTotal)) == right
 
 
-def test_older_days_can_be_left_as_they_are():
+def test_rebuilding_can_skip_older_days():
     long_ago = timezone.now() - timedelta(days=40)
     recorder.write([call(created_at=long_ago), call(created_at=long_ago + timedelta(days=5)), call()])
     UsageEvent.objects.filter(created_at__lte=long_ago).delete()
@@ -163,19 +164,19 @@ def test_older_days_can_be_left_as_they_are():
     assert UsageDailyTotal.objects.count() == 3
 
 
-def test_without_any_row_there_is_nothing_to_count():
+def test_rebuilding_without_rows_stores_no_totals():
     assert rebuild() == 1
     assert not UsageDailyTotal.objects.exists()
 
 
-def test_a_day_that_is_none():
+def test_an_invalid_day_is_refused():
     with pytest.raises(CommandError, match="a day, such as"):
         call_command("rebuild_daily_totals", "--since", "yesterday")
 
 
-# Many at once, in a process of their own
+# Concurrent writes, in a new process
 
-CROWD = """
+CONCURRENT_WRITES = """
 import json
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -237,12 +238,13 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-def test_sums_are_right_after_concurrent_writes(database_url):
-    """Eight writers, and one who recounts in the middle of it."""
+def test_totals_are_right_after_concurrent_writes(database_url):
+    """Run eight writers in parallel with rebuilds of the totals."""
     environment = os.environ | {"DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     run = subprocess.run(
-        [sys.executable, "-c", CROWD], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
+        [sys.executable, "-c", CONCURRENT_WRITES],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     assert found["stored"] == found["expected"]

@@ -1,4 +1,4 @@
-"""The admin's first page: figures worked out by hand, periods, what needs a look, and who sees what."""
+"""The dashboard: its numbers, checked against manual calculations, periods, warnings, permissions."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -28,8 +28,8 @@ NASTY = "<script>alert(1)</script>"
 
 
 def call(**changes):
-    known = {"operation": "completion", "provider": "openai", "model": "gpt-4o", "milliseconds": 400, "status": 200}
-    return known | changes
+    defaults = {"operation": "completion", "provider": "openai", "model": "gpt-4o", "milliseconds": 400, "status": 200}
+    return defaults | changes
 
 
 def days_ago(days):
@@ -37,8 +37,8 @@ def days_ago(days):
 
 
 @pytest.fixture
-def happened(bot):
-    """Two chatbots today, one of them five days ago too, and one call of a month ago."""
+def activity(bot):
+    """Store calls of two chatbots today, of one of them five days ago, and a call a month ago."""
     other = Chatbot.objects.create(name=NASTY)
     key = ApiKey(name="Website", scopes=["chat"])
     key.issue()
@@ -67,7 +67,7 @@ def rows(response, title):
     return {re.sub("<[^>]*>", "", row[0]): row[1:] for row in table["rows"]}
 
 
-def test_figures_of_a_week(admin_client, happened):
+def test_values_of_a_week(admin_client, activity):
     response = admin_client.get(HOME)
     # gpt-4o: 1.4 million at $2.50 and 0.1 million at $10; the embedding model: a million at $0.02
     assert cards(response) == {
@@ -76,7 +76,7 @@ def test_figures_of_a_week(admin_client, happened):
         "Tokens": "2,500,010",
         "Cost": "$4.52 and 1 call without a known price",
         "Errors": "1 of 5 calls",
-        "Typical answer time": "625 ms",  # of 750, 400 and 3000 ms: half of what lies between 500 and 750
+        "Typical answer time": "625 ms",  # of 750, 400 and 3000 ms: the middle of the bucket from 500 to 750
         "Slowest 5 %": "2.9 s",
     }
     assert rows(response, "By provider") == {
@@ -92,7 +92,7 @@ def test_figures_of_a_week(admin_client, happened):
     assert days[0][0] == f"{today():%a, %d %b %Y}"
 
 
-def test_against_the_time_before(admin_client, happened):
+def test_the_change_since_the_previous_period(admin_client, activity):
     assert cards(admin_client.get(HOME, {"days": 30}))["Tokens"] == "2,500,010 +14 %"  # 2.2 million 30 days ago
     assert cards(admin_client.get(HOME, {"days": 90}))["Tokens"] == "4,700,010"
     today_only = admin_client.get(HOME, {"days": 1})
@@ -130,7 +130,7 @@ def test_periods(admin_client, parameters, days, is_refused):
         ("America/Los_Angeles", datetime(2026, 3, 11, 5, 0, tzinfo=UTC), "10"),
     ],
 )
-def test_a_day_is_one_of_the_sites_time_zone(admin_client, settings, zone, moment, tokens):
+def test_days_follow_the_sites_time_zone(admin_client, settings, zone, moment, tokens):
     settings.TIME_ZONE = zone
     timezone.get_default_timezone.cache_clear()
     try:
@@ -148,7 +148,7 @@ def test_a_day_is_one_of_the_sites_time_zone(admin_client, settings, zone, momen
         ({"up_to_100": 1}, 0.5, 75),  # the middle of 50 to 100
         ({"up_to_100": 100}, 0.95, 98),
         ({"up_to_10": 94, "up_to_3000": 6}, 0.5, 5),
-        ({"up_to_10": 94, "up_to_3000": 6}, 0.95, 2167),  # a sixth of the way from 2000 to 3000
+        ({"up_to_10": 94, "up_to_3000": 6}, 0.95, 2167),  # a sixth of the bucket from 2000 to 3000
         ({"longer": 3}, 0.95, 60_000),
     ],
 )
@@ -156,16 +156,16 @@ def test_percentiles(times, share, milliseconds):
     assert percentile([times.get(name, 0) for name in UsageDailyTotal.histogram], share) == milliseconds
 
 
-# What needs a look
+# Warnings
 
 
-def test_a_provider_that_fails(admin_client):
+def test_failing_providers(admin_client):
     old = {"created_at": timezone.now() - timedelta(minutes=61), "status": 503}
     recorder.write([call(status=503)] * 2 + [call()] * 3 + [call(provider="claude", status=499)] + [call(**old)])
     failing = admin_client.get(HOME).context["failing"]
     assert [(row["label"], row["errors"], row["calls"], row["percent"], row["is_failing"]) for row in failing] == [
         ("OpenAI", 2, 5, 40, True),
-        ("Claude", 0, 1, 0, False),  # its visitor left
+        ("Claude", 0, 1, 0, False),  # the visitor disconnected
     ]
 
 
@@ -178,7 +178,7 @@ def test_a_provider_that_fails(admin_client):
         ({"messages_per_day": None}, 5000, []),
     ],
 )
-def test_messages_of_a_day(bot, fields, count, expected):
+def test_daily_message_limits(bot, fields, count, expected):
     Chatbot.objects.update(**fields)
     window = int(midnight(today()).timestamp())
     MessageCount.objects.create(chatbot=bot, subject=ALL_VISITORS, window=window, count=count)
@@ -203,7 +203,7 @@ def test_token_quotas(bot, period):
     assert budget.is_over
 
 
-# Who sees what
+# Permissions
 
 
 def staff(*permissions):
@@ -224,7 +224,7 @@ def staff(*permissions):
         ([], set()),
     ],
 )
-def test_only_what_the_user_may_see(happened, permissions, shown):
+def test_users_see_only_permitted_parts(activity, permissions, shown):
     response = staff(*permissions).get(HOME)
     assert response.status_code == 200
     parts = ["Messages", "Cost", "Providers in the last hour", "Limits reached or nearly reached", "By API key"]
@@ -235,7 +235,7 @@ def test_only_what_the_user_may_see(happened, permissions, shown):
         assert "$4.5" not in response.text
 
 
-def test_more_days_take_no_more_queries(admin_client, happened):
+def test_more_rows_take_no_more_queries(admin_client, activity):
     def count():
         with CaptureQueriesContext(connection) as queries:
             admin_client.get(HOME, {"days": 90})
@@ -249,7 +249,7 @@ def test_more_days_take_no_more_queries(admin_client, happened):
     assert count() == 4
 
 
-def test_nothing_has_happened_yet(admin_client):
+def test_the_dashboard_without_any_data(admin_client):
     response = admin_client.get(HOME)
     assert set(cards(response).values()) == {"0", "$0.00", "0 of 0 calls", "–"}
     assert not ConversationDailyTotal.objects.exists()

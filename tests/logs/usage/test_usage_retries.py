@@ -1,4 +1,4 @@
-"""Usage records while the database refuses some of them, or fails: none is lost, none is written twice."""
+"""Usage records when the database refuses some or fails: none is lost or stored twice."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from logs.models import UsageDailyTotal, UsageEvent
 from logs.usage import recorder
 
 CONDITION = (
-    "new.model = 'disk full' AND EXISTS (SELECT 1 FROM logs_usagedailytotal)"  # not while a whole batch is inserted
+    "new.model = 'disk full' AND EXISTS (SELECT 1 FROM logs_usagedailytotal)"  # false while the whole batch is inserted
 )
 FAIL = {
     "sqlite": [
@@ -27,7 +27,7 @@ FAIL = {
         "CREATE TRIGGER fails AFTER INSERT ON logs_usageevent FOR EACH ROW EXECUTE FUNCTION fail()",
     ],
 }
-MEND = {"sqlite": ["DROP TRIGGER fails"], "postgresql": ["DROP FUNCTION fail CASCADE"]}
+RECOVER = {"sqlite": ["DROP TRIGGER fails"], "postgresql": ["DROP FUNCTION fail CASCADE"]}
 
 
 def run(statements):
@@ -37,43 +37,43 @@ def run(statements):
 
 
 def record(model, **more):
-    known = {"operation": "completion", "provider": "openai", "milliseconds": 1, "status": 200}
-    recorder.record_usage(**known | {"model": model} | more)
+    defaults = {"operation": "completion", "provider": "openai", "milliseconds": 1, "status": 200}
+    recorder.record_usage(**defaults | {"model": model} | more)
 
 
-def written():
+def stored():
     return sorted(UsageEvent.objects.values_list("model", "chatbot_id"))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failure_amid_a_refused_batch_writes_none_twice(bot):
-    gone = bot.pk + 1
+def test_a_failure_after_a_refused_batch_writes_no_record_twice(bot):
+    missing_bot_id = bot.pk + 1
 
     @async_to_sync
     async def calls():
         record("first", chatbot_id=bot.pk)
-        record("second", chatbot_id=gone)  # for which the whole batch is refused
+        record("second", chatbot_id=missing_bot_id)  # the database refuses the whole batch because of it
         record("disk full", chatbot_id=bot.pk)
-        record("last", chatbot_id=gone)
+        record("last", chatbot_id=missing_bot_id)
         await sync_to_async(run)(FAIL)
         try:
             await recorder.flush_usage()
-            before = await sync_to_async(written)()
+            before = await sync_to_async(stored)()
             record("later")
         finally:
-            await sync_to_async(run)(MEND)
+            await sync_to_async(run)(RECOVER)
         await recorder.flush_usage()
         return before
 
     assert calls() == [("first", bot.pk), ("second", None)]
-    assert written() == [
+    assert stored() == [
         ("disk full", bot.pk), ("first", bot.pk), ("last", None), ("later", None), ("second", None)
     ]  # fmt: skip
     assert UsageDailyTotal.objects.aggregate(calls=Sum("calls")) == {"calls": 5}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_record_that_cannot_be_stored_holds_up_no_other(bot):
+def test_an_invalid_record_does_not_block_the_others(bot):
     @async_to_sync
     async def calls():
         record("first")
@@ -84,7 +84,7 @@ def test_a_record_that_cannot_be_stored_holds_up_no_other(bot):
         await recorder.flush_usage()
 
     calls()
-    assert written() == [("first", None), ("last", None)]
+    assert stored() == [("first", None), ("last", None)]
     assert UsageDailyTotal.objects.aggregate(calls=Sum("calls")) == {"calls": 2}
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: what is told, to whom, how it is signed, and what happens when it does not arrive."""
+"""Webhooks: the events, their subscribers, signatures, retries and timeouts."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot, MessageCount
-from chatbots.widget import events as announcements
+from chatbots.widget import events as widget_events
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation
 from logs.webhooks import delivery as webhooks
@@ -31,22 +31,22 @@ from tests.support.widget import Widget
 
 DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()
 SHOP = "https://shop.example"
-HOST = "127.0.0.1"  # where the tests' own receiver is
+HOST = "127.0.0.1"  # the test receiver's address
 
 
 @pytest.fixture(scope="module")
-def receiving():
+def receiver_server():
     with running() as server:
         yield server
 
 
 @pytest.fixture
-def receiver(receiving, settings):
-    receiving.forget()
-    receiving.serves("/hook", b"thanks")
+def receiver(receiver_server, settings):
+    receiver_server.forget()
+    receiver_server.serves("/hook", b"thanks")
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
     settings.WORKER_JOBS = ["logs.webhooks.delivery.run_due"]
-    return receiving
+    return receiver_server
 
 
 @pytest.fixture
@@ -68,36 +68,36 @@ def widget(api, bot, upstream):
     return Widget(api, bot)
 
 
-def work():
+def run_worker():
     call_command("worker", once=True)
 
 
-def told(**which):
-    """The payloads in the outbox, in order."""
-    return [json.loads(delivery.payload) for delivery in WebhookDelivery.objects.filter(**which).order_by("id")]
+def queued(**filters):
+    """Return the payloads in the outbox, in order."""
+    return [json.loads(delivery.payload) for delivery in WebhookDelivery.objects.filter(**filters).order_by("id")]
 
 
-def names():
-    return [event["event"] for event in told()]
+def event_names():
+    return [event["event"] for event in queued()]
 
 
 def queue(webhook, count=1, **values):
-    """Deliveries of no particular event."""
+    """Create `count` deliveries of an arbitrary event."""
     payload = json.dumps({"text": "Grüße"})
-    usual = {"webhook": webhook, "event": EventName.USER_MESSAGE, "payload": payload}
-    return [WebhookDelivery.objects.create(**usual | {"event_id": uuid.uuid4()} | values) for _ in range(count)]
+    defaults = {"webhook": webhook, "event": EventName.USER_MESSAGE, "payload": payload}
+    return [WebhookDelivery.objects.create(**defaults | {"event_id": uuid.uuid4()} | values) for _ in range(count)]
 
 
-def now_due():
-    """As if the time until the next attempt had passed."""
+def make_due():
+    """Skip the wait until the next attempt."""
     WebhookDelivery.objects.update(due_at=timezone.now())
     Webhook.objects.update(paused_until=None)
 
 
-# What is told
+# Events
 
 
-def test_a_visit_from_its_beginning_to_a_limit(webhook, widget, bot):
+def test_the_events_of_a_visit_from_its_start_to_a_limit(webhook, widget, bot):
     widget.begin()
     started, _, _, done = (data for name, data in widget.ask() if name in ("start", "done") or name == "delta")
     first = {"conversation_uuid": started["conversation_uuid"], "message_id": started["message_id"]}
@@ -106,7 +106,7 @@ def test_a_visit_from_its_beginning_to_a_limit(webhook, widget, bot):
     widget.ask()
     for _ in range(3):
         assert widget.ask()[0][0] == "error"  # the third message of the day, and two more
-    assert names() == [
+    assert event_names() == [
         "chatbot.session_started",
         "chatbot.user_message_submitted",
         "chatbot.response_generated",
@@ -116,10 +116,10 @@ def test_a_visit_from_its_beginning_to_a_limit(webhook, widget, bot):
         "chatbot.response_generated",
         "chatbot.limit_reached",
     ]
-    session, question, answer, vote, taken_back, *_, limit = told()
+    session, question, answer, vote, withdrawn, *_, limit = queued()
     visitor = {"session_id": session["visitor"]["session_id"], "user_id": None}
-    assert all(event["visitor"] == visitor for event in told())
-    assert all(event["chatbot_id"] == bot.pk and event["source"] == "widget" for event in told())
+    assert all(event["visitor"] == visitor for event in queued())
+    assert all(event["chatbot_id"] == bot.pk and event["source"] == "widget" for event in queued())
     assert (session["conversation_uuid"], session["data"]) == (None, {"origin": SHOP})
     assert question["conversation_uuid"] == answer["conversation_uuid"] == vote["conversation_uuid"]
     assert question["conversation_uuid"] == started["conversation_uuid"]
@@ -130,7 +130,7 @@ def test_a_visit_from_its_beginning_to_a_limit(webhook, widget, bot):
     assert (answer["data"]["is_complete"], answer["data"]["model"]) == (True, "gpt-4o-mini")
     assert answer["data"]["usage"]["input_tokens"] > 0
     assert vote["data"] == {"message_id": started["message_id"], "feedback": "up"}
-    assert taken_back["data"]["feedback"] == "none"
+    assert withdrawn["data"]["feedback"] == "none"
     assert limit["data"]["limit"] == "messages_per_day"
     assert limit["data"]["code"] == "rate_limit_exceeded"
     assert limit["data"]["resets_at"] > limit["occurred_at"]
@@ -140,7 +140,7 @@ def test_the_payload_is_as_documented(webhook, widget):
     (example,) = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
     example = json.loads(example)
     widget.begin().ask()
-    (answer,) = told(event=EventName.RESPONSE)
+    (answer,) = queued(event=EventName.RESPONSE)
     assert answer.keys() == example.keys()
     assert answer["data"].keys() == example["data"].keys()
     assert answer["visitor"].keys() == example["visitor"].keys()
@@ -148,23 +148,23 @@ def test_the_payload_is_as_documented(webhook, widget):
         assert f"| `{event}` |" in DOCUMENT
 
 
-def test_turns_of_the_api_are_told_too(webhook, api, bot, upstream):
+def test_turns_of_the_api_publish_events(webhook, api, bot, upstream):
     upstream.will_answer(CHAT_COMPLETION)
     api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
-    question, answer = told()
+    question, answer = queued()
     assert (question["source"], question["data"]["text"], answer["data"]["text"]) == ("api", "Hello", "Hi!")
 
 
-def test_a_failure_of_the_provider_is_no_answer(webhook, api, bot, upstream):
+def test_a_failure_of_the_provider_publishes_no_answer(webhook, api, bot, upstream):
     upstream.will_answer({"error": {"message": "no"}}, 400)
     api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
-    assert names() == ["chatbot.user_message_submitted"]
+    assert event_names() == ["chatbot.user_message_submitted"]
 
 
-def test_what_is_redacted_in_the_log_is_not_told_either(webhook, bot, settings):
+def test_events_are_redacted_like_the_log(webhook, bot, settings):
     settings.REDACT = ["email"]
     write_turns([turn_for(webhook, bot, question="I am eve@example.com", reply="Hello eve@example.com")])
-    assert [event["data"]["text"] for event in told()] == ["I am [e-mail]", "Hello [e-mail]"]
+    assert [event["data"]["text"] for event in queued()] == ["I am [e-mail]", "Hello [e-mail]"]
 
 
 def turn_for(webhook, bot, **values):
@@ -180,10 +180,10 @@ def turn_for(webhook, bot, **values):
         ({"is_active": False}, 0),
         ({"events": ["chatbot.response_generated"]}, 1),
         ({"events": ["chatbot.fb_submitted"]}, 0),
-        ({"is_bound": True}, 0),  # to a chatbot that was deleted: not to all others
+        ({"is_bound": True}, 0),  # bound to a chatbot that was deleted: gets no events of others
     ],
 )
-def test_a_webhook_hears_what_it_wants(webhook, api, bot, upstream, change, expected):
+def test_a_webhook_gets_the_events_that_it_subscribes_to(webhook, api, bot, upstream, change, expected):
     for name, value in change.items():
         setattr(webhook, name, value)
     webhook.save()
@@ -192,15 +192,15 @@ def test_a_webhook_hears_what_it_wants(webhook, api, bot, upstream, change, expe
     assert WebhookDelivery.objects.count() == expected
 
 
-def test_a_webhook_hears_of_its_chatbots_alone(webhook, api, bot, upstream):
+def test_a_bound_webhook_gets_events_of_its_chatbots_only(webhook, api, bot, upstream):
     webhook.is_bound = True
     webhook.chatbots.set([bot])
     webhook.save()
     other = Chatbot.objects.create(name="Other", provider="openai", model="gpt-4o-mini")
-    for asked in (bot, other):
+    for chatbot in (bot, other):
         upstream.will_answer(CHAT_COMPLETION)
-        api.post(f"/chat/{asked.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
-    assert {event["chatbot_id"] for event in told()} == {bot.pk}
+        api.post(f"/chat/{chatbot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
+    assert {event["chatbot_id"] for event in queued()} == {bot.pk}
 
 
 def test_each_webhook_gets_its_own_delivery_of_the_same_event(webhook, bot, receiver):
@@ -218,16 +218,16 @@ def test_without_a_webhook_a_turn_takes_no_more_queries(receiver, api, bot, upst
             api.post(f"/chat/{bot.pk}/message", json={"messages": [{"role": "user", "content": "Hello"}]})
         return [query["sql"] for query in captured if "webhook" in query["sql"]]
 
-    began = time.monotonic()
-    seen = [query for _ in range(5) for query in queries()]
-    # Whether there are any is read again when what was read is 0.8 s old; with a turn nothing is written or read.
-    assert len(seen) <= 1 + (time.monotonic() - began) / 0.8
-    assert all(query.startswith("SELECT") for query in seen)
+    start = time.monotonic()
+    statements = [query for _ in range(5) for query in queries()]
+    # The cached list of webhooks is reloaded after 0.8 s; the turns themselves neither read nor write.
+    assert len(statements) <= 1 + (time.monotonic() - start) / 0.8
+    assert all(query.startswith("SELECT") for query in statements)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_told_and_what_tells_of_it_are_stored_together(receiver):
-    """A turn that cannot be stored is not told, and one whose webhook was deleted meanwhile is stored."""
+def test_a_turn_and_its_events_are_stored_together(receiver):
+    """Check that an invalid turn publishes no events, and that a turn is stored if its webhook was deleted."""
     webhook = Webhook.objects.create(name="CRM", url=f"{receiver.url}/hook", events=EventName.values)
     bot = Chatbot.objects.create(name="Shop")
     write_turns([turn_for(webhook, bot, question="\ud800")])
@@ -239,34 +239,34 @@ def test_what_is_told_and_what_tells_of_it_are_stored_together(receiver):
     assert not WebhookDelivery.objects.exists()
 
 
-def test_a_deleted_conversation_is_not_told_any_more(webhook, bot, receiver):
+def test_events_of_a_deleted_conversation_are_not_sent(webhook, bot, receiver):
     write_turns([turn_for(webhook, bot)])
     Conversation.objects.all().delete()
-    work()
+    run_worker()
     assert (receiver.sent, WebhookDelivery.objects.count()) == ([], 0)
 
 
-def test_a_person_who_is_forgotten_is_forgotten_here_too(webhook, api, widget, bot):
+def test_forget_user_deletes_the_persons_deliveries(webhook, api, widget, bot):
     widget.begin().ask()
-    Widget(api, bot).begin()  # somebody else
+    Widget(api, bot).begin()  # another visitor
     conversation = Conversation.objects.get()
     assert WebhookDelivery.objects.count() == 4
     call_command("forget_user", "--session", conversation.session_id, "--yes", "--no-vacuum")
-    (left,) = told()
-    assert left["visitor"]["session_id"] not in (None, conversation.session_id)
+    (remaining,) = queued()
+    assert remaining["visitor"]["session_id"] not in (None, conversation.session_id)
     assert not MessageCount.objects.filter(subject__contains="address").exists()
 
 
-def test_a_session_is_told_when_it_begins_and_not_when_it_goes_on(webhook, widget):
+def test_a_session_publishes_an_event_only_when_it_starts(webhook, widget):
     widget.begin()
     widget.post("session", token=widget.token)
-    assert names() == ["chatbot.session_started"]
+    assert event_names() == ["chatbot.session_started"]
 
 
-def test_strangers_cannot_flood_a_webhook(webhook, widget, monkeypatch):
-    monkeypatch.setattr(announcements, "EVENTS_PER_MINUTE", 3)
+def test_session_events_are_rate_limited(webhook, widget, monkeypatch):
+    monkeypatch.setattr(widget_events, "EVENTS_PER_MINUTE", 3)
     assert [widget.post("session").status_code for _ in range(8)] == [200] * 8
-    assert 3 <= len(names()) <= 6  # of two minutes at most
+    assert 3 <= len(event_names()) <= 6  # the calls may fall into two minutes
 
 
 LIMITS = {
@@ -277,26 +277,26 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_limit_is_told_once_for_all_whom_it_is_about(webhook, api, widget, bot, limit):
+def test_a_reached_limit_publishes_one_event_per_subject(webhook, api, widget, bot, limit):
     values, code = LIMITS[limit]
     Chatbot.objects.filter(pk=bot.pk).update(**{"messages_per_day": None} | values)
     one, other = widget.begin(), Widget(api, bot).begin()
     for visitor in (one, other, one, other):
         visitor.ask()
-    events = [event["data"] for event in told(event=EventName.LIMIT_REACHED)]
+    events = [event["data"] for event in queued(event=EventName.LIMIT_REACHED)]
     assert [(event["limit"], event["code"]) for event in events] == [(limit, code)] * len(events)
-    if limit == "token_guest_limit":  # which is a visitor's
+    if limit == "token_guest_limit":  # a limit of each visitor
         assert len(events) == 2
-    else:  # The address is the same for both, and the day is everybody's; another minute is another limit.
+    else:  # Both visitors share the address and the day; the next minute publishes its own event.
         assert len(events) == len({event["resets_at"] for event in events})
 
 
-# How it is sent
+# Delivery
 
 
-def test_it_is_signed_as_documented(webhook, receiver):
+def test_the_request_has_the_documented_headers(webhook, receiver):
     (delivery,) = queue(webhook)
-    work()
+    run_worker()
     (sent,) = receiver.sent
     assert (sent.method, sent.path, sent.body.decode()) == ("POST", "/hook", delivery.payload)
     assert sent.headers["content-type"] == "application/json"
@@ -322,9 +322,9 @@ def test_it_is_signed_as_documented(webhook, receiver):
         ("too old", False),
     ],
 )
-def test_the_documented_receivers_take_what_is_ours_and_nothing_else(webhook, receiver, language, forged, accepted):
+def test_the_documented_receivers_accept_only_valid_requests(webhook, receiver, language, forged, accepted):
     queue(webhook)
-    work()
+    run_worker()
     (sent,) = receiver.sent
     secret, headers, body = webhook.secret, dict(sent.headers), sent.body
     if forged == "body":
@@ -344,9 +344,9 @@ def test_the_documented_receivers_take_what_is_ours_and_nothing_else(webhook, re
 
 
 def run_python(code, secret, headers, body):
-    names = {}
-    exec(code, names)
-    return names["is_from_puffer"](secret, headers, body)
+    namespace = {}
+    exec(code, namespace)
+    return namespace["is_from_puffer"](secret, headers, body)
 
 
 def run_node(code, secret, headers, body):
@@ -357,29 +357,29 @@ def run_node(code, secret, headers, body):
             ["node", "-e", f"{code}\nconsole.log({call})"], capture_output=True, text=True, check=True, timeout=30
         )
     except FileNotFoundError:
-        pytest.skip("no node here")
+        pytest.skip("node is not installed")
     return done.stdout.strip() == "true"
 
 
 RUN = {"python": run_python, "js": run_node}
 
 
-def test_in_the_order_of_what_happened(webhook, receiver):
+def test_deliveries_are_sent_in_order(webhook, receiver):
     deliveries = queue(webhook, 30)
-    work()
+    run_worker()
     assert [sent.headers["X-AIPKit-Delivery-Id"] for sent in receiver.sent] == [str(d.delivery_id) for d in deliveries]
 
 
-def test_a_large_text_of_all_letters_arrives_as_it_is(webhook, bot, receiver):
+def test_a_large_text_of_unusual_characters_arrives_unchanged(webhook, bot, receiver):
     text = "Ünï \U0001f600 \u2028 \x07 </script> " * 20_000
     write_turns([turn_for(webhook, bot, question=text)])
-    work()
+    run_worker()
     assert receiver.sent[0].json["data"]["text"] == text
 
 
-# What does not arrive
+# Failures and retries
 
-ANSWERS_THAT_ARE_NONE = {
+FAILURES = {
     "400": (b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\nno", 400, "status 400"),
     "500": (b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\n\r\nno", 500, "status 500"),
     "a redirect": (b"HTTP/1.1 302 Go\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n", 302, "status 302"),
@@ -388,24 +388,24 @@ ANSWERS_THAT_ARE_NONE = {
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS_THAT_ARE_NONE)
-def test_it_is_tried_again_until_it_arrives(webhook, receiver, answer):
-    raw, status, error = ANSWERS_THAT_ARE_NONE[answer]
+@pytest.mark.parametrize("answer", FAILURES)
+def test_a_failed_delivery_is_retried_until_it_succeeds(webhook, receiver, answer):
+    raw, status, error = FAILURES[answer]
     receiver.pages["/hook"] = sending(raw)
     (delivery,) = queue(webhook)
     before = timezone.now()
-    work()
-    work()
-    assert len(receiver.sent) == 1  # not before it is due again
+    run_worker()
+    run_worker()
+    assert len(receiver.sent) == 1  # no retry before it is due
     delivery.refresh_from_db()
     webhook.refresh_from_db()
     assert (delivery.state, delivery.attempts, delivery.response_status) == ("waiting", 1, status)
     assert error in delivery.last_error
     assert 9 < (delivery.due_at - before).total_seconds() < 15
     assert (webhook.failures, webhook.paused_until > before) == (1, True)
-    now_due()
+    make_due()
     receiver.serves("/hook", b"")
-    work()
+    run_worker()
     delivery.refresh_from_db()
     webhook.refresh_from_db()
     assert (delivery.state, delivery.attempts, webhook.failures, webhook.paused_until) == ("done", 2, 0, None)
@@ -416,41 +416,41 @@ def test_it_is_tried_again_until_it_arrives(webhook, receiver, answer):
     assert "/elsewhere" not in [sent.path for sent in receiver.sent]
 
 
-def test_a_receiver_that_is_down(webhook):
+def test_an_unreachable_receiver(webhook):
     (delivery,) = queue(webhook)
     with closed_port() as url:
         Webhook.objects.update(url=f"{url}/hook")
-        work()
+        run_worker()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.last_error) == ("waiting", "The server cannot be reached.")
 
 
-def test_the_wait_doubles_up_to_an_hour():
+def test_the_backoff_doubles_up_to_an_hour():
     assert [webhooks.delay_after(failures) for failures in range(1, 12)] == [
         10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600,
     ]  # fmt: skip
     assert webhooks.delay_after(5000) == 3600
 
 
-def test_after_a_day_it_is_given_up(webhook, receiver):
+def test_a_delivery_is_dead_after_a_day(webhook, receiver):
     receiver.serves("/hook", b"no", 500)
     (old,) = queue(webhook, created_at=timezone.now() - timedelta(hours=24, seconds=-5))
-    (fresh,) = queue(webhook)
+    (recent,) = queue(webhook)
     for _ in range(3):
-        work()
-        now_due()
+        run_worker()
+        make_due()
     attempts = list(WebhookDelivery.objects.order_by("id").values_list("pk", "state", "attempts"))
-    assert attempts == [(old.pk, "dead", 1), (fresh.pk, "waiting", 2)]
+    assert attempts == [(old.pk, "dead", 1), (recent.pk, "waiting", 2)]
 
 
-def test_what_waits_behind_a_failing_webhook_is_given_up_after_a_day_too(webhook, receiver):
+def test_waiting_deliveries_of_a_failing_webhook_are_dead_after_a_day(webhook, receiver):
     other = Webhook.objects.create(name="Other", url=f"{receiver.url}/hook", events=EventName.values)
     long_ago = timezone.now() - timedelta(hours=25)
     (of_failing,), (of_other,) = queue(webhook, created_at=long_ago), queue(other, created_at=long_ago)
     Webhook.objects.filter(pk=webhook.pk).update(failures=9, paused_until=timezone.now() + timedelta(hours=1))
     webhooks.sweep()
     states = dict(WebhookDelivery.objects.values_list("pk", "state"))
-    assert states == {of_failing.pk: "dead", of_other.pk: "waiting"}  # no worker was running: not its fault
+    assert states == {of_failing.pk: "dead", of_other.pk: "waiting"}  # only late, because no worker was running
 
 
 def test_deliveries_are_kept_for_a_month(webhook):
@@ -460,84 +460,84 @@ def test_deliveries_are_kept_for_a_month(webhook):
     assert WebhookDelivery.objects.get() == kept
 
 
-def test_a_failing_webhook_is_met_with_one_attempt_and_holds_nobody_up(webhook, receiver):
+def test_a_failing_webhook_gets_one_attempt_and_does_not_delay_others(webhook, receiver):
     receiver.serves("/broken", b"", 500)
     broken = Webhook.objects.create(name="Broken", url=f"{receiver.url}/broken", events=EventName.values)
     queue(broken, 20)
     queue(webhook, 20)
-    work()
+    run_worker()
     paths = [sent.path for sent in receiver.sent]
     assert (paths.count("/broken"), paths.count("/hook")) == (1, 20)
-    now_due()
-    work()
+    make_due()
+    run_worker()
     broken.refresh_from_db()
     assert len(receiver.sent) == 22
     assert broken.failures == 2
     assert 15 < (broken.paused_until - timezone.now()).total_seconds() <= 20
     receiver.serves("/broken", b"")
-    now_due()
-    work()
+    make_due()
+    run_worker()
     assert set(WebhookDelivery.objects.values_list("state", flat=True)) == {"done"}
 
 
-def test_a_payload_that_is_always_refused_does_not_stop_the_others(webhook, receiver):
-    def choosy(connection):
+def test_a_payload_that_is_always_refused_does_not_block_others(webhook, receiver):
+    def refuse_poison(connection):
         status = 400 if b"poison" in connection.received.body else 200
         connection.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode())
 
-    receiver.pages["/hook"] = choosy
+    receiver.pages["/hook"] = refuse_poison
     queue(webhook, payload='"poison"')
     queue(webhook, 5)
-    work()
+    run_worker()
     for _ in range(3):
         Webhook.objects.update(paused_until=None)
-        work()
+        run_worker()
     assert WebhookDelivery.objects.filter(state="done").count() == 5
 
 
 def test_an_inactive_webhook_gets_nothing(webhook, receiver):
     queue(webhook)
     Webhook.objects.update(is_active=False)
-    work()
+    run_worker()
     assert receiver.sent == []
 
 
-# Receivers that are slow, huge, or not to be reached
+# Slow receivers, huge answers, private addresses
 
 
 def limit_seconds(monkeypatch, seconds):
     monkeypatch.setattr(webhooks, "TOTAL_SECONDS", seconds)
 
 
-def drip(connection):
+def send_slowly(connection):
     connection.wfile.write(b"HTTP/1.1 200 OK\r\n")
     try:
-        for at in range(100):
-            connection.wfile.write(f"x-{at}: y\r\n".encode())
+        for number in range(100):
+            connection.wfile.write(f"x-{number}: y\r\n".encode())
             time.sleep(0.05)
     except OSError:
         pass
     connection.close_connection = True
 
 
-def silence(connection):
+def stay_silent(connection):
     connection.request.recv(1)
     connection.close_connection = True
 
 
-@pytest.mark.parametrize("behaviour", [drip, silence])
-def test_a_slow_receiver_is_cut_off(webhook, receiver, monkeypatch, behaviour):
+@pytest.mark.parametrize("behavior", [send_slowly, stay_silent])
+def test_a_slow_receiver_times_out(webhook, receiver, monkeypatch, behavior):
     limit_seconds(monkeypatch, 0.4)
-    receiver.pages["/hook"] = behaviour
+    receiver.pages["/hook"] = behavior
     (delivery,) = queue(webhook)
-    began = time.monotonic()
-    work()
-    assert time.monotonic() - began < 2
+    start = time.monotonic()
+    run_worker()
+    assert time.monotonic() - start < 2
     delivery.refresh_from_db()
     assert (delivery.state, delivery.last_error) == ("waiting", "The server did not answer in time.")
 
 
-def test_of_a_huge_answer_the_beginning_is_read(webhook, receiver):
+def test_only_the_beginning_of_a_huge_answer_is_read(webhook, receiver):
     written = []
 
     def endless(connection):
@@ -552,7 +552,7 @@ def test_of_a_huge_answer_the_beginning_is_read(webhook, receiver):
 
     receiver.pages["/hook"] = endless
     (delivery,) = queue(webhook)
-    work()
+    run_worker()
     delivery.refresh_from_db()
     assert delivery.state == "done"
     assert delivery.response_excerpt.startswith("<b>\ufffdzzz")
@@ -560,7 +560,7 @@ def test_of_a_huge_answer_the_beginning_is_read(webhook, receiver):
     assert len(written) < 100
 
 
-def test_an_answer_that_never_ends_has_arrived_all_the_same(webhook, receiver, monkeypatch):
+def test_a_successful_answer_that_never_ends_counts_as_delivered(webhook, receiver, monkeypatch):
     limit_seconds(monkeypatch, 0.4)
 
     def unfinished(connection):
@@ -570,7 +570,7 @@ def test_an_answer_that_never_ends_has_arrived_all_the_same(webhook, receiver, m
 
     receiver.pages["/hook"] = unfinished
     queue(webhook)
-    work()
+    run_worker()
     assert WebhookDelivery.objects.get().state == "done"
 
 
@@ -596,7 +596,7 @@ URLS = {
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_where_a_webhook_may_be(settings, url):
+def test_allowed_and_refused_urls(settings, url):
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
     if not URLS[url]:
         validate_public_url(url)
@@ -608,12 +608,12 @@ def test_where_a_webhook_may_be(settings, url):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_nothing_is_sent_to_a_private_address(webhook, receiver, settings, scheme, host):
-    """However it was saved, and whatever a name leads to: what counts is whom we have reached."""
+    """Check the connected address, whatever the saved URL is and whatever its host name resolves to."""
     settings.PRIVATE_HOST_ALLOWLIST = []
     Webhook.objects.update(url=f"{scheme}://{host}:{receiver.server_port}/hook")
     (delivery,) = queue(webhook)
     connections = receiver.connections
-    work()
+    run_worker()
     delivery.refresh_from_db()
     assert (receiver.sent, delivery.state) == ([], "waiting")
     assert delivery.last_error
@@ -621,16 +621,16 @@ def test_nothing_is_sent_to_a_private_address(webhook, receiver, settings, schem
         assert receiver.connections == connections
 
 
-def test_a_secret_that_cannot_be_read_signs_nothing(webhook, receiver, settings):
+def test_without_a_readable_secret_nothing_is_sent(webhook, receiver, settings):
     queue(webhook)
     settings.SECRET_KEY = "another"
-    work()
+    run_worker()
     delivery = WebhookDelivery.objects.get()
     assert (receiver.sent, delivery.state) == ([], "waiting")
     assert "secret" in delivery.last_error
 
 
-def test_a_delivery_that_is_deleted_while_it_is_sent_is_no_failure(webhook, receiver, caplog):
+def test_deleting_a_delivery_while_it_is_sent_is_not_an_error(webhook, receiver, caplog):
     def deleting(connection):
         deleted.set()
         connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
@@ -645,7 +645,7 @@ def test_a_delivery_that_is_deleted_while_it_is_sent_is_no_failure(webhook, rece
     assert "may be sent twice" in caplog.text
 
 
-def test_a_test_is_tried_once(webhook, receiver):
+def test_a_test_delivery_is_not_retried(webhook, receiver):
     assert webhooks.send_test(webhook).state == "done"
     receiver.serves("/hook", b"no", 500)
     delivery = webhooks.send_test(webhook)

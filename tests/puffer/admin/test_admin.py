@@ -28,8 +28,7 @@ RECORDS = [LogEntry, AccessAttempt, AccessFailureLog, AccessLog, WebhookDelivery
 CANNOT_BE_ADDED = {Conversation, UsageEvent, ProviderConfig, StoreConfig, Collection, Document, *RECORDS}
 
 
-def queries(client: Client, url: str) -> int:
-    """How many queries the page takes."""
+def count_queries(client: Client, url: str) -> int:
     with CaptureQueriesContext(connection) as captured:
         assert client.get(url).status_code == 200, url
     return len(captured)
@@ -40,17 +39,17 @@ def test_every_model_of_the_admin_is_tested_here():
 
 
 @pytest.mark.parametrize("model", ROWS)
-def test_a_list_of_30_takes_no_more_queries_than_one_of_1(admin_client, model):
+def test_a_list_of_30_rows_takes_as_many_queries_as_a_list_of_1(admin_client, model):
     ROWS[model](0)
-    queries(admin_client, url_of(model, "changelist"))  # what Django looks up once and keeps
-    with_one = queries(admin_client, url_of(model, "changelist"))
+    count_queries(admin_client, url_of(model, "changelist"))  # fills Django's caches
+    with_one = count_queries(admin_client, url_of(model, "changelist"))
     for number in range(1, 30):
         ROWS[model](number)
-    assert queries(admin_client, url_of(model, "changelist")) == with_one
+    assert count_queries(admin_client, url_of(model, "changelist")) == with_one
 
 
 @pytest.mark.parametrize("model", ROWS)
-def test_pages_open_and_what_people_typed_is_escaped(admin_client, model):
+def test_pages_open_and_escape_user_input(admin_client, model):
     row = ROWS[model](0)
     add = admin_client.get(url_of(model, "add"))
     assert add.status_code == (403 if model in CANNOT_BE_ADDED else 200)
@@ -67,7 +66,7 @@ def test_pages_open_and_what_people_typed_is_escaped(admin_client, model):
 
 
 @pytest.mark.parametrize("model", [Chatbot, Conversation, ModelPrice, Webhook, User, Group])
-def test_what_may_be_deleted(admin_client, model):
+def test_these_models_can_be_deleted(admin_client, model):
     row = ROWS[model](0)
     page = admin_client.get(url_of(model, "delete", row.pk))
     assert page.status_code == 200
@@ -77,7 +76,7 @@ def test_what_may_be_deleted(admin_client, model):
 
 
 @pytest.mark.parametrize("model", [ApiKey, UsageEvent, ProviderConfig, StoreConfig, *RECORDS])
-def test_what_may_not_be_deleted(admin_client, model):
+def test_these_models_cannot_be_deleted(admin_client, model):
     row = ROWS[model](0)
     assert admin_client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
     selected = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
@@ -91,9 +90,9 @@ def test_the_start_page_and_the_menu(admin_client):
         assert name in page
 
 
-# Who may not
+# Permissions
 
-PAGES_OF_OUR_OWN = [
+CUSTOM_PAGES = [
     ("get", "admin:chatbots_chatbot_import_from_json", False),
     ("post", "admin:chatbots_chatbot_import_from_json", False),
     ("get", "admin:chatbots_chatbot_try_it", Chatbot),
@@ -115,13 +114,13 @@ BULK_ACTIONS = [
 
 @pytest.fixture
 def staff_client(client: Client) -> Client:
-    """Somebody who may log in to the admin, and nothing more."""
+    """Return a client whose user may sign in to the admin but has no permissions."""
     client.force_login(User.objects.create(username="staff", is_staff=True))
     return client
 
 
-@pytest.mark.parametrize(("method", "name", "model"), PAGES_OF_OUR_OWN)
-def test_pages_of_our_own_refuse_strangers(staff_client, method, name, model):
+@pytest.mark.parametrize(("method", "name", "model"), CUSTOM_PAGES)
+def test_custom_pages_refuse_users_without_permission(staff_client, method, name, model):
     url = reverse(name, args=[ROWS[model](0).pk] if model else [])
     assert getattr(staff_client, method)(url, {"question": "Hi", "_form_submitted": "True"}).status_code == 403
     anonymous = getattr(Client(), method)(url)
@@ -129,8 +128,8 @@ def test_pages_of_our_own_refuse_strangers(staff_client, method, name, model):
     assert anonymous["Location"].startswith(reverse("admin:login"))
 
 
-@pytest.mark.parametrize(("method", "name", "model"), PAGES_OF_OUR_OWN)
-def test_pages_of_our_own_want_a_csrf_token(admin_user, method, name, model):
+@pytest.mark.parametrize(("method", "name", "model"), CUSTOM_PAGES)
+def test_custom_pages_require_a_csrf_token(admin_user, method, name, model):
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
     url = reverse(name, args=[ROWS[model](0).pk] if model else [])
@@ -138,7 +137,7 @@ def test_pages_of_our_own_want_a_csrf_token(admin_user, method, name, model):
 
 
 @pytest.mark.parametrize(("model", "action"), BULK_ACTIONS)
-def test_bulk_actions_refuse_strangers(staff_client, model, action):
+def test_bulk_actions_refuse_users_without_permission(staff_client, model, action):
     row = ROWS[model](0)
     before = str(model.objects.filter(pk=row.pk).values().get())
     selected = {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
@@ -147,7 +146,7 @@ def test_bulk_actions_refuse_strangers(staff_client, model, action):
     assert Client().post(url_of(model, "changelist"), selected).status_code == 302
 
 
-def test_who_may_only_look_can_neither_try_nor_import_nor_publish(staff_client, django_user_model):
+def test_users_with_view_permission_can_neither_test_nor_import_nor_act(staff_client, django_user_model):
     staff = django_user_model.objects.get(username="staff")
     staff.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     bot, config, key = make_bot(0), a_provider(0), make_key(1)
@@ -178,7 +177,7 @@ NEW_KEY = {"name": "Website", "scopes": ["chat", "logs"], "expires_on": "2099-12
 
 def test_a_new_key_is_shown_once_and_works(admin_client, api, bot):
     page = admin_client.post(url_of(ApiKey, "add"), {**NEW_KEY, "chatbots": [bot.pk]})
-    assert page.status_code == 200  # the page itself, no redirect that would have to carry the key
+    assert page.status_code == 200  # not a redirect, which would have to carry the key
     [shown] = re.findall(r"puf_\w{49}", page.text)
     key = ApiKey.objects.get(name="Website")
     assert (key.digest, key.ending, key.scopes) == (digest(shown), shown[-4:], ["chat", "logs"])
@@ -197,14 +196,14 @@ def test_a_new_key_is_shown_once_and_works(admin_client, api, bot):
 @pytest.mark.parametrize(
     "wrong", [{"name": ""}, {"scopes": []}, {"scopes": ["everything"]}, {"expires_on": "soon"}, {"name": "taken"}]
 )
-def test_no_key_is_made_from_a_wrong_form(admin_client, wrong):
+def test_an_invalid_form_creates_no_key(admin_client, wrong):
     ApiKey(name="taken", scopes=["chat"]).issue()
     page = admin_client.post(url_of(ApiKey, "add"), {**NEW_KEY, **wrong})
     assert "puf_" not in page.text
     assert ApiKey.objects.count() == 1
 
 
-def test_a_key_can_be_changed_but_stays_the_same_key(admin_client):
+def test_editing_a_key_does_not_change_its_secret_part(admin_client):
     key = make_key(0)
     admin_client.post(url_of(ApiKey, "change", key.pk), {**NEW_KEY, "digest": "x", "ending": "x", "revoked_at": "x"})
     changed = ApiKey.objects.get()
@@ -212,7 +211,7 @@ def test_a_key_can_be_changed_but_stays_the_same_key(admin_client):
     assert (changed.digest, changed.ending, changed.revoked_at) == (key.digest, key.ending, None)
 
 
-def test_revoking_asks_first(admin_client, api, api_key):
+def test_revoking_asks_for_confirmation(admin_client, api, api_key):
     selected = {"action": "revoke", "_selected_action": [api_key.pk]}
     question = admin_client.post(url_of(ApiKey, "changelist"), selected)
     assert "Revoke these keys?" in question.text
@@ -229,17 +228,17 @@ def test_a_revoked_key_stays_revoked(admin_client):
     page = admin_client.get(url_of(ApiKey, "change", key.pk))
     assert 'name="_save"' not in page.text
     assert admin_client.post(url_of(ApiKey, "change", key.pk), NEW_KEY).status_code == 403
-    again = {"action": "revoke", "_selected_action": [key.pk], "confirmed": "yes"}
-    assert "already revoked" in admin_client.post(url_of(ApiKey, "changelist"), again, follow=True).text
+    form = {"action": "revoke", "_selected_action": [key.pk], "confirmed": "yes"}
+    assert "already revoked" in admin_client.post(url_of(ApiKey, "changelist"), form, follow=True).text
     key.refresh_from_db()
     assert key.revoked_at == revoked_at
 
 
-def test_the_state_of_each_key_is_listed(admin_client):
+def test_the_list_shows_the_state_of_each_key(admin_client):
     for name, values in {
-        "running": {},
-        "over": {"expires_on": "2020-01-01"},
-        "gone": {"revoked_at": timezone.now()},
+        "valid": {},
+        "old": {"expires_on": "2020-01-01"},
+        "withdrawn": {"revoked_at": timezone.now()},
     }.items():
         ApiKey(name=name, scopes=list(Scope.values), **values).issue()
     page = admin_client.get(url_of(ApiKey, "changelist")).text
@@ -247,7 +246,7 @@ def test_the_state_of_each_key_is_listed(admin_client):
         assert re.search(rf">\s*{state}\s*<", page), state
 
 
-def test_a_user_can_be_made_and_given_a_password(admin_client):
+def test_a_user_can_be_added_with_a_password(admin_client):
     new = {"username": "new", "usable_password": "true", "password1": "a long one 5", "password2": "a long one 5"}
     admin_client.post(url_of(User, "add"), new)
     assert User.objects.get(username="new").check_password("a long one 5")

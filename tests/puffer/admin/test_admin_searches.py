@@ -1,4 +1,4 @@
-"""What is typed into the admin's search boxes, filters and addresses: it reaches the database as parameters only."""
+"""The admin's searches, filters and query strings reach the database only as SQL parameters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,124 +19,126 @@ from tests.support.sql_injections import CLASSIC, MARK, payloads
 
 pytestmark = pytest.mark.django_db
 
-SEARCHED = [model for model in ROWS if admin.site._registry[model].search_fields]
-BEYOND = ["9" * 30, "-1", "1e9", "nan", "2026-99-99", "[]", "{}", "a,b", ","]  # for what is no text
-OF_EVERY_LIST = ["o", "p", "all", "_to_field", "_changelist_filters", "e"]
+SEARCHABLE = [model for model in ROWS if admin.site._registry[model].search_fields]
+# Unusual values of numbers, dates and choices.
+NOT_TEXT = ["9" * 30, "-1", "1e9", "nan", "2026-99-99", "[]", "{}", "a,b", ","]
+COMMON_PARAMETERS = ["o", "p", "all", "_to_field", "_changelist_filters", "e"]
 
 
 @contextmanager
 def statements() -> Iterator[set[str]]:
-    seen: set[str] = set()
+    """Record the SQL statements that are executed while the block runs."""
+    executed: set[str] = set()
 
-    def look(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        seen.add(sql)
+    def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        executed.add(sql)
         return execute(sql, params, many, context)
 
-    with connection.execute_wrapper(look):
-        yield seen
+    with connection.execute_wrapper(record):
+        yield executed
 
 
 @pytest.fixture
-def listed(admin_user):
-    """The rows of a list for these parameters of its address, without the page; None where the list refuses them."""
+def list_rows(admin_user):
+    """Return a function that filters a changelist by query parameters: it returns the rows, or None if refused."""
 
     def rows(model: type, **parameters: str) -> list[Any] | None:
         request = RequestFactory().get("/", parameters)
         request.user = admin_user
-        request._messages = CookieStorage(request)  # where it says that a search holds what cannot be searched for
+        request._messages = CookieStorage(request)  # for the message that a search text is invalid
         try:
-            found = admin.site._registry[model].get_changelist_instance(request)
-        except (IncorrectLookupParameters, SuspiciousOperation):  # the page leads back to the list, or is a 400
+            changelist = admin.site._registry[model].get_changelist_instance(request)
+        except (IncorrectLookupParameters, SuspiciousOperation):  # the page redirects to the list, or is a 400
             return None
-        return list(found.result_list)
+        return list(changelist.result_list)
 
     return rows
 
 
-def test_every_list_of_texts_can_be_searched():
-    not_searched = {model._meta.label for model in ROWS} - {model._meta.label for model in SEARCHED}
+def test_all_changelists_are_searchable_but_these_two():
+    not_searched = {model._meta.label for model in ROWS} - {model._meta.label for model in SEARCHABLE}
     assert not_searched == {"providers.ProviderConfig", "vectorstores.StoreConfig"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", SEARCHED, ids=lambda model: model._meta.label)
-def test_searches(listed, model):
+@pytest.mark.parametrize("model", SEARCHABLE, ids=lambda model: model._meta.label)
+def test_search_texts_stay_out_of_the_sql(list_rows, model):
     ROWS[model](0)
     before = model._default_manager.count()
-    with statements() as seen:
-        for payload in payloads() if has_a_search_of_its_own(model) else payloads()[:CLASSIC]:
-            assert not listed(model, q=payload + MARK), payload
-        for payload in [*payloads()[:CLASSIC], *BEYOND]:
-            listed(model, q=payload)
-    assert len(seen) > 1
-    assert not any(MARK in sql for sql in seen)
+    with statements() as executed:
+        for payload in payloads() if has_custom_search(model) else payloads()[:CLASSIC]:
+            assert not list_rows(model, q=payload + MARK), payload
+        for payload in [*payloads()[:CLASSIC], *NOT_TEXT]:
+            list_rows(model, q=payload)
+    assert len(executed) > 1
+    assert not any(MARK in sql for sql in executed)
     assert model._default_manager.count() == before
-    assert listed(model, q="")
+    assert list_rows(model, q="")
 
 
-def has_a_search_of_its_own(model: type) -> bool:
+def has_custom_search(model: type) -> bool:
     return type(admin.site._registry[model]).get_search_results is not admin.ModelAdmin.get_search_results
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ROWS, ids=lambda model: model._meta.label)
-def test_filters(listed, admin_user, model):
+def test_filter_values_stay_out_of_the_sql(list_rows, admin_user, model):
     ROWS[model](0)
     before = model._default_manager.count()
-    with statements() as seen:
-        for parameter in [*filters_of(model, admin_user), *OF_EVERY_LIST]:
-            for payload in [*payloads()[:CLASSIC:5], *BEYOND]:
-                listed(model, **{parameter: payload + MARK})
-                listed(model, **{parameter: payload})
-    assert not any(MARK in sql for sql in seen)
+    with statements() as executed:
+        for parameter in [*filters_of(model, admin_user), *COMMON_PARAMETERS]:
+            for payload in [*payloads()[:CLASSIC:5], *NOT_TEXT]:
+                list_rows(model, **{parameter: payload + MARK})
+                list_rows(model, **{parameter: payload})
+    assert not any(MARK in sql for sql in executed)
     assert model._default_manager.count() == before
 
 
 def filters_of(model: type, user: Any) -> list[str]:
     request = RequestFactory().get("/")
     request.user = user
-    shown = admin.site._registry[model].get_changelist_instance(request)
-    return [parameter for spec in shown.filter_specs for parameter in spec.expected_parameters()]
+    changelist = admin.site._registry[model].get_changelist_instance(request)
+    return [parameter for spec in changelist.filter_specs for parameter in spec.expected_parameters()]
 
 
 @pytest.mark.parametrize(
-    "model", [model for model in SEARCHED if model is not Conversation], ids=lambda m: m._meta.label
+    "model", [model for model in SEARCHABLE if model is not Conversation], ids=lambda m: m._meta.label
 )
-def test_wildcards_are_letters_in_a_search(listed, model):
+def test_searches_take_wildcards_literally(list_rows, model):
     names = admin.site._registry[model].search_fields
     texts = [
         name for name in names if "__" not in name and isinstance(model._meta.get_field(name), CharField | TextField)
     ]
     if model is WebhookDelivery:
-        pytest.skip("its ids have no such letters")
+        pytest.skip("deliveries are searched by UUID, which has no wildcards")
     one, other = ROWS[model](0), ROWS[model](1)
     model._default_manager.filter(pk=one.pk).update(**{texts[0]: "z%_\\q"})
     model._default_manager.filter(pk=other.pk).update(**{texts[0]: "zabcq"})
-    assert {row.pk for row in listed(model, q="z")} >= {one.pk, other.pk}
+    assert {row.pk for row in list_rows(model, q="z")} >= {one.pk, other.pk}
     for text in ("z%_\\q", "%_", "\\q", "Z%"):
-        assert [row.pk for row in listed(model, q=text)] == [one.pk], text
+        assert [row.pk for row in list_rows(model, q=text)] == [one.pk], text
 
 
-def test_a_delivery_is_found_by_its_ids(listed):
+def test_a_delivery_is_found_by_its_ids(list_rows):
     delivery = ROWS[WebhookDelivery](0)
     ROWS[WebhookDelivery](1)
     for text in (str(delivery.event_id), str(delivery.delivery_id)):
-        assert listed(WebhookDelivery, q=text) == [delivery]
-    assert listed(WebhookDelivery, q=f"{delivery.event_id}%") == []
+        assert list_rows(WebhookDelivery, q=text) == [delivery]
+    assert list_rows(WebhookDelivery, q=f"{delivery.event_id}%") == []
 
 
-@pytest.mark.parametrize("model", SEARCHED, ids=lambda model: model._meta.label)
+@pytest.mark.parametrize("model", SEARCHABLE, ids=lambda model: model._meta.label)
 @pytest.mark.parametrize("text", ["' OR '1'='1", "%", "\\", '"', "<script>alert(1)</script>"])
-def test_pages_say_what_was_searched(admin_client, model, text):
+def test_changelists_escape_the_search_text(admin_client, model, text):
     page = admin_client.get(url_of(model, "changelist"), {"q": text})
     assert page.status_code == 200
     assert "<script>alert(1)</script>" not in page.text
 
 
 @pytest.mark.parametrize("model", ROWS, ids=lambda model: model._meta.label)
-def test_a_nul_in_an_address_is_refused(admin_client, admin_user, model):
-    address = url_of(model, "changelist")
-    for parameter in ["q", *filters_of(model, admin_user), *OF_EVERY_LIST]:
-        assert admin_client.get(address, {parameter: "a\x00b"}).status_code == 400
-    assert "Bad request" in admin_client.get(f"{address}?q=%%0000").text
-    assert admin_client.get(f"{address}a%00b/change/", follow=True).status_code in (200, 404)
+def test_urls_with_nul_bytes_are_refused(admin_client, admin_user, model):
+    url = url_of(model, "changelist")
+    for parameter in ["q", *filters_of(model, admin_user), *COMMON_PARAMETERS]:
+        assert admin_client.get(url, {parameter: "a\x00b"}).status_code == 400
+    assert "Bad request" in admin_client.get(f"{url}?q=%%0000").text
+    assert admin_client.get(f"{url}a%00b/change/", follow=True).status_code in (200, 404)

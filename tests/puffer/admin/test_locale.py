@@ -1,4 +1,4 @@
-"""The admin speaks the browser's language, and nothing else does."""
+"""The admin is shown in the browser's language; all other responses stay in English."""
 
 import gettext
 import os
@@ -26,7 +26,7 @@ with_gettext = pytest.mark.skipif(not shutil.which("msgfmt"), reason="needs GNU 
 
 @pytest.fixture(autouse=True)
 def in_english() -> Iterator[None]:
-    """Keep the language of a request from the tests that follow in this thread."""
+    """Restore English after each test, because a request activates its language for the whole thread."""
     with translation.override(settings.LANGUAGE_CODE):
         yield
 
@@ -40,12 +40,12 @@ def in_english() -> Iterator[None]:
             "en",
             ["Knowledge", "Activity", "Collections", "Conversations", "Usage", "API keys"],
         ),
-        ({"Accept-Language": "fr"}, "en", ["Knowledge"]),  # a language that we do not have
+        ({"Accept-Language": "fr"}, "en", ["Knowledge"]),  # not translated
         ({}, "en", ["Knowledge"]),
         ({"Accept-Language": "en", "Cookie": "django_language=de"}, "de", ["Wissen"]),
     ],
 )
-def test_the_sidebar_is_in_the_language_of_the_browser(admin_client, headers, language, words):
+def test_the_sidebar_is_in_the_browsers_language(admin_client, headers, language, words):
     if cookie := headers.get("Cookie"):
         admin_client.cookies.load(cookie)
         headers = {"Accept-Language": headers["Accept-Language"]}
@@ -63,24 +63,24 @@ def test_labels_and_errors_of_a_form_are_german(admin_client):
     assert "Sichern und weiter bearbeiten" in form  # a translation of Django
 
 
-def test_the_days_of_the_dashboard_stay_readable_to_date_fields(admin_client):
+def test_date_fields_of_the_dashboard_keep_iso_dates(admin_client):
     page = admin_client.get(reverse("admin:index"), {"first": "2026-11-01", "last": "2026-11-02"}, headers=GERMAN).text
     assert 'value="2026-11-01"' in page
     assert 'value="2026-11-02"' in page
 
 
-def test_the_audit_log_is_kept_in_english(admin_client, bot):
+def test_the_audit_log_is_stored_in_english(admin_client, bot):
     action = {"action": "make_draft", "_selected_action": bot.pk}
     admin_client.post(reverse("admin:chatbots_chatbot_changelist"), action, headers=GERMAN)
     assert [entry.change_message for entry in LogEntry.objects.filter(object_id=str(bot.pk))] == ["Now draft."]
 
 
 @pytest.mark.parametrize("path", ["/embed.js", "/chat/{bot}/", "/health/live", "/api/schema/", "/nowhere"])
-def test_other_pages_do_not_depend_on_the_language(client: Client, bot, path):
+def test_pages_outside_the_admin_ignore_the_language(client: Client, bot, path):
     path = path.format(bot=bot.pk)
     english, german = client.get(path), client.get(path, headers=GERMAN)
     assert content(german) == content(english)
-    assert visible(german.headers) == visible(english.headers)
+    assert comparable(german.headers) == comparable(english.headers)
     assert "Content-Language" not in german
     assert "Accept-Language" not in german.get("Vary", "")
 
@@ -90,7 +90,7 @@ def test_errors_of_the_api_stay_english(api, bot):
         english, german = api.post(path, json=body), api.post(path, json=body, headers=GERMAN)
         assert english.status_code == german.status_code >= 400
         assert german.text == english.text
-        assert visible(german.headers) == visible(english.headers)
+        assert comparable(german.headers) == comparable(english.headers)
         assert "content-language" not in german.headers
 
 
@@ -104,8 +104,8 @@ def content(response) -> bytes:
     return b"".join(response.streaming_content) if response.streaming else response.content
 
 
-def visible(headers) -> dict[str, str]:
-    changing = {"date", "x-request-id", "content-security-policy"}  # the policy has a nonce
+def comparable(headers) -> dict[str, str]:
+    changing = {"date", "x-request-id", "content-security-policy"}  # the policy contains a nonce
     return {name.lower(): value for name, value in headers.items() if name.lower() not in changing}
 
 
@@ -142,7 +142,7 @@ def catalog(path: Path) -> dict:
 
 
 @with_gettext
-def test_no_text_of_the_apps_waits_for_its_translation(tmp_path):
+def test_the_po_file_contains_all_texts_of_the_apps(tmp_path):
     for app in APPS:
         (tmp_path / app).symlink_to(ROOT / app)
     shutil.copytree(ROOT / "locale", tmp_path / "locale")

@@ -1,4 +1,4 @@
-"""Views that declare DRF's policies in the ways that a project's own views may."""
+"""Views that declare DRF's authentication, permission and throttle classes in several ways."""
 
 from django.urls import include, path
 from rest_framework import serializers, viewsets
@@ -88,7 +88,7 @@ class ChatbotViewSet(viewsets.ModelViewSet):
     serializer_class = ChatbotSerializer
 
 
-router = DefaultRouter(trailing_slash=False)  # the API has no URL that ends with one
+router = DefaultRouter(trailing_slash=False)  # no URL of the API ends with a slash
 router.include_format_suffixes = False
 router.register("bots", ChatbotViewSet)
 
@@ -100,5 +100,5 @@ views = {
     "other": OtherAuthentication,
     "plain": Plain,
 }
-own = [*(path(name, view.as_view()) for name, view in views.items()), path("", include(router.urls))]
-urlpatterns = [path("wp-json/policies/", include(own)), path("policies/", include(own)), *puffer_urls]
+policy_urls = [*(path(name, view.as_view()) for name, view in views.items()), path("", include(router.urls))]
+urlpatterns = [path("wp-json/policies/", include(policy_urls)), path("policies/", include(policy_urls)), *puffer_urls]

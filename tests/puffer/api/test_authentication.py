@@ -1,4 +1,4 @@
-"""Who is let in, and with which words the others are refused."""
+"""API keys: where they are read from, what they allow, and the errors of refused calls."""
 
 from datetime import timedelta
 
@@ -28,12 +28,12 @@ def outcome(response):
 
 
 @pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer  {} "])
-def test_the_header_is_read_tolerantly(api, header):
+def test_the_header_may_vary_in_case_and_spaces(api, header):
     assert api.get("/logs", key=None, headers={"Authorization": header.format(api.key)}).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["Basic {}", "{}", "Bearer", "Bearer ", "Bearer{}", "Token {}"])
-def test_another_header_is_no_key(api, header):
+def test_headers_without_a_bearer_key_are_refused(api, header):
     assert outcome(api.get("/logs", key=None, headers={"Authorization": header.format(api.key)})) == INVALID
 
 
@@ -43,22 +43,22 @@ def test_the_parameter_is_read_from_query_form_and_json(api):
         assert outcome(api.post("/generate", key=None, **body)) == (400, "rest_missing_callback_param")
 
 
-def test_a_wrong_header_does_not_block_a_right_parameter(api):
+def test_one_valid_key_in_header_or_parameter_is_enough(api):
     assert api.get(f"/logs?aipkit_api_key={api.key}", key="wrong").status_code == 200
     assert api.get("/logs?aipkit_api_key=wrong").status_code == 200
 
 
-def test_the_parameter_of_the_body_hides_the_one_of_the_query(api):
+def test_the_parameter_in_the_body_overrides_the_query(api):
     response = api.post(f"/generate?aipkit_api_key={api.key}", key=None, json={"aipkit_api_key": "wrong"})
     assert outcome(response) == INVALID
 
 
 @pytest.mark.parametrize("parameter", [5, True, 1.5, None, "", " "])
-def test_a_key_that_is_no_string_is_a_wrong_key(api, parameter):
+def test_keys_that_are_not_strings_are_invalid(api, parameter):
     assert outcome(api.post("/generate", key=None, json={"aipkit_api_key": parameter})) == INVALID
 
 
-def test_a_list_in_place_of_the_key_is_an_invalid_parameter(api):
+def test_a_list_of_keys_is_an_invalid_parameter(api):
     response = api.get(f"/logs?aipkit_api_key[]={api.key}", key=None)
     assert response.json()["data"]["params"] == {"aipkit_api_key": "aipkit_api_key is not of type string."}
 
@@ -70,21 +70,21 @@ def test_keys_in_the_query_can_be_switched_off(api, settings):
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS.values())
-def test_strangers_learn_nothing_about_their_parameters(api, method, path):
+def test_calls_without_a_key_are_refused_before_validation(api, method, path):
     for body in ({"json": {}}, {"content": b"{broken", "headers": {"Content-Type": "application/json"}}):
         assert outcome(api.request(method, path, key=None, **body)) == INVALID
 
 
 @pytest.mark.parametrize(("scope", "endpoint"), ENDPOINTS.items())
-def test_a_key_opens_only_what_its_scopes_name(db, scope, endpoint):
+def test_a_key_is_limited_to_its_scopes(db, scope, endpoint):
     others = [other for other in Scope.values if other != scope]
-    narrow, without = ApiKey(name="narrow", scopes=[scope]), ApiKey(name="without", scopes=others)
+    narrow, without_scope = ApiKey(name="narrow", scopes=[scope]), ApiKey(name="without_scope", scopes=others)
     assert outcome(Api(narrow.issue()).request(*endpoint)) != INSUFFICIENT
-    assert outcome(Api(without.issue()).request(*endpoint)) == INSUFFICIENT
+    assert outcome(Api(without_scope.issue()).request(*endpoint)) == INSUFFICIENT
     assert outcome(Api("").request(*endpoint, key=None, params={"aipkit_api_key": "x"})) == INVALID
 
 
-def test_scopes_hold_for_a_key_in_the_query_too(db):
+def test_a_key_in_the_query_is_limited_to_its_scopes_too(db):
     key = ApiKey(name="logs only", scopes=[Scope.LOGS]).issue()
     assert outcome(Api("").post(f"/generate?aipkit_api_key={key}", key=None, json={})) == INSUFFICIENT
 
@@ -95,14 +95,14 @@ def bind(api_key, *bots):
     api_key.chatbots.set(bots)
 
 
-def test_a_key_bound_to_a_bot_opens_no_other(api_key, api, bot):
+def test_a_key_bound_to_a_bot_cannot_use_another_bot(api_key, api, bot):
     bind(api_key, bot)
     question = {"messages": [{"role": "user", "content": "Hi"}]}
     assert outcome(api.post(f"/chat/{bot.pk}/message", json=question)) == (503, "missing_api_key")
     assert outcome(api.post(f"/chat/{bot.pk + 1}/message", json=question)) == INSUFFICIENT
 
 
-def test_a_bound_key_whose_bot_is_deleted_opens_no_other(api_key, api, bot):
+def test_a_bound_key_cannot_use_another_bot_after_its_bot_is_deleted(api_key, api, bot):
     other = Chatbot.objects.create(name="Other")
     bind(api_key, bot)
     bot.delete()
@@ -111,7 +111,7 @@ def test_a_bound_key_whose_bot_is_deleted_opens_no_other(api_key, api, bot):
     assert api.get("/logs").json() == []
 
 
-def test_revoking_and_deleting_end_a_key_at_once(api, api_key):
+def test_a_revoked_key_is_refused_at_once(api, api_key):
     assert api.get("/logs").status_code == 200
     api_key.revoke()
     ApiKey(name="another", scopes=["logs"]).issue()
@@ -126,16 +126,16 @@ def test_a_key_works_on_its_last_day_and_not_after(api, api_key):
         assert api.get("/logs").status_code == status
 
 
-def test_the_day_of_the_last_use_is_noted(api, api_key):
+def test_the_date_of_the_last_use_is_saved(api, api_key):
     api.get("/logs")
     api_key.refresh_from_db()
     assert api_key.last_used_on == timezone.localdate()
 
 
-def test_without_any_active_key_the_api_says_so(db):
+def test_calls_get_a_separate_error_while_no_key_is_active(db):
     expected = (403, "rest_aipkit_no_api_key_configured")
     assert outcome(Api("").get("/logs", key=None)) == expected
-    ApiKey(name="gone", scopes=["logs"], revoked_at=timezone.now()).issue()
+    ApiKey(name="revoked", scopes=["logs"], revoked_at=timezone.now()).issue()
     assert outcome(Api("").get("/logs", key=new_key())) == expected
 
 
@@ -144,7 +144,7 @@ def test_the_api_can_be_switched_off(api, settings):
     assert outcome(api.get("/logs")) == (403, "rest_aipkit_api_access_disabled")
 
 
-def test_the_key_of_the_environment_opens_everything(db, settings):
+def test_the_key_of_the_environment_has_all_scopes(db, settings):
     settings.PUFFER_API_KEY = " aipk_live_abc "
     assert Api("aipk_live_abc").get("/logs").status_code == 200
     assert outcome(Api("aipk_live_abd").get("/logs")) == INVALID
@@ -152,19 +152,19 @@ def test_the_key_of_the_environment_opens_everything(db, settings):
 
 
 def test_a_mistyped_key_is_refused_without_a_query(api, django_assert_num_queries):
-    outcome(api.get("/logs", key="puf_" + "0" * 49))  # now it is known that some key is active
+    outcome(api.get("/logs", key="puf_" + "0" * 49))  # caches that an active key exists
     key = api.key[:-1] + ("0" if api.key[-1] != "0" else "1")
     with django_assert_num_queries(0):
         assert outcome(api.get("/logs", key=key)) == INVALID
 
 
-def test_a_known_key_costs_no_query(api, django_assert_num_queries):
+def test_a_cached_key_takes_no_query(api, django_assert_num_queries):
     api.post("/generate", json={})
     with django_assert_num_queries(0):
         assert api.post("/generate", json={}).status_code == 400
 
 
-def test_only_a_digest_of_a_key_is_kept(api):
+def test_only_a_digest_of_a_key_is_stored(api):
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM puffer_apikey")
         row = str(cursor.fetchall())
@@ -179,7 +179,7 @@ def test_new_keys_are_well_formed_and_different():
 
 
 @pytest.mark.parametrize("key", ["", "puf_", "x" * 53, "puf_" + "a" * 49, "puf_" + "ä" * 49])
-def test_what_is_no_key_is_not_well_formed(key):
+def test_invalid_keys_are_not_well_formed(key):
     assert not is_well_formed(key)
 
 
@@ -194,7 +194,7 @@ def test_create_api_key_prints_the_key_on_the_last_line(db, bot, capsys):
 @pytest.mark.parametrize(
     "options", [{"name": ""}, {"name": "x" * 101}, {"name": "ci", "bot": [999]}, {"name": "taken"}]
 )
-def test_create_api_key_refuses_nonsense_and_saves_nothing(db, options):
+def test_create_api_key_refuses_invalid_options_and_saves_nothing(db, options):
     ApiKey(name="taken", scopes=["logs"]).issue()
     name = options.pop("name")
     with pytest.raises(CommandError):

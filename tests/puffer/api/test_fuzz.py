@@ -1,4 +1,4 @@
-"""Thousands of random requests: never a server error, always the documented shape."""
+"""Thousands of random requests: no server errors, and every response matches the OpenAPI document."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.support.installation import Server
 from tests.support.providers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, GENERATED_CONTENT, GPT_IMAGE, IMAGES
 from tests.support.upstream import Connection, Upstream, answering, running
 
-pytest.importorskip("hypothesis", reason="hypothesis and schemathesis come with requirements-dev.txt")
+pytest.importorskip("hypothesis", reason="hypothesis and schemathesis are not installed: requirements-dev.txt")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -57,15 +57,15 @@ values = st.recursive(
 
 
 def bodies(path: str) -> st.SearchStrategy[Any]:
-    """Mostly valid ones with something wrong in them, some with everything wrong, some that are no object."""
+    """Generate bodies: valid ones with some changes, random objects, and values that are not objects."""
     names = st.sampled_from([*VALID[path], "aipkit_api_key", "rest_route"])
     changed = st.dictionaries(names, values, max_size=3).map(lambda changes: {**VALID[path], **changes})
-    dropped = st.sets(names, max_size=3).map(lambda gone: {k: v for k, v in VALID[path].items() if k not in gone})
+    dropped = st.sets(names, max_size=3).map(lambda names: {k: v for k, v in VALID[path].items() if k not in names})
     return st.one_of(changed, dropped, st.dictionaries(names | st.text(), values), values)
 
 
 class TolerantUpstream:
-    """Answers any call of any provider as it would like it answered, for what is on trial here is our side."""
+    """A behavior that gives a valid answer to every call of every provider, because only our side is tested."""
 
     def __call__(self, connection: Connection) -> None:
         sent = connection.server.sent[-1]
@@ -137,11 +137,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield server
 
 
-def test_the_openapi_document_keeps_its_word(served, tmp_path):
+def test_responses_match_the_openapi_document(served, tmp_path):
     key = served.manage("create_api_key", "fuzz").splitlines()[-1]
     served.manage("create_demo_bot")
     served.python("from chatbots.models import Chatbot; Chatbot.objects.update(embed_allowed_domains=['shop.example'])")
-    # The chatbot that there is, so that more than its absence is tested. Stores that nobody has configured are a 503.
+    # Use the id of an existing chatbot, so that calls do not end as 404. Stores that are not configured answer 503.
     (tmp_path / "schemathesis.toml").write_text(
         '[parameters]\nbot_id = 1\n[[operations]]\ninclude-path = "/wp-json/aipkit/v1/vector-stores/upsert"\n'
         '[operations.checks]\nnot_a_server_error.expected-statuses = ["2XX", "4XX", "503"]\n'

@@ -1,4 +1,4 @@
-"""Authentication, permission and throttle classes of DRF hold on async views, and the API key holds on DRF's own."""
+"""DRF's authentication, permission and throttle classes work on async views, and API keys on DRF's own views."""
 
 import pytest
 from rest_framework.parsers import JSONParser
@@ -8,7 +8,7 @@ from puffer.api import AsyncAPIView
 from puffer.models import ApiKey, Scope
 from tests.support.api import Api
 
-PREFIXES = ["http://testserver/wp-json/policies", "http://testserver/policies"]  # the API's own path, and Django's
+PREFIXES = ["http://testserver/wp-json/policies", "http://testserver/policies"]  # inside and outside the API's prefix
 
 pytestmark = pytest.mark.urls("tests.puffer.api.policy_views")
 
@@ -19,7 +19,7 @@ def outcome(response):
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_permission_that_refuses_is_obeyed(api, prefix):
+def test_a_permission_class_can_refuse_a_request(api, prefix):
     response = api.get(f"{prefix}/refused")
     assert outcome(response) == (403, "rest_permission_denied")
     assert response.json()["message"] == "Nobody may."
@@ -29,18 +29,18 @@ def test_a_permission_may_query_the_database_and_be_combined(api):
     assert api.get(f"{PREFIXES[0]}/queried").json()["caller"] == "tests"
 
 
-def test_a_throttle_that_refuses_is_obeyed(api):
+def test_a_throttle_class_can_refuse_a_request(api):
     response = api.get(f"{PREFIXES[0]}/throttled")
     assert outcome(response) == (429, "rest_throttled")
     assert response.headers["Retry-After"] == "7"
 
 
-def test_a_view_is_closed_to_strangers_unless_it_says_otherwise(api):
+def test_views_require_a_key_by_default(api):
     for path in ("refused", "queried", "throttled", "logs-only", "plain", "bots"):
         assert outcome(api.get(f"{PREFIXES[0]}/{path}", key=None)) == (401, "rest_aipkit_invalid_api_key")
 
 
-def test_another_authentication_class_takes_the_place_of_the_key(api):
+def test_another_authentication_class_replaces_the_key(api):
     response = api.get(f"{PREFIXES[0]}/other", key=None, headers={"X-Team": "shop"})
     assert response.json() == {"caller": None, "user": "team"}
     assert api.get(f"{PREFIXES[0]}/other").json()["user"] == "AnonymousUser"
@@ -55,7 +55,7 @@ def test_a_scope_is_required_on_every_kind_of_view(db, prefix, path):
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_plain_view_takes_the_key_from_header_query_form_and_json(api, bot, prefix):
+def test_a_plain_view_reads_the_key_from_header_query_form_and_json(api, bot, prefix):
     answers = [
         api.get(f"{prefix}/plain"),
         api.get(f"{prefix}/plain?aipkit_api_key={api.key}", key=None),
@@ -86,11 +86,11 @@ def test_a_viewset_works_with_the_key_and_reports_errors_in_our_format(api, bot,
         {"check_permissions": lambda self, request: None},
     ],
 )
-def test_what_an_async_view_would_ignore_is_refused_when_it_is_defined(declared):
+def test_defining_an_async_view_with_unsupported_attributes_is_refused(declared):
     with pytest.raises(TypeError):
         type("View", (AsyncAPIView,), declared)
 
 
-def test_what_an_async_view_would_ignore_is_refused_by_as_view():
+def test_as_view_refuses_unsupported_attributes():
     with pytest.raises(TypeError, match="parser_classes"):
         AsyncAPIView.as_view(parser_classes=[JSONParser])

@@ -1,4 +1,4 @@
-"""What holds for every request below /wp-json/: parsing, routing, error shapes, headers, limits."""
+"""Behavior of all requests below /wp-json/: parsing, routing, error format, headers, limits."""
 
 import json
 
@@ -9,7 +9,7 @@ from puffer.asgi import application
 from tests.support.api import BASE
 
 QUESTION = {"provider": "openai", "model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-# With no provider configured, a request that passes validation ends here.
+# The error of a valid request, because no provider is configured.
 NOT_CONFIGURED = "missing_api_key"
 
 
@@ -24,13 +24,13 @@ def code(response):
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=utf-8", "application/vnd.api+json"]
 )
-def test_json_is_read_by_its_content_type(api, content_type):
+def test_json_content_types_are_parsed(api, content_type):
     response = api.post("/generate", content=json.dumps(QUESTION), headers={"Content-Type": content_type})
     assert code(response) == NOT_CONFIGURED
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "", "application/jsonx", "application/problem+xml"])
-def test_json_of_another_type_holds_no_parameters(api, content_type):
+def test_json_with_another_content_type_is_not_parsed(api, content_type):
     response = api.post("/generate", content=json.dumps(QUESTION), headers={"Content-Type": content_type})
     assert response.json()["data"]["params"] == ["provider", "model", "messages"]
 
@@ -47,14 +47,14 @@ def test_json_of_another_type_holds_no_parameters(api, content_type):
         (b'{"a":"x\ny"}', 3, "Control character error, possibly incorrectly encoded"),
     ],
 )
-def test_a_body_that_is_no_json_is_400(api, body, number, reason):
+def test_a_body_that_is_not_valid_json_is_400(api, body, number, reason):
     response = api.post("/generate", content=body, headers={"Content-Type": "application/json"})
     assert code(response) == "rest_invalid_json"
     assert response.json()["data"] == {"status": 400, "json_error_code": number, "json_error_message": reason}
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b'"text"', b"12", b"[1, 2]"])
-def test_json_that_is_no_object_names_nothing(api, body):
+def test_json_that_is_not_an_object_has_no_parameters(api, body):
     response = api.post("/generate", content=body, headers={"Content-Type": "application/json"})
     assert code(response) == "rest_missing_callback_param"
 
@@ -72,7 +72,7 @@ def test_a_form_may_use_brackets(api, form):
     assert code(response) == NOT_CONFIGURED
 
 
-def test_a_multipart_form_is_read_too(api):
+def test_a_multipart_form_is_parsed(api):
     form = {"provider": "openai", "model": "m", "messages[0][role]": "user", "messages[0][content]": "Hi"}
     response = api.post("/generate", files={name: (None, value) for name, value in form.items()})
     assert code(response) == NOT_CONFIGURED
@@ -95,12 +95,12 @@ def test_a_broken_form_is_400(api, content_type, body):
     assert code(response) in ("rest_invalid_form", "rest_missing_callback_param")
 
 
-def test_the_body_outranks_the_query(api):
+def test_the_body_overrides_the_query(api):
     response = api.post("/generate?provider=nonsense&model=m", json=QUESTION)
     assert code(response) == NOT_CONFIGURED
 
 
-def test_the_query_fills_what_the_body_lacks(api):
+def test_the_query_supplies_parameters_missing_from_the_body(api):
     response = api.post("/generate?provider=openai&model=m", json={"messages": QUESTION["messages"]})
     assert code(response) == NOT_CONFIGURED
 
@@ -144,7 +144,7 @@ def test_unknown_routes_and_methods_are_404_for_everybody(api, method, path, key
         "/?rest_route=aipkit/v1/logs/&page=1",
     ],
 )
-def test_a_route_is_found_in_other_spellings(api, path):
+def test_routes_have_alternative_spellings(api, path):
     assert api.get(path).status_code == 200
 
 
@@ -171,7 +171,7 @@ def test_the_namespace_lists_its_routes(api):
     assert r"/aipkit/v1/chat/(?P<bot_id>\d+)/message" in routes
 
 
-def test_any_site_may_read_answers_but_without_cookies(api):
+def test_cors_allows_any_origin_without_credentials(api):
     response = api.get("/logs", headers={"Origin": "https://shop.example"})
     assert response.headers["access-control-allow-origin"] == "https://shop.example"
     assert "access-control-allow-credentials" not in response.headers
@@ -187,7 +187,7 @@ def test_any_site_may_read_answers_but_without_cookies(api):
 
 
 def test_raw_bytes_in_the_query_are_400(db):
-    """No HTTP library sends them, so the application is called as the server would call it."""
+    """Call the application like the server does, because no HTTP library sends such a query."""
     sent = []
 
     async def receive():
@@ -202,7 +202,7 @@ def test_raw_bytes_in_the_query_are_400(db):
     assert json.loads(sent[1]["body"])["code"] == "rest_invalid_url"
 
 
-def test_a_foreign_host_name_is_400_where_an_address_of_ours_is_needed(api):
+def test_an_unknown_host_is_400_where_the_response_contains_our_url(api):
     response = api.get(BASE, headers={"Host": "evil.example"})
     assert (response.status_code, code(response)) == (400, "rest_aipkit_unknown_host")
 
@@ -217,22 +217,22 @@ def test_a_body_over_the_limit_is_413(api, settings):
 @pytest.mark.parametrize(
     ("given", "kept"), [("abc-123", True), ("x" * 101, False), ("a b", False), ("ä".encode(), False)]
 )
-def test_a_sane_request_id_is_kept(api, given, kept):
+def test_a_valid_request_id_is_kept(api, given, kept):
     answered = api.get("/logs", headers={"X-Request-ID": given}).headers["x-request-id"]
     assert (answered == given) is kept
     assert 1 <= len(answered) <= 100
 
 
-def test_every_answer_has_a_request_id_of_its_own(api):
+def test_every_response_has_its_own_request_id(api):
     ids = {api.get(path).headers["x-request-id"] for path in ("/logs", "/nope", "/logs")}
     assert len(ids) == 3
 
 
-def test_a_crash_tells_the_caller_nothing_and_the_log_everything(api, bot, caplog, monkeypatch):
+def test_a_crash_is_logged_but_not_shown_to_the_caller(api, bot, caplog, monkeypatch):
     def crash(*args, **options):
         raise RuntimeError("the database password is hunter2")
 
-    monkeypatch.setattr("chatbots.api.chat.take_turn", crash)  # there is no honest way to make our own code crash
+    monkeypatch.setattr("chatbots.api.chat.take_turn", crash)  # no request makes our own code crash
     response = api.post(
         f"/chat/{bot.pk}/message",
         json={"messages": [{"role": "user", "content": "Hi"}]},
@@ -244,10 +244,10 @@ def test_a_crash_tells_the_caller_nothing_and_the_log_everything(api, bot, caplo
     assert any("hunter2" in str(record.exc_info) for record in caplog.records)
 
 
-def test_log_lines_hold_neither_keys_nor_queries_nor_prompts(api, caplog):
+def test_log_lines_contain_no_keys_queries_or_prompts(api, caplog):
     caplog.set_level("INFO")
     api.post(f"/generate?aipkit_api_key={api.key}", key=None, json={**QUESTION, "system_instruction": "confidential"})
     api.get(f"/logs?aipkit_api_key={api.key}&message_search=confidential", key=None)
-    lines = [str(record.__dict__) for record in caplog.records if record.name != "httpx2"]  # that is our own client
+    lines = [str(record.__dict__) for record in caplog.records if record.name != "httpx2"]  # the test client logs too
     assert any("/wp-json/aipkit/v1/logs" in line for line in lines)
     assert not any(api.key in line or "confidential" in line for line in lines)

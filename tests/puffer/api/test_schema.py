@@ -1,4 +1,4 @@
-"""WordPress' types, coercions and error texts, one row a rule. Facts taken from answers of a real WordPress."""
+"""WordPress' types, coercions and error texts, one row per rule, recorded from a real WordPress."""
 
 import pytest
 
@@ -45,13 +45,13 @@ GOOD = {"name": "abc", "kind": "red"}
         ({"opts": {"depth": "1", "more": [1]}}, {"opts": {"depth": 1, "more": [1]}}),
         ({"free": ""}, {"free": {}}),
         ({"free": [1]}, {"free": {"0": 1}}),
-        ({"input": "a, b"}, {"input": "a, b"}),  # a string stays whole where a string is allowed
+        ({"input": "a, b"}, {"input": "a, b"}),  # a string is not split where a string is allowed
         ({"input": ["a", "b"]}, {"input": ["a", "b"]}),
         ({"input": 123}, {"input": ["123"]}),
         ({"unknown": 1}, {}),
     ],
 )
-def test_what_is_accepted_and_as_what(sent, values):
+def test_accepted_values_are_coerced(sent, values):
     validated = THING.validate({**GOOD, **sent})
     assert {name: validated[name] for name in values} == values
     assert "unknown" not in validated
@@ -93,7 +93,7 @@ def test_what_is_accepted_and_as_what(sent, values):
         ({"opts": "str"}, "opts", "rest_invalid_type", "opts is not of type object.", {"param": "opts"}),
         ({"opts": {"depth": "x"}}, "opts", "rest_invalid_type", "opts[depth] is not of type integer.", {"param": "opts[depth]"}),
         ({"opts": {"depth": 1, "mode": "z"}}, "opts", "rest_not_in_enum", "opts[mode] is not one of x and y.", None),
-        # The first bad item, and in it what is missing before what is wrong
+        # Only the first invalid item is reported; in it, missing properties come before invalid ones.
         ({"messages": [{"role": "bad"}]}, "messages", "rest_property_required", "content is a required property of messages[0].", None),
         ({"messages": "Hi"}, "messages", "rest_invalid_type", "messages[0] is not of type object.", {"param": "messages[0]"}),
         ({"messages": {"role": "user"}}, "messages", "rest_invalid_type", "messages is not of type array.", {"param": "messages"}),
@@ -104,7 +104,7 @@ def test_what_is_accepted_and_as_what(sent, values):
         ({"input": ["a", 5]}, "input", "rest_invalid_type", "input[1] is not of type string.", {"param": "input[1]"}),
     ],
 )  # fmt: skip
-def test_what_is_refused_and_how(sent, name, code, message, data):
+def test_invalid_values_are_refused(sent, name, code, message, data):
     with pytest.raises(InvalidParameters) as refusal:
         THING.validate({**GOOD, **sent})
     assert refusal.value.body() == {
@@ -131,7 +131,7 @@ def test_missing_parameters_are_reported_alone(sent):
     assert refusal.value.body()["data"] == {"status": 400, "params": ["name"]}
 
 
-def test_missing_parameters_come_in_the_order_of_the_declaration():
+def test_missing_parameters_are_reported_in_declaration_order():
     with pytest.raises(MissingParameters) as refusal:
         THING.validate({})
     assert refusal.value.message == "Missing parameter(s): name, kind"

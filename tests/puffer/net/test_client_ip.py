@@ -1,4 +1,4 @@
-"""Whose address counts behind proxies."""
+"""The client's address behind proxies."""
 
 import pytest
 from django.test import RequestFactory
@@ -10,9 +10,9 @@ from puffer.net.client_ip import client_ip
     ("proxies", "forwarded", "remote", "expected"),
     [
         (0, None, "10.0.0.9", "10.0.0.9"),
-        (0, "1.2.3.4", "10.0.0.9", "10.0.0.9"),  # anybody can send the header
+        (0, "1.2.3.4", "10.0.0.9", "10.0.0.9"),  # any client can send the header
         (1, "1.2.3.4", "10.0.0.9", "1.2.3.4"),
-        (1, "6.6.6.6, 1.2.3.4", "10.0.0.9", "1.2.3.4"),  # what stands left of our proxy's entry is a claim
+        (1, "6.6.6.6, 1.2.3.4", "10.0.0.9", "1.2.3.4"),  # entries left of our proxy's entry can be forged
         (2, "6.6.6.6, 1.2.3.4, 10.0.0.8", "10.0.0.9", "1.2.3.4"),
         (3, "1.2.3.4", "10.0.0.9", "1.2.3.4"),
         (1, None, "10.0.0.9", "10.0.0.9"),
@@ -24,7 +24,7 @@ from puffer.net.client_ip import client_ip
         (0, None, "", ""),
     ],
 )
-def test_which_address_counts(settings, proxies, forwarded, remote, expected):
+def test_client_ip(settings, proxies, forwarded, remote, expected):
     settings.TRUSTED_PROXY_COUNT = proxies
     headers = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
     assert client_ip(RequestFactory().get("/", REMOTE_ADDR=remote, **headers)) == expected

@@ -1,4 +1,4 @@
-"""Pages that a stranger may have named: fetched without being led into our own network."""
+"""Fetching pages from untrusted URLs without reaching the private network (SSRF)."""
 
 import gzip
 import socket
@@ -11,7 +11,7 @@ from puffer.net.guarded_fetch import fetch
 from puffer.net.rest_session import NoAnswer
 from tests.support.upstream import closed_port
 
-HOST = "127.0.0.1"  # where the tests' own server is, which is as private as can be
+HOST = "127.0.0.1"  # the test server's private address
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def allowed(settings):
     settings.PRIVATE_HOST_ALLOWLIST = [HOST]
 
 
-def test_a_page(server, allowed):
+def test_fetch_returns_the_page(server, allowed):
     server.will_answer("Grüße".encode("latin-1"), headers={"Content-Type": 'Text/HTML; charset="ISO-8859-1"'})
     page = fetch(f"{server.url}/a?b=c")
     assert (page.url, page.status, page.media_type, page.charset) == (
@@ -36,7 +36,7 @@ def test_a_page(server, allowed):
 
 
 @pytest.mark.parametrize("status", [404, 500, 304])
-def test_its_status_is_told(server, allowed, status):
+def test_fetch_returns_error_statuses(server, allowed, status):
     server.will_answer(b"", status)
     assert fetch(server.url).status == status
 
@@ -48,20 +48,20 @@ def test_a_private_address_is_refused_before_anything_is_sent(server):
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f000001", "2130706433", "127.0.0.1.", "[::ffff:127.0.0.1]"])
-def test_other_names_of_it_too(server, host):
-    """As a public name with a private address: what counts is whom we have reached."""
+def test_other_names_of_a_private_address_are_refused(server, host):
+    """Check that the connected address counts, not the name: a public name may resolve to a private address."""
     with pytest.raises(NoAnswer):
         fetch(f"http://{host}:{server.server_port}/x")
     assert server.sent == []
 
 
-def test_tls_is_no_way_around_it(server):
+def test_private_addresses_are_refused_over_tls_too(server):
     with pytest.raises(NoAnswer, match="no public address"):
         fetch(f"https://127.0.0.1:{server.server_port}/x")
     assert server.sent == []
 
 
-def test_a_host_that_we_trust_may_be_private(server):
+def test_a_trusted_host_may_be_private(server):
     server.will_answer(b"hello")
     assert fetch(server.url, trusted_host=HOST).body == b"hello"
 
@@ -78,7 +78,7 @@ def test_redirects_are_followed(server, allowed):
 @pytest.mark.parametrize(
     "location",
     [
-        "http://localhost:{port}/inside",  # another name, which nobody trusts
+        "http://localhost:{port}/inside",  # another name of the host, which is not trusted
         "http://[::1]:{port}/inside",
         "//0.0.0.0:{port}/inside",
         "https://localhost:{port}/inside",
@@ -101,14 +101,14 @@ def test_a_redirect_to_a_private_address_is_refused(server, location):
         "data:text/html,x",
     ],
 )
-def test_a_redirect_to_what_is_no_page_is_refused(server, location):
+def test_a_redirect_to_an_invalid_url_is_refused(server, location):
     server.will_answer(b"", 302, {"Location": location})
     with pytest.raises(NoAnswer, match="address"):
         fetch(server.url, trusted_host=HOST)
     assert len(server.sent) == 1
 
 
-def test_the_body_of_a_redirect_is_left_unread(server, allowed):
+def test_the_body_of_a_redirect_is_not_read(server, allowed):
     def endless(connection):
         connection.write(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nTransfer-Encoding: chunked\r\n\r\n")
         with suppress(OSError):
@@ -121,15 +121,15 @@ def test_the_body_of_a_redirect_is_left_unread(server, allowed):
     assert fetch(f"{server.url}/a").body == b"found"
 
 
-def test_redirects_come_to_an_end(server, allowed):
+def test_redirect_loops_are_refused(server, allowed):
     server.serves("/round", b"", 302, {"Location": "/round"})
     with pytest.raises(NoAnswer, match="redirects too often"):
         fetch(f"{server.url}/round")
     assert len(server.sent) == web_pages.MAX_REDIRECTS + 1
 
 
-def test_a_cookie_goes_back_to_its_own_host_alone(server, settings):
-    """Some sites redirect until they see it."""
+def test_cookies_are_sent_only_to_the_host_that_set_them(server, settings):
+    """Keep cookies during redirects, because some sites redirect until they receive theirs."""
     settings.PRIVATE_HOST_ALLOWLIST = [HOST, "localhost"]
     server.will_answer(b"", 302, {"Location": "/b", "Set-Cookie": "session=1; Path=/"})
     server.will_answer(b"", 302, {"Location": f"http://localhost:{server.server_port}/c"})
@@ -141,7 +141,7 @@ def test_a_cookie_goes_back_to_its_own_host_alone(server, settings):
 @pytest.mark.parametrize(
     "url", ["", "example.com", "ftp://example.com/", "file:///etc/passwd", "http://", "http://a:b@c/"]
 )
-def test_what_is_no_address_of_a_page(url):
+def test_invalid_urls_are_refused(url):
     with pytest.raises(NoAnswer, match="address"):
         fetch(url)
 
@@ -150,25 +150,25 @@ def test_what_is_no_address_of_a_page(url):
     ("body", "headers"),
     [(b"x" * 1001, {}), (gzip.compress(b"x" * 10_000_000), {"Content-Encoding": "gzip"})],
 )
-def test_a_page_that_is_too_large(server, allowed, body, headers):
+def test_a_page_over_the_size_limit_is_refused(server, allowed, body, headers):
     server.will_answer(body, headers=headers)
     with pytest.raises(NoAnswer, match="larger than 1000 bytes"):
         fetch(server.url, max_bytes=1000)
 
 
-def test_one_that_cannot_be_reached(allowed):
+def test_an_unreachable_server_raises_no_answer(allowed):
     with closed_port() as url, pytest.raises(NoAnswer, match="cannot be reached"):
         fetch(url)
     with pytest.raises(NoAnswer, match="cannot be reached"):
         fetch("http://nowhere.invalid/")
 
 
-def test_a_server_that_hangs_up(server, allowed):
+def test_a_closed_connection_raises_no_answer(server, allowed):
     server.will_hang_up()
     with pytest.raises(NoAnswer):
         fetch(server.url)
 
 
-def test_names_of_this_machine_are_private():
-    """The premise of the tests above."""
+def test_localhost_is_a_private_address():
+    """Check what the tests above rely on."""
     assert {info[4][0] for info in socket.getaddrinfo("localhost", 80)} <= {"127.0.0.1", "::1"}

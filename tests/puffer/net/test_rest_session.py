@@ -1,4 +1,4 @@
-"""RestSession: our calls of other servers over HTTP, against a real one that misbehaves in every way."""
+"""RestSession, our HTTP client for other servers, against a real server that misbehaves."""
 
 import gzip
 import threading
@@ -27,7 +27,7 @@ def session(server):
 
 
 def dripping(head, piece, pieces, pause):
-    """Sends `head`, then a piece now and then."""
+    """Return a behavior that sends `head`, then `pieces` times the piece, each after a pause of `pause` seconds."""
 
     def behave(connection):
         connection.write(head)
@@ -35,7 +35,7 @@ def dripping(head, piece, pieces, pause):
             time.sleep(pause)
             try:
                 connection.write(piece)
-            except OSError:  # the client has gone
+            except OSError:  # the client has disconnected
                 break
         connection.close_connection = True
 
@@ -63,7 +63,7 @@ def test_methods_and_parameters(server, session, method):
     assert "Content-Type" not in server.sent[0].headers
 
 
-def test_connections_are_kept_and_cookies_are_not(server, session):
+def test_connections_are_reused_but_cookies_are_dropped(server, session):
     for _ in range(3):
         server.will_answer({}, headers={"Set-Cookie": "session=1; Path=/"})
         session.call("GET", "/x")
@@ -89,7 +89,7 @@ def test_a_redirect_is_not_followed(server, session, status):
     assert len(server.sent) == 1
 
 
-def test_a_redirect_may_not_be_endless_either(server):
+def test_an_endless_redirect_body_times_out(server):
     session = RestSession(server.url, {}, 0.5)
     head = b"HTTP/1.1 302 Found\r\nLocation: /y\r\nTransfer-Encoding: chunked\r\n\r\n"
     server.queue.append(dripping(head, b"1\r\nx\r\n", 40, 0.1))
@@ -100,28 +100,28 @@ def test_a_redirect_may_not_be_endless_either(server):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 500, 501, 504])
-def test_what_another_try_would_not_change_is_not_tried_again(server, session, status):
+def test_statuses_that_are_not_retried(server, session, status):
     server.will_answer({"error": "no"}, status)
     assert session.call("GET", "/x").status == status
     assert len(server.sent) == 1
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
-def test_a_busy_server_is_asked_again(server, session, status):
+def test_statuses_that_are_retried(server, session, status):
     server.will_answer({}, status)
     server.will_answer({"ok": True})
     assert session.call("POST", "/x", {"a": 1}).json() == {"ok": True}
     assert [sent.json for sent in server.sent] == [{"a": 1}] * 2
 
 
-def test_after_four_tries_its_last_answer_counts(server, session):
-    for at in range(4):
-        server.will_answer({"try": at}, 503)
+def test_the_answer_of_the_fourth_attempt_is_returned(server, session):
+    for attempt in range(4):
+        server.will_answer({"try": attempt}, 503)
     answer = session.call("GET", "/x")
     assert (answer.status, answer.json()) == (503, {"try": 3})
 
 
-def test_what_must_not_happen_twice_is_tried_once(server, session):
+def test_non_idempotent_calls_are_not_retried(server, session):
     server.will_answer({}, 503)
     assert session.call("POST", "/x", {}, idempotent=False).status == 503
     server.will_hang_up()
@@ -135,25 +135,25 @@ IN_FAR_FUTURE = "Sat, 01 Jan 2050 00:00:00 GMT"
 
 
 @pytest.mark.parametrize(
-    ("told", "waited"),
+    ("retry_after", "waited"),
     [("0", 0.0), ("1", 1.0), (LONG_AGO, 0.0), ("soon", 0.0), ("-1", 0.0), ("1.5", 0.0), ("", 0.0)],
 )
-def test_the_wait_that_a_server_asks_for(server, session, told, waited):
-    server.will_answer({}, 429, {"Retry-After": told})
+def test_short_retry_after_waits_are_observed(server, session, retry_after, waited):
+    server.will_answer({}, 429, {"Retry-After": retry_after})
     server.will_answer({"ok": True})
     start = time.monotonic()
     assert session.call("GET", "/x").status == 200
     assert waited <= time.monotonic() - start < waited + 5
 
 
-@pytest.mark.parametrize("told", ["21", "3600", IN_FAR_FUTURE, "9" * 400])
-def test_a_wait_that_is_too_long_is_left_to_the_caller(server, session, told):
-    server.will_answer({}, 429, {"Retry-After": told})
+@pytest.mark.parametrize("retry_after", ["21", "3600", IN_FAR_FUTURE, "9" * 400])
+def test_long_retry_after_waits_are_not_observed(server, session, retry_after):
+    server.will_answer({}, 429, {"Retry-After": retry_after})
     assert session.call("GET", "/x").status == 429
     assert len(server.sent) == 1
 
 
-def test_there_is_no_wait_beyond_the_time_of_the_call(server):
+def test_a_wait_beyond_the_timeout_is_not_observed(server):
     session = RestSession(server.url, {}, 2)
     server.will_answer({}, 429, {"Retry-After": "3"})
     start = time.monotonic()
@@ -161,32 +161,32 @@ def test_there_is_no_wait_beyond_the_time_of_the_call(server):
     assert time.monotonic() - start < 2.5
 
 
-HALF_ANSWERS = [
-    b"",  # closed without a word
+TRUNCATED_ANSWERS = [
+    b"",  # closed without an answer
     b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":',
     b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"hal',
     b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"hal\r\n',
 ]
 
 
-@pytest.mark.parametrize("half", HALF_ANSWERS)
-def test_a_connection_that_breaks_is_made_again(server, session, half):
-    server.will_send(half)
+@pytest.mark.parametrize("truncated", TRUNCATED_ANSWERS)
+def test_a_broken_connection_is_retried(server, session, truncated):
+    server.will_send(truncated)
     server.will_answer({"ok": True})
     assert session.call("GET", "/x").json() == {"ok": True}
     assert len(server.sent) == 2
 
 
-def test_one_that_always_breaks_is_no_answer(server, session):
-    for half in HALF_ANSWERS:
-        server.will_send(half)
+def test_a_connection_that_always_breaks_raises_interrupted(server, session):
+    for truncated in TRUNCATED_ANSWERS:
+        server.will_send(truncated)
     with pytest.raises(Interrupted) as raised:
         session.call("GET", "/x")
     assert not raised.value.timed_out
     assert len(server.sent) == 4
 
 
-NO_HTTP = [
+NOT_HTTP = [
     b"\x00\x01\x02 this is no HTTP\r\n\r\n",
     b"HTTP/1.1 two-hundred OK\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 70_000 + b"\r\n\r\n",
@@ -195,15 +195,15 @@ NO_HTTP = [
 ]
 
 
-@pytest.mark.parametrize("raw", NO_HTTP)
-def test_what_is_no_http(server, session, raw):
+@pytest.mark.parametrize("raw", NOT_HTTP)
+def test_invalid_http_raises_no_answer(server, session, raw):
     server.will_send(raw)
     with pytest.raises(NoAnswer):
         session.call("GET", "/x", idempotent=False)
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"", b'{"half":', b"\xff\xfe", b"NaN"])
-def test_what_is_no_json(server, session, body):
+def test_reading_invalid_json_raises_no_answer(server, session, body):
     server.will_answer(body)
     answer = session.call("GET", "/x")
     assert answer.body == body
@@ -223,7 +223,7 @@ def test_a_compressed_answer(server, session):
         (gzip.compress(b"x" * 50_000_000), {"Content-Encoding": "gzip"}),  # 50 KB on the wire
     ],
 )
-def test_an_answer_that_is_too_large(server, session, settings, body, headers):
+def test_an_answer_over_the_size_limit_is_refused(server, session, settings, body, headers):
     settings.MAX_ANSWER_BYTES = 100_000
     server.will_answer(body, headers=headers)
     with pytest.raises(NoAnswer, match="larger than 100000 bytes"):
@@ -231,14 +231,14 @@ def test_an_answer_that_is_too_large(server, session, settings, body, headers):
     assert len(server.sent) == 1
 
 
-def test_an_answer_just_as_large_as_allowed(server, session, settings):
+def test_an_answer_of_the_maximum_size_is_returned(server, session, settings):
     settings.MAX_ANSWER_BYTES = 100_000
     server.will_answer(b"x" * 100_000)
     assert len(session.call("GET", "/x").body) == 100_000
 
 
 @pytest.mark.parametrize("after", [b"", b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half":'])
-def test_a_silent_server_is_given_up(server, after):
+def test_a_silent_server_times_out(server, after):
     session = RestSession(server.url, {}, 0.5)
     server.will_stall(after)
     start = time.monotonic()
@@ -254,7 +254,7 @@ def test_a_silent_server_is_given_up(server, after):
     ("head", "piece"),
     [(b"Content-Length: 1000\r\n\r\n", b"x"), (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), (b"\r\n", b"x")],
 )
-def test_one_that_never_ends_is_given_up_too(server, head, piece):
+def test_an_endless_answer_times_out(server, head, piece):
     session = RestSession(server.url, {}, 0.5)
     server.queue.append(dripping(b"HTTP/1.1 200 OK\r\n" + head, piece, 40, 0.1))
     start = time.monotonic()
@@ -264,7 +264,7 @@ def test_one_that_never_ends_is_given_up_too(server, head, piece):
     assert time.monotonic() - start < 3.5
 
 
-def test_one_that_cannot_be_reached(settings):
+def test_an_unreachable_server_raises_no_answer(settings):
     with closed_port() as url, pytest.raises(NoAnswer, match=r"^cannot be reached\.$") as raised:
         RestSession(url, {}, 10).call("GET", "/x")
     assert not raised.value.timed_out
@@ -276,15 +276,15 @@ def test_one_that_cannot_be_reached(settings):
     assert raised.value.timed_out
 
 
-def test_one_that_speaks_no_tls(server):
+def test_a_server_without_tls_raises_no_answer(server):
     server.will_send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(NoAnswer):
         RestSession(server.url.replace("http:", "https:"), {}, 5).call("GET", "/x")
 
 
-def test_no_error_holds_what_is_secret(server):
+def test_errors_contain_no_secrets(server):
     session = RestSession(server.url, {"api-key": KEY}, 0.5)
-    for misbehave in (server.will_hang_up, server.will_stall, lambda: server.will_send(NO_HTTP[0])):
+    for misbehave in (server.will_hang_up, server.will_stall, lambda: server.will_send(NOT_HTTP[0])):
         misbehave()
         with pytest.raises(NoAnswer) as raised:
             session.call("GET", "/x?secret=1", {"secret": 1}, idempotent=False)
@@ -293,7 +293,7 @@ def test_no_error_holds_what_is_secret(server):
         server.forget()
 
 
-def test_a_netrc_gives_no_credentials_away(server, session, tmp_path, monkeypatch):
+def test_credentials_in_a_netrc_are_not_sent(server, session, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password something\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -324,13 +324,13 @@ def test_base_urls_that_are_allowed(url, settings):
         "https://example.com/?key=1", "https://example.com/#x", "https://example.com:99999", "https://[::1",
     ],
 )  # fmt: skip
-def test_base_urls_that_are_not(url):
+def test_base_urls_that_are_refused(url):
     with pytest.raises(ValidationError):
         validate_base_url(url)
 
 
 @pytest.mark.parametrize(
-    ("address", "may"),
+    ("address", "allowed"),
     [
         ("8.8.8.8", True), ("2606:4700:4700::1111", True), ("64:ff9b::808:808", True),
         ("127.0.0.1", False), ("10.1.2.3", False), ("172.31.255.255", False), ("192.168.0.1", False),
@@ -340,7 +340,7 @@ def test_base_urls_that_are_not(url):
         ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("2002:808:808::", True),
     ],
 )  # fmt: skip
-def test_where_a_stranger_may_send_us(address, may, settings):
-    assert may_connect("host.example", address) is may
+def test_private_addresses_need_an_entry_in_the_allowlist(address, allowed, settings):
+    assert may_connect("host.example", address) is allowed
     settings.PRIVATE_HOST_ALLOWLIST = ["host.example"]
     assert may_connect("host.example", address)

@@ -1,4 +1,4 @@
-"""How long to wait before another attempt: our own backoff, and what a server's Retry-After asks for."""
+"""The wait before a retry: our backoff, and a server's Retry-After."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from puffer.net import parse_retry_after, retry_after_headers
 from puffer.runtime import backoff
 
 
-def test_the_wait_grows_up_to_the_longest():
+def test_the_wait_grows_up_to_a_maximum():
     assert [backoff(failures, 10, 3600) for failures in (1, 2, 3, 9, 10, 5000)] == [10, 20, 40, 2560, 3600, 3600]
     assert [backoff(failures, 10, 600, factor=3) for failures in (1, 2, 3, 4, 5)] == [10, 30, 90, 270, 600]
 

@@ -1,9 +1,9 @@
-"""The timer of chores that run now and then."""
+"""The timer for periodic tasks."""
 
 from puffer.runtime import Periodic
 
 
-def test_a_chore_is_due_at_first_and_again_after_its_period():
+def test_a_task_is_due_at_first_and_again_after_its_period():
     hourly, always = Periodic(every_seconds=3600), Periodic(every_seconds=0)
     assert hourly.is_due()
     assert hourly.is_due()  # until it is restarted

@@ -1,4 +1,4 @@
-"""`serve` with two worker processes, as it runs in production: what one of them must know of the others."""
+"""`serve` with two worker processes, as in production: changes reach every worker, and failures are survived."""
 
 import json
 import os
@@ -52,21 +52,21 @@ def test_both_workers_answer(server, key):
     assert server.statuses(key) == {200}
 
 
-def test_a_revoked_key_is_dead_within_a_second_in_every_worker(server, key):
+def test_every_worker_refuses_a_revoked_key_within_a_second(server, key):
     assert server.statuses(key) == {200}
     server.python(f"from puffer.models import ApiKey; ApiKey.objects.get(ending='{key[-4:]}').revoke()")
     assert server.statuses(key) == {401}
 
 
-def test_a_key_revoked_behind_our_back_is_dead_within_a_second_too(server, key):
-    """As on another machine, where nobody touches our marker file."""
+def test_a_key_revoked_by_another_host_is_refused_within_a_second(server, key):
+    """Revoke the key in the database only, like a server on another host, which cannot touch our marker file."""
     assert server.statuses(key) == {200}
     server.rows(f"UPDATE puffer_apikey SET revoked_at = CURRENT_TIMESTAMP WHERE ending = '{key[-4:]}'")
     time.sleep(1)
     assert server.statuses(key) == {401}
 
 
-def test_a_saved_provider_key_counts_from_the_next_request_in_every_worker(server, key):
+def test_every_worker_uses_a_saved_provider_key_from_the_next_request(server, key):
     server.statuses(key)
     server.python(
         "from providers.models import ProviderConfig;"
@@ -81,7 +81,7 @@ def test_a_saved_provider_key_counts_from_the_next_request_in_every_worker(serve
     )
 
 
-def test_every_call_leaves_one_usage_record(server, key):
+def test_every_call_adds_one_usage_record(server, key):
     count = "SELECT count(*) FROM logs_usageevent"
     before = server.value(count)
     server.statuses(key, 50)
@@ -89,7 +89,7 @@ def test_every_call_leaves_one_usage_record(server, key):
     assert server.value(count) == before + 50
 
 
-def test_the_log_is_json_and_holds_no_key_and_no_prompt(server, key):
+def test_the_log_is_json_without_keys_or_prompts(server, key):
     requests.get(f"{server.url}/wp-json/aipkit/v1/logs?aipkit_api_key={key}", timeout=10)
     server.generate(key)
     log = server.log_file.read_text()
@@ -113,7 +113,7 @@ def test_a_worker_whose_event_loop_hangs_is_replaced(tmp_path, upstream):
             requests.get(f"{server.url}/wp-json/", headers={"X-Block": "yes"}, timeout=60)
         wait_until(lambda: len(set(forks_of(server.process.pid, "server")) - before) == 1)
         assert len(before & set(forks_of(server.process.pid, "server"))) == 1
-        assert "in block_event_loop" in server.log_file.read_text()  # the log says where it hung
+        assert "in block_event_loop" in server.log_file.read_text()  # the stack of the hanging event loop
         key = server.manage("create_api_key", "hung").splitlines()[-1]
         assert server.statuses(key) == {200}
 
@@ -128,20 +128,20 @@ def test_no_process_outlives_a_server_that_is_killed(tmp_path, upstream):
 
 
 def test_a_running_request_is_finished_when_the_server_stops(tmp_path, upstream, monkeypatch):
-    asked, stopping = threading.Event(), threading.Event()
+    request_received, stopping = threading.Event(), threading.Event()
     answer = upstream.pages["/v1/chat/completions"]
 
     def behave(conversation: Any) -> None:
-        asked.set()
+        request_received.set()
         assert stopping.wait(10)
-        time.sleep(0.5)  # the server is at its end now
+        time.sleep(0.5)  # by now the server is shutting down
         answer(conversation)
 
     monkeypatch.setitem(upstream.pages, "/v1/chat/completions", behave)
     with serving(tmp_path, upstream) as server, ThreadPoolExecutor() as pool:
         key = server.manage("create_api_key", "slow").splitlines()[-1]
         response = pool.submit(server.generate, key)
-        assert asked.wait(10)
+        assert request_received.wait(10)
         server.process.terminate()
         stopping.set()
         assert response.result().status_code == 200
@@ -150,7 +150,7 @@ def test_a_running_request_is_finished_when_the_server_stops(tmp_path, upstream,
 
 
 def test_lost_database_connections_are_replaced(tmp_path, upstream):
-    """What a restart of PostgreSQL looks like from here: every connection is dead."""
+    """Kill every connection, as a restart of PostgreSQL does."""
     with serving(tmp_path, upstream, "postgresql") as server:
         key = server.manage("create_api_key", "postgres").splitlines()[-1]
         assert server.statuses(key) == {200}
@@ -160,5 +160,5 @@ def test_lost_database_connections_are_replaced(tmp_path, upstream):
             time.sleep(1.1)
             assert server.statuses(key) == {200}
             assert requests.get(f"{server.url}/health/ready", timeout=10).status_code == 200
-        # Two workers, each with its threads for the API, for pages and for health.
+        # Each of the two workers has 4 threads for the API, 8 for pages and 1 for health checks.
         assert server.value(f"SELECT count(*) {others}") <= 2 * (4 + 8 + 1)

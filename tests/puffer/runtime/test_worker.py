@@ -1,4 +1,4 @@
-"""Work in the background: leases, and `manage.py worker` as a process, killed and in company."""
+"""Background jobs: leases, and `manage.py worker` processes that share work or are killed."""
 
 import os
 import random
@@ -25,30 +25,30 @@ def pieces(count: int, **values) -> list[Piece]:
 
 
 @pytest.mark.django_db
-def test_the_one_that_is_due_for_longest_comes_first():
+def test_the_job_that_is_due_longest_is_claimed_first():
     now = timezone.now()
-    late, later, latest = (Piece.objects.create(due_at=now - timedelta(seconds=age)) for age in (1, 3, 2))
+    newest, oldest, middle = (Piece.objects.create(due_at=now - timedelta(seconds=age)) for age in (1, 3, 2))
     Piece.objects.create(due_at=now + timedelta(seconds=60))
     rows = Piece.objects.all()
-    assert [claim(rows, 60) for _ in range(4)] == [later, latest, late, None]
+    assert [claim(rows, 60) for _ in range(4)] == [oldest, middle, newest, None]
 
 
 @pytest.mark.django_db
-def test_what_is_claimed_is_nobody_elses_until_the_lease_ends():
+def test_a_claimed_job_cannot_be_claimed_again_until_its_lease_ends():
     pieces(1)
-    ours = claim(Piece.objects.all(), 0.2)
+    job = claim(Piece.objects.all(), 0.2)
     assert claim(Piece.objects.all(), 60) is None
-    assert ours.is_running
+    assert job.is_running
     time.sleep(0.1)
-    ours.extend(0.3)
+    job.extend(0.3)
     time.sleep(0.15)
     assert claim(Piece.objects.all(), 60) is None
     time.sleep(0.2)
-    theirs = claim(Piece.objects.all(), 60)
-    assert (theirs, theirs.attempts) == (ours, 2)
+    reclaimed = claim(Piece.objects.all(), 60)
+    assert (reclaimed, reclaimed.attempts) == (job, 2)
 
 
-WAYS_TO_WRITE = {
+WRITES = {
     "extend": lambda piece: piece.extend(60),
     "finish": lambda piece: piece.finish(),
     "reschedule": lambda piece: piece.reschedule(60, "no"),
@@ -57,60 +57,61 @@ WAYS_TO_WRITE = {
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("way", WAYS_TO_WRITE)
-@pytest.mark.parametrize("loss", ["taken up", "finished", "restarted", "deleted", "never ours"])
-def test_who_has_lost_the_lease_changes_nothing(way, loss):
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("loss", ["reclaimed", "finished", "restarted", "deleted", "never claimed"])
+def test_a_worker_without_the_lease_cannot_write(write, loss):
     (piece,) = pieces(1)
-    ours = piece if loss == "never ours" else claim(Piece.objects.all(), 0 if loss in ("taken up", "finished") else 60)
-    if loss in ("taken up", "finished"):
-        theirs = claim(Piece.objects.all(), 60)
+    lease_seconds = 0 if loss in ("reclaimed", "finished") else 60
+    job = piece if loss == "never claimed" else claim(Piece.objects.all(), lease_seconds)
+    if loss in ("reclaimed", "finished"):
+        reclaimed = claim(Piece.objects.all(), 60)
         if loss == "finished":
-            theirs.finish()
+            reclaimed.finish()
     elif loss == "restarted":
         Piece.objects.get().restart()
     elif loss == "deleted":
         Piece.objects.all().delete()
     before = list(Piece.objects.values())
     with pytest.raises(LeaseLost):
-        WAYS_TO_WRITE[way](ours)
+        WRITES[write](job)
     assert list(Piece.objects.values()) == before
 
 
 @pytest.mark.django_db
-def test_a_lease_that_has_ended_still_counts_while_nobody_took_the_row_up():
+def test_an_expired_lease_is_valid_until_another_worker_claims_the_job():
     pieces(1)
-    ours = claim(Piece.objects.all(), 0)
-    ours.finish()
+    job = claim(Piece.objects.all(), 0)
+    job.finish()
     assert Piece.objects.get().state == "done"
 
 
 @pytest.mark.django_db
-def test_how_work_ends():
-    done, dead, reschedule = pieces(3)
+def test_a_job_can_finish_fail_or_be_rescheduled():
+    done, failed, rescheduled = pieces(3)
     rows = Piece.objects.all()
     claim(rows, 60).finish(step_seconds=7)
     claim(rows, 60).fail("it is hopeless")
     claim(rows, 60).reschedule(60, "x" * 5000)
     assert claim(rows, 60) is None
-    for piece in (done, dead, reschedule):
+    for piece in (done, failed, rescheduled):
         piece.refresh_from_db()
     assert (done.state, done.step_seconds, done.lease, done.leased_until) == ("done", 7, "", None)
     assert done.ended_at
-    assert (dead.state, dead.last_error, dead.attempts) == ("dead", "it is hopeless", 1)
-    assert (reschedule.state, len(reschedule.last_error), reschedule.lease, reschedule.ended_at) == (
+    assert (failed.state, failed.last_error, failed.attempts) == ("dead", "it is hopeless", 1)
+    assert (rescheduled.state, len(rescheduled.last_error), rescheduled.lease, rescheduled.ended_at) == (
         "waiting",
         2000,
         "",
         None,
     )
-    assert 50 < (reschedule.due_at - timezone.now()).total_seconds() <= 60
-    dead.restart()
-    again = claim(rows, 60)
-    assert (again, again.attempts) == (dead, 1)
+    assert 50 < (rescheduled.due_at - timezone.now()).total_seconds() <= 60
+    failed.restart()
+    reclaimed = claim(rows, 60)
+    assert (reclaimed, reclaimed.attempts) == (failed, 1)
 
 
 @pytest.mark.django_db
-def test_once_does_what_is_due_and_ends(settings):
+def test_once_runs_the_due_jobs_and_exits(settings):
     settings.WORKER_JOBS = ["tests.support.work.models.run_due"]
     first, second = pieces(2)
     Piece.objects.create(due_at=timezone.now() + timedelta(seconds=60))
@@ -120,7 +121,7 @@ def test_once_does_what_is_due_and_ends(settings):
 
 
 @pytest.mark.django_db
-def test_a_look_at_nothing_takes_one_query_and_no_lock(django_assert_num_queries):
+def test_claiming_from_an_empty_queue_takes_one_query_and_no_lock(django_assert_num_queries):
     pieces(1, state="done")
     with django_assert_num_queries(1) as queries:
         claim(Piece.objects.all(), 60)
@@ -140,7 +141,7 @@ with connection.schema_editor() as editor:
 
 
 class Work(Installation):
-    """Workers, and what they have done."""
+    """Worker processes and their results."""
 
     def queue(self, count: int, step_seconds: float = 0, fails: bool = False) -> None:
         columns = "state, due_at, lease, attempts, last_error, step_seconds, fails"
@@ -151,7 +152,7 @@ class Work(Installation):
         return self.value("SELECT count(*) FROM work_piece WHERE state = 'done'")
 
     def results(self) -> list[tuple[int, int]]:
-        """Each piece and the process that did it."""
+        """Return (id of the piece, pid of the worker that did it)."""
         return self.rows("SELECT piece_id, process_id FROM work_result ORDER BY 1")
 
 
@@ -163,7 +164,8 @@ def with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield work
 
 
-on_sqlite = pytest.mark.parametrize("with_tables", ["sqlite"], indirect=True)  # what has no part of a database in it
+# For tests that do not depend on the database.
+on_sqlite = pytest.mark.parametrize("with_tables", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -176,8 +178,8 @@ def work(with_tables: Work) -> Iterator[Work]:
 
 
 @pytest.mark.slow
-def test_what_a_killed_worker_was_at_is_taken_up_by_another_when_the_lease_ends(work):
-    """Each does two pieces at once. Many kills, and of puffer's own work: tests/test_killed.py."""
+def test_another_worker_takes_over_the_jobs_of_a_killed_worker(work):
+    """Kill a worker that runs two pieces. See tests/test_killed.py for many kills during real jobs."""
     work.queue(60, step_seconds=0.1)
     victim, _ = [work.start("worker") for _ in range(2)]
     wait_until(lambda: victim.pid in {process for _, process in work.results()})
@@ -188,7 +190,7 @@ def test_what_a_killed_worker_was_at_is_taken_up_by_another_when_the_lease_ends(
     pieces_done = [piece for piece, _ in work.results()]
     assert pieces_done == sorted(set(pieces_done))
     assert len(pieces_done) == 60
-    assert work.value("SELECT count(*) FROM work_piece WHERE attempts > 1") > 0  # else nothing was broken off
+    assert work.value("SELECT count(*) FROM work_piece WHERE attempts > 1") > 0  # else no job was interrupted
 
 
 @pytest.mark.slow
@@ -204,8 +206,8 @@ def test_two_workers_share_the_work(work):
 
 @pytest.mark.slow
 @on_sqlite
-def test_work_that_takes_longer_than_its_lease_stays_with_the_worker(work):
-    work.queue(2, step_seconds=0.6)  # three steps of it, and the lease is of one and a half
+def test_heartbeats_extend_the_lease_of_a_long_job(work):
+    work.queue(2, step_seconds=0.6)  # three steps take 1.8 s, and the lease lasts 1.5 s
     for _ in range(2):
         work.start("worker")
     wait_until(lambda: work.done() == 2)
@@ -213,8 +215,8 @@ def test_work_that_takes_longer_than_its_lease_stays_with_the_worker(work):
 
 
 @pytest.mark.slow
-def test_a_worker_that_was_stopped_for_too_long_does_not_finish_what_another_did(work):
-    """As after a machine's sleep: it wakes up with a lease that is over."""
+def test_a_suspended_worker_cannot_finish_a_job_that_another_took_over(work):
+    """Suspend a worker, like a machine that goes to sleep, until its lease has expired."""
     work.queue(1, step_seconds=0.5)
     sleeper = work.start("worker")
     wait_until(lambda: work.value("SELECT attempts FROM work_piece") == 1)
@@ -228,7 +230,7 @@ def test_a_worker_that_was_stopped_for_too_long_does_not_finish_what_another_did
 
 @pytest.mark.slow
 @on_sqlite
-def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
+def test_sigterm_finishes_the_current_job_and_starts_no_other(work):
     work.queue(20, step_seconds=0.5)
     worker = work.start("worker")
     wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
@@ -240,8 +242,8 @@ def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_processes_of_serve_lets_the_current_piece_end(work, number):
-    """As from Ctrl-C or systemd: the worker gets it, and then SIGTERM from `serve`."""
+def test_a_signal_to_all_processes_of_serve_finishes_the_current_job(work, number):
+    """Signal all processes, as Ctrl-C and systemd do: the worker then also gets SIGTERM from `serve`."""
     work.queue(1, step_seconds=0.5)
     server = work.start("serve", "--port", str(free_port()))
     wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
@@ -253,7 +255,7 @@ def test_a_signal_to_all_processes_of_serve_lets_the_current_piece_end(work, num
 
 
 @on_sqlite
-def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
+def test_a_failing_job_does_not_block_the_others(work):
     work.queue(1, fails=True)
     work.queue(3)
     work.start("worker")
@@ -262,15 +264,15 @@ def test_a_job_that_fails_is_called_again_and_holds_nobody_up(work):
 
 
 @pytest.mark.slow
-def test_serve_keeps_a_worker(tmp_path):
+def test_serve_restarts_a_killed_worker(tmp_path):
     port = free_port()
 
     def started(*arguments: str) -> "subprocess.Popen[bytes]":
-        process = here.start("serve", "--port", str(port), *arguments)
+        process = installation.start("serve", "--port", str(port), *arguments)
         wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
         return process
 
-    with Installation.new(tmp_path) as here:
+    with Installation.new(tmp_path) as installation:
         server = started()
         (worker,) = forks_of(server.pid, "worker")
         os.kill(worker, signal.SIGKILL)

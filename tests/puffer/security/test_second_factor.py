@@ -1,4 +1,4 @@
-"""The second factor: switched on with the app's code, asked for at sign-in, replaced by recovery codes, removed."""
+"""Two-factor authentication: enabling it, signing in with app and recovery codes, disabling it."""
 
 import re
 from base64 import b32decode
@@ -19,7 +19,7 @@ PAGE = "/admin/auth/user/second-factor/"
 
 
 class App:
-    """An authenticator app that has been given the key of the page."""
+    """An authenticator app with the key from the page."""
 
     def __init__(self, key: str) -> None:
         self.totp = TOTP(b32decode(key))
@@ -41,7 +41,7 @@ def client(user: User) -> Client:
     return client
 
 
-def scan(client: Client) -> App:
+def scan_key(client: Client) -> App:
     page = client.get(PAGE)
     assert "no-store" in page["Cache-Control"]
     assert "<svg" in page.text
@@ -49,95 +49,95 @@ def scan(client: Client) -> App:
     return App(key.replace(" ", ""))
 
 
-def switch_on(client: Client) -> tuple[App, list[str]]:
-    app = scan(client)
+def enable(client: Client) -> tuple[App, list[str]]:
+    app = scan_key(client)
     page = client.post(PAGE, {"password": PASSWORD, "code": app.code(-1)})
     codes = re.search(r'<pre id="recovery-codes"[^>]*>(.*?)</pre>', page.text, re.DOTALL)
     return app, codes[1].split()
 
 
-def enter(code: str | None = None, password: str = PASSWORD, **request):
-    """Sign in with a code, from another address than last time: wrong ones are counted elsewhere."""
+def sign_in_with_code(code: str | None = None, password: str = PASSWORD, **request):
+    """Sign in as the owner with a password and, unless it is None, a code."""
     form = {"username": "owner", "password": password} | ({} if code is None else {"code": code})
     return Client().post("/admin/login/", form, **request)
 
 
-def test_without_it_nothing_is_asked(user):
+def test_without_a_second_factor_no_code_is_required(user):
     assert 'name="code"' not in Client().get("/admin/login/").text
     assert sign_in(PASSWORD).status_code == 302
 
 
-def test_with_it_the_password_is_not_enough(client):
-    app, codes = switch_on(client)
+def test_with_a_second_factor_the_password_is_not_enough(client):
+    app, codes = enable(client)
     assert len(set(codes)) == 10
     assert 'name="code"' in Client().get("/admin/login/").text
     for wrong in (None, "", "000000", "x" * 40, codes[0] + "x"):
-        assert enter(wrong).status_code != 302, wrong
+        assert sign_in_with_code(wrong).status_code != 302, wrong
         TOTPDevice.objects.update(throttling_failure_count=0)
     user = User.objects.get()
     user.staticdevice_set.update(throttling_failure_count=0)
-    assert enter(app.code(), REMOTE_ADDR="192.0.2.99").status_code == 302
+    assert sign_in_with_code(app.code(), REMOTE_ADDR="192.0.2.99").status_code == 302
 
 
-def test_a_code_is_good_for_once(client):
-    app, codes = switch_on(client)
+def test_a_code_works_once(client):
+    app, codes = enable(client)
     for code in (app.code(), codes[0]):
-        assert enter(code).status_code == 302
-        assert enter(code).status_code == 200
+        assert sign_in_with_code(code).status_code == 302
+        assert sign_in_with_code(code).status_code == 200
     spaced = f"{codes[1][:4]} {codes[1][4:]}".upper()
     User.objects.get().staticdevice_set.update(throttling_failure_count=0)
-    assert enter(spaced).status_code == 302
+    assert sign_in_with_code(spaced).status_code == 302
 
 
-def test_others_sign_in_without_a_code(client):
+def test_other_users_sign_in_without_a_code(client):
     User.objects.create_superuser("colleague", password=PASSWORD)
-    switch_on(client)
+    enable(client)
     assert sign_in(PASSWORD, username="colleague").status_code == 302
 
 
-def test_a_colleagues_code_does_not_count(client):
+def test_another_users_code_is_refused(client):
     colleague = User.objects.create_superuser("colleague", password=PASSWORD)
     other = Client()
     other.force_login(colleague)
-    switch_on(client)
-    app, codes = switch_on(other)
-    assert enter(app.code()).status_code == 200
-    assert enter(codes[0]).status_code == 200
+    enable(client)
+    app, codes = enable(other)
+    assert sign_in_with_code(app.code()).status_code == 200
+    assert sign_in_with_code(codes[0]).status_code == 200
 
 
-def test_wrong_codes_lock_out_as_wrong_passwords_do(client):
-    switch_on(client)
-    assert [enter("000000").status_code for _ in range(LIMIT)] == [200] * (LIMIT - 1) + [429]
+def test_wrong_codes_lock_the_account_like_wrong_passwords(client):
+    enable(client)
+    assert [sign_in_with_code("000000").status_code for _ in range(LIMIT)] == [200] * (LIMIT - 1) + [429]
 
 
-def test_a_wrong_password_is_refused_before_the_code_is_looked_at(client):
-    app, _ = switch_on(client)
+def test_a_wrong_password_is_refused_before_the_code_is_checked(client):
+    app, _ = enable(client)
     code = app.code()
-    page = enter(code, password="wrong")
+    page = sign_in_with_code(code, password="wrong")
     assert "The code is missing or wrong" not in page.text
-    assert enter(code).status_code == 302  # not used up
+    assert sign_in_with_code(code).status_code == 302  # the code was not used up
 
 
 @pytest.mark.parametrize(("password", "steps"), [("wrong", 0), ("", 0), (PASSWORD, 50)])
-def test_it_is_not_switched_on_without_password_and_code(client, password, steps):
-    app = scan(client)
+def test_enabling_requires_password_and_code(client, password, steps):
+    app = scan_key(client)
     client.post(PAGE, {"password": password, "code": app.code(steps)})
     assert not TOTPDevice.objects.filter(confirmed=True).exists()
     assert sign_in(PASSWORD).status_code == 302
 
 
-def test_the_key_stays_until_it_is_used_and_is_never_shown_after(client):
-    first, second = scan(client), scan(client)
+def test_the_key_is_shown_only_until_it_is_used(client):
+    first, second = scan_key(client), scan_key(client)
     assert first.totp.key == second.totp.key
-    _, codes = switch_on(client)
+    _, codes = enable(client)
     page = client.get(PAGE).text
     assert 'id="key"' not in page
     assert not any(code in page for code in codes)
     assert "Recovery codes left: 10" in page
 
 
-def test_switching_it_off_takes_the_password(client):
-    switch_on(client)
+def test_disabling_requires_the_password(client):
+    enable(client)
     client.post(PAGE, {"password": "wrong"})
     assert TOTPDevice.objects.exists()
     assert client.post(PAGE, {"password": PASSWORD}).status_code == 302
@@ -145,15 +145,15 @@ def test_switching_it_off_takes_the_password(client):
     assert sign_in(PASSWORD).status_code == 302
 
 
-def test_an_owner_removes_it_for_who_has_lost_the_phone(client, admin_client):
-    switch_on(client)
-    chosen = {"action": "remove_second_factor", "_selected_action": [User.objects.get(username="owner").pk]}
-    admin_client.post(reverse("admin:auth_user_changelist"), chosen)
+def test_an_owner_can_remove_the_second_factor_of_a_user(client, admin_client):
+    enable(client)
+    form = {"action": "remove_second_factor", "_selected_action": [User.objects.get(username="owner").pk]}
+    admin_client.post(reverse("admin:auth_user_changelist"), form)
     assert sign_in(PASSWORD).status_code == 302
-    said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
-    assert said == ["Two-factor authentication turned on.", "Two-factor authentication turned off."]
+    logged = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
+    assert logged == ["Two-factor authentication turned on.", "Two-factor authentication turned off."]
 
 
-def test_guessing_the_password_in_a_session_that_was_left_open_locks_out(client):
-    switch_on(client)
+def test_guessing_the_password_in_an_open_session_locks_the_account(client):
+    enable(client)
     assert [client.post(PAGE, {"password": "guess"}).status_code for _ in range(LIMIT)][-1] == 429

@@ -1,4 +1,4 @@
-"""Signing in: who guesses is locked out, by name and address; sessions end; what is recorded of it."""
+"""Signing in: lockout by username and address, the end of sessions, the records of sign-ins."""
 
 from datetime import timedelta
 
@@ -20,13 +20,13 @@ def owner(db: None) -> User:
     return User.objects.create_superuser("owner", password=PASSWORD)
 
 
-def fail(times: int = LIMIT, **request) -> list[int]:
+def sign_in_wrongly(times: int = LIMIT, **request) -> list[int]:
     return [sign_in("wrong", **request).status_code for _ in range(times)]
 
 
 def test_too_many_wrong_passwords_lock_out_even_the_right_one(owner):
-    assert fail(LIMIT - 1) == [200] * (LIMIT - 1)
-    assert fail(2) == [429, 429]
+    assert sign_in_wrongly(LIMIT - 1) == [200] * (LIMIT - 1)
+    assert sign_in_wrongly(2) == [429, 429]
     refused = sign_in(PASSWORD)
     assert refused.status_code == 429
     assert "Try again in 15 minutes" in refused.text
@@ -34,9 +34,9 @@ def test_too_many_wrong_passwords_lock_out_even_the_right_one(owner):
     assert "sessionid" not in refused.cookies
 
 
-def test_a_right_password_in_time_forgets_the_wrong_ones(owner):
+def test_a_successful_sign_in_resets_the_count(owner):
     for _ in range(3):
-        assert fail(LIMIT - 1)[-1] == 200
+        assert sign_in_wrongly(LIMIT - 1)[-1] == 200
         assert sign_in(PASSWORD).status_code == 302
 
 
@@ -47,68 +47,68 @@ def test_a_right_password_in_time_forgets_the_wrong_ones(owner):
         ({"REMOTE_ADDR": "2001:db8::7"}, 302),
         ({"username": "colleague"}, 302),
         ({"HTTP_USER_AGENT": "another browser"}, 429),
-        ({"HTTP_X_FORWARDED_FOR": "192.0.2.8"}, 429),  # anybody may write that
+        ({"HTTP_X_FORWARDED_FOR": "192.0.2.8"}, 429),  # any client can send the header
         ({"HTTP_X_REAL_IP": "192.0.2.8", "HTTP_FORWARDED": "for=192.0.2.8"}, 429),
     ],
 )
-def test_who_else_is_locked_out(owner, other, status):
+def test_the_lockout_applies_to_username_and_address_together(owner, other, status):
     User.objects.create_superuser("colleague", password=PASSWORD)
-    fail()
+    sign_in_wrongly()
     assert sign_in(PASSWORD, **other).status_code == status
 
 
-def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_has_seen(owner, settings):
+def test_behind_a_proxy_the_address_added_by_the_proxy_counts(owner, settings):
     settings.TRUSTED_PROXY_COUNT = 1
-    for number in range(LIMIT):  # forged again each time, to the left of what the proxy adds
+    for number in range(LIMIT):  # a new forged entry each time, left of the proxy's entry
         last = sign_in("wrong", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=f"198.51.100.{number}, 192.0.2.7")
     assert last.status_code == 429
-    elsewhere = sign_in(PASSWORD, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="192.0.2.7, 192.0.2.9")
-    assert elsewhere.status_code == 302
+    response = sign_in(PASSWORD, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="192.0.2.7, 192.0.2.9")
+    assert response.status_code == 302
 
 
-def test_without_any_address_it_is_counted_too(owner):
-    assert fail(REMOTE_ADDR="")[-1] == 429
+def test_failures_without_an_address_are_counted(owner):
+    assert sign_in_wrongly(REMOTE_ADDR="")[-1] == 429
 
 
-def test_a_name_that_nobody_has_is_locked_out_alike(owner):
+def test_unknown_usernames_are_locked_out_the_same_way(owner):
     pages = [[sign_in("wrong", username=name) for _ in range(LIMIT)][-1] for name in ("owner", "nobody")]
     assert pages[0].status_code == pages[1].status_code == 429
     assert pages[0].text == pages[1].text
 
 
-def test_the_lock_ends_by_itself_and_going_on_does_not_prolong_it(owner):
-    fail()
+def test_the_lockout_expires_and_is_not_extended_by_further_attempts(owner):
+    sign_in_wrongly()
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=14))
-    assert fail(3) == [429] * 3
+    assert sign_in_wrongly(3) == [429] * 3
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
     assert sign_in(PASSWORD).status_code == 302
 
 
-def test_an_owner_unlocks(owner, admin_client):
-    fail()
+def test_an_owner_can_unlock_an_account(owner, admin_client):
+    sign_in_wrongly()
     attempt = AccessAttempt.objects.get(username="owner")
-    chosen = {"action": "unlock", "_selected_action": [attempt.pk]}
-    page = admin_client.post(reverse("admin:axes_accessattempt_changelist"), chosen, follow=True)
+    form = {"action": "unlock", "_selected_action": [attempt.pk]}
+    page = admin_client.post(reverse("admin:axes_accessattempt_changelist"), form, follow=True)
     assert "Unlocked: owner." in page.text
     assert sign_in(PASSWORD).status_code == 302
 
 
-def test_the_command_of_the_readme_unlocks(owner):
-    fail()
+def test_the_documented_command_unlocks_an_account(owner):
+    sign_in_wrongly()
     call_command("axes_reset_username", "owner")
     assert sign_in(PASSWORD).status_code == 302
 
 
-def test_what_is_recorded(owner):
-    fail(1, QUERY_STRING="next=/admin/")
+def test_sign_ins_are_recorded_without_passwords(owner):
+    sign_in_wrongly(1, QUERY_STRING="next=/admin/")
     sign_in(PASSWORD)
     failure, success = AccessFailureLog.objects.get(), AccessLog.objects.get()
     assert (failure.username, failure.ip_address) == (success.username, success.ip_address) == ("owner", "192.0.2.7")
-    fail(1)
+    sign_in_wrongly(1)
     assert "wrong" not in str(AccessAttempt.objects.values())
 
 
-def test_a_session_ends(owner, settings):
+def test_the_session_cookie_lasts_12_hours(owner, settings):
     signed_in = sign_in(PASSWORD)
     cookie = signed_in.cookies["sessionid"]
     assert int(cookie["max-age"]) == 12 * 3600
@@ -117,14 +117,14 @@ def test_a_session_ends(owner, settings):
 
 
 def test_a_new_password_ends_the_other_sessions(owner):
-    here, elsewhere = Client(), Client()
-    for client in (here, elsewhere):
+    this_browser, other_browser = Client(), Client()
+    for client in (this_browser, other_browser):
         sign_in(PASSWORD, client=client)
     new = "staple battery 9"
-    changed = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
-    assert here.post(reverse("admin:password_change"), changed).status_code == 302
-    assert here.get("/admin/").status_code == 200
-    assert elsewhere.get("/admin/").status_code == 302
+    form = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert this_browser.post(reverse("admin:password_change"), form).status_code == 302
+    assert this_browser.get("/admin/").status_code == 200
+    assert other_browser.get("/admin/").status_code == 302
     assert sign_in(PASSWORD).status_code == 200
     assert sign_in(new).status_code == 302
 
@@ -133,17 +133,17 @@ def test_a_new_password_ends_the_other_sessions(owner):
 def test_weak_passwords_are_refused(owner, weak):
     client = Client()
     client.force_login(owner)
-    changed = {"old_password": PASSWORD, "new_password1": weak, "new_password2": weak}
+    form = {"old_password": PASSWORD, "new_password1": weak, "new_password2": weak}
     owner.username = "owner1234"
     owner.save()
-    assert client.post(reverse("admin:password_change"), changed).status_code == 200
+    assert client.post(reverse("admin:password_change"), form).status_code == 200
     owner.refresh_from_db()
     assert owner.check_password(PASSWORD)
 
 
 @pytest.mark.slow
-def test_on_a_real_server(tmp_path, upstream):
-    """With both workers, whichever answers."""
+def test_lockout_on_a_real_server(tmp_path, upstream):
+    """Check that both workers share the count of failures."""
     with serving(tmp_path, upstream) as server:
         server.python(
             "from django.contrib.auth import get_user_model;"

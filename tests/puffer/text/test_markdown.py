@@ -1,4 +1,4 @@
-"""What an answer's Markdown becomes on a stranger's page: HTML that shows it and does nothing."""
+"""Rendering the Markdown of answers: the HTML on a visitor's page is complete and harmless."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from tests.support.repository import ROOT
 
 LINK = ' target="_blank" rel="nofollow noopener noreferrer"'
 
-# What it shows
+# Formatting
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ LINK = ' target="_blank" rel="nofollow noopener noreferrer"'
         ("a\x00b", "<p>ab</p>"),
         ("half \ud83d of a pair", "<p>half ? of a pair</p>"),
         ("[a]\n\n[a]: https://b.example", f'<p>[a]</p>\n<p>[a]: <a href="https://b.example"{LINK}>https://b.example</a></p>'),
-        ("3~5 days, 5~7 days, \\~a\\~", "<p>3~5 days, 5~7 days, ~a~</p>"),  # one tilde strikes nothing out
+        ("3~5 days, 5~7 days, \\~a\\~", "<p>3~5 days, 5~7 days, ~a~</p>"),  # a single tilde is literal
         ("`[a]: ~b~ <c>` \\<b>", "<p><code>[a]: ~b~ &lt;c&gt;</code> &lt;b&gt;</p>"),
         ("[a **b**](/c) [d](e.html)", "<p>[a <strong>b</strong>](/c) [d](e.html)</p>"),
         ("<div>\n**a**\n</div>", "<p>&lt;div&gt;<br>\n<strong>a</strong><br>\n&lt;/div&gt;</p>"),
@@ -57,7 +57,7 @@ LINK = ' target="_blank" rel="nofollow noopener noreferrer"'
         ("[a](<https://b.example/c d>)", f'<p><a href="https://b.example/c%20d"{LINK}>a</a></p>'),
     ],
 )  # fmt: skip
-def test_markdown_is_shown(text, expected):
+def test_markdown_is_rendered(text, expected):
     assert render(text).strip() == expected
 
 
@@ -85,40 +85,41 @@ def test_a_url_in_the_text_is_a_link(text, url, rest):
     "text",
     ["`https://a.example`", "    https://a.example", "ahttps://a.example", "https://", "http://...", "ftp://a.example"],
 )
-def test_what_is_no_url_or_is_code_is_no_link(text):
+def test_code_and_invalid_urls_are_not_linked(text):
     assert "<a" not in render(text)
 
 
-def test_a_url_within_a_link_is_no_second_one():
+def test_a_url_in_a_link_text_is_not_linked_again():
     assert render("[see https://a.example now](https://b.example)").count("<a ") == 1
 
 
-# What it must not do
+# Security
 
 
-def test_there_are_enough_payloads():
+def test_the_payloads_are_many_and_distinct():
     assert len(set(PAYLOADS)) == len(PAYLOADS) >= 120
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_nothing_in_an_answer_can_act(payload):
+def test_rendered_payloads_are_harmless(payload):
     for text in (payload, f"Before **that\n\n{payload}\n\nand** after", f"> - {payload}", f"|a|\n|-|\n|{payload}|"):
         assert_harmless(render(text))
     assert_harmless(markdown.as_written(payload))
 
 
 @pytest.mark.parametrize("html_text", ["<b>x</b>", "<script>alert(1)</script>", "<img src=x>", "<!-- x -->", "</p>"])
-def test_html_in_an_answer_is_shown_as_it_is_written(html_text):
+def test_html_in_an_answer_is_shown_as_text(html_text):
     assert html.fromstring(render(f"a {html_text} b")).text_content().strip() == f"a {html_text} b"
 
 
-def test_an_image_leads_nowhere():
+def test_images_are_not_loaded():
     rendered = render("![x](https://evil.example/?q=secret) ![y][z]\n\n[z]: <https://evil.example/p.png>")
     assert "src" not in rendered
-    assert [urlsplit(link.get("href")).path for link in html.fromstring(rendered).iter("a")] == ["/p.png"]  # bare URL
+    links = html.fromstring(rendered).iter("a")  # of the bare URL in the text
+    assert [urlsplit(link.get("href")).path for link in links] == ["/p.png"]
 
 
-# What takes too much work
+# Limits on time and size
 
 
 RENDER_ALL = """
@@ -140,14 +141,14 @@ for name in small:
     before, rendered = seconds(small[name])
     assert_harmless(rendered)
     after, _ = seconds(large[name])
-    assert after < 2, (name, after)  # 0.3 seconds where nothing else runs
+    assert after < 2, (name, after)  # 0.3 s on an idle machine
     assert after < 40 * before + 0.2, (name, before, after)
 print(len(small))
 """
 
 
 @pytest.mark.slow
-def test_time_grows_with_a_hostile_text_and_its_html_stays_small():
+def test_hostile_texts_take_linear_time_and_give_small_html():
     run = subprocess.run(
         [sys.executable, "-c", RENDER_ALL],
         cwd=ROOT, env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
@@ -164,21 +165,21 @@ def test_time_grows_with_a_hostile_text_and_its_html_stays_small():
         "line\r" + ">" * 10_000 + "deep\n" + "line\n" * 10_000,
         "".join("  " * depth + "- deep\n" for depth in range(30)),
         "*a **b " * 20 + "b** a*" * 20,
-        "|" + "a|" * 300 + "\n|" + "-|" * 300 + "\n" + "b\n" * 4000,  # of which the parser makes 260,000 cells
+        "|" + "a|" * 300 + "\n|" + "-|" * 300 + "\n" + "b\n" * 4000,  # the parser makes 260,000 cells of it
     ],
 )
-def test_what_nests_or_grows_too_much_is_shown_as_it_is_written_and_whole(text):
+def test_texts_that_nest_or_grow_too_much_are_shown_unformatted(text):
     shown = html.fromstring(f"<div>{render(text)}</div>").text_content()
     assert shown.split() == text.split()
 
 
 @pytest.mark.parametrize("text", ["a & b © c\n" * 2000, "`" + "&" * 10_000 + "`", "https://a.example/?" + "&" * 7000])
-def test_a_long_text_is_whole(text):
+def test_a_long_text_is_rendered_completely(text):
     shown = html.fromstring(f"<div>{render(text)}</div>").text_content()
     assert shown.split() == text.replace("`", "").split()
 
 
-def test_what_is_ordinary_is_rendered_however_long_it_is():
+def test_a_long_ordinary_answer_is_formatted():
     paragraph = "Some **words** of an answer, with [a link](https://a.example) in them, and more words after it. " * 3
     listed = "- one point\n- another `point`\n\n"
     text = f"## Title\n\n{paragraph}\n\n{listed}" * 150
@@ -187,13 +188,13 @@ def test_what_is_ordinary_is_rendered_however_long_it_is():
     assert (rendered.count("<h2>"), rendered.count("<li>"), rendered.count("<a ")) == (150, 300, 450)
 
 
-def test_nesting_that_people_use_is_rendered():
+def test_ordinary_nesting_is_formatted():
     assert render("".join("  " * depth + "- a\n" for depth in range(7))).count("<li>") == 7
     assert render("> " * 10 + "a").count("<blockquote>") == 10
 
 
 @pytest.mark.django_db
-def test_a_conversation_of_heavy_answers_is_rendered_whole(admin_client):
+def test_a_conversation_of_long_answers_is_rendered_completely(admin_client):
     conversation = Conversation.objects.create(message_count=120)
     Message.objects.bulk_create(
         Message(conversation=conversation, role="bot", content="- a\n" * 1000) for _ in range(120)

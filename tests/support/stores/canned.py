@@ -1,4 +1,4 @@
-"""Stores that always say the same: for tests that look at what they are sent, or make one of their answers wrong."""
+"""Canned answers of vector stores, for tests that check the requests or replace an answer with a wrong one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ CHROMA_ID = "2f3b0a64-6d2e-4c1c-9d5e-9f0a4b0a7c11"
 
 @dataclass(frozen=True)
 class Wire:
-    """What a store says until something is written, and how it says what is wrong."""
+    """The answers of a store whose collection is empty, and the format of its errors."""
 
-    first: str  # the request that an import begins with
-    write: str
+    first: str  # path of the first request of an import
+    write: str  # path of an upsert
     pages: Callable[[Upstream], dict[str, object]]
-    error: Callable[[str], object]
+    error: Callable[[str], object]  # message to error body
 
 
 WIRES = {

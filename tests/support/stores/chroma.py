@@ -17,7 +17,7 @@ CHROMA_START = 30  # seconds
 
 @contextmanager
 def running_chroma(folder: Path) -> Iterator[str]:
-    """Give the URL of a server that keeps its data in the folder."""
+    """Yield the URL of a Chroma server that stores its data in the folder; delete the folder at the end."""
     command = Path(sys.executable).with_name("chroma")
     if not command.exists():
         pytest.skip("chromadb, whose server is tested against, is not installed")

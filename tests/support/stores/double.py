@@ -1,10 +1,10 @@
-"""A server that plays a vector store: it keeps what was sent, and does it, unless a test has queued something else."""
+"""The base of servers that play a vector store: they process requests unless a test has queued an answer."""
 
 import threading
 from abc import abstractmethod
 from typing import Any
 
-from tests.support.upstream import Behaviour, Connection, Sent, Upstream, answering
+from tests.support.upstream import Behavior, Connection, Sent, Upstream, answering
 
 
 class Refused(Exception):
@@ -19,7 +19,7 @@ class Double(Upstream):
         self.api_key = api_key
         self.lock = threading.Lock()
 
-    def behaviour_for(self, path: str) -> Behaviour:
+    def behaviour_for(self, path: str) -> Behavior:
         return super().behaviour_for(path) if self.queue or path in self.pages else self.play
 
     def play(self, connection: Connection) -> None:
@@ -33,8 +33,8 @@ class Double(Upstream):
 
     @abstractmethod
     def check_key(self, sent: Sent) -> None:
-        """Raises Refused."""
+        """Raise Refused if the request lacks the right key."""
 
     @abstractmethod
     def answer(self, sent: Sent) -> tuple[int, Any]:
-        """Status and body. Raises Refused."""
+        """Process the request and return the status and body, or raise Refused."""

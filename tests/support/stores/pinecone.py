@@ -1,7 +1,7 @@
-"""Pinecone in memory, for indexes of dense vectors: the control plane, and for each index a host of its own.
+"""Pinecone in memory, for indexes of dense vectors: a server for the control plane, and one for each index.
 
-Source: https://docs.pinecone.io/reference/api (2025-04; an index is described in the way of 2026-07 too, which the
-official client reads), limits: https://docs.pinecone.io/reference/api/database-limits
+Source: https://docs.pinecone.io/reference/api (2025-04; descriptions of indexes also have the fields of 2026-07, which
+the official client reads), limits: https://docs.pinecone.io/reference/api/database-limits
 """
 
 import json
@@ -14,12 +14,12 @@ from urllib.parse import unquote
 import numpy as np
 
 from tests.support.stores.double import Double, Refused
-from tests.support.upstream import Behaviour, Sent, running, sending
+from tests.support.upstream import Behavior, Sent, running, sending
 
 MAX_UPSERT_BYTES = 2 * 1024 * 1024
 MAX_UPSERT = 1000  # records
 MAX_METADATA_BYTES = 40 * 1024
-MAX_QUERY_STRING = 8000  # of a request line; a gateway's rule
+MAX_QUERY_STRING = 8000  # characters of a request line; a gateway enforces it
 MAX_LIST = 100
 
 
@@ -30,7 +30,7 @@ class Plane(Double):
 
 
 class PineconeOnLoopback(Plane):
-    """The control plane. `with` it: its indexes stop with it."""
+    """The control plane. Closing it also closes the servers of its indexes."""
 
     def __init__(self, api_key: str) -> None:
         super().__init__(api_key)
@@ -52,7 +52,7 @@ class PineconeOnLoopback(Plane):
                 return 200, self.description(self.known(name))
             case ["DELETE", "indexes", name]:
                 index = self.indexes.pop(self.known(name))
-                index.is_gone = True
+                index.is_deleted = True
                 index.server_close()
                 return 202, b""
         raise control_error(404, "NOT_FOUND", "Not found")
@@ -102,34 +102,34 @@ class Index(Plane):
         self.dimension, self.metric = dimension, metric
         self.polls_until_ready = polls_until_ready
         self.namespaces: dict[str, dict[str, Any]] = {}
-        self.is_gone = False
+        self.is_deleted = False
 
-    def behaviour_for(self, path: str) -> Behaviour:
-        return sending(b"") if self.is_gone else super().behaviour_for(path)
+    def behaviour_for(self, path: str) -> Behavior:
+        return sending(b"") if self.is_deleted else super().behaviour_for(path)
 
     def answer(self, sent: Sent) -> tuple[int, Any]:
         if len(sent.target) > MAX_QUERY_STRING:
             raise Refused(414, b"URI Too Long")
         if sent.method == "GET":
-            asked: dict[str, Any] = {name: values[0] for name, values in sent.query.items()}
-            asked["ids"] = sent.query.get("ids", [])
+            body: dict[str, Any] = {name: values[0] for name, values in sent.query.items()}
+            body["ids"] = sent.query.get("ids", [])
         else:
-            asked = sent.json
-        namespace = asked.get("namespace") or ""
+            body = sent.json
+        namespace = body.get("namespace") or ""
         namespace = "" if namespace == "__default__" else namespace
         match sent.method, sent.path:
             case "POST", "/vectors/upsert":
-                return 200, self.upsert(asked["vectors"], namespace, len(sent.body))
+                return 200, self.upsert(body["vectors"], namespace, len(sent.body))
             case "POST", "/vectors/delete":
-                return 200, self.delete(asked, namespace)
+                return 200, self.delete(body, namespace)
             case "POST", "/query":
-                return 200, self.query(asked, namespace)
+                return 200, self.query(body, namespace)
             case "GET", "/vectors/fetch":
                 records = self.namespaces.get(namespace, {})
-                found = {id_: records[id_] for id_ in asked["ids"] if id_ in records}
+                found = {id_: records[id_] for id_ in body["ids"] if id_ in records}
                 return 200, {"vectors": found, "namespace": namespace, "usage": {"readUnits": 1}}
             case "GET", "/vectors/list":
-                return 200, self.page_of_ids(asked, namespace)
+                return 200, self.page_of_ids(body, namespace)
             case "POST", "/describe_index_stats":
                 counts = {name: {"vectorCount": len(records)} for name, records in self.namespaces.items()}
                 total = sum(len(records) for records in self.namespaces.values())
@@ -183,51 +183,51 @@ class Index(Plane):
                 400, 3, f"{what} dimension {len(values)} does not match the dimension of the index {self.dimension}"
             )
 
-    def delete(self, asked: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    def delete(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
         if namespace not in self.namespaces:
             raise data_error(404, 5, "Namespace not found")
         records = self.namespaces[namespace]
-        if asked.get("deleteAll"):
+        if body.get("deleteAll"):
             del self.namespaces[namespace]
-        elif asked.get("filter"):
-            for vector_id in [id_ for id_, record in records.items() if matches(asked["filter"], record["metadata"])]:
+        elif body.get("filter"):
+            for vector_id in [id_ for id_, record in records.items() if matches(body["filter"], record["metadata"])]:
                 del records[vector_id]
-        elif asked.get("ids"):
-            for vector_id in asked["ids"]:
+        elif body.get("ids"):
+            for vector_id in body["ids"]:
                 records.pop(vector_id, None)
         else:
             raise data_error(400, 3, "Must provide ids, filter or deleteAll")
         return {}
 
-    def query(self, asked: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-        if not 1 <= asked["topK"] <= 10_000:
+    def query(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+        if not 1 <= body["topK"] <= 10_000:
             raise data_error(400, 3, "topK must be between 1 and 10000")
-        self.check_dimension(asked["vector"], "Query vector")
-        wanted = np.asarray(asked["vector"], np.float64)
+        self.check_dimension(body["vector"], "Query vector")
+        wanted = np.asarray(body["vector"], np.float64)
         found = []
         for record in self.namespaces.get(namespace, {}).values():
-            if matches(asked.get("filter") or {}, record["metadata"]):
+            if matches(body.get("filter") or {}, record["metadata"]):
                 match = {"id": record["id"], "score": self.score(wanted, np.asarray(record["values"])), "values": []}
-                if asked.get("includeValues"):
+                if body.get("includeValues"):
                     match["values"] = record["values"]
-                if asked.get("includeMetadata"):
+                if body.get("includeMetadata"):
                     match["metadata"] = record["metadata"]
                 found.append(match)
         found.sort(key=lambda match: match["score"], reverse=self.metric != "euclidean")
-        return {"matches": found[: asked["topK"]], "namespace": namespace, "usage": {"readUnits": 5}}
+        return {"matches": found[: body["topK"]], "namespace": namespace, "usage": {"readUnits": 5}}
 
     def score(self, a: Any, b: Any) -> float:
-        if self.metric == "euclidean":  # squared, the nearest is the smallest
+        if self.metric == "euclidean":  # squared; the smallest is the nearest
             return float(np.sum((a - b) ** 2))
         product = float(a @ b)
         return product if self.metric == "dotproduct" else product / float(np.linalg.norm(a) * np.linalg.norm(b) or 1.0)
 
-    def page_of_ids(self, asked: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-        limit = int(asked.get("limit", MAX_LIST))
+    def page_of_ids(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+        limit = int(body.get("limit", MAX_LIST))
         if not 1 <= limit <= MAX_LIST:
             raise data_error(400, 3, "limit must be between 1 and 100")
-        after = asked.get("paginationToken", "")
-        prefix = asked.get("prefix", "")
+        after = body.get("paginationToken", "")
+        prefix = body.get("prefix", "")
         ids = sorted(id_ for id_ in self.namespaces.get(namespace, {}) if id_ > after and id_.startswith(prefix))
         more = {"pagination": {"next": ids[limit - 1]}} if len(ids) > limit else {}
         return {
@@ -239,7 +239,7 @@ class Index(Plane):
 
 
 def stored(value: Any) -> Any:
-    """A number becomes a 64-bit floating point one."""
+    """Return a metadata value as Pinecone stores it: numbers become 64-bit floats."""
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -1,4 +1,4 @@
-"""A running vector store, and what a test does with it past its driver."""
+"""A running vector store, with operations that tests perform without its driver."""
 
 import uuid
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ DIMENSION = 4
 
 @dataclass
 class Place:
-    """A store that runs, and what its driver does not show."""
+    """A running store: its driver, and the server behind it."""
 
     name: str
     store: VectorStore
     server: Upstream | None = None
 
     def new_collection(self, metric: Metric = Metric.COSINE, dimension: int = DIMENSION) -> str:
-        """Create a collection and return its name: by cosine with the driver, else as the store's own users do it."""
+        """Create a collection and return its name: with the driver if cosine, otherwise through the store's API."""
         target = f"kb-{uuid.uuid4().hex[:12]}"
         if metric is not Metric.COSINE:
             self.create_by_hand(target, metric, dimension)

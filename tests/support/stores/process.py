@@ -1,4 +1,4 @@
-"""The local store in a process of its own: a line of JSON in, a line of JSON out. See test_processes.py."""
+"""A process that uses the local store: it reads commands and prints results, one JSON line each (test_processes.py)."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ def create(target: str) -> None:
 
 
 def document(parent: str, version: str, chunks: int) -> list[Vector]:
-    """Each chunk says which version it is of, and how many there are of it."""
+    """Return the chunks of a document; the text of each names the version and the number of chunks."""
     return [
         Vector(
             f"{parent}_chunk_{index}",
@@ -41,8 +41,8 @@ def replace(target: str, parent: str, version: str, chunks: int) -> None:
 
 
 def replace_often(target: str, parent: str, version: str, rounds: int) -> None:
-    for at in range(rounds):
-        store.replace(target, document(parent, f"{version}.{at}", 1 + at % 5))
+    for number in range(rounds):
+        store.replace(target, document(parent, f"{version}.{number}", 1 + number % 5))
 
 
 def delete(target: str, parent: str) -> None:

@@ -1,7 +1,7 @@
-"""Qdrant's REST API over the engine that its own client has for tests: QdrantClient(":memory:").
+"""Qdrant's REST API on top of its client's in-memory engine for tests, QdrantClient(":memory:").
 
-Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, nothing is deleted or scrolled by a field without an
-index.
+Source: https://api.qdrant.tech/api-reference. As on Qdrant Cloud, deleting or scrolling by a field requires an index
+on the field.
 """
 
 import time
@@ -32,7 +32,7 @@ class QdrantOnLoopback(Double):
             result = self.result(sent)
         except pydantic.ValidationError as error:
             raise refused(400, f"Format error in JSON body: {error}") from None
-        except ValueError as error:  # the engine's own
+        except ValueError as error:  # raised by the engine
             raise refused(400, str(error)) from None
         return 200, {"result": result, "status": "ok", "time": 0.001}
 
@@ -44,9 +44,9 @@ class QdrantOnLoopback(Double):
             case ["PUT", "collections", name]:
                 if self.engine.collection_exists(name):
                     raise refused(409, f"Wrong input: Collection `{name}` already exists!")
-                wanted = models.CreateCollection.model_validate(body)
+                request = models.CreateCollection.model_validate(body)
                 self.indexes[name] = {}
-                return self.engine.create_collection(name, wanted.vectors)
+                return self.engine.create_collection(name, request.vectors)
             case ["DELETE", "collections", name]:
                 return self.engine.delete_collection(name)
             case ["GET", "collections", name, "exists"]:
@@ -63,8 +63,8 @@ class QdrantOnLoopback(Double):
                 schema = {field: {"data_type": kind, "points": 0} for field, kind in self.indexes[name].items()}
                 return plain(self.engine.get_collection(name)) | {"payload_schema": schema}
             case "PUT", "index":
-                wanted = models.CreateFieldIndex.model_validate(body)
-                self.indexes[name][wanted.field_name] = str(wanted.field_schema.value)
+                request = models.CreateFieldIndex.model_validate(body)
+                self.indexes[name][request.field_name] = str(request.field_schema.value)
                 return done()
             case "PUT", "points":
                 points = models.PointsList.model_validate(body).points
@@ -79,35 +79,35 @@ class QdrantOnLoopback(Double):
                     self.engine.delete(name, models.PointIdsList.model_validate(body))
                 return done()
             case "POST", "points/count":
-                wanted = models.CountRequest.model_validate(body)
-                return plain(self.engine.count(name, wanted.filter))
+                request = models.CountRequest.model_validate(body)
+                return plain(self.engine.count(name, request.filter))
             case "POST", "points/query":
-                wanted = models.QueryRequest.model_validate(body)
+                request = models.QueryRequest.model_validate(body)
                 found = self.engine.query_points(
                     name,
-                    wanted.query,
-                    query_filter=wanted.filter,
-                    limit=wanted.limit or 10,
-                    with_payload=wanted.with_payload or False,
-                    with_vectors=wanted.with_vector or False,
+                    request.query,
+                    query_filter=request.filter,
+                    limit=request.limit or 10,
+                    with_payload=request.with_payload or False,
+                    with_vectors=request.with_vector or False,
                 )
                 return plain(found)
             case "POST", "points/scroll":
-                wanted = models.ScrollRequest.model_validate(body)
-                if wanted.filter:
-                    self.check_indexes(name, wanted.filter)
+                request = models.ScrollRequest.model_validate(body)
+                if request.filter:
+                    self.check_indexes(name, request.filter)
                 points, after = self.engine.scroll(
                     name,
-                    wanted.filter,
-                    limit=wanted.limit or 10,
-                    offset=wanted.offset,
-                    with_payload=wanted.with_payload is not False,
-                    with_vectors=wanted.with_vector or False,
+                    request.filter,
+                    limit=request.limit or 10,
+                    offset=request.offset,
+                    with_payload=request.with_payload is not False,
+                    with_vectors=request.with_vector or False,
                 )
                 return {"points": [plain(point) for point in points], "next_page_offset": after}
             case "POST", "points":
-                wanted = models.PointRequest.model_validate(body)
-                found = self.engine.retrieve(name, wanted.ids, True, wanted.with_vector or False)
+                request = models.PointRequest.model_validate(body)
+                found = self.engine.retrieve(name, request.ids, True, request.with_vector or False)
                 return [plain(point) for point in found]
         raise Refused(404, b"")
 

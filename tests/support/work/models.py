@@ -1,4 +1,4 @@
-"""Pieces of work, and a job that does them, for the tests of the worker."""
+"""A job model and the function that runs its jobs, for the tests of the worker."""
 
 import os
 import time
@@ -12,7 +12,7 @@ STEPS = 3
 
 
 class Piece(Job):
-    """Done in steps; each lasts as long as `step_seconds` says."""
+    """A job of several steps that last `step_seconds` each."""
 
     step_seconds = models.FloatField(default=0)
     fails = models.BooleanField(default=False)
@@ -22,7 +22,7 @@ class Piece(Job):
 
 
 class Result(models.Model):
-    """Of a piece that was done. There must never be two of one."""
+    """The result of a finished piece. Two results of one piece mean that it ran twice."""
 
     piece_id = models.IntegerField()
     process_id = models.IntegerField()

@@ -1,4 +1,4 @@
-"""Settings for `manage.py worker` in a process of its own: two jobs at a time do the pieces of work.models."""
+"""Settings for a `manage.py worker` process that runs two pieces of work.models at a time."""
 
 from tests.settings import *  # noqa: F403
 
