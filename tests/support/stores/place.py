@@ -15,7 +15,7 @@ DIMENSION = 4
 
 @dataclass
 class Place:
-    """A running store: its driver, and the server behind it."""
+    """A running store: its driver and, if a test double plays it, the server."""
 
     name: str
     store: VectorStore

@@ -54,7 +54,7 @@ def drop(target: str) -> None:
 
 
 def texts(target: str, question: str = "") -> list[str]:
-    """Of all that a query finds."""
+    """Return the texts of all passages that a query finds."""
     matches = store.query(target, Query(np.ones(DIMENSION, np.float32), 100, question))
     return sorted(match.text for match in matches)
 
