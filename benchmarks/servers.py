@@ -66,6 +66,8 @@ class Server(ABC):
 class Puffer(Server):
     slug = "puffer"
     label = "puffer, 2 workers"
+    checkout = REPOSITORY
+    python = sys.executable
     bot = {
         "name": "Bench",
         "provider": "openai",
@@ -76,8 +78,8 @@ class Puffer(Server):
 
     def manage(self, *arguments, **options):
         return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=REPOSITORY, env=self.environment(), check=True, stdout=subprocess.PIPE, text=True, **options,
+            [self.python, "manage.py", *arguments],
+            cwd=self.checkout, env=self.environment(), check=True, stdout=subprocess.PIPE, text=True, **options,
         ).stdout  # fmt: skip
 
     def prepare(self):
@@ -86,7 +88,7 @@ class Puffer(Server):
         self.bot_id = created[0]
 
     def command(self):
-        return [sys.executable, REPOSITORY / "manage.py", "serve",
+        return [self.python, self.checkout / "manage.py", "serve",
                 "--host", "127.0.0.1", "--port", self.port, "--workers", "2"]  # fmt: skip
 
     def variables(self):
@@ -108,6 +110,25 @@ class Puffer(Server):
         if case == "chat":
             return Request(f"{api}/chat/{self.bot_id}/message", headers, {"messages": MESSAGES}, ["reply"])
         return Request(f"{api}/generate", headers, {"provider": "openai", **COMPLETION_REQUEST}, ["content"])
+
+
+class PufferBefore(Puffer):
+    """An earlier commit of puffer, to see what a change has made slower."""
+
+    slug = "before"
+    label = "puffer before, 2 workers"
+    install = (
+        "git worktree add {peers}/before COMMIT && python -m venv {peers}/before/.venv && "
+        "{peers}/before/.venv/bin/pip install -r {peers}/before/requirements.txt"
+    )
+
+    def __init__(self, upstream, peers, scratch):
+        super().__init__(upstream, peers, scratch)
+        self.checkout = peers / "before"
+        self.python = self.checkout / ".venv/bin/python"
+
+    def is_installed(self):
+        return self.python.exists()
 
 
 class Peer(Server):
@@ -187,4 +208,4 @@ class Portkey(Peer):
         return {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"}
 
 
-SERVERS = {server.slug: server for server in (Puffer, LiteLLM, Portkey)}
+SERVERS = {server.slug: server for server in (Puffer, PufferBefore, LiteLLM, Portkey)}
