@@ -95,7 +95,7 @@ class AddressRecords:
         runs = GoldenRun.objects.filter(is_before_publishing=False)
         return {
             "golden results": (GoldenResult.objects.all(), text_fields(GoldenResult)),
-            "golden runs": (runs.exclude(chatbot__in=using_it), ["settings"]),
+            "golden runs": (runs.exclude(chatbot__in=using_it), ["settings", "saved_settings"]),
             "versions of chatbots": (versions.objects.exclude(id__in=using_it), text_fields(versions)),
             "recorded changes": (LogEntry.objects.all(), ["object_repr", "change_message"]),
         }

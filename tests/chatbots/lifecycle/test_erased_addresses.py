@@ -113,7 +113,8 @@ def test_old_versions_are_erased_and_the_current_one_is_not(bot):
 
 
 def test_golden_results_and_audit_entries(bot, admin_user):
-    run = GoldenRun.objects.create(chatbot=bot, settings={"instructions": f"Refer to {EMAIL}."}, state="done")
+    settings = {"instructions": f"Refer to {EMAIL}."}
+    run = GoldenRun.objects.create(chatbot=bot, settings=settings, saved_settings=settings, state="done")
     source = {"title": QUESTION, "url": "", "score": 1}
     GoldenResult.objects.create(run=run, question="Whom?", answer=f"Ask {EMAIL}.", sources=[source])
     LogEntry.objects.log_actions(admin_user.pk, [bot], CHANGE, [{"changed": {"fields": [f"of {EMAIL}"]}}])
@@ -123,14 +124,15 @@ def test_golden_results_and_audit_entries(bot, admin_user):
         assert f"mentions in {line}" in output
     result = GoldenResult.objects.get()
     assert (result.answer, result.sources[0]["title"]) == ("Ask [e-mail].", "May [e-mail] return shoes?")
-    assert GoldenRun.objects.get().settings == {"instructions": "Refer to [e-mail]."}
+    run.refresh_from_db()
+    assert run.settings == run.saved_settings == {"instructions": "Refer to [e-mail]."}
     lines = [entry.get_change_message() for entry in LogEntry.objects.order_by("pk")]
     assert lines == ["Changed of [e-mail].", "As CSV, of the list with q=[e-mail]"]
 
 
 def test_settings_waiting_to_be_published_are_not_changed(bot):
     settings = {"instructions": f"Refer to {EMAIL}."}
-    GoldenRun.objects.create(chatbot=bot, settings=settings, is_before_publishing=True)
+    GoldenRun.objects.create(chatbot=bot, settings=settings, saved_settings=settings, is_before_publishing=True)
     forget_user()
     assert GoldenRun.objects.get().settings == settings
 

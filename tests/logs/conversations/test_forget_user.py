@@ -273,7 +273,7 @@ bot.instructions = "Ask EMAIL."
 bot.save()
 bot.instructions = ""
 bot.save()
-run = GoldenRun.objects.create(chatbot=bot, settings={"instructions": "Ask EMAIL."}, state="done")
+run = GoldenRun.objects.create(chatbot=bot, settings={}, saved_settings={"instructions": "Ask EMAIL."}, state="done")
 GoldenResult.objects.create(run=run, question="Whom?", answer="Ask EMAIL.")
 LogEntry.objects.log_actions(User.objects.create(username="owner").pk, [bot], 2, "As CSV, of the list with q=EMAIL")
 AccessFailureLog.objects.create(username="EMAIL")

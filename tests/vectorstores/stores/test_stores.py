@@ -10,25 +10,11 @@ from asgiref.sync import async_to_sync
 
 from puffer.api.errors import ApiError
 from tests.support.stores.place import DIMENSION
-from vectorstores.base import CollectionInfo, Metric, Query, Vector
+from tests.support.stores.vectors import ids_of, random_vectors, scan_all, search, vector
+from vectorstores.base import CollectionInfo, Metric, Query
 from vectorstores.errors import CollectionNotFound
 from vectorstores.ingestion.rename import rename
 from vectorstores.models import Collection, Document
-
-URL = "/vector-stores/upsert"
-
-
-def vector(vector_id, values=(1.0, 0.0, 0.0, 0.0), text="text", *, parent="", index=0, total=1, **metadata):
-    chunk_fields = {
-        "parent_vector_id": parent or vector_id,
-        "vector_id": vector_id,
-        "chunk_index": index,
-        "total_chunks": total,
-        "char_start": 0,
-        "char_end": len(text),
-        "source": "text_entry_global_form",
-    }
-    return Vector(vector_id, np.array(values, np.float32), text, metadata | chunk_fields)
 
 
 def document(parent, total):
@@ -38,28 +24,6 @@ def document(parent, total):
         vector(vector_id, (1.0, index, 0.0, 0.0), f"{parent} {total} {index}", parent=parent, index=index, total=total)
         for index, vector_id in enumerate(ids)
     ]
-
-
-def scan_all(place, target, namespace=""):
-    return {vector.id: vector for vector in place.store.scan(target, namespace)}
-
-
-def search(place, target, values=(1.0, 0.0, 0.0, 0.0), top_k=10, namespace="", **condition):
-    return place.store.query(target, Query(np.array(values, np.float32), top_k, filter=condition), namespace)
-
-
-def ids_of(matches):
-    return [match.id for match in matches]
-
-
-def random_vectors(count, dimension=DIMENSION):
-    values = np.random.default_rng(7).normal(size=(count, dimension)).astype(np.float32)
-    return [vector(f"v{at}", values[at], f"text {at}", number=at) for at in range(count)]
-
-
-@pytest.fixture
-def target(place):
-    return place.new_collection()
 
 
 def test_an_empty_collection_is_described(place, target):
@@ -165,106 +129,6 @@ def test_stores_without_namespaces_ignore_them(place, target):
         pytest.skip(f"{place.store.label} has namespaces")
     place.store.replace(target, [vector("a")], "blue")
     assert ids_of(search(place, target, namespace="green")) == ["a"]
-
-
-FILTERED = [
-    {"topic": "shoes", "price": 10, "rate": 0.5, "new": True, "tags": ["red", "blue"]},
-    {"topic": "socks", "price": 5, "rate": 1.0, "new": False, "tags": ["red"]},
-    {"topic": "shoes", "price": 30, "rate": 2.5, "new": False, "tags": ["x"]},
-    {"topic": "10", "number": "1", "flag": 1, "mixed": 2.0},
-]
-
-
-@pytest.mark.parametrize(
-    ("condition", "found"),
-    [
-        ({"topic": "shoes"}, {"0", "2"}),
-        ({"topic": ["socks", "hats", "10"]}, {"1", "3"}),
-        ({"topic": "shoe"}, set()),
-        ({"price": 10}, {"0"}),
-        ({"price": [10, 30]}, {"0", "2"}),
-        ({"rate": 2.5}, {"2"}),
-        ({"rate": 1.0}, {"1"}),
-        ({"rate": [0.5, 2.5]}, {"0", "2"}),
-        ({"rate": 1}, {"1"}),  # integers equal floats
-        ({"mixed": 2}, {"3"}),
-        ({"price": 5.0}, {"1"}),
-        ({"new": True}, {"0"}),
-        ({"new": False}, {"1", "2"}),
-        ({"number": 1}, set()),  # no text equals a number
-        ({"flag": True}, set()),  # no number equals a boolean
-        ({"topic": "shoes", "new": False}, {"2"}),
-        ({"topic": "shoes", "price": [5, 30], "new": False}, {"2"}),
-        ({"parent_vector_id": ["0", "1"]}, {"0", "1"}),
-        ({"parent_vector_id": "2"}, {"2"}),
-        ({"tags": "red"}, {"0", "1"}),
-        ({"tags": ["blue", "x"]}, {"0", "2"}),
-        ({"missing": "x"}, set()),
-    ],
-)
-def test_filters(place, target, condition, found):
-    if "tags" in condition and not place.store.keeps_lists:
-        pytest.skip(f"{place.store.label} stores lists as JSON, which filters cannot search")
-    place.store.upsert(target, [vector(str(at), **metadata) for at, metadata in enumerate(FILTERED)])
-    assert set(ids_of(search(place, target, **condition))) == found
-
-
-NEIGHBORS = [
-    ("same", (2.0, 0.0, 0.0, 0.0), 1.0),
-    ("near", (0.8, 0.6, 0.0, 0.0), 0.8),
-    ("far", (0.1, 0.0, 0.0, 0.995), 0.1),
-    ("across", (0.0, 3.0, 0.0, 0.0), 0.0),
-    ("against", (-5.0, 0.0, 0.0, 0.0), -1.0),
-]
-
-
-@pytest.mark.parametrize("length", [1.0, 0.01, 40.0])
-def test_matches_are_sorted_and_scores_are_cosines(place, target, length):
-    place.store.upsert(target, [vector(vector_id, values, f"is {vector_id}") for vector_id, values, _ in NEIGHBORS])
-    matches = search(place, target, (length, 0.0, 0.0, 0.0))
-    assert [match.score for match in matches] == pytest.approx([cosine for *_, cosine in NEIGHBORS], abs=1e-4)
-    assert ids_of(matches) == [vector_id for vector_id, *_ in NEIGHBORS]
-    assert matches[1].text == "is near"
-    assert matches[1].metadata["parent_vector_id"] == "near"
-    assert "original_content" not in matches[1].metadata
-    assert ids_of(search(place, target, (length, 0.0, 0.0, 0.0), top_k=2)) == ["same", "near"]
-
-
-@pytest.mark.parametrize("metric", [Metric.DOT, Metric.EUCLIDEAN])
-def test_scores_are_cosines_for_every_metric(place, metric):
-    if place.store.in_database:
-        pytest.skip("the local store supports the cosine metric only")
-    target = place.new_collection(metric)
-    place.store.upsert(target, [vector(vector_id, values) for vector_id, values, _ in NEIGHBORS])
-    assert place.store.describe(target).metric is metric
-    matches = search(place, target, (3.0, 0.0, 0.0, 0.0))
-    assert {match.id: match.score for match in matches} == pytest.approx(
-        {vector_id: cosine for vector_id, _, cosine in NEIGHBORS}, abs=1e-4
-    )
-    assert ids_of(matches) == [vector_id for vector_id, *_ in NEIGHBORS]
-
-
-def test_the_best_matches_of_many_vectors_are_found(place, target):
-    vectors = random_vectors(250)
-    place.store.upsert(target, vectors)
-    query_values = np.array([0.3, -0.2, 0.9, 0.1], np.float32)
-    cosines = {
-        one.id: float(one.values @ query_values / np.linalg.norm(one.values) / np.linalg.norm(query_values))
-        for one in vectors
-    }
-    matches = search(place, target, query_values, top_k=20)
-    assert ids_of(matches) == sorted(cosines, key=cosines.__getitem__, reverse=True)[:20]
-    assert [match.score for match in matches] == pytest.approx([cosines[match.id] for match in matches], abs=1e-4)
-
-
-def test_a_zero_vector_has_no_similarity(place, target):
-    if place.name == "pinecone":
-        pytest.skip("Pinecone rejects zero vectors")
-    place.store.upsert(target, [vector("zeros", (0.0, 0.0, 0.0, 0.0)), vector("a")])
-    assert scan_all(place, target).keys() == {"zeros", "a"}
-    scores = {match.id: match.score for match in search(place, target)}
-    assert scores["a"] == pytest.approx(1.0)
-    assert scores.get("zeros", 0.0) == pytest.approx(0.0)
 
 
 CALLS = {
@@ -393,52 +257,6 @@ def test_a_driver_is_thread_safe(place, target, settings):
         list(pool.map(lambda at: place.store.replace(target, document(f"d{at}", 2)), range(24)))
         found = list(pool.map(lambda _: ids_of(search(place, target, top_k=100)), range(16)))
     assert {len(ids) for ids in found} == {48}
-
-
-def payload(place, target, *vectors, **more):
-    return {
-        "provider": place.store.slug,
-        "target_id": target,
-        "vectors": list(vectors),
-        "embedding_provider": "openai",
-        "embedding_model": "emb-1",
-        **more,
-    }
-
-
-def test_the_api_upserts_into_every_store(api, openai, configured_place):
-    place = configured_place
-    target = place.new_collection(dimension=64)
-    limit = place.store.max_chunk_characters or 6000
-    first = {"id": "doc 1", "content": "x" * (limit + 1), "metadata": {"topic": "x"}, "uri": "https://x.example/a"}
-    response = api.post(URL, json=payload(place, target, first, {"content": "We ship on Mondays."}))
-    assert response.status_code == 200, response.text
-    assert response.json()["upserted_count"] == 3
-    assert scan_all(place, target).keys() >= {"doc_1_chunk_0", "doc_1_chunk_1"}
-    again = {"id": "doc 1", "content": "Returns are accepted within 45 days.", "metadata": {"tags": ["a", "b"]}}
-    response = api.post(URL, json=payload(place, target, again))
-    assert response.json()["results"] == [{"parent_vector_id": "doc_1", "upserted_count": 1, "total_chunks": 1}]
-    found = scan_all(place, target)
-    assert sorted(one.text for one in found.values()) == [again["content"], "We ship on Mondays."]
-    assert "topic" not in found["doc_1"].metadata
-
-
-def test_upserting_another_dimension_is_a_mismatch(api, openai, configured_place):
-    place = configured_place
-    target = place.new_collection()
-    place.store.upsert(target, [vector("a")])
-    response = api.post(URL, json=payload(place, target, {"id": "a", "content": "x"}))
-    assert (response.status_code, response.json()["code"]) == (400, "vector_dimension_mismatch")
-    assert response.json()["message"] == "Vector dimension mismatch. Expected 4, got 64."
-    assert scan_all(place, target)["a"].text == "text"
-
-
-def test_a_missing_collection_is_404(api, openai, configured_place):
-    if configured_place.store.in_database:
-        pytest.skip("the local store creates collections on the first upsert")
-    response = api.post(URL, json=payload(configured_place, "missing", {"id": "a", "content": "x"}))
-    assert (response.status_code, response.json()["code"]) == (404, "vector_collection_not_found")
-    assert not openai.sent
 
 
 def test_scanning_one_document_does_not_read_the_others(place):
