@@ -108,6 +108,13 @@ export class Frame {
     if (this.#corner.showPopover && !this.#corner.matches(":popover-open")) this.#corner.showPopover();
   }
 
+  /** Restore what the browser drops when the page moves the element: the top layer and the scroll position. */
+  reconnected() {
+    if (this.#corner && !this.#corner.hidden) this.showCorner();
+    if (this.#dialog.open && this.#dialog.matches(".full")) this.#showDialog();
+    this.#chat.transcript.scrollToEnd();
+  }
+
   open() {
     if (!this.#isPopup) return this.focusChat();
     if (this.#isOpen) return;

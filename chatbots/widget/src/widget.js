@@ -26,14 +26,18 @@ class PufferChat extends HTMLElement {
 
   connectedCallback() {
     this.#listen();
-    if (this.ready) this.#frame?.showCorner(); // the page has moved the element, which closes popovers
+    if (this.ready) this.#frame?.reconnected();
     else this.ready = this.#render();
   }
 
   disconnectedCallback() {
     this.#listeners.abort();
-    this.stop();
-    this.#frame?.hint.hide();
+    // A page that replaces its content gets the element back at once: the reply being streamed goes on.
+    setTimeout(() => {
+      if (this.isConnected) return;
+      this.stop();
+      this.#frame?.hint.hide();
+    });
   }
 
   /** Start over with the new configuration: the admin's preview changes it while the owner types. */
