@@ -8,6 +8,7 @@ from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from unfold.forms import BaseDialogForm
 from unfold.widgets import (
     UnfoldAdminColorInputWidget,
     UnfoldAdminFileFieldWidget,
@@ -267,7 +268,7 @@ class ImportForm(forms.Form):
         return file.read()
 
 
-class SignOutForm(forms.Form):
+class SignOutForm(BaseDialogForm):
     user_id = forms.CharField(
         label=_("User id"),
         max_length=MAX_ID,
