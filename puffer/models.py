@@ -5,6 +5,7 @@ import secrets
 import zlib
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
@@ -60,6 +61,19 @@ def validate_scopes(scopes: Any) -> None:
         raise ValidationError(gettext("Choose at least one of %(scopes)s.") % {"scopes": ", ".join(Scope.values)})
 
 
+def validate_models(entries: Any) -> None:
+    """Refuse a list of models unless each entry is a provider, such as openai, or provider/model."""
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise ValidationError(gettext("Enter a list of texts such as openai/gpt-4o-mini."))
+    for entry in entries:
+        provider, slash, model = entry.partition("/")
+        if provider not in settings.PROVIDER_ENVIRONMENT or (slash and not model.strip()):
+            raise ValidationError(
+                gettext("“%(entry)s” is not a model. Enter provider/model or a provider, one of %(providers)s.")
+                % {"entry": entry[:100], "providers": ", ".join(settings.PROVIDER_ENVIRONMENT)}
+            )
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self) -> "ApiKeyQuerySet":
         return self.filter(revoked_at=None).exclude(expires_on__lt=timezone.localdate())
@@ -79,6 +93,13 @@ class ApiKey(models.Model):
         _("only some chatbots"), default=False, help_text=_("The key may use only the chatbots below.")
     )
     chatbots = models.ManyToManyField("chatbots.Chatbot", blank=True, verbose_name=_("chatbots"))
+    allowed_models = models.JSONField(
+        _("models"),
+        default=list,
+        db_default=[],
+        blank=True,
+        validators=[validate_models],
+    )
     expires_on = models.DateField(
         _("expires on"),
         null=True,

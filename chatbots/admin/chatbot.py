@@ -19,12 +19,13 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
 from chatbots.admin.choices import choices
-from chatbots.admin.forms import LAYOUT, ChatbotForm
+from chatbots.admin.forms import LAYOUT, ChatbotForm, SignOutForm
 from chatbots.admin.golden import GoldenQuestionsPage, GoldenRunsPage, PublishPage, ask_before_publishing
 from chatbots.admin.history import HistoryPage, RestorePage
 from chatbots.admin.importing import ImportPage
 from chatbots.admin.playground import PlaygroundPage
 from chatbots.admin.unanswered import AnswerPage, UnansweredOverviewPage, UnansweredPage
+from chatbots.admin.warnings import moderation_state
 from chatbots.admin.widget import (
     AllowedSitesPage,
     NewPreviewPage,
@@ -33,12 +34,13 @@ from chatbots.admin.widget import (
     chat_page_html,
     snippet_html,
 )
+from chatbots.guards.sessions import sign_out
 from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
 from logs.models import Conversation
-from puffer.admin import DeletionSummary, MenuItem, Section
+from puffer.admin import DeletionSummary, MenuItem, Section, record_export
 from puffer.api import site_url
 from puffer.runtime import invalidate
 
@@ -75,11 +77,11 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
     search_fields = ["name", "model"]
     actions = ["duplicate", "publish", "make_draft", "move_to_trash", "export_as_json"]
     actions_list = ["import_from_json"]
-    actions_detail = ["try_it", "unanswered", "golden_questions", "renew_identity_secret"]
+    actions_detail = ["try_it", "unanswered", "golden_questions", "sign_out_visitor", "renew_identity_secret"]
     actions_row = ["try_it"]
     form = ChatbotForm
     fieldsets = LAYOUT
-    readonly_fields = ["allowed_sites", "snippet", "chat_page", "identity"]
+    readonly_fields = ["allowed_sites", "snippet", "chat_page", "identity", "moderation_state"]
     compressed_fields = False
     change_form_after_template = "admin/chatbots/chatbot/choices.html"
     change_form_outer_after_template = "admin/chatbots/chatbot/preview_pane.html"
@@ -98,7 +100,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         hidden: set[str | tuple[str, ...]] = set()
         if obj is None:
             hidden = {"snippet", "chat_page", "identity"}
-        elif not self.has_change_permission(request, obj):
+        elif not self.has_identity_permission(request):
             hidden = {"identity"}
         return [
             (name, {**options, "fields": [field for field in options["fields"] if field not in hidden]})
@@ -111,6 +113,10 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
     def has_unanswered_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may read what visitors said."""
         return self.has_view_permission(request) and request.user.has_perm("logs.view_conversation")
+
+    def has_identity_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may see and renew the secret with which sites sign their users."""
+        return self.has_change_permission(request) and request.user.has_perm("chatbots.manage_identity_secret")
 
     # The pages of one chatbot
 
@@ -156,7 +162,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         description=_("New identity secret"),
         icon="key",
         url_path="new-identity-secret",
-        permissions=["change"],
+        permissions=["identity"],
         dialog={
             "title": _("Create a new identity secret?"),
             "description": _(
@@ -178,6 +184,31 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         messages.success(request, _("The chatbot has a new identity secret. Copy it to your server."))
         page = reverse("admin:chatbots_chatbot_change", args=[bot.pk])
         return HttpResponse(headers={"HX-Redirect": page})  # htmx sends the dialog's form and follows this header
+
+    @action(
+        description=_("Sign out a visitor"),
+        icon="logout",
+        url_path="sign-out-visitor",
+        permissions=["change"],
+        dialog={
+            "title": _("Sign out a visitor"),
+            "description": _(
+                "All widget sessions of this user with this chatbot end. They are identified again when your server"
+                " signs their id again."
+            ),
+            "form_class": SignOutForm,
+            "form_submit_text": _("Sign out"),
+        },
+    )
+    def sign_out_visitor(self, request: HttpRequest, form: SignOutForm, object_id: str) -> HttpResponse:
+        bot = self.get_object(request, object_id)
+        if bot is None:
+            raise Http404
+        sign_out([bot], form.cleaned_data["user_id"])
+        self.log_change(request, bot, "Signed out a visitor.")
+        messages.success(request, _("The visitor is signed out."))
+        page = reverse("admin:chatbots_chatbot_change", args=[bot.pk])
+        return HttpResponse(headers={"HX-Redirect": page})
 
     # Columns of the list, and read-only fields of the form
 
@@ -207,6 +238,10 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
     @admin.display(description=_("address of the page"))
     def chat_page(self, bot: Any) -> str:
         return chat_page_html(bot, bot.site)
+
+    @admin.display(description=_("moderation"))
+    def moderation_state(self, bot: Chatbot) -> str:
+        return moderation_state(bot)
 
     @admin.display(description=_("identity secret"))
     def identity(self, bot: Chatbot) -> SafeString:
@@ -263,6 +298,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
 
     @action(description=_("Export as JSON"), permissions=["view"])
     def export_as_json(self, request: HttpRequest, bots: QuerySet[Chatbot]) -> HttpResponse:
+        record_export(request, bots, "JSON")
         return HttpResponse(
             export_chatbots(bots),
             content_type="application/json",

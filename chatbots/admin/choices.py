@@ -29,7 +29,8 @@ def choices(request: HttpRequest) -> dict[str, Any]:
     }
     usable = {config.slug for config in configs if is_configured(config) and providers[config.slug]["default"]}
     stores: dict[str, Any] = {slug: {"label": store.label, "collections": []} for slug, store in STORES.items()}
-    for collection in Collection.objects.filter(store__in=stores):
+    may_see = request.user.has_perm("vectorstores.view_collection")
+    for collection in Collection.objects.filter(store__in=stores) if may_see else ():
         suggestion = {"name": collection.name, "model": collection.embedding_model}
         stores[collection.store]["collections"].append(suggestion)
     return {

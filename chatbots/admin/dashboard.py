@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from chatbots.admin.warnings import add_warnings
 from chatbots.guards.budgets import near_budgets
 from logs.usage import (
     Totals,
@@ -124,6 +125,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         context["failing"] = [provider_health(row) for row in providers_of_the_last_hour()]
     if has_perm("chatbots.view_chatbot"):
         context["budgets"] = near_budgets()
+    add_warnings(request)
     return context
 
 

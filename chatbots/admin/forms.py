@@ -8,15 +8,19 @@ from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from unfold.forms import BaseDialogForm
 from unfold.widgets import (
     UnfoldAdminColorInputWidget,
     UnfoldAdminFileFieldWidget,
     UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
     UnfoldBooleanWidget,
 )
 
+from chatbots.guards.sessions import MAX_ID
 from chatbots.lifecycle.serializers import MAX_BYTES
 from chatbots.models import Chatbot
+from puffer.admin import LinesField
 
 
 def tab(
@@ -104,7 +108,10 @@ LAYOUT: list[tuple[str | Promise | None, dict[str, Any]]] = [
         "banned_ips",
         "banned_ips_message",
         "openai_moderation_enabled",
+        "moderation_state",
         "openai_moderation_message",
+        "openai_moderation_required",
+        "moderation_unavailable_message",
         "enable_consent_compliance",
         ("consent_title", "consent_button"),
         "consent_message",
@@ -149,7 +156,8 @@ SHOWN_WHILE = {
     ],
     "popup_enabled popup_label_enabled popup_label_mode=on_delay": ["popup_label_delay_seconds"],
     "is_paused": ["paused_message"],
-    "openai_moderation_enabled": ["openai_moderation_message"],
+    "openai_moderation_enabled": ["openai_moderation_message", "openai_moderation_required"],
+    "openai_moderation_enabled openai_moderation_required": ["moderation_unavailable_message"],
     "enable_consent_compliance": ["consent_title", "consent_button", "consent_message"],
 }
 EMPTY_CHOICES = {
@@ -165,18 +173,6 @@ SUGGESTIONS = {
     "vector_embedding_model": {"data-models-of": "vector_embedding_provider"},
     "collections": {"data-collections-of": "vector_store_provider"},
 }
-
-
-class LinesField(forms.CharField):
-    """A list of texts, entered one per line."""
-
-    widget = UnfoldAdminTextareaWidget({"rows": 3})
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        return list(dict.fromkeys(line.strip() for line in (value or "").splitlines() if line.strip()))
 
 
 class ColorField(forms.CharField):
@@ -270,6 +266,16 @@ class ImportForm(forms.Form):
                 gettext("The file is larger than %(size)d MB.") % {"size": MAX_BYTES // 1024**2}
             )
         return file.read()
+
+
+class SignOutForm(BaseDialogForm):
+    user_id = forms.CharField(
+        label=_("User id"),
+        max_length=MAX_ID,
+        strip=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=_("As your server signs it."),
+    )
 
 
 class TurnForm(forms.Form):

@@ -21,8 +21,11 @@ from chatbots.conversation.visitor import Refusal, Visitor
 from chatbots.guards.cors import allowed_origin
 from chatbots.guards.sessions import (
     VALID_SECONDS,
+    InvalidIdentity,
+    InvalidVisitorToken,
     Session,
     consent_digest,
+    is_signed_out,
     issue,
     needs_consent,
     new_session,
@@ -126,6 +129,8 @@ class WidgetView(AsyncAPIView):
         if self.needs_session:
             scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
             self.session = read_token(bot, token.strip() if scheme.lower() == "visitor" else "", self.origin)
+            if await is_signed_out(bot, self.session):
+                raise InvalidVisitorToken
         return await super().respond(request, captured)
 
     def check_origin(self, request: HttpRequest) -> str:
@@ -206,9 +211,12 @@ class SessionView(WidgetView):
         self, request: Request, *, bot_id: int, token: str | None, identity: dict[str, Any] | None
     ) -> Response:
         session = renew(self.bot, token, self.origin) if token else new_session(self.origin)
+        if await is_signed_out(self.bot, session):
+            session = session.as_guest()
         if identity:
-            verified = await sync_to_async(verify_identity)(self.bot, identity)
-            session = session.as_user(verified)
+            session = session.as_user(await sync_to_async(verify_identity)(self.bot, identity))
+            if await is_signed_out(self.bot, session):
+                raise InvalidIdentity
         if not token:
             self.session = session
             await publish_event(self.bot, self.visitor(), EventName.SESSION_STARTED, {"origin": self.origin})

@@ -1,6 +1,6 @@
 """One turn of a conversation, from the question to the logged reply.
 
-limits -> moderation -> search -> prompt -> provider -> log -> reply
+free checks -> limits -> moderation -> search -> prompt -> provider -> log -> reply
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from chatbots.conversation.sources import passage_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
 from chatbots.conversation.visitor import Visitor
 from chatbots.guards.limits import reserve
-from chatbots.guards.moderation import moderate
+from chatbots.guards.moderation import moderate, refuse_banned
 from chatbots.models import Chatbot
 from logs.conversations import VISITOR_LEFT, Turn, log_turn
 from logs.models import new_uuid
@@ -65,6 +65,7 @@ async def follow_turn(
     the task that iterates it: if the visitor leaves, the provider call stops and the text received so far is logged.
     """
     question = without_control_characters(question)
+    refuse_banned(bot, question, visitor)  # before the limits, so that a banned question uses up nothing
     async with reserve(bot, visitor, question, expected_context(bot, history)) as reservation:
         await moderate(bot, question, visitor)
         provider_slug, model = await choose_model(bot)

@@ -1,6 +1,6 @@
 """The person or program that talks to a chatbot, and the error that refuses them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from logs.conversations import Turn, visitor_key
@@ -16,11 +16,12 @@ class Refusal(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user of the embedding site, as signed by that site."""
+    """A user of the embedding site, as signed by that site at `signed_at`, in Unix seconds."""
 
     user_id: str
     name: str = ""
     email: str = ""
+    signed_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ async def reserve(
     `context_characters` is how much history and knowledge the prompt will have.
 
     Raise LimitReached or ChatbotPaused before anything is spent. However the turn ends, also if its visitor leaves, the
-    tokens it has used replace the reserved ones.
+    tokens it has used replace the reserved ones. A turn that raises Refusal gives back its message of the day.
     """
     reservation = Reservation()
     if visitor.source != Conversation.Source.WIDGET:
@@ -134,15 +134,20 @@ async def reserve(
     if bot.is_paused:
         raise ChatbotPaused(bot.paused_message)
     tokens = estimate(bot, len(question) + context_characters)
+    began = timezone.now()
     # When the task is cancelled, the transaction continues in its thread; its tokens must be given back as well.
-    reserving = asyncio.ensure_future(sync_to_async(reserve_or_refuse)(bot, visitor, tokens))
+    reserving = asyncio.ensure_future(sync_to_async(reserve_or_refuse)(bot, visitor, tokens, began))
     try:
         try:
             await asyncio.shield(reserving)
         except LimitReached as refusal:
             await finish_even_if_cancelled(publish_limit_reached(bot, visitor, refusal))
             raise
-        yield reservation
+        try:
+            yield reservation
+        except Refusal:
+            await finish_even_if_cancelled(sync_to_async(give_back_message)(bot, began))
+            raise
     finally:
         await finish_even_if_cancelled(settle(reserving, reservation))
 
@@ -194,9 +199,8 @@ async def finish() -> None:
     await asyncio.gather(*_unfinished)
 
 
-def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int) -> ReservedTokens | None:
+def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> ReservedTokens | None:
     """Count the message and reserve the tokens in one transaction; return None if there is no token quota."""
-    now = timezone.now()
     try:
         with transaction.atomic():
             # All workers lock rows in the same order, so no deadlock, and the shared rows last, so only briefly.
@@ -252,16 +256,31 @@ def count_message(bot: Chatbot, visitor: Visitor, now: datetime) -> None:
     minute = int(now.timestamp()) // MINUTE * MINUTE
     minute_end = datetime.fromtimestamp(minute + MINUTE, tz=now.tzinfo)
     today = timezone.localdate(now, timezone.get_default_timezone())
-    day = int(midnight(today).timestamp())
     limits = [
         ("messages_per_minute", visitor.key, minute, minute_end),
         ("messages_per_minute_per_address", network_of(visitor.ip_address), minute, minute_end),
-        ("messages_per_day", ALL_VISITORS, day, midnight(today + timedelta(days=1))),
+        ("messages_per_day", ALL_VISITORS, day_of(now), midnight(today + timedelta(days=1))),
     ]
     for name, subject, window, end in limits:
         limit = getattr(bot, name)
         if limit is not None and subject and not count_within_limit(bot.pk, subject, window, limit):
             raise LimitReached(bot.rate_limit_message, name, subject, until=end)
+
+
+def day_of(now: datetime) -> int:
+    """Return when the day's window began, in Unix seconds."""
+    return int(midnight(timezone.localdate(now, timezone.get_default_timezone())).timestamp())
+
+
+def give_back_message(bot: Chatbot, counted_at: datetime) -> None:
+    """Give a refused message back to all visitors. The visitor's own counts stay: they limit what refusals cost."""
+    if bot.messages_per_day is None:
+        return
+    day = MessageCount.objects.filter(chatbot_id=bot.pk, subject=ALL_VISITORS, window=day_of(counted_at))
+    try:
+        day.filter(count__gt=0).update(count=F("count") - 1)
+    except DatabaseError:
+        logger.exception("a refused message could not be given back")
 
 
 # Deletion of old counts

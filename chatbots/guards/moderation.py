@@ -1,4 +1,4 @@
-"""Moderation of the widget's questions: banned addresses, banned words, then OpenAI's moderation; cheapest first."""
+"""Moderation of the widget's questions: banned addresses and banned words cost nothing, OpenAI's moderation a call."""
 
 import asyncio
 import logging
@@ -29,16 +29,25 @@ INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2
 LONG_WHEN_WRITTEN_OUT = "\ufdfa\ufdfb"  # single characters that NFKC expands to a whole phrase
 
 
-async def moderate(bot: Chatbot, question: str, visitor: Visitor) -> None:
-    """Raise Refusal, with the owner's text, if a visitor of the widget may not ask this question."""
+def refuse_banned(bot: Chatbot, question: str, visitor: Visitor) -> None:
+    """Raise Refusal, with the owner's text, if a visitor of the widget has a banned address or used a banned word."""
     if visitor.source != Conversation.Source.WIDGET:
         return
     if is_banned(bot.banned_ips, visitor.ip_address):
         raise Refusal(bot.banned_ips_message, status=403, code="ip_banned")
     if bot.banned_words and phrases_in(bot.banned_words).occur_in(question):
         raise Refusal(bot.banned_words_message, status=400, code="word_banned")
-    if bot.openai_moderation_enabled and await openai_objects(question):
+
+
+async def moderate(bot: Chatbot, question: str, visitor: Visitor) -> None:
+    """Raise Refusal, with the owner's text, if OpenAI flags a visitor's question, or cannot be asked and must be."""
+    if visitor.source != Conversation.Source.WIDGET or not bot.openai_moderation_enabled:
+        return
+    is_flagged = await openai_objects(question)
+    if is_flagged:
         raise Refusal(bot.openai_moderation_message, status=400, code="content_flagged_by_openai")
+    if is_flagged is None and bot.openai_moderation_required:
+        raise Refusal(bot.moderation_unavailable_message, status=503, code="moderation_unavailable")
 
 
 # Addresses
@@ -123,8 +132,8 @@ def is_mark(character: str) -> bool:
 # OpenAI
 
 
-async def openai_objects(question: str) -> bool:
-    """Return whether OpenAI flags the question; False if it cannot be asked, so that the chatbot keeps answering."""
+async def openai_objects(question: str) -> bool | None:
+    """Return whether OpenAI flags the question; None if it cannot be asked."""
     try:
         async with asyncio.timeout(SECONDS_FOR_OPENAI):
             provider = await get_provider("openai", Capability.MODERATION)
@@ -133,4 +142,4 @@ async def openai_objects(question: str) -> bool:
         logger.warning("a question was not moderated: OpenAI did not answer within %d seconds", SECONDS_FOR_OPENAI)
     except ApiError as error:
         logger.warning("a question was not moderated: %s", error.message)
-    return False
+    return None

@@ -1,7 +1,7 @@
 """Visitor sessions of the widget: signed tokens, bound to a chatbot and an origin. No cookie, no account, no row.
 
 A browser asks for a token and sends it with every call. A site can sign the identity of its user with the chatbot's
-secret; each signature is accepted once.
+secret; each signature is accepted once, and identifies the visitor for a day however often the token is renewed.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import hmac
 import re
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -17,14 +18,16 @@ from django.core import signing
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from chatbots.conversation.visitor import Identity
-from chatbots.models import Chatbot, UsedIdentity
+from chatbots.conversation.visitor import Identity, Visitor
+from chatbots.models import Chatbot, SignedOutVisitor, UsedIdentity
 from puffer.api import ApiError
+from puffer.runtime import LiveCache, invalidate
 from puffer.text import has_control_characters
 
 VALID_SECONDS = 12 * 3600
 RENEWABLE_SECONDS = 90 * 24 * 3600  # for this long a browser can renew its token and remain the same visitor
 IDENTITY_SECONDS = 300  # from signing to verification; includes clock differences
+MAX_IDENTITY_AGE = 24 * 3600  # seconds, from signing until the site must sign again; renewing a token changes nothing
 MAX_ID, MAX_NAME, MAX_EMAIL = 200, 200, 254  # characters
 NONCE = re.compile(r"[\w.~+/=-]{8,100}\Z", re.ASCII)
 
@@ -53,6 +56,9 @@ class Session:
     def as_user(self, identity: Identity) -> "Session":
         return replace(self, identity=identity)
 
+    def as_guest(self) -> "Session":
+        return replace(self, identity=None)
+
     def with_consent(self, digest: str) -> "Session":
         return replace(self, consent=digest)
 
@@ -66,16 +72,19 @@ def issue(bot: Chatbot, session: Session) -> str:
 
 
 def read_token(bot: Chatbot, token: str, origin: str) -> Session:
-    """Return the session of a valid token. Raise InvalidVisitorToken."""
-    return _read(bot, token, origin, VALID_SECONDS)
+    """Return the session of a valid token. Raise InvalidVisitorToken, also if the site must sign the identity again."""
+    session = _read(bot, token, origin, VALID_SECONDS)
+    if session.identity and time.time() - session.identity.signed_at > MAX_IDENTITY_AGE:
+        raise InvalidVisitorToken
+    return session
 
 
 def renew(bot: Chatbot, token: str, origin: str) -> Session:
-    """Return the session of a token that may have expired. An expired token loses its signed identity."""
+    """Return the session of a token that may have expired. An expired token or identity leaves a guest."""
     try:
-        return _read(bot, token, origin, VALID_SECONDS)
+        return read_token(bot, token, origin)
     except InvalidVisitorToken:
-        return replace(_read(bot, token, origin, RENEWABLE_SECONDS), identity=None)
+        return _read(bot, token, origin, RENEWABLE_SECONDS).as_guest()
 
 
 def _read(bot: Chatbot, token: str, origin: str, max_age: int) -> Session:
@@ -114,19 +123,50 @@ def verify_identity(bot: Chatbot, claimed: dict[str, Any]) -> Identity:
     if not hmac.compare_digest(expected.encode(), given.lower().encode(errors="replace")):
         raise InvalidIdentity
     use_once(f"{bot.pk}:{expected}")
-    return Identity(user_id, name, email)
+    return Identity(user_id, name, email, signed_at=min(timestamp, int(time.time())))
 
 
 def use_once(signature: str) -> None:
     """Mark the signature as used. Raise InvalidIdentity if it already is."""
     now = timezone.now()
     UsedIdentity.objects.filter(expires_at__lt=now).delete()
+    SignedOutVisitor.objects.filter(signed_out_at__lt=now - timedelta(seconds=MAX_IDENTITY_AGE)).delete()
     digest = hashlib.sha256(signature.encode()).hexdigest()
     try:
         with transaction.atomic():
             UsedIdentity.objects.create(digest=digest, expires_at=now + timedelta(seconds=2 * IDENTITY_SECONDS))
     except IntegrityError:
         raise InvalidIdentity from None
+
+
+# Signing out
+
+
+async def _read_signed_out(bot_id: str) -> dict[str, float]:
+    rows = SignedOutVisitor.objects.filter(chatbot=int(bot_id)).values_list("visitor", "signed_out_at")
+    return {visitor: signed_out_at.timestamp() async for visitor, signed_out_at in rows}
+
+
+signed_out_visitors = LiveCache(_read_signed_out)
+
+
+async def is_signed_out(bot: Chatbot, session: Session) -> bool:
+    """Return whether the session's user was signed out since the site signed their identity."""
+    if session.identity is None:
+        return False
+    signed_out = await signed_out_visitors.get(str(bot.pk)) or {}
+    return session.identity.signed_at <= signed_out.get(Visitor(identity=session.identity).key, -1)
+
+
+def sign_out(bots: Iterable[Chatbot], user_id: str) -> None:
+    """End all sessions of a site's user with these chatbots, in every worker, until the site signs the user again."""
+    key = Visitor(identity=Identity(user_id)).key
+    for bot in bots:
+        SignedOutVisitor.objects.update_or_create(chatbot=bot, visitor=key, defaults={"signed_out_at": timezone.now()})
+    invalidate()
+
+
+# Consent
 
 
 def consent_digest(bot: Chatbot) -> str:

@@ -1,6 +1,6 @@
 """Chatbots, their settings, and records about their visitors."""
 
-from chatbots.models.allowances import Consent, MessageCount, TokenAllowance, UsedIdentity
+from chatbots.models.allowances import Consent, MessageCount, SignedOutVisitor, TokenAllowance, UsedIdentity
 from chatbots.models.chatbot import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot
 from chatbots.models.golden import GoldenQuestion, GoldenResult, GoldenRun
 from chatbots.models.live_bots import live_bots
@@ -17,6 +17,7 @@ __all__ = [
     "MessageCount",
     "QuestionEmbedding",
     "SettledQuestion",
+    "SignedOutVisitor",
     "TokenAllowance",
     "UsedIdentity",
     "live_bots",

@@ -46,6 +46,20 @@ class UsedIdentity(models.Model):
         return self.digest
 
 
+class SignedOutVisitor(models.Model):
+    """A visitor whose sessions with an identity signed until then have ended. Useless once those are too old anyway."""
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.CASCADE, related_name="+")
+    visitor = models.CharField(max_length=80, help_text="Visitor.key.")
+    signed_out_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["chatbot", "visitor"], name="unique_signed_out_visitor")]
+
+    def __str__(self) -> str:
+        return self.visitor
+
+
 class Consent(models.Model):
     """A visitor's agreement to a chatbot's consent text, kept as proof."""
 

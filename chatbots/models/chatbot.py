@@ -155,6 +155,7 @@ class Chatbot(ThemeSettings, LimitSettings, models.Model):
         verbose_name = _("chatbot")
         verbose_name_plural = _("chatbots")
         ordering = ["name", "id"]
+        permissions = [("manage_identity_secret", "Can see and renew the identity secret of chatbots")]
 
     def __str__(self) -> str:
         return self.name

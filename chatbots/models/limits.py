@@ -13,6 +13,7 @@ from chatbots.guards.origins import InvalidOrigin, read_pattern
 from puffer.security import EncryptedTextField
 
 MAX_DOMAINS = 500
+MODERATION_UNAVAILABLE = "Your message could not be checked right now. Please try again in a little while."
 
 
 def new_identity_secret() -> str:
@@ -130,6 +131,17 @@ class LimitSettings(models.Model):
     openai_moderation_message = models.CharField(
         _("reply to flagged messages"), max_length=500,
         default="Your message was flagged by the moderation system and could not be sent.",
+    )  # fmt: skip
+    openai_moderation_required = models.BooleanField(
+        _("block when moderation is unavailable"), default=False, db_default=False,
+        help_text=_(
+            "If OpenAI cannot be asked, reply with the text below instead of answering. When off, such questions are"
+            " answered without moderation."
+        ),
+    )  # fmt: skip
+    moderation_unavailable_message = models.CharField(
+        _("moderation unavailable text"), max_length=500,
+        default=MODERATION_UNAVAILABLE, db_default=MODERATION_UNAVAILABLE,
     )  # fmt: skip
 
     enable_consent_compliance = models.BooleanField(

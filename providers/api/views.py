@@ -102,6 +102,7 @@ class GenerateView(AsyncAPIView):
             raise ApiError(
                 "Streaming is not supported on this endpoint.", status=400, code="rest_aipkit_streaming_not_supported"
             )
+        caller_of(request).require_model(provider, model)
         completion = await generate(
             caller_of(request),
             provider,
@@ -183,6 +184,7 @@ class ImagesView(AsyncAPIView):
                 status=400,
                 code="azure_image_missing_deployment" if provider == "azure" else "rest_aipkit_missing_param",
             )
+        caller_of(request).require_model(provider, model)
         drawn = await generate_images(
             caller_of(request),
             provider,
@@ -261,6 +263,7 @@ class EmbeddingsView(AsyncAPIView):
         require_text(model=model)
         if not input:
             raise ApiError("input must not be empty.", status=400, code="rest_aipkit_missing_param")
+        caller_of(request).require_model(provider, model)
         embeddings = await embed(
             caller_of(request),
             provider,

@@ -4,12 +4,14 @@ from puffer.admin import activity, api_keys, users  # noqa: F401 - registers the
 from puffer.admin.audit import record_export
 from puffer.admin.base import DeletionSummary, ReadOnlyAdmin, RecordAdmin
 from puffer.admin.credentials import CredentialsAdmin, CredentialsForm
+from puffer.admin.lines_field import LinesField
 from puffer.admin.navigation import MenuItem, Section
 
 __all__ = [
     "CredentialsAdmin",
     "CredentialsForm",
     "DeletionSummary",
+    "LinesField",
     "MenuItem",
     "ReadOnlyAdmin",
     "RecordAdmin",

@@ -13,6 +13,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from puffer.admin.lines_field import LinesField
 from puffer.admin.navigation import MenuItem, Section
 from puffer.models import ApiKey, Scope
 
@@ -31,9 +32,18 @@ class ApiKeyForm(forms.ModelForm):
         help_text=_("What the key may do."),
     )
 
+    allowed_models = LinesField(
+        required=False,
+        label=_("Models"),
+        help_text=_(
+            "The models that the key may call directly, one per line: openai/gpt-4o-mini, or openai for all models of a"
+            " provider. Empty: all models, or none if the key may use only some chatbots."
+        ),
+    )
+
     class Meta:
         model = ApiKey
-        fields = ["name", "scopes", "is_bound", "chatbots", "expires_on"]
+        fields = ["name", "scopes", "is_bound", "chatbots", "allowed_models", "expires_on"]
 
     def clean(self) -> dict[str, Any]:
         cleaned = cast(dict[str, Any], super().clean())
@@ -53,9 +63,9 @@ class ApiKeyAdmin(ModelAdmin):
         MenuItem(Section.ACCESS, 2, "description", _("API documentation"), "docs", lambda model_admin, request: True),
     ]
     form = ApiKeyForm
-    add_fieldsets = [(None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]})]
+    add_fieldsets = [(None, {"fields": ["name", "scopes", "is_bound", "chatbots", "allowed_models", "expires_on"]})]
     fieldsets = [
-        (None, {"fields": ["name", "scopes", "is_bound", "chatbots", "expires_on"]}),
+        (None, {"fields": ["name", "scopes", "is_bound", "chatbots", "allowed_models", "expires_on"]}),
         (_("State"), {"fields": ["ends_with", "state_text", "last_used_on", "created_at", "revoked_at"]}),
     ]
     readonly_fields = ["ends_with", "state_text", "last_used_on", "created_at", "revoked_at"]

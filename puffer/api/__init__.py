@@ -1,7 +1,7 @@
 """The REST API: dispatch, authentication, parameters, errors and the ASGI handler."""
 
 from puffer.api.authentication import ApiKeyAuthentication, Caller, caller_of
-from puffer.api.errors import ApiError
+from puffer.api.errors import ApiError, InsufficientScope
 from puffer.api.event_stream import Event, EventStream
 from puffer.api.permissions import HasScope
 from puffer.api.schema import Array, Boolean, Integer, Lenient, Object, Parameters, String, StringOrArray
@@ -18,6 +18,7 @@ __all__ = [
     "Event",
     "EventStream",
     "HasScope",
+    "InsufficientScope",
     "Integer",
     "Lenient",
     "Object",

@@ -24,14 +24,30 @@ PARAMETER = "aipkit_api_key"
 
 
 @dataclass(frozen=True, slots=True)
+class BotCollection:
+    """A collection that a chatbot searches: its store (slug), and the chatbot's namespace and embedding model."""
+
+    store: str
+    name: str
+    namespace: str = ""
+    embedding_provider: str = ""
+    embedding_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """The holder of an API key. `key_id` is None for PUFFER_API_KEY; `bot_ids` is None if every chatbot is allowed."""
+    """The holder of an API key. `key_id` is None for PUFFER_API_KEY; `bot_ids` is None if every chatbot is allowed.
+
+    `allowed_models` holds providers and provider/model; empty: all models for a key without chatbots, otherwise none.
+    """
 
     key_id: int | None
     name: str
     scopes: frozenset[str]
     bot_ids: frozenset[int] | None
     expires_on: date | None = None
+    allowed_models: frozenset[str] = frozenset()
+    collections: tuple[BotCollection, ...] = ()  # of the chatbots that the key is bound to
 
     def may_use_bot(self, bot_id: int) -> bool:
         return self.bot_ids is None or bot_id in self.bot_ids
@@ -44,6 +60,20 @@ class Caller:
         if not self.may_use_bot(bot_id):
             raise InsufficientScope("This API key may not use this chatbot.")
 
+    def require_model(self, provider: str, model: str) -> None:
+        allowed = self.allowed_models
+        if (allowed or self.bot_ids is not None) and not allowed & {provider, f"{provider}/{model}"}:
+            raise InsufficientScope(
+                f"This API key may not call {provider}/{model}. Its models are listed in the admin, under API keys."
+            )
+
+    def collections_of_bots(self, store: str, name: str) -> list[BotCollection]:
+        """Return the collection as the key's chatbots use it. Raise InsufficientScope if none of them does."""
+        found = [own for own in self.collections if (own.store, own.name) == (store, name)]
+        if self.bot_ids is not None and not found:
+            raise InsufficientScope("This API key may only use the collections of its chatbots.")
+        return found
+
 
 async def _read_caller(key_digest: str) -> Caller | None:
     key = await ApiKey.objects.active().filter(digest=key_digest).afirst()
@@ -52,8 +82,28 @@ async def _read_caller(key_digest: str) -> Caller | None:
     today = timezone.localdate()
     if key.last_used_on != today:
         await ApiKey.objects.filter(pk=key.pk).aupdate(last_used_on=today)
-    bot_ids = frozenset([pk async for pk in key.chatbots.values_list("pk", flat=True)]) if key.is_bound else None
-    return Caller(key.pk, key.name, frozenset(key.scopes), bot_ids, key.expires_on)
+    bots = [bot async for bot in key.chatbots.defer("identity_secret")] if key.is_bound else []
+    return Caller(
+        key.pk,
+        key.name,
+        frozenset(key.scopes),
+        bot_ids=frozenset(bot.pk for bot in bots) if key.is_bound else None,
+        expires_on=key.expires_on,
+        allowed_models=frozenset(key.allowed_models),
+        collections=tuple(collection for bot in bots for collection in collections_of(bot)),
+    )
+
+
+def collections_of(bot: Any) -> Iterator[BotCollection]:
+    """Yield the collections of a chatbot, whose model belongs to an app that imports this one."""
+    for name in bot.collections:
+        yield BotCollection(
+            bot.vector_store_provider,
+            name,
+            bot.namespace,
+            bot.vector_embedding_provider,
+            bot.vector_embedding_model,
+        )
 
 
 async def _read_whether_any_key_is_active(_: str) -> bool | None:

@@ -25,6 +25,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "chatbots.messagecount": {},
     "chatbots.questionembedding": {},
     "chatbots.settledquestion": {},
+    "chatbots.signedoutvisitor": {},
     "chatbots.tokenallowance": {},
     "chatbots.usedidentity": {},
     "logs.conversation": {EDITOR: "view", VIEWER: "view"},
@@ -47,7 +48,7 @@ RIGHTS: dict[str, dict[str, str]] = {
 
 
 def may(role: str, app_label: str, codename: str) -> bool:
-    """Return whether the role has a permission such as `view_chatbot`."""
+    """Return whether the role has a permission such as `view_chatbot`; others than the usual four are for owners."""
     action, _, model = codename.partition("_")
     return role == OWNER or action in RIGHTS.get(f"{app_label}.{model}", {}).get(role, "").split()
 

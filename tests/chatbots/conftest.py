@@ -37,11 +37,11 @@ def store(api, openai):
 
 @pytest.fixture
 def staff(client, django_user_model):
-    """Return a function that signs the client in as a user with the given permissions on chatbots."""
+    """Return a function that signs the client in as a user with the given permissions; "view" is view_chatbot."""
 
     def with_permissions(*names: str):
         user = django_user_model.objects.create_user("staff", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=[f"{name}_chatbot" for name in names]))
+        user.user_permissions.set(Permission.objects.filter(codename__in=[*names, *(f"{name}_chatbot" for name in names)]))
         client.force_login(user)
         return client
 

@@ -2,15 +2,26 @@
 
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from providers.api import UPSTREAM_STATUSES, slugs
 from providers.base import Capability
-from puffer.api import ApiError, Array, AsyncAPIView, Object, Parameters, String, caller_of
+from puffer.api import (
+    ApiError,
+    Array,
+    AsyncAPIView,
+    Caller,
+    InsufficientScope,
+    Object,
+    Parameters,
+    String,
+    caller_of,
+)
 from puffer.models import Scope
 from puffer.text import storable
-from vectorstores.ingestion.destination import Destination
+from vectorstores.ingestion.destination import Destination, embedding_of
 from vectorstores.ingestion.documents import NewDocument, make_document
 from vectorstores.ingestion.pipeline import ingest
 from vectorstores.registry import STORES
@@ -86,6 +97,7 @@ class UpsertView(AsyncAPIView):
             namespace=(namespace or "").strip(),
         )
         check_request(destination, vectors)
+        await check_caller(caller_of(request), destination)
         documents = [make_document(item, destination) for item in vectors]
         stored = 0
         try:
@@ -130,6 +142,26 @@ def check_request(destination: Destination, vectors: list[dict[str, Any]]) -> No
                 status=400,
                 code="rest_aipkit_no_content",
             )
+
+
+async def check_caller(caller: Caller, destination: Destination) -> None:
+    """Raise InsufficientScope unless the key may fill the collection with embeddings of this model.
+
+    A bound key may fill the namespaces of its chatbots, with the model that these search with.
+    """
+    own = caller.collections_of_bots(destination.store, destination.target)
+    if own and STORES[destination.store].has_namespaces:
+        own = [collection for collection in own if collection.namespace == destination.namespace]
+        if not own:
+            raise InsufficientScope("This API key may only use the namespaces of its chatbots.")
+    embedding = (destination.embedding_provider, destination.embedding_model)
+    if caller.bot_ids is not None:
+        filled = await sync_to_async(embedding_of)(destination.store, destination.target)
+        known = {(collection.embedding_provider, collection.embedding_model) for collection in own} - {("", "")}
+        known |= {filled} if filled else set()
+        if embedding in known or not (known or caller.allowed_models):
+            return
+    caller.require_model(*embedding)
 
 
 def result_json(document: NewDocument) -> dict[str, Any]:

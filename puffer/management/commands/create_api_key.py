@@ -30,13 +30,29 @@ class Command(BaseCommand):
             help="id of a chatbot that the key may use; repeatable (default: all)",
         )
         parser.add_argument(
+            "--model",
+            action="append",
+            default=[],
+            metavar="PROVIDER/MODEL",
+            help="a model that the key may call, or a provider for all of its models; repeatable (default: all,"
+            " or none with --bot)",
+        )
+        parser.add_argument(
             "--expires", type=date.fromisoformat, help="the last day on which the key works, YYYY-MM-DD"
         )
         parser.add_argument("--json", action="store_true", help="print a JSON object instead")
 
     @transaction.atomic
-    def handle(self, *, name: str, scope: list[str], bot: list[int], expires: date | None, **options: Any) -> None:
-        key = ApiKey(name=name, scopes=scope or list(Scope.values), expires_on=expires, is_bound=bool(bot))
+    def handle(
+        self, *, name: str, scope: list[str], bot: list[int], model: list[str], expires: date | None, **options: Any
+    ) -> None:
+        key = ApiKey(
+            name=name,
+            scopes=scope or list(Scope.values),
+            expires_on=expires,
+            is_bound=bool(bot),
+            allowed_models=model,
+        )
         try:
             key.full_clean(exclude=["digest"])
         except ValidationError as error:
@@ -47,9 +63,8 @@ class Command(BaseCommand):
             raise CommandError(f"There is no chatbot {', '.join(map(str, sorted(unknown)))}.")
         key.chatbots.set(chatbots)
         if options["json"]:
-            self.stdout.write(
-                json.dumps({"id": key.pk, "name": name, "scopes": key.scopes, "bots": bot, "key": secret})
-            )
+            created = {"id": key.pk, "name": name, "scopes": key.scopes, "bots": bot, "models": model, "key": secret}
+            self.stdout.write(json.dumps(created))
             return
         self.stderr.write(f"Created the API key {name!r}. Store it now: it cannot be shown again.")
         self.stdout.write(secret)

@@ -8,13 +8,15 @@ import subprocess
 import time
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
 from chatbots.admin.widget import sites_of
+from chatbots.conversation.visitor import Identity
 from chatbots.guards.origins import is_allowed
-from chatbots.guards.sessions import InvalidVisitorToken, issue, new_session, read_token, verify_identity
-from chatbots.models import Chatbot
+from chatbots.guards.sessions import InvalidVisitorToken, is_signed_out, issue, new_session, read_token, verify_identity
+from chatbots.models import Chatbot, SignedOutVisitor
 from tests.support.admin_rows import NASTY
 from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of
 from tests.support.repository import ROOT
@@ -34,6 +36,10 @@ def preview_of(bot: Chatbot) -> str:
 
 def renewal_of(bot: Chatbot) -> str:
     return reverse("admin:chatbots_chatbot_renew_identity_secret", args=[bot.pk])
+
+
+def sign_out_of(bot: Chatbot) -> str:
+    return reverse("admin:chatbots_chatbot_sign_out_visitor", args=[bot.pk])
 
 
 def saved_config(page) -> dict:
@@ -226,6 +232,19 @@ def test_a_new_secret_ends_all_sessions(admin_client, bot):
     assert admin_client.post(f"{LIST}999/new-identity-secret/", {"_form_submitted": "True"}).status_code == 404
 
 
+def test_a_visitor_can_be_signed_out(admin_client, bot):
+    session = new_session("https://example.com").as_user(Identity("u-7", signed_at=int(time.time())))
+    other = new_session("https://example.com").as_user(Identity("u-8", signed_at=int(time.time())))
+    assert "As your server signs it" in text_of(admin_client.get(sign_out_of(bot)))
+    admin_client.post(sign_out_of(bot), {"_form_submitted": "True", "user_id": ""})
+    assert not SignedOutVisitor.objects.exists()
+    answer = admin_client.post(sign_out_of(bot), {"_form_submitted": "True", "user_id": "u-7"})
+    assert answer["HX-Redirect"] == change_page(bot)
+    assert [async_to_sync(is_signed_out)(bot, one) for one in (session, other)] == [True, False]
+    entry = LogEntry.objects.get()
+    assert entry.change_message == "Signed out a visitor."
+
+
 VISITOR = '("7", "Änne", "a@b.de")'
 RUNS = {
     "python": ["python3", "-c", f"import json; print(json.dumps(puffer_identity{VISITOR}))"],
@@ -268,7 +287,12 @@ def test_the_guide_and_the_admin_show_the_same_sample(admin_client, bot):
         ([], set()),
         (["view"], {"see", "see preview"}),
         (["view", "add"], {"see", "see preview", "preview new", "explain"}),
-        (["view", "change"], {"see", "see preview", "secret", "preview", "explain", "renew"}),
+        (["view", "change"], {"see", "see preview", "preview", "explain", "sign out"}),
+        (["view", "manage_identity_secret"], {"see", "see preview"}),
+        (
+            ["view", "change", "manage_identity_secret"],
+            {"see", "see preview", "secret", "preview", "explain", "sign out", "renew"},
+        ),
     ],
 )
 def test_permissions(staff, bot, permissions, allowed):
@@ -280,6 +304,7 @@ def test_permissions(staff, bot, permissions, allowed):
         "preview new": client.post(NEW_PREVIEW, {"name": "x"}),
         "explain": client.post(ALLOWED_SITES, {}),
         "renew": client.post(renewal_of(bot)),  # asks for confirmation
+        "sign out": client.get(sign_out_of(bot)),
     }
     done = {name for name, answer in calls.items() if answer.status_code == 200}
     assert {answer.status_code for answer in calls.values()} <= {200, 403}

@@ -7,17 +7,21 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.core import signing
 from django.db import connection
+from django.utils import timezone
 
 from chatbots.conversation.visitor import Identity
 from chatbots.guards import sessions
-from chatbots.models import Chatbot, Consent, TokenAllowance, UsedIdentity
+from chatbots.guards.limits import ALL_VISITORS
+from chatbots.models import Chatbot, Consent, MessageCount, SignedOutVisitor, TokenAllowance, UsedIdentity
 from chatbots.models.limits import new_identity_secret
 from chatbots.widget.labels import LABELS
 from logs.models import Conversation, Message, UsageEvent
+from puffer.runtime import invalidate
 from tests.support.api import BASE
 from tests.support.providers import CHAT_DONE, CHAT_STREAM
 from tests.support.upstream import answering, embedding, streaming
@@ -215,7 +219,7 @@ def token_issued_before(bot, session, hours):
 
 
 def test_an_expired_token_can_only_be_renewed(widget, bot):
-    session = sessions.new_session(SHOP).as_user(Identity("u-7"))
+    session = sessions.new_session(SHOP).as_user(Identity("u-7", signed_at=int(time.time())))
     widget.token = token_issued_before(bot, session, 13)
     assert widget.get("conversations").status_code == 401
     renewed = widget.post("session", token=widget.token).json()
@@ -249,6 +253,50 @@ def test_a_site_can_identify_its_visitor(widget, bot):
     conversation = Conversation.objects.get()
     assert (conversation.external_user_id, conversation.external_name) == ("u-7", "Ada")
     assert conversation.visitor_name == "Ada"
+
+
+def test_renewing_a_token_does_not_extend_a_signed_identity(widget, bot):
+    """Renew every 11 hours, as a script could, after one signature by the site."""
+    day_old = Identity("u-7", signed_at=int(time.time()) - 25 * 3600)
+    session = sessions.new_session(SHOP).as_user(day_old)
+    widget.token = token_issued_before(bot, session, 11)
+    assert widget.get("conversations").status_code == 401
+    renewed = widget.post("session", token=widget.token).json()
+    assert (renewed["visitor_id"], renewed["identified"]) == (session.visitor_id, False)
+    widget.token = renewed["token"]
+    assert widget.post("session", token=widget.token, identity=signed(bot)).json()["identified"] is True
+
+
+def test_renewing_a_token_keeps_an_identity_of_today(widget, bot):
+    earlier = Identity("u-7", signed_at=int(time.time()) - 23 * 3600)
+    widget.token = token_issued_before(bot, sessions.new_session(SHOP).as_user(earlier), 11)
+    assert widget.get("conversations").status_code == 200
+    assert widget.post("session", token=widget.token).json()["identified"] is True
+
+
+def test_one_user_can_be_signed_out(widget, bot, api):
+    other_bot = Chatbot.objects.create(name="Other", embed_allowed_domains=["shop.example"])
+    ada = Widget(api, bot).begin(identity=signed(bot))
+    bob = Widget(api, bot).begin(identity=signed(bot, user_id="u-8"))
+    elsewhere = Widget(api, other_bot).begin(identity=signed(other_bot))
+    unused = signed(bot, nonce="signed-before")
+    sessions.sign_out([bot], "u-7")
+    assert ada.get("conversations").status_code == 401
+    assert ada.post("session", token=ada.token).json()["identified"] is False
+    assert widget.post("session", identity=unused).json()["code"] == "invalid_identity"
+    for still_signed_in in (bob, elsewhere, widget):
+        assert still_signed_in.get("conversations").status_code == 200
+    SignedOutVisitor.objects.update(signed_out_at=timezone.now() - timedelta(seconds=2))  # the site signs again later
+    invalidate()
+    ada.begin(identity=signed(bot, nonce="signed-after"))
+    assert ada.get("conversations").status_code == 200
+
+
+def test_records_of_signed_out_visitors_are_deleted(widget, bot):
+    sessions.sign_out([bot], "u-7")
+    SignedOutVisitor.objects.update(signed_out_at=timezone.now() - timedelta(hours=25))
+    widget.post("session", identity=signed(bot))
+    assert not SignedOutVisitor.objects.exists()
 
 
 def test_an_identified_visitor_sees_their_chats_in_another_browser(widget, bot, api):
@@ -420,6 +468,36 @@ def test_limits_and_moderation_are_error_events_before_any_model_call(widget, op
         change(bot, **before)
     assert not openai.sent
     assert not Message.objects.exists()
+
+
+FLAGGED = {"id": "modr-1", "model": "omni-moderation-latest", "results": [{"flagged": True, "categories": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("settings_of_bot", "code"),
+    [
+        ({"banned_words": "shoes"}, "word_banned"),
+        ({"banned_ips": ["127.0.0.0/8"]}, "ip_banned"),
+        ({"openai_moderation_enabled": True}, "content_flagged_by_openai"),
+    ],
+)
+def test_refused_questions_leave_the_messages_of_the_day_to_others(widget, openai, bot, settings_of_bot, code):
+    openai.pages["/v1/moderations"] = answering(FLAGGED)
+    change(bot, messages_per_day=2, **settings_of_bot)
+    for _ in range(3):
+        assert [(name, data["code"]) for name, data in widget.ask()] == [("error", code)]
+    assert not MessageCount.objects.filter(subject=ALL_VISITORS, count__gt=0).exists()
+    change(bot, **{name: type(value)() for name, value in settings_of_bot.items()})
+    assert [widget.ask()[-1][0] for _ in range(3)] == ["done", "done", "error"]
+
+
+def test_flagged_questions_count_for_their_visitor(widget, openai, bot):
+    """Limit them, because each one is a call of OpenAI."""
+    openai.pages["/v1/moderations"] = answering(FLAGGED)
+    change(bot, messages_per_minute=2, messages_per_day=None, openai_moderation_enabled=True)
+    codes = [widget.ask()[0][1]["code"] for _ in range(3)]
+    flagged = "content_flagged_by_openai"
+    assert codes in ([flagged, flagged, "rate_limit_exceeded"], [flagged] * 3)  # three, if a new minute began
 
 
 def test_messages_per_minute_are_limited(widget, bot):

@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync
 
 from chatbots.conversation.visitor import Refusal, Visitor
 from chatbots.guards import moderation
-from chatbots.guards.moderation import is_banned, moderate, phrases_in
+from chatbots.guards.moderation import is_banned, moderate, phrases_in, refuse_banned
 from logs.models import Conversation
 from providers import registry
 from tests.support.providers import environment
@@ -24,6 +24,7 @@ VISITOR = Visitor(source=Conversation.Source.WIDGET, session_id="one", ip_addres
 @async_to_sync
 async def ask(bot, question="Shoes?", visitor=VISITOR):
     try:
+        refuse_banned(bot, question, visitor)
         await moderate(bot, question, visitor)
     finally:
         await registry.close_clients()
@@ -229,6 +230,18 @@ def test_a_question_passes_if_openai_is_not_configured(moderated, settings, capl
     settings.PROVIDER_ENVIRONMENT = {}
     ask(moderated)
     assert "API key is missing for OpenAI" in caplog.text
+
+
+def test_a_question_is_blocked_if_moderation_is_required_and_unavailable(moderated, upstream, settings):
+    moderated.openai_moderation_required, moderated.moderation_unavailable_message = True, "Later, please."
+    upstream.will_answer(HARMLESS)
+    ask(moderated)
+    upstream.will_answer(status=500, body={"error": {"message": "broken"}})
+    assert refusal(moderated) == (503, "moderation_unavailable", "Later, please.")
+    upstream.will_answer(FLAGGED)
+    assert refusal(moderated)[1] == "content_flagged_by_openai"
+    settings.PROVIDER_ENVIRONMENT = {}
+    assert refusal(moderated) == (503, "moderation_unavailable", "Later, please.")
 
 
 @pytest.mark.slow

@@ -98,6 +98,8 @@ FULL = {
     "banned_ips_message": "Weg.",
     "openai_moderation_enabled": True,
     "openai_moderation_message": "Nicht so.",
+    "openai_moderation_required": True,
+    "moderation_unavailable_message": "Moment.",
     "enable_consent_compliance": True,
     "consent_title": "Erst lesen",
     "consent_message": "Und dann?",

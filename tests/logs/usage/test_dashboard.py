@@ -20,6 +20,8 @@ from logs.usage import recorder
 from logs.usage.daily_totals import midnight, today
 from logs.usage.report import percentile
 from puffer.models import ApiKey
+from puffer.security.roles import EDITOR
+from tests.support.accounts import member
 
 pytestmark = pytest.mark.django_db
 
@@ -247,6 +249,37 @@ def test_more_rows_take_no_more_queries(admin_client, activity):
     for number in range(30):
         recorder.write([call(model=f"model-{number}", created_at=days_ago(number))])
     assert count() == 4
+
+
+UNMODERATED = "the questions to these chatbots are not moderated"
+
+
+@pytest.mark.parametrize("key", ["", "sk-good", "sk-“pasted”"])
+def test_moderation_that_cannot_work_is_announced(admin_client, bot, settings, key):
+    settings.PROVIDER_ENVIRONMENT = {"openai": {"api_key": key}}
+    assert UNMODERATED not in admin_client.get(HOME).text
+    Chatbot.objects.create(name="Draft", status="draft", openai_moderation_enabled=True)
+    Chatbot.objects.filter(pk=bot.pk).update(openai_moderation_enabled=True, name=NASTY)
+    page = admin_client.get(HOME).text
+    form = admin_client.get(f"/admin/chatbots/chatbot/{bot.pk}/change/").text
+    assert (UNMODERATED in page, f"/chatbot/{bot.pk}/change/" in page) == (key != "sk-good", key != "sk-good")
+    assert ("no question is moderated" in form) == (key != "sk-good")
+    assert NASTY not in page
+    assert ">Draft<" not in page
+
+
+PROXY = "TRUSTED_PROXY_COUNT is 0"
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_an_unknown_proxy_is_announced_to_owners(admin_client, client, settings, header):
+    headers = {header: "for=192.0.2.1"}
+    client.force_login(member(EDITOR))
+    assert PROXY not in client.get(HOME, headers=headers).text
+    assert PROXY in admin_client.get(HOME, headers=headers).text
+    assert PROXY not in admin_client.get(HOME).text
+    settings.TRUSTED_PROXY_COUNT = 1
+    assert PROXY not in admin_client.get(HOME, headers=headers).text
 
 
 def test_the_dashboard_without_any_data(admin_client):

@@ -63,6 +63,16 @@ def test_exports_are_logged_with_their_filters(client, role, action, words):
     assert entry.get_change_message() == f"{words}, of the list with q=ada@example.com, source__exact=api"
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_exports_of_chatbots_are_logged(client, role):
+    client.force_login(member(role))
+    bots = [make_bot(number) for number in range(2)]
+    form = {"action": "export_as_json", "_selected_action": [bot.pk for bot in bots]}
+    assert client.post(url_of(Chatbot, "changelist"), form).status_code == 200
+    entry = LogEntry.objects.get()
+    assert (entry.user.username, entry.action_flag, entry.object_repr) == (role.lower(), 4, "2 chatbots")
+
+
 def test_exports_can_be_listed(admin_client):
     row = Conversation.objects.create()
     admin_client.post(url_of(Conversation, "changelist"), {"action": "export_as_csv", "_selected_action": [row.pk]})

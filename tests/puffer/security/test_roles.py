@@ -18,7 +18,7 @@ from chatbots.models import Chatbot
 from puffer.security.roles import EDITOR, OWNER, RIGHTS, ROLES, VIEWER, may
 from tests.support.accounts import member
 from tests.support.admin_rows import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
-from vectorstores.models import StoreConfig
+from vectorstores.models import Collection, StoreConfig
 
 pytestmark = pytest.mark.django_db
 
@@ -59,8 +59,9 @@ CUSTOM_PAGES = {
     "chatbots_chatbot_golden_runs": ((200, 200, 200), (405, 405, 405)),  # POST is not allowed
     "chatbots_chatbot_import_from_json": FOR_EDITORS,
     "chatbots_chatbot_preview": ((200, 200, 200), (200, 200, 403)),
-    "chatbots_chatbot_renew_identity_secret": FOR_EDITORS,
+    "chatbots_chatbot_renew_identity_secret": FOR_OWNERS,
     "chatbots_chatbot_restore": ((404, 404, 403), (404, 404, 403)),  # without a version
+    "chatbots_chatbot_sign_out_visitor": FOR_EDITORS,
     "chatbots_chatbot_try_it": FOR_EDITORS,
     "chatbots_chatbot_unanswered": ((200, 200, 200), (200, 200, 403)),
     "chatbots_chatbot_unanswered_overview": ((200, 200, 200), (405, 405, 405)),
@@ -276,13 +277,19 @@ def test_an_action_does_nothing_for_other_roles(clients, label):
 # Secrets
 
 
-def test_only_roles_that_may_change_a_chatbot_see_its_identity_secret(clients):
+def test_only_owners_see_a_chatbots_identity_secret(clients):
     bot = make_bot(0)
     url = url_of(Chatbot, "change", bot.pk)
-    assert [bot.identity_secret in clients[role].get(url).text for role in ROLES] == [True, True, False]
+    assert [bot.identity_secret in clients[role].get(url).text for role in ROLES] == [True, False, False]
     exported = {"action": "export_as_json", "_selected_action": [bot.pk]}
     for role in ROLES:
         assert bot.identity_secret not in clients[role].post(url_of(Chatbot, "changelist"), exported).text
+
+
+def test_a_chatbots_page_lists_collections_only_for_roles_that_may_see_them(clients):
+    Collection.objects.create(store="local", name="salaries")
+    url = url_of(Chatbot, "change", make_bot(0).pk)
+    assert ["salaries" in clients[role].get(url).text for role in ROLES] == [True, True, False]
 
 
 def test_saved_keys_are_not_shown_to_any_role(clients):
@@ -324,6 +331,8 @@ def test_an_owner_has_every_permission():
     ("role", "app", "codename", "allowed"),
     [
         (EDITOR, "chatbots", "change_chatbot", True),
+        (EDITOR, "chatbots", "manage_identity_secret", False),
+        (OWNER, "chatbots", "manage_identity_secret", True),
         (EDITOR, "vectorstores", "delete_document", True),
         (EDITOR, "vectorstores", "change_storeconfig", False),
         (EDITOR, "puffer", "view_apikey", False),
