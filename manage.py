@@ -6,8 +6,12 @@ import sys
 
 from django.core.management import execute_from_command_line
 
+FOR_OTHER_USERS = ("collectstatic", "makemessages", "makemigrations")  # what these write is meant to be read by others
+
 
 def main() -> None:
+    if sys.argv[1:2] and sys.argv[1] not in FOR_OTHER_USERS:
+        os.umask(0o077)  # the database, stored images and exports contain secrets and personal data
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "puffer.settings")
     if sys.argv[1:2] == ["quickstart"]:
         from puffer.first_start import write_env_file

@@ -7,6 +7,7 @@ class PufferConfig(AppConfig):
     verbose_name = "Access"
 
     def ready(self) -> None:
+        from puffer.security import checks  # noqa: F401 - registers them
         from puffer.security.roles import grant
 
         post_migrate.connect(

@@ -16,7 +16,7 @@ from puffer.first_start import ENV_FILE
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"  # for the files that puffer writes: the SQLite database, stored images
-VAR_DIR.mkdir(exist_ok=True)
+VAR_DIR.mkdir(mode=0o700, exist_ok=True)
 
 env = environ.Env()
 if ENV_FILE.exists():
@@ -153,7 +153,11 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 
-API_MIDDLEWARE = ["chatbots.guards.cors.read_widget_bot", "corsheaders.middleware.CorsMiddleware"]
+API_MIDDLEWARE = [
+    "puffer.api.https.require_https",
+    "chatbots.guards.cors.read_widget_bot",
+    "corsheaders.middleware.CorsMiddleware",
+]
 
 ROOT_URLCONF = "puffer.urls"
 ASGI_APPLICATION = "puffer.asgi.application"
@@ -216,13 +220,17 @@ AXES_ENABLE_ADMIN = False  # puffer/admin/activity.py replaces its pages
 AXES_VERBOSE = False
 OTP_TOTP_ISSUER = "puffer"
 
-HTTPS = PUBLIC_URL.startswith("https://")
+HTTPS = urlsplit(PUBLIC_URL).scheme == "https"
 SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
+if HTTPS:
+    # With this prefix, browsers refuse the cookie from plain http and from other hosts of the domain.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a proxy's header, every request looks like http
-if TRUSTED_PROXY_COUNT:
+SECURE_REDIRECT_EXEMPT = [r"^health/"]  # health checks on this machine do not pass the proxy
+if HTTPS or TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/wp-json/"],

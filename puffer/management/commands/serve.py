@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import faulthandler
+import logging
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
+from django.core.checks import Tags, run_checks
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
@@ -20,6 +22,8 @@ from puffer.runtime.server import Supervisor, Task
 
 BACKLOG = 2048  # connections that wait to be accepted
 WORKER_STOP_SECONDS = 10  # a job that takes longer is run again later
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -35,6 +39,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, host: str, port: int, workers: int, no_worker: bool, **options: Any) -> None:
+        check_security()
         for number in (signal.SIGTERM, signal.SIGINT):  # exit the blocks below, so that they stop what they started
             signal.signal(number, lambda *_: sys.exit(0))
         with listening(host, port) as listener, contextlib.ExitStack() as alongside:
@@ -57,6 +62,14 @@ class Command(BaseCommand):
             if not no_worker:
                 tasks.append(Task("worker", partial(worker.work, worker.jobs()), WORKER_STOP_SECONDS))
             Supervisor(tasks).run()
+
+
+def check_security() -> None:
+    """Log the warnings of the security checks as JSON lines, like all output. Raise CommandError for an error."""
+    for found in run_checks(tags=[Tags.security]):
+        if found.is_serious():
+            raise CommandError(str(found))
+        logger.warning("%s", found)
 
 
 def load(config: uvicorn.Config) -> None:
