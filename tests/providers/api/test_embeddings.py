@@ -170,13 +170,17 @@ def test_an_answer_without_indexes_is_in_order(api, upstream):
     assert embed(api, "openai").json()["embeddings"] == VECTORS
 
 
+def test_indexes_may_be_counted_from_1(api, upstream):
+    upstream.will_answer(listing((2, VECTORS[1]), (1, VECTORS[0])))
+    assert embed(api, "openai").json()["embeddings"] == VECTORS
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         listing((0, [1.0])),
         listing((0, [1.0]), (1, [2.0]), (2, [3.0])),
         listing((0, [1.0]), (0, [2.0])),  # whose would be whose?
-        listing((1, [1.0]), (2, [2.0])),
         listing((0, [1.0]), ("1", [2.0])),
         listing(),
     ],
