@@ -48,7 +48,8 @@ class AnswerState(ABC):
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
         self.has_begun = False
-        self.is_closed = False  # its last event has arrived
+        self.is_ending = False  # the latest event had a finish reason and no text
+        self.is_closed = False  # the last event has arrived
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.thinking = ThinkingFilter()
@@ -105,6 +106,7 @@ async def read_chunks(response: httpx2.Response, answer: AnswerState) -> AsyncGe
             if event == DONE:
                 answer.is_closed = True
             elif (piece := answer.read(event)) is not None:
+                answer.is_ending = answer.has_begun and answer.finish_reason is not None and not piece
                 yield CompletionChunk(answer.add(piece))
     if text := answer.rest():
         yield CompletionChunk(text)
@@ -112,12 +114,15 @@ async def read_chunks(response: httpx2.Response, answer: AnswerState) -> AsyncGe
 
 
 async def next_event(events: AsyncGenerator[Any, None], answer: AnswerState) -> Any:
-    """Return the next event, or None at the end. What fails after the finish reason does not spoil a whole answer."""
+    """Return the next event, or None at the end. What fails after the finish reason does not spoil a whole answer.
+
+    A finish reason next to text need not be the last one: Gemini may send one with each piece.
+    """
     try:
-        async with asyncio.timeout(None if answer.finish_reason is None else LAST_SECONDS):
+        async with asyncio.timeout(LAST_SECONDS if answer.is_ending else None):
             return await anext(events, None)
     except (TimeoutError, httpx2.RequestError, aiohttp.ClientError):
-        if answer.finish_reason is None:
+        if not answer.is_ending:
             raise
         return None
 

@@ -95,7 +95,8 @@ class MessageState(AnswerState):
         if kind == "message_delta":
             self.finish(event["delta"].get("stop_reason"))
             self.count(event)
-        elif kind == "message_stop":
+            return ""
+        if kind == "message_stop":
             self.is_closed = True
         elif "content" in event:
             return self.read_message(event)

@@ -8,7 +8,8 @@ BLOCKS = {f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought",
     "◁think▷": "◁/think▷",
     "[THINK]": "[/THINK]",
     "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
-    "<|channel|>final<|message|>": "",  # without thinking
+    # Without a beginning, or without thinking:
+    **dict.fromkeys(["</think>", "</thinking>", "</thought>", "</reasoning>", "<|channel|>final<|message|>"], ""),
 }
 CLOSINGS = {opening: re.compile(re.escape(closing), re.IGNORECASE) for opening, closing in BLOCKS.items()}
 
