@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from providers.base import CompletionChunk
 from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
 from tests.providers.api.test_completions import generate
@@ -449,7 +448,7 @@ def test_what_a_server_refuses_is_remembered(upstream):
     async def calls() -> None:
         for _ in range(2):
             async with call_of("openai") as call:
-                assert [chunk async for chunk in call][0] == CompletionChunk("Hello")
+                assert text_of([chunk async for chunk in call]) == "Hello"
 
     on_a_loop(calls)
     assert ["stream_options" in sent.json for sent in upstream.sent] == [True, False, False]
