@@ -23,18 +23,24 @@ class NoUpgradeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        while data:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as offer:
-                if not self.offers_upgrade():
-                    return self.send_400_response("CONNECT is not supported.")
-                data = self.head_without_offer() + data[offer.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-            except httptools.HttpParserError:
-                return self.send_400_response("Invalid HTTP request received.")
+        try:
+            while data:
+                data = self.feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def feed(self, data: bytes) -> bytes:
+        """Parse data, and return what is to be parsed again after an offer."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not self.offers_upgrade():
+                raise httptools.HttpParserError("CONNECT is not supported") from None
+            rest = self.head_without_offer() + data[offer.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            return rest
+        return b""
 
     def offers_upgrade(self) -> bool:
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
