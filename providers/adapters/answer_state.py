@@ -98,6 +98,7 @@ async def read_chunks(response: httpx2.Response, answer: AnswerState) -> AsyncGe
 
     A chunk without text is a sign of life: the model thinks, or calls a tool.
     """
+    is_answer = False
     async with events_of(response) as events:
         while not answer.is_closed:
             event = await next_event(events, answer)
@@ -106,8 +107,11 @@ async def read_chunks(response: httpx2.Response, answer: AnswerState) -> AsyncGe
             if event == DONE:
                 answer.is_closed = True
             elif (piece := answer.read(event)) is not None:
+                is_answer = True
                 answer.is_ending = answer.has_begun and answer.finish_reason is not None and not piece
                 yield CompletionChunk(answer.add(piece))
+    if answer.is_closed and not is_answer and answer.finish_reason is None:
+        raise ValueError("JSON without an answer")
     if text := answer.rest():
         yield CompletionChunk(text)
     yield answer.last_chunk()

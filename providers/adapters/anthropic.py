@@ -41,7 +41,7 @@ class Anthropic(Provider):
         super().__init__(settings, http_client)
         self.client = anthropic.AsyncAnthropic(
             api_key=settings.api_key,
-            base_url=settings.base_url.rstrip("/").removesuffix("/v1"),
+            base_url=settings.base_url,
             http_client=http_client,
             max_retries=0,
             default_headers={

@@ -65,7 +65,7 @@ class Google(Provider):
             vertexai=False,
             api_key=settings.api_key,
             http_options=types.HttpOptions(
-                base_url=base_url(settings),
+                base_url=settings.base_url,
                 api_version=API_VERSION,
                 httpx_async_client=http_client,
                 async_client_args={
@@ -101,7 +101,7 @@ class Google(Provider):
         with upstream_errors(self, Capability.COMPLETION):
             call = self.http_client.build_request(
                 "POST",
-                f"{base_url(self.settings)}/{API_VERSION}/{name}:{method}",
+                f"{self.settings.base_url}/{API_VERSION}/{name}:{method}",
                 params=query,
                 headers={"x-goog-api-key": self.settings.api_key},
                 json=completion_body(request),
@@ -171,10 +171,6 @@ class Google(Provider):
         with upstream_errors(self, Capability.COMPLETION):
             pager = await self.models.list(config={"page_size": 1000})
             return sorted([(model.name or "").removeprefix("models/") async for model in pager])
-
-
-def base_url(settings: ProviderSettings) -> str:
-    return settings.base_url.rstrip("/").removesuffix(f"/{API_VERSION}")
 
 
 def no_message() -> ApiError:

@@ -11,13 +11,13 @@ from array import array
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar, cast
-from urllib.parse import urlsplit
 
 import httpx2
 import orjson
 
 from providers.adapters.answer_events import raise_failure
 from providers.adapters.answer_state import read_chunks, whole_completion
+from providers.adapters.base_urls import with_version
 from providers.adapters.chat_completion import ChatState, read_usage
 from providers.adapters.refused_parameters import RENAMED, refused_parameters, without_refused
 from providers.base import (
@@ -41,7 +41,6 @@ from providers.upstream_errors import empty_answer, upstream_errors
 if TYPE_CHECKING:
     import openai
 
-VERSION_SEGMENT = re.compile(r"/v\d[^/]*(/|$)")
 DEPLOYMENT = re.compile(r"(?!\.+$)[\w.-]+\Z", re.ASCII)  # of Azure: its name becomes part of the URL's path
 # Reasoning models refuse sampling parameters, except the "-chat-" variants of the o series.
 # Source: https://platform.openai.com/docs/guides/reasoning
@@ -220,11 +219,6 @@ class OpenAI(Provider):
         with upstream_errors(self, Capability.COMPLETION):
             response = await self.client.get("/models", cast_to=httpx2.Response)
             return sorted(str(model["id"]) for model in orjson.loads(response.content)["data"])
-
-
-def with_version(base_url: str) -> str:
-    """Append /v1 unless the path of the URL contains a version."""
-    return base_url if VERSION_SEGMENT.search(urlsplit(base_url).path) else f"{base_url.rstrip('/')}/v1"
 
 
 def is_reasoning_model(model: str) -> bool:
