@@ -393,6 +393,7 @@ def test_an_answer_that_breaks_off_keeps_what_was_said(widget, openai):
         ({}, 400, "rest_missing_callback_param"),
         ({"message": 5}, 400, "rest_invalid_param"),
         ({"message": " \n"}, 400, "rest_aipkit_invalid_last_message"),
+        ({"message": "\u200b\u3164"}, 400, "rest_aipkit_invalid_last_message"),
         ({"message": "x" * 8001}, 400, "rest_aipkit_invalid_last_message"),
         ({"message": "Hi", "conversation_uuid": "of-nobody"}, 404, "conversation_not_found"),
     ],

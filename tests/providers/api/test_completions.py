@@ -389,8 +389,10 @@ def test_messages_that_say_nothing_are_dropped(api, upstream):
     ]
 
 
-def test_google_is_not_asked_without_a_message(api, upstream):
-    answer = generate(api, "google", content=" ")
+@pytest.mark.parametrize("slug", ["openai", "google"])
+@pytest.mark.parametrize("content", ["", " \n", "\x00", "\u200b", "\ufeff\u00ad\u2060", "\u3164", "\u2800\ufe0f"])
+def test_a_message_without_anything_to_see_is_not_sent(api, upstream, slug, content):
+    answer = generate(api, slug, content=content)
     assert (answer.status_code, answer.json()["code"]) == (400, "rest_aipkit_invalid_param")
     assert upstream.sent == []
 
@@ -400,6 +402,7 @@ def test_google_is_not_asked_without_a_message(api, upstream):
     [
         ({"model": " "}, "rest_aipkit_missing_param"),
         ({"messages": []}, "rest_aipkit_invalid_param"),
+        ({"messages": 2001 * [{"role": "user", "content": "Hi"}]}, "rest_invalid_param"),
         ({"stream": True}, "rest_aipkit_streaming_not_supported"),
         ({"stream": True, "messages": []}, "rest_aipkit_invalid_param"),  # messages are looked at first
         ({"messages": [{"role": "tool", "content": "x"}]}, "rest_invalid_param"),

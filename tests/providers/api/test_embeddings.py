@@ -238,8 +238,17 @@ def test_usage_has_two_counts_or_is_null(api, upstream, usage, expected):
     assert embed(api, "openai").json()["usage"] == expected
 
 
+def test_too_many_texts_are_refused(api, upstream):
+    refused = embed(api, "openai", input=2049 * ["x"])
+    assert (refused.status_code, refused.json()["code"]) == (400, "rest_invalid_param")
+    assert upstream.sent == []
+
+
 @pytest.mark.parametrize("slug", SLUGS)
-@pytest.mark.parametrize(("input", "index"), [("", None), (" ", 0), (["one", "\n\t"], 1), (["", "two"], 0), ([], None)])
+@pytest.mark.parametrize(
+    ("input", "index"),
+    [("", None), (" ", 0), (["one", "\n\t"], 1), (["one", "\u200b"], 1), (["", "two"], 0), ([], None)],
+)
 def test_a_blank_text_is_refused_by_its_index(api, upstream, slug, input, index):
     refused = embed(api, slug, input=input)
     code = "rest_aipkit_missing_param" if index is None else "rest_aipkit_invalid_param"
