@@ -49,6 +49,8 @@ class StreamedCall(ProviderCall):
     async def __anext__(self) -> CompletionChunk:
         try:
             chunk = await self.next_in_time()
+            while not (chunk.text or chunk.finish_reason):  # a sign of life: the silence begins again
+                chunk = await self.next_in_time()
         except ApiError:
             self.failed = True
             raise

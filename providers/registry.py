@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 
 from providers import http_client
 from providers.adapters.anthropic import Anthropic
+from providers.adapters.base_urls import clean_base_url
 from providers.adapters.google import Google
 from providers.adapters.openai import OpenAI
 from providers.adapters.openai_compatible import XAI, Azure, DeepSeek, Local, Ollama, OpenRouter
@@ -47,10 +48,14 @@ async def get_config(slug: str) -> ProviderConfig:
 def settings_of(config: ProviderConfig) -> ProviderSettings:
     """Return the saved settings, completed from the environment and the vendor's defaults."""
     environment = config.environment
+    default = PROVIDERS[config.slug].default_base_url
+    base_url, api_version = clean_base_url(
+        config.slug, config.base_url or environment.get("base_url", "") or default, default
+    )
     return ProviderSettings(
         api_key=(config.api_key or environment.get("api_key", "")).strip(),
-        base_url=config.base_url or environment.get("base_url", "") or PROVIDERS[config.slug].default_base_url,
-        api_version=config.api_version or environment.get("api_version", ""),
+        base_url=base_url,
+        api_version=config.api_version or environment.get("api_version", "") or api_version,
         image_api_version=config.image_api_version,
         site_url=settings.PUBLIC_URL,
     )

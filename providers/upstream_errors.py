@@ -6,20 +6,19 @@ becomes 502, 503 or 504. The codes are AI Puffer's.
 
 import json
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx2
-import orjson
 
 from providers.base import Capability, Usage
+from providers.error_words import error_text, is_status, read_error
 from providers.http_client import UnusableAnswer
 from puffer.api import ApiError
 from puffer.net import retry_after_headers
-from puffer.text import storable
+from puffer.text import without_control_characters
 
 if TYPE_CHECKING:
     from providers.base import Provider
@@ -28,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 PASSED_ON = {400, 404, 408, 409, 413, 422, 429}
 OVERLOADED = {503, 529}  # 529 is Anthropic's
-# An error within a stream of status 200 has only a type. Source: https://docs.anthropic.com/en/api/errors
+# An error with status 200 may have only a type or a code. Sources: https://docs.anthropic.com/en/api/errors,
+# https://platform.openai.com/docs/guides/error-codes, https://cloud.google.com/apis/design/errors
 STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -38,9 +38,13 @@ STATUS_OF_TYPE = {
     "rate_limit_error": 429,
     "api_error": 500,
     "overloaded_error": 529,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "resource_exhausted": 429,
+    "invalid_argument": 400,
+    "context_length_exceeded": 400,
+    "unavailable": 503,
 }
-MAX_TEXT = 1000  # characters of a provider's message; 200 of a body that is not JSON
-
 # Kinds of failure: "api" (an error status), "transport" (no answer), "unreadable" (not JSON), "empty" (JSON without the
 # requested content).
 CODES = {
@@ -100,16 +104,6 @@ MESSAGE_TEMPLATES = {
     Capability.IMAGE: "{label} Image API Error ({status}): {text}",
     Capability.MODERATION: "{label} Moderation API Error ({status}): {text}",
 }
-# Keys in the vendors' formats, also with a masked middle; bearer tokens; and keys in URLs.
-SECRETS = re.compile(
-    r"\b(?:sk|pk|xai|gsk|r8|hf|puf)[-_][\w*-]{6,}"
-    r"|\bAIza[\w*-]{20,}"
-    r"|(?<=key=)[^&\s\"']+"
-    r"|(?<=token=)[^&\s\"']+"
-    r"|(?<=bearer )[\w.~+/-]{6,}=*",
-    re.IGNORECASE,
-)
-TAG = re.compile(r"<[^<>]*>")
 
 
 def failure_code(provider: "Provider", capability: Capability, kind: str, upstream_status: int = 0) -> str:
@@ -175,6 +169,15 @@ def broken_off(provider: "Provider") -> ApiError:
     )
 
 
+def ended_badly(provider: "Provider", reason: str) -> ApiError:
+    """Return the error for an answer whose finish reason is a failure."""
+    return ApiError(
+        f"{provider.label} broke off its answer, for the reason: {without_control_characters(reason)[:100]}.",
+        status=502,
+        code=failure_code(provider, Capability.COMPLETION, "api"),
+    )
+
+
 @contextmanager
 def upstream_errors(provider: "Provider", capability: Capability) -> Iterator[None]:
     """Convert the exceptions of an SDK's call, and of reading its answer, to ApiError."""
@@ -214,8 +217,7 @@ def error_status(provider: "Provider", capability: Capability, response: Any) ->
     error = read_error(response)
     upstream = response.status_code
     if upstream < 300:  # OpenRouter and streams report the failure in the body
-        code, kind = error.get("code"), str(error.get("type"))
-        upstream = code if isinstance(code, int) else STATUS_OF_TYPE.get(kind, 502)
+        upstream = status_in(error)
     fault_status = 503 if upstream in OVERLOADED else 502
     status = upstream if upstream in PASSED_ON else fault_status
     text = error_text(response, error, provider.settings.api_key)
@@ -223,8 +225,35 @@ def error_status(provider: "Provider", capability: Capability, response: Any) ->
         MESSAGE_TEMPLATES[capability].format(label=provider.label, status=upstream, text=text),
         status=status,
         code=failure_code(provider, capability, "api", upstream),
-        headers=retry_after_headers(status, response.headers.get("retry-after", "")),
+        headers=retry_after_headers(status, retry_after(response, error)),
     )
+
+
+def status_in(error: dict[str, Any]) -> int:
+    """Return the status that an error object names by itself."""
+    for name in ("code", "status", "status_code", "type"):
+        value = error.get(name)
+        if is_status(value) and int(str(value)) >= 400:
+            return int(str(value))
+        if status := STATUS_OF_TYPE.get(str(value).lower()):
+            return status
+    return 502
+
+
+def retry_after(response: Any, error: dict[str, Any]) -> str:
+    """Return the value for a Retry-After header, from wherever the provider has it, or ""."""
+    milliseconds = response.headers.get("retry-after-ms", "")  # Azure and OpenAI
+    if milliseconds.isdecimal():
+        return str(int(milliseconds[:12]) / 1000)
+    if told := response.headers.get("retry-after"):
+        return told
+    details, metadata = error.get("details"), error.get("metadata")
+    places = [error, metadata, *(details if isinstance(details, list) else [])]
+    for place in places:
+        for name in ("retryDelay", "retry_after", "retry_after_seconds") if isinstance(place, dict) else ():
+            if place.get(name) is not None:
+                return str(place[name]).removesuffix("s")  # Google writes 34.07s
+    return ""
 
 
 def no_answer(provider: "Provider", capability: Capability, error: Exception) -> ApiError:
@@ -246,53 +275,3 @@ def chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__ or current.__context__
-
-
-def read_error(response: Any) -> dict[str, Any]:
-    """Return the error object of the body, wherever the provider puts it, or {} if the body is not a JSON object."""
-    try:
-        body = orjson.loads(body_of(response))
-    except orjson.JSONDecodeError:
-        return {}
-    if isinstance(body, list) and body:  # Google
-        body = body[0]
-    if not isinstance(body, dict):
-        return {}
-    error = body.get("error") or body
-    return error if isinstance(error, dict) else {"message": error, "code": body.get("code")}  # xAI
-
-
-def body_of(response: Any) -> bytes:
-    try:
-        return response.content
-    except httpx2.StreamError:  # broken off, or not read
-        return b""
-
-
-def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
-    """Return the provider's message without secrets: `message (Code: c)`, or the start of a body that is not JSON."""
-    if 300 <= response.status_code < 400:
-        return "It answered with a redirect, which is not followed. Check the base URL."
-    if not error:
-        words = TAG.sub(" ", body_of(response)[:5000].decode(errors="replace"))
-        return redact(" ".join(words.split()), api_key)[:200] or response.reason_phrase
-    text = str(error.get("message") or error.get("detail") or response.reason_phrase)
-    notes = []
-    if error.get("code") and not isinstance(error["code"], int):  # a number repeats the status
-        notes.append(f"Code: {error['code']}")
-    elif error.get("type"):
-        notes.append(f"Type: {error['type']}")
-    inner = error.get("innererror")
-    if isinstance(inner, dict) and inner.get("code"):  # Azure
-        notes.append(f"InnerCode: {inner['code']}")
-    # Truncate after the redaction, which would not recognize half a key.
-    text = redact(text, api_key)[:MAX_TEXT]
-    return f"{text} ({redact(', '.join(notes), api_key)[:200]})" if notes else text
-
-
-def redact(text: str, api_key: str) -> str:
-    """Remove our key, in case the provider repeats it, and anything that looks like a key."""
-    text = storable(text)
-    if api_key:
-        text = text.replace(api_key, "[redacted]")
-    return SECRETS.sub("[redacted]", text)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import warnings
 from urllib.parse import parse_qs
 
@@ -23,6 +24,8 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 
 api_handler = ApiHandler()
 API_ROOT = "/wp-json"
+API_PATH = re.compile(r"/+(?:index\.php/+)?wp-json(/.*)?\Z", re.IGNORECASE | re.DOTALL)
+SLASHES = re.compile("/+")
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,13 +41,16 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def api_path(scope: Scope) -> str | None:
-    """Return the path if it is below /wp-json/, also if it is written as `/?rest_route=/aipkit/v1/logs`."""
+    """Return the path below /wp-json/ that is asked for, in any spelling that WordPress takes, or None.
+
+    /wp-json/aipkit/v1/logs, /index.php/wp-json/aipkit/v1/logs, /?rest_route=/aipkit/v1/logs; also with more slashes.
+    """
     path = scope["path"]
-    if path[: len(API_ROOT)].lower() == API_ROOT and path[len(API_ROOT) : len(API_ROOT) + 1] in ("", "/"):
-        return path
+    if found := API_PATH.match(path):
+        return f"{API_ROOT}/{SLASHES.sub('/', found[1] or '').lstrip('/')}"
     if path in ("/", "/index.php") and b"rest_route=" in scope["query_string"]:
         routes = parse_qs(scope["query_string"].decode("latin-1")).get("rest_route")
-        return f"{API_ROOT}/{routes[-1].lstrip('/')}" if routes else None
+        return f"{API_ROOT}/{SLASHES.sub('/', routes[-1]).lstrip('/')}" if routes else None
     return None
 
 

@@ -64,6 +64,7 @@ PROVIDER_ENVIRONMENT = {
     "ollama": {"base_url": env.str("OLLAMA_BASE_URL", "")},
     "local": {"base_url": env.str("LOCAL_MODEL_URL", "")},  # set by `serve` when it starts the bundled model
 }
+OLLAMA_CONTEXT_LENGTH = env.int("OLLAMA_CONTEXT_LENGTH", default=4096)  # tokens; the server's own variable and default
 VECTOR_STORE_ENVIRONMENT = {
     "pinecone": {"api_key": env.str("PINECONE_API_KEY", ""), "base_url": env.str("PINECONE_BASE_URL", "")},
     "qdrant": {"api_key": env.str("QDRANT_API_KEY", ""), "base_url": env.str("QDRANT_URL", "")},

@@ -10,10 +10,11 @@ from chatbots.conversation.sources import SCHEMA, sources_json
 from chatbots.conversation.turn import take_turn
 from chatbots.conversation.visitor import Visitor
 from chatbots.models import live_bots
-from providers.api import UPSTREAM_STATUSES, USAGE, usage_json
+from providers.api import MAX_MESSAGES, UPSTREAM_STATUSES, USAGE, usage_json
 from puffer.api import ApiError, Array, AsyncAPIView, Lenient, Object, Parameters, String, caller_of
 from puffer.models import Scope
 from puffer.net import client_ip
+from puffer.text import is_blank
 
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
 
@@ -48,6 +49,7 @@ class ChatMessageView(AsyncAPIView):
                 }
             ),
             required=True,
+            max_items=MAX_MESSAGES,
             description="The conversation so far; the last message is the question.",
         ),
         conversation_uuid=Lenient(String(description="The logged conversation to continue."), clean_uuid),
@@ -61,7 +63,7 @@ class ChatMessageView(AsyncAPIView):
                 "messages must contain at least one message.", status=400, code="rest_aipkit_invalid_messages"
             )
         *history, last = messages
-        if last["role"] != "user" or not last["content"].strip():
+        if last["role"] != "user" or is_blank(last["content"]):
             raise ApiError(
                 "The last message must have the role user and must not be empty.",
                 status=400,

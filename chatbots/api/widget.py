@@ -50,7 +50,7 @@ from logs.webhooks import EventName
 from providers.api import usage_json
 from puffer.api import ApiError, AsyncAPIView, Event, EventStream, Integer, Object, Parameters, String, site_url
 from puffer.net import client_ip
-from puffer.text import render
+from puffer.text import is_blank, render
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ class StreamView(WidgetView):
     async def post(self, request: Request, *, bot_id: int, message: str, conversation_uuid: str | None) -> Any:
         if needs_consent(self.bot, self.session):
             raise ApiError("The visitor has not agreed to the consent text yet.", status=403, code="consent_required")
-        if not message.strip() or len(message) > MAX_MESSAGE_LENGTH:
+        if is_blank(message) or len(message) > MAX_MESSAGE_LENGTH:
             raise ApiError(
                 f"A message must have 1 to {MAX_MESSAGE_LENGTH} characters.",
                 status=400,

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.conf import settings
+
 from chatbots.models import Chatbot
 from providers.base import CompletionRequest, Message
 from providers.prompt_text import fill_placeholders
@@ -14,6 +16,8 @@ from vectorstores.retrieve import Passage
 PASSAGE_CHARACTERS = 24_000  # of all passages together
 TYPICAL_PASSAGE_CHARACTERS = 1500
 LOCAL_PASSAGE_CHARACTERS = 2500  # the bundled model has a context of 4,096 tokens
+# Ollama cuts a longer prompt at its beginning, where the instructions are, and tells nobody.
+OLLAMA_CHARACTERS_PER_TOKEN = 1.5  # of the context: half of it for passages, at three characters per token
 ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
     "If they do not hold the answer, say exactly this: {refusal}"
@@ -69,7 +73,7 @@ def expected_context(bot: Chatbot, history: Sequence[Mapping[str, Any]]) -> int:
 
 def fit_passages(passages: Sequence[Passage], provider: str) -> list[Passage]:
     """Return the best passages that fit into the prompt, but at least one."""
-    left = LOCAL_PASSAGE_CHARACTERS if provider == "local" else PASSAGE_CHARACTERS
+    left = passage_characters(provider)
     chosen: list[Passage] = []
     for passage in passages:
         if chosen and len(passage.text) > left:
@@ -77,6 +81,15 @@ def fit_passages(passages: Sequence[Passage], provider: str) -> list[Passage]:
         chosen.append(passage)
         left -= len(passage.text)
     return chosen
+
+
+def passage_characters(provider: str) -> int:
+    """Return how many characters of passages a provider's models can read."""
+    if provider == "local":
+        return LOCAL_PASSAGE_CHARACTERS
+    if provider == "ollama":
+        return min(int(settings.OLLAMA_CONTEXT_LENGTH * OLLAMA_CHARACTERS_PER_TOKEN), PASSAGE_CHARACTERS)
+    return PASSAGE_CHARACTERS
 
 
 def with_passages(question: str, passages: Sequence[Passage]) -> str:

@@ -1,12 +1,13 @@
 """Anthropic's Messages API."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, ClassVar
 
 import httpx2
 import orjson
 
-from providers.adapters.event_stream import StreamedAnswer, events_of
+from providers.adapters.answer_state import AnswerState, read_chunks, whole_completion
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
@@ -17,12 +18,10 @@ from providers.base import (
     ProviderSettings,
     Sampling,
     SdkErrors,
-    Usage,
 )
-from providers.upstream_errors import upstream_errors, without_text
+from providers.upstream_errors import upstream_errors
 
 API_VERSION = "2023-06-01"  # newer versions refuse temperature, top_p and top_k
-FINISH_REASONS = {"max_tokens": "length", "refusal": "content_filter"}  # any other: "stop"
 DEFAULT_MAX_TOKENS = 4096  # the API requires max_tokens
 MAX_TEMPERATURE = 1.0  # the API refuses higher values
 
@@ -42,7 +41,7 @@ class Anthropic(Provider):
         super().__init__(settings, http_client)
         self.client = anthropic.AsyncAnthropic(
             api_key=settings.api_key,
-            base_url=settings.base_url.rstrip("/").removesuffix("/v1"),
+            base_url=settings.base_url,
             http_client=http_client,
             max_retries=0,
             default_headers={
@@ -59,44 +58,66 @@ class Anthropic(Provider):
         return SdkErrors(anthropic.APIStatusError, anthropic.APIConnectionError, orjson.JSONDecodeError)
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        with upstream_errors(self, Capability.COMPLETION):
-            response = await self.client.post("/v1/messages", cast_to=httpx2.Response, body=completion_body(request))
-            answer = orjson.loads(response.content)
-            text = "".join(block["text"] for block in answer["content"] if block["type"] == "text").strip()
-            finish_reason = FINISH_REASONS.get(answer.get("stop_reason"), "stop")
-            usage = read_usage(answer)
-        if not text:
-            raise without_text(self, finish_reason, usage)
-        return Completion(text, finish_reason, usage)
+        return await whole_completion(self.chunks(completion_body(request)))
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        """Stream a completion. Source: https://docs.anthropic.com/en/api/messages-streaming"""
-        body = completion_body(request) | {"stream": True}
-        answer = StreamedAnswer()
-        counts: dict[str, Any] = {}  # the first event counts the prompt, the last one the answer
+    def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
+        return self.chunks(completion_body(request) | {"stream": True})
+
+    async def chunks(self, body: dict[str, Any]) -> AsyncGenerator[CompletionChunk, None]:
+        is_stream = "stream" in body
         with upstream_errors(self, Capability.COMPLETION):
-            response = await self.client.post("/v1/messages", cast_to=httpx2.Response, body=body, stream=True)
-            async with events_of(response) as events:
-                async for event in events:
-                    kind = event["type"]
-                    if kind == "message_start":
-                        counts |= non_null(event["message"].get("usage"))
-                    elif kind == "content_block_delta" and event["delta"]["type"] == "text_delta":
-                        if text := answer.add(event["delta"]["text"]):
-                            yield CompletionChunk(text)
-                    elif kind == "message_delta":
-                        answer.finish_reason = FINISH_REASONS.get(event["delta"].get("stop_reason"), "stop")
-                        counts |= non_null(event.get("usage"))
-                        answer.usage = read_usage({"usage": counts})
-                    elif kind == "message_stop":
-                        answer.closed = True
-                        break
-        yield answer.last_chunk(self)
+            response = await self.client.post("/v1/messages", cast_to=httpx2.Response, body=body, stream=is_stream)
+            async with aclosing(read_chunks(response, MessageState(self))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def list_models(self) -> list[str]:
         with upstream_errors(self, Capability.COMPLETION):
             response = await self.client.get("/v1/models", cast_to=httpx2.Response, options={"params": {"limit": 1000}})
             return sorted(str(model["id"]) for model in orjson.loads(response.content)["data"])
+
+
+class MessageState(AnswerState):
+    """A message, whole or in events. Source: https://docs.anthropic.com/en/api/messages-streaming"""
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(provider)
+        self.counts: dict[str, Any] = {}  # the first event counts the prompt, the last one the answer
+
+    def read(self, event: dict[str, Any]) -> str | None:
+        kind = event.get("type")
+        if kind == "message_start":
+            return self.read_message(event["message"])
+        if kind == "content_block_start":  # some compatible servers put text into it
+            return block_text(event["content_block"])
+        if kind == "content_block_delta":
+            return block_text(event["delta"])
+        if kind == "message_delta":
+            self.finish(event["delta"].get("stop_reason"))
+            self.count(event)
+            return ""
+        if kind == "message_stop":
+            self.is_closed = True
+        elif "content" in event:
+            return self.read_message(event)
+        return None
+
+    def read_message(self, message: dict[str, Any]) -> str:
+        self.finish(message.get("stop_reason"))
+        self.count(message)
+        return "".join(block_text(block) for block in message.get("content") or [])
+
+    def count(self, event: dict[str, Any]) -> None:
+        """Add counts. A later event does not overwrite an earlier count with null."""
+        usage = event.get("usage")
+        if isinstance(usage, dict):
+            self.counts |= {name: count for name, count in usage.items() if count is not None}
+        if self.counts:
+            self.usage = read_counts(self.counts.get("input_tokens"), self.counts.get("output_tokens"))
+
+
+def block_text(block: dict[str, Any]) -> str:
+    return block["text"] if block.get("type") in ("text", "text_delta") else ""
 
 
 def completion_body(request: CompletionRequest) -> dict[str, Any]:
@@ -121,15 +142,3 @@ def temperature_or_top_p(sampling: Sampling) -> dict[str, float]:
     if temperature is not None:
         return {"temperature": min(temperature, MAX_TEMPERATURE)}
     return {} if top_p is None else {"top_p": min(max(top_p, 0.0), 1.0)}
-
-
-def non_null(usage: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the counts that are not null, so that a later event does not overwrite an earlier count with null."""
-    return {name: count for name, count in (usage or {}).items() if count is not None}
-
-
-def read_usage(answer: dict[str, Any]) -> Usage | None:
-    usage = answer.get("usage")
-    if not usage or not isinstance(usage, dict):
-        return None
-    return read_counts(usage.get("input_tokens"), usage.get("output_tokens"))

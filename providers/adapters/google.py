@@ -1,4 +1,4 @@
-"""Gemini, through generateContent and batchEmbedContents."""
+"""Gemini, through generateContent and batchEmbedContents; images and embeddings with the SDK."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
 
-from providers.adapters.event_stream import StreamedAnswer, events_of
+from providers.adapters.answer_state import AnswerState, read_chunks, whole_completion
 from providers.adapters.token_counts import read_counts
 from providers.base import (
     Capability,
@@ -31,7 +31,7 @@ from providers.base import (
     Usage,
 )
 from providers.http_client import ssl_context
-from providers.upstream_errors import empty_answer, upstream_errors, without_text
+from providers.upstream_errors import empty_answer, upstream_errors
 from puffer.api import ApiError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 API_VERSION = "v1beta"
 MODEL_ID = re.compile(r"(tunedModels/)?(?!\.+$)[\w.-]+\Z", re.ASCII)  # it becomes part of the URL's path
 ROLES = {"assistant": "model"}  # any other: "user"
-WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"}
 MAX_IMAGES = 4  # AI Puffer's limit; each image is a call of its own
 
 
@@ -66,7 +65,7 @@ class Google(Provider):
             vertexai=False,
             api_key=settings.api_key,
             http_options=types.HttpOptions(
-                base_url=base_url(settings),
+                base_url=settings.base_url,
                 api_version=API_VERSION,
                 httpx_async_client=http_client,
                 async_client_args={
@@ -83,59 +82,38 @@ class Google(Provider):
         return SdkErrors(errors.APIError, httpx2.RequestError, errors.UnknownApiResponseError)
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        if not request.messages:
-            raise no_message()
-        with upstream_errors(self, Capability.COMPLETION):
-            answer = await self.models.generate_content(
-                model=model_id(request.model),
-                contents=turns(request.messages),
-                config=completion_config(request),
-            )
-            text = "".join(part.text or "" for part in answer_parts(answer) if not part.thought).strip()
-            finish_reason = read_finish_reason(answer)
-            usage = read_usage(answer.usage_metadata)
-        if not text:
-            raise without_text(self, finish_reason, usage)
-        return Completion(text, finish_reason, usage)
+        return await whole_completion(self.chunks(request, "generateContent"))
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        """Stream a completion without the SDK, whose streams cannot be closed early and are retried by default.
+    def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
+        return self.chunks(request, "streamGenerateContent", alt="sse")
+
+    async def chunks(
+        self, request: CompletionRequest, method: str, **query: str
+    ) -> AsyncGenerator[CompletionChunk, None]:
+        """Source: https://ai.google.dev/api/generate-content
 
         Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
         """
         if not request.messages:
             raise no_message()
-        answer = StreamedAnswer()
-        with upstream_errors(self, Capability.COMPLETION):
-            async with events_of(await self.open_stream(request)) as events:
-                async for event in events:
-                    candidate = (event.get("candidates") or [{}])[0]
-                    if text := answer.add(candidate_text(candidate)):
-                        yield CompletionChunk(text)
-                    if reason := candidate.get("finishReason"):
-                        answer.finish_reason = finish_reason_named(reason)
-                    if (event.get("promptFeedback") or {}).get("blockReason"):
-                        answer.finish_reason = "content_filter"
-                    answer.usage = read_raw_usage(event.get("usageMetadata")) or answer.usage
-        yield answer.last_chunk(self)
-
-    async def open_stream(self, request: CompletionRequest) -> httpx2.Response:
-        from google.genai import errors
-
         model = model_id(request.model)
         name = model if "/" in model else f"models/{model}"
-        call = self.http_client.build_request(
-            "POST",
-            f"{base_url(self.settings)}/{API_VERSION}/{name}:streamGenerateContent",
-            params={"alt": "sse"},
-            headers={"x-goog-api-key": self.settings.api_key},
-            json=stream_body(request),
-        )
-        response = await self.http_client.send(call, stream=True)
-        if response.status_code != 200:
-            async with aclosing(response):
-                await errors.APIError.raise_for_async_response(response)
-        return response
+        with upstream_errors(self, Capability.COMPLETION):
+            call = self.http_client.build_request(
+                "POST",
+                f"{self.settings.base_url}/{API_VERSION}/{name}:{method}",
+                params=query,
+                headers={"x-goog-api-key": self.settings.api_key},
+                json=completion_body(request),
+            )
+            response = await self.http_client.send(call, stream=True)
+            if response.status_code != 200:
+                async with aclosing(response):
+                    await response.aread()
+                raise httpx2.HTTPStatusError("an error status", request=call, response=response)
+            async with aclosing(read_chunks(response, ContentState(self))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         with upstream_errors(self, Capability.EMBEDDING):
@@ -195,10 +173,6 @@ class Google(Provider):
             return sorted([(model.name or "").removeprefix("models/") async for model in pager])
 
 
-def base_url(settings: ProviderSettings) -> str:
-    return settings.base_url.rstrip("/").removesuffix(f"/{API_VERSION}")
-
-
 def no_message() -> ApiError:
     return ApiError(
         "Google needs at least one message with the role user or assistant.",
@@ -214,7 +188,7 @@ def model_id(model: str) -> str:
     return model
 
 
-def turns(messages: Sequence[Message]) -> list[types.ContentUnionDict]:
+def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return the messages with Gemini's roles. Roles must alternate, so consecutive messages are merged."""
     merged: list[Any] = []
     for message in messages:
@@ -226,59 +200,44 @@ def turns(messages: Sequence[Message]) -> list[types.ContentUnionDict]:
     return merged
 
 
-def completion_config(request: CompletionRequest) -> types.GenerateContentConfigDict:
+def completion_body(request: CompletionRequest) -> dict[str, Any]:
     sampling = request.sampling
-    return {
-        "system_instruction": request.instructions or None,
+    config = {
         "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "max_output_tokens": sampling.max_tokens,
-        "stop_sequences": list(sampling.stop) or None,
+        "topP": sampling.top_p,
+        "topK": sampling.top_k,
+        "maxOutputTokens": sampling.max_tokens,
+        "stopSequences": list(sampling.stop) or None,
     }
-
-
-def stream_body(request: CompletionRequest) -> dict[str, Any]:
-    """Return the body that the SDK would send."""
-    names = {
-        "temperature": "temperature",
-        "top_p": "topP",
-        "top_k": "topK",
-        "max_output_tokens": "maxOutputTokens",
-        "stop_sequences": "stopSequences",
-    }
-    config: dict[str, Any] = {**completion_config(request)}
     body = {
         "contents": turns(request.messages),
-        "generationConfig": {names[name]: config[name] for name in names if config[name] is not None},
+        "generationConfig": {name: value for name, value in config.items() if value is not None},
     }
     if request.instructions:
         body["systemInstruction"] = {"role": "user", "parts": [{"text": request.instructions}]}
     return body
 
 
-def candidate_text(candidate: dict[str, Any]) -> str:
-    parts = (candidate.get("content") or {}).get("parts") or []
-    return "".join(part.get("text") or "" for part in parts if not part.get("thought"))
+class ContentState(AnswerState):
+    """Generated content, whole or in events, each of which counts all tokens so far."""
+
+    def read(self, event: dict[str, Any]) -> str | None:
+        self.usage = read_raw_usage(event.get("usageMetadata")) or self.usage
+        candidates = event.get("candidates")
+        if candidates:
+            self.finish(candidates[0].get("finishReason"))
+        if (event.get("promptFeedback") or {}).get("blockReason"):
+            self.finish_reason = "content_filter"
+        if not candidates:
+            return None
+        parts = (candidates[0].get("content") or {}).get("parts") or []
+        return "".join(part.get("text") or "" for part in parts if not part.get("thought"))
 
 
 def answer_parts(answer: types.GenerateContentResponse) -> list[types.Part]:
     if not answer.candidates or not answer.candidates[0].content:
         return []
     return answer.candidates[0].content.parts or []
-
-
-def read_finish_reason(answer: types.GenerateContentResponse) -> str:
-    if answer.prompt_feedback and answer.prompt_feedback.block_reason:
-        return "content_filter"
-    reason: Any = answer.candidates[0].finish_reason if answer.candidates else None
-    return "stop" if reason is None else finish_reason_named(reason.value)
-
-
-def finish_reason_named(name: str) -> str:
-    if name == "MAX_TOKENS":
-        return "length"
-    return "content_filter" if name in WITHHELD else "stop"
 
 
 def read_usage(usage: types.GenerateContentResponseUsageMetadata | None) -> Usage | None:

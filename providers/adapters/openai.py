@@ -9,14 +9,17 @@ import math
 import re
 from array import array
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import httpx2
 import orjson
 
-from providers.adapters.event_stream import DONE, StreamedAnswer, events_of
-from providers.adapters.token_counts import read_counts
+from providers.adapters.answer_events import raise_failure
+from providers.adapters.answer_state import read_chunks, whole_completion
+from providers.adapters.base_urls import with_version
+from providers.adapters.chat_completion import ChatState, read_usage
+from providers.adapters.refused_parameters import RENAMED, refused_parameters, without_refused
 from providers.base import (
     Capability,
     Completion,
@@ -31,19 +34,18 @@ from providers.base import (
     ProviderSettings,
     Sampling,
     SdkErrors,
-    Usage,
 )
-from providers.upstream_errors import empty_answer, upstream_errors, without_text
+from providers.error_words import has_only_words, reports_failure
+from providers.upstream_errors import empty_answer, upstream_errors
 
 if TYPE_CHECKING:
     import openai
 
-VERSION_SEGMENT = re.compile(r"/v\d[^/]*(/|$)")
 DEPLOYMENT = re.compile(r"(?!\.+$)[\w.-]+\Z", re.ASCII)  # of Azure: its name becomes part of the URL's path
 # Reasoning models refuse sampling parameters, except the "-chat-" variants of the o series.
 # Source: https://platform.openai.com/docs/guides/reasoning
 REASONING_MODEL = re.compile(r"gpt-5|(?<![a-z0-9])o[134](?![a-z0-9])")
-FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}  # any other: "stop"
+MAX_REMEMBERED = 1000  # models of which it is known what they refuse
 END_USER = "rest_api_user"  # the `user` of image calls, as AI Puffer sends it
 
 
@@ -66,6 +68,7 @@ class OpenAI(Provider):
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
         super().__init__(settings, http_client)
         self.client = self.make_client()
+        self.refused: dict[str, frozenset[str]] = {}  # parameters by model
         if self.slug != "openai":
             # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which must not reach other vendors.
             self.client.organization = self.client.project = None
@@ -93,48 +96,52 @@ class OpenAI(Provider):
         """Return the JSON of the answer. Raise the SDK's errors, also for an error sent with status 200."""
         response = await self.send(path, body, query)
         answer = orjson.loads(response.content)
-        if isinstance(answer, dict) and answer.get("error"):
-            from openai import APIStatusError
-
-            raise APIStatusError("an error with status 200", response=response, body=answer)
+        if isinstance(answer, dict) and (reports_failure(answer) or has_only_words(answer)):
+            raise_failure(answer, response)
         return answer
 
     async def send(
         self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> httpx2.Response:
-        """Send a request. With `stream`, the caller must read and close the response."""
-        options: Any = {"params": query or {}}
-        return await self.client.post(path, cast_to=httpx2.Response, body=body, options=options, stream=stream)
+        """Send a request, without what this server has refused for the model. With `stream`, the caller must read and
+        close the response.
+        """
+        import openai
+
+        model, options = body.get("model", ""), cast(Any, {"params": query or {}})
+        refused = known = self.refused.get(model, frozenset())
+        while True:
+            fitting = without_refused(body, refused)
+            try:
+                response = await self.client.post(
+                    path, cast_to=httpx2.Response, body=fitting, options=options, stream=stream
+                )
+            except openai.APIStatusError as error:
+                named = refused_parameters(error.response, fitting) - refused
+                if not named or RENAMED.keys() <= refused | named:  # the other name is no better
+                    raise
+                refused |= named
+                continue
+            if refused != known:
+                if len(self.refused) >= MAX_REMEMBERED:
+                    self.refused.clear()
+                self.refused[model] = refused
+            return response
 
     # Completions
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        with upstream_errors(self, Capability.COMPLETION):
-            answer = await self.post("/chat/completions", self.completion_body(request))
-            choice = answer["choices"][0]
-            text = content_text(choice["message"]).strip()
-            finish_reason = FINISH_REASONS.get(choice.get("finish_reason"), "stop")
-            usage = read_usage(answer)
-        if not text:
-            raise without_text(self, finish_reason, usage)
-        return Completion(text, finish_reason, usage)
+        return await whole_completion(self.chunks(self.completion_body(request)))
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        body = self.completion_body(request) | {"stream": True, "stream_options": {"include_usage": True}}
-        answer = StreamedAnswer()
+    def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
+        return self.chunks(self.completion_body(request) | {"stream": True, "stream_options": {"include_usage": True}})
+
+    async def chunks(self, body: dict[str, Any]) -> AsyncGenerator[CompletionChunk, None]:
         with upstream_errors(self, Capability.COMPLETION):
-            async with events_of(await self.send("/chat/completions", body, stream=True)) as events:
-                async for event in events:
-                    if event == DONE:
-                        answer.closed = True
-                        break
-                    for choice in event.get("choices") or []:
-                        if text := answer.add(content_text(choice.get("delta") or {})):
-                            yield CompletionChunk(text)
-                        if reason := choice.get("finish_reason"):
-                            answer.finish_reason = FINISH_REASONS.get(reason, "stop")
-                    answer.usage = read_usage(event) or answer.usage
-        yield answer.last_chunk(self)
+            response = await self.send("/chat/completions", body, stream="stream" in body)
+            async with aclosing(read_chunks(response, ChatState(self))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     def completion_body(self, request: CompletionRequest) -> dict[str, Any]:
         messages = [{"role": "system", "content": request.instructions}] if request.instructions else []
@@ -158,14 +165,14 @@ class OpenAI(Provider):
         with upstream_errors(self, Capability.EMBEDDING):
             answer = await self.post("/embeddings", self.embedding_body(request))
             items = {item.get("index", position): item for position, item in enumerate(answer["data"])}
-            if items.keys() != set(range(len(request.texts))):
+            if len(items) != len(request.texts):
                 raise empty_answer(
                     self,
                     Capability.EMBEDDING,
-                    f"{self.label} sent {len(items)} embeddings for {len(request.texts)} texts.",
+                    f"{self.label} sent embeddings for {len(items)} of {len(request.texts)} texts.",
                 )
             as_base64 = self.sends_encoding_format and request.encoding_format == "base64"
-            vectors: Any = [vector_in(items[index]["embedding"], as_base64) for index in range(len(items))]
+            vectors: Any = [vector_in(items[index]["embedding"], as_base64) for index in sorted(items)]
             usage = read_usage(answer)
         return Embeddings(vectors, usage)
 
@@ -214,11 +221,6 @@ class OpenAI(Provider):
             return sorted(str(model["id"]) for model in orjson.loads(response.content)["data"])
 
 
-def with_version(base_url: str) -> str:
-    """Append /v1 unless the path of the URL contains a version."""
-    return base_url if VERSION_SEGMENT.search(urlsplit(base_url).path) else f"{base_url.rstrip('/')}/v1"
-
-
 def is_reasoning_model(model: str) -> bool:
     model = model.lower()
     found = REASONING_MODEL.search(model)
@@ -255,31 +257,11 @@ def penalties(sampling: Sampling) -> dict[str, float | None]:
     }
 
 
-def content_text(message: dict[str, Any]) -> str:
-    """Return the text of a message, or of a message delta in a stream."""
-    content = message.get("content")
-    if isinstance(content, list):  # parts, as some compatible servers send them
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    return content or message.get("refusal") or ""
-
-
 def text_of(item: dict[str, Any], name: str) -> str | None:
     value = item.get(name)
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is not a string")
     return value
-
-
-def read_usage(answer: dict[str, Any]) -> Usage | None:
-    """Read the token counts under either pair of names: prompt and completion tokens, or input and output tokens."""
-    usage = answer.get("usage")
-    if not usage or not isinstance(usage, dict):
-        return None
-    return read_counts(
-        usage.get("prompt_tokens") or usage.get("input_tokens"),
-        usage.get("completion_tokens") or usage.get("output_tokens"),
-        usage.get("total_tokens"),
-    )
 
 
 def vector_in(embedding: list[float] | str, as_base64: bool) -> list[float] | str:

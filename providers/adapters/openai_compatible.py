@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
 
+from providers.adapters.base_urls import AZURE_V1
 from providers.adapters.openai import DEPLOYMENT, OpenAI, penalties
 from providers.base import Capability, EmbeddingRequest, ImageRequest, Sampling
 from puffer.api import ApiError
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Azure(OpenAI):
     """The adapter of Azure OpenAI, where `model` is the name of a deployment.
 
-    Source: https://learn.microsoft.com/azure/ai-services/openai/reference
+    Sources: https://learn.microsoft.com/azure/ai-services/openai/reference; for an endpoint that ends with /openai/v1
+    https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
     """
 
     slug = "azure"
@@ -31,6 +33,8 @@ class Azure(OpenAI):
     def make_client(self) -> "openai.AsyncOpenAI":
         import openai
 
+        if self.is_v1:
+            return super().make_client()
         return openai.AsyncAzureOpenAI(
             api_key=self.settings.api_key,
             azure_endpoint=self.settings.base_url,
@@ -39,9 +43,15 @@ class Azure(OpenAI):
             max_retries=0,
         )
 
+    @property
+    def is_v1(self) -> bool:
+        return self.settings.base_url.endswith(AZURE_V1)
+
     async def send(
         self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> httpx2.Response:
+        if self.is_v1:  # it knows no deployments in paths, and no API versions
+            return await super().send(path, body, query, stream=stream)
         if path == "/images/generations":
             query = {"api-version": self.settings.image_api_version or self.image_api_version}
         if not DEPLOYMENT.match(body["model"]):

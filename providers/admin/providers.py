@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from providers.adapters.base_urls import clean_base_url
 from providers.base import Capability, Provider
 from providers.check_connection import check_connection, read_models
 from providers.models import ProviderConfig
@@ -32,10 +33,23 @@ def provider_of(config: ProviderConfig) -> type[Provider]:
 
 
 class ProviderConfigForm(CredentialsForm):
+    base_url_was_shortened = False
+
     class Meta:
         model = ProviderConfig
         fields = ["api_key", "base_url", "api_version", "image_api_version", *DEFAULT_MODEL_FIELDS]
         widgets = {name: UnfoldAdminTextInputWidget({"list": "known-models"}) for name in DEFAULT_MODEL_FIELDS}
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if typed := cleaned.get("base_url"):
+            cleaned["base_url"], api_version = clean_base_url(
+                self.instance.slug, typed, provider_of(self.instance).default_base_url
+            )
+            if api_version and not cleaned.get("api_version"):
+                cleaned["api_version"] = api_version
+            self.base_url_was_shortened = cleaned["base_url"] != typed.rstrip("/")
+        return cleaned
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -65,6 +79,15 @@ class ProviderConfigAdmin(CredentialsAdmin):
         capabilities = provider_of(obj).capabilities
         models = [name for name, capability in DEFAULT_MODEL_FIELDS.items() if capability in capabilities]
         return [(provider_of(obj).label, {"fields": access}), (_("Default models"), {"fields": [*models, "known"]})]
+
+    def save_model(self, request: HttpRequest, obj: ProviderConfig, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if form.base_url_was_shortened:
+            messages.info(
+                request,
+                _("The base URL was saved as %(url)s. The rest of what you entered is added to each call.")
+                % {"url": obj.base_url},
+            )
 
     @admin.display(description=_("provider"), ordering="id")
     def label(self, config: ProviderConfig) -> str:

@@ -24,8 +24,10 @@ from puffer.api import (
     site_url,
 )
 from puffer.models import Scope
-from puffer.text import without_control_characters
+from puffer.text import is_blank, without_control_characters
 
+MAX_MESSAGES = 2000
+MAX_INPUTS = 2048  # texts; OpenAI's own limit
 UPSTREAM_STATUSES = {
     "408": "The provider timed out.",
     "409": "The provider refused the call because of a conflict.",
@@ -76,6 +78,7 @@ class GenerateView(AsyncAPIView):
                 }
             ),
             required=True,
+            max_items=MAX_MESSAGES,
         ),
         stream=Boolean(default=False, description="Not supported: true is refused."),
         system_instruction=String(description="[date] and [username] are replaced."),
@@ -174,8 +177,7 @@ class ImagesView(AsyncAPIView):
     async def post(
         self, request: Request, *, prompt: str, provider: str, model: str | None, **options: Any
     ) -> Response:
-        prompt = without_control_characters(prompt)
-        if not prompt:
+        if is_blank(prompt):
             raise ApiError("The prompt must not be empty.", status=400, code="rest_aipkit_missing_prompt")
         model = (model or "").strip() or default_model(await get_config(provider), Capability.IMAGE)
         if not model:
@@ -188,7 +190,7 @@ class ImagesView(AsyncAPIView):
         drawn = await generate_images(
             caller_of(request),
             provider,
-            ImageRequest(model=model, prompt=prompt, **options),
+            ImageRequest(model=model, prompt=without_control_characters(prompt), **options),
             site_url(request._request) if options["response_format"] == "url" else "",
         )
         count = len(drawn.images)
@@ -229,7 +231,7 @@ class EmbeddingsView(AsyncAPIView):
     parameters = Parameters(
         provider=String(required=True, enum=["openai", "google", "azure", "openrouter", "ollama", "local"]),
         model=String(required=True),
-        input=StringOrArray(String(), required=True),
+        input=StringOrArray(String(), required=True, max_items=MAX_INPUTS),
         dimensions=Integer(description="OpenAI, OpenRouter and Azure."),
         encoding_format=String(enum=["float", "base64"], default="float", description="OpenAI and OpenRouter."),
         task_type=String(

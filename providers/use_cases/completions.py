@@ -12,7 +12,7 @@ from providers.calls import provider_call
 from providers.prompt_text import fill_placeholders
 from providers.registry import get_provider
 from puffer.api import ApiError, Caller
-from puffer.text import without_control_characters
+from puffer.text import is_blank, without_control_characters
 
 DEFAULT_INSTRUCTIONS = "You are a helpful AI Assistant."
 MAX_COMPLETION_TOKENS = 128_000
@@ -46,12 +46,16 @@ async def generate(
 
 
 def conversation(messages: Sequence[Mapping[str, str]]) -> list[Message]:
-    """Return the user's and the assistant's messages that are not blank."""
-    return [
-        Message(message["role"], text)
-        for message in messages
-        if message["role"] != "system" and (text := without_control_characters(message["content"]))
+    """Return the user's and the assistant's messages that are not blank. Raises ApiError if all of them are."""
+    said = [message for message in messages if message["role"] != "system"]
+    turns = [
+        Message(message["role"], without_control_characters(message["content"]))
+        for message in said
+        if not is_blank(message["content"])
     ]
+    if said and not turns:
+        raise ApiError("All messages are blank.", status=400, code="rest_aipkit_invalid_param")
+    return turns
 
 
 def instructions(system_instruction: str | None, messages: Sequence[Mapping[str, str]]) -> str:
@@ -112,7 +116,7 @@ def clamp_tokens(value: Any) -> int:
 
 def require_text(**parameters: str) -> None:
     """Refuse parameters that are blank."""
-    if empty := [name for name, value in parameters.items() if not value.strip()]:
+    if empty := [name for name, value in parameters.items() if is_blank(value)]:
         raise ApiError(
             f"These parameters must not be empty: {', '.join(empty)}.", status=400, code="rest_aipkit_missing_param"
         )

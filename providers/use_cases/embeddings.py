@@ -4,6 +4,7 @@ from providers.base import Capability, EmbeddingRequest, Embeddings
 from providers.calls import provider_call
 from providers.registry import get_provider
 from puffer.api import ApiError, Caller
+from puffer.text import is_blank
 
 # The default dimension of some models, to know it before the first embedding is paid for. Sources: the vendors' model
 # pages.
@@ -31,7 +32,7 @@ async def embed(
 ) -> Embeddings:
     """Return one vector per text, in order. Raise ApiError; for a blank text it is a 400 that names the index."""
     for index, text in enumerate(request.texts):
-        if not text.strip():
+        if is_blank(text):
             raise ApiError(f"input[{index}] is blank.", status=400, code="rest_aipkit_invalid_param")
     provider = await get_provider(provider_slug, Capability.EMBEDDING)
     async with provider_call(

@@ -153,12 +153,12 @@ class Array(Parameter):
 
     type_name = "array"
 
-    def __init__(self, items: Parameter, **options: Any) -> None:
+    def __init__(self, items: Parameter, *, max_items: int | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.items = items
+        self.items, self.max_items = items, max_items
 
     def check(self) -> Check:
-        check_item = self.items.check()
+        check_item, max_items = self.items.check(), self.max_items
 
         def check(value: Any, path: str) -> list[Any]:
             if isinstance(value, (str, int, float)):
@@ -167,12 +167,15 @@ class Array(Parameter):
                 value = list(value.values())
             if not isinstance(value, list):
                 raise wrong_type(path, "array")
+            if max_items is not None and len(value) > max_items:
+                raise Problem("rest_too_many_items", f"{path} must contain at most {max_items} items.")
             return [check_item(item, f"{path}[{index}]") for index, item in enumerate(value)]
 
         return check
 
     def json_schema(self) -> dict[str, Any]:
-        return super().json_schema() | {"items": self.items.json_schema()}
+        limit = {} if self.max_items is None else {"maxItems": self.max_items}
+        return super().json_schema() | {"items": self.items.json_schema(), **limit}
 
 
 def _as_text(value: str | float) -> str:
@@ -187,13 +190,16 @@ class Object(Parameter):
 
     type_name = "object"
 
-    def __init__(self, properties: dict[str, Parameter] | None = None, **options: Any) -> None:
+    def __init__(
+        self, properties: dict[str, Parameter] | None = None, *, max_properties: int | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.properties = properties or {}
+        self.properties, self.max_properties = properties or {}, max_properties
 
     def check(self) -> Check:
         required = [name for name, declared in self.properties.items() if declared.required]
         checks = {name: declared.check() for name, declared in self.properties.items()}
+        most = self.max_properties
 
         def check(value: Any, path: str) -> dict[str, Any]:
             if value == "":
@@ -202,6 +208,8 @@ class Object(Parameter):
                 value = {str(index): item for index, item in enumerate(value)}
             if not isinstance(value, dict):
                 raise wrong_type(path, "object")
+            if most is not None and len(value) > most:
+                raise Problem("rest_too_many_properties", f"{path} must contain at most {most} properties.")
             for name in required:
                 if name not in value:
                     raise Problem("rest_property_required", f"{name} is a required property of {path}.")
@@ -213,6 +221,8 @@ class Object(Parameter):
 
     def json_schema(self) -> dict[str, Any]:
         schema = super().json_schema()
+        if self.max_properties is not None:
+            schema["maxProperties"] = self.max_properties
         if self.properties:
             schema["properties"] = {name: declared.json_schema() for name, declared in self.properties.items()}
             if required := [name for name, declared in self.properties.items() if declared.required]:
@@ -225,9 +235,9 @@ class StringOrArray(Parameter):
 
     type_name = "string,array"
 
-    def __init__(self, items: Parameter, **options: Any) -> None:
+    def __init__(self, items: Parameter, *, max_items: int | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.array = Array(items)
+        self.array = Array(items, max_items=max_items)
 
     def check(self) -> Check:
         check_array = self.array.check()
@@ -242,7 +252,7 @@ class StringOrArray(Parameter):
         return check
 
     def json_schema(self) -> dict[str, Any]:
-        return super().json_schema() | {"type": ["string", "array"], "items": self.array.items.json_schema()}
+        return super().json_schema() | self.array.json_schema() | {"type": ["string", "array"]}
 
 
 class Lenient(Parameter):

@@ -1,6 +1,13 @@
 """Clean and render untrusted text, and format numbers and times for pages."""
 
-from puffer.text.clean import excerpt, has_control_characters, one_line, storable, without_control_characters
+from puffer.text.clean import (
+    excerpt,
+    has_control_characters,
+    is_blank,
+    one_line,
+    storable,
+    without_control_characters,
+)
 from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole
 from puffer.text.markdown import render
 
@@ -11,6 +18,7 @@ __all__ = [
     "duration",
     "excerpt",
     "has_control_characters",
+    "is_blank",
     "moment",
     "one_line",
     "render",

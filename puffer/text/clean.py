@@ -1,9 +1,22 @@
 """Clean untrusted text."""
 
 import re
+import unicodedata
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 CONTROL_BUT_TAB_AND_LF = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+# Letters and marks without a shape: fillers, the blank of braille, variation selectors.
+SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | set(map(chr, range(0xFE00, 0xFE10)))
+
+
+def is_blank(text: str) -> bool:
+    """Return whether nothing of a text can be seen: whitespace, control and format characters, fillers."""
+    return not any(map(is_visible, text[:100])) and not any(map(is_visible, set(text)))
+
+
+def is_visible(character: str) -> bool:
+    return unicodedata.category(character)[0] not in "CZ" and character not in SHAPELESS
 
 
 def storable(text: str) -> str:

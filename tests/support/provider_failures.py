@@ -17,7 +17,10 @@ ERRORS = {
         {"error": {"code": 499, "message": "Oh no.", "status": "SOME_STATUS", "details": [{"@type": "x"}]}},
         "Oh no.",
     ),
-    "openrouter": ({"error": {"message": "Oh no.", "code": 499, "metadata": {"raw": "x"}}}, "Oh no."),
+    "openrouter": (
+        {"error": {"message": "Provider returned error", "code": 499, "metadata": {"raw": '{"detail": "Oh no."}'}}},
+        "Provider returned error: Oh no.",
+    ),
     "claude": (
         {"type": "error", "error": {"type": "some_error", "message": "Oh no."}, "request_id": "req_1"},
         "Oh no. (Type: some_error)",

@@ -86,3 +86,8 @@ SENT = {
     "ollama": ("/v1/chat/completions", {**CHAT, **PENALTIES, **STOP, "max_tokens": 300}),
     "local": ("/v1/chat/completions", {**CHAT, **PENALTIES, **STOP, "max_tokens": 300}),
 }
+
+
+def generate(api, provider, content="Hi", **options):
+    body = {"provider": provider, "model": "some-model", "messages": [{"role": "user", "content": content}], **options}
+    return api.post("/generate", json=body)

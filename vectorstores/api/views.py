@@ -20,13 +20,14 @@ from puffer.api import (
     caller_of,
 )
 from puffer.models import Scope
-from puffer.text import storable
+from puffer.text import is_blank
 from vectorstores.ingestion.destination import Destination, embedding_of
 from vectorstores.ingestion.documents import NewDocument, make_document
 from vectorstores.ingestion.pipeline import ingest
 from vectorstores.registry import STORES
 
 MAX_ITEMS = 1000
+MAX_METADATA = 200  # names of one text
 EMBEDDING_PROVIDERS = ["openai", "google", "azure", "openrouter"]  # those of AI Puffer, in its order
 EMBEDDING_PROVIDERS += [slug for slug in slugs(Capability.EMBEDDING) if slug not in EMBEDDING_PROVIDERS]
 
@@ -66,11 +67,15 @@ class UpsertView(AsyncAPIView):
                 {
                     "content": String(required=True),
                     "id": String(description="The same id again replaces the text."),
-                    "metadata": Object(description="Strings, numbers, booleans and lists of strings are kept."),
+                    "metadata": Object(
+                        max_properties=MAX_METADATA,
+                        description="Strings, numbers, booleans and lists of strings are kept.",
+                    ),
                     "uri": String(),
                 }
             ),
             required=True,
+            max_items=10 * MAX_ITEMS,  # check_request() has its own error for more than MAX_ITEMS
             description=f"At most {MAX_ITEMS} texts.",
         ),
         embedding_provider=String(required=True, enum=EMBEDDING_PROVIDERS),
@@ -136,7 +141,7 @@ def check_request(destination: Destination, vectors: list[dict[str, Any]]) -> No
     if not destination.embedding_model:
         raise ApiError("embedding_model must not be blank.", status=400, code="missing_vector_text_embedding_config")
     for item in vectors:
-        if not storable(item["content"]).strip():
+        if is_blank(item["content"]):
             raise ApiError(
                 'Each object in the "vectors" array must have a non-empty "content" key.',
                 status=400,

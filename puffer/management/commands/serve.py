@@ -18,6 +18,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from puffer.management.commands import worker
+from puffer.runtime.http_protocol import NoUpgradeProtocol
 from puffer.runtime.server import Supervisor, Task
 
 BACKLOG = 2048  # connections that wait to be accepted
@@ -47,6 +48,7 @@ class Command(BaseCommand):
                 alongside.enter_context(import_string(path)())
             config = uvicorn.Config(
                 "puffer.asgi:application",
+                http=NoUpgradeProtocol,
                 ws="none",
                 backlog=BACKLOG,
                 log_config=None,  # Django's LOGGING configures uvicorn's loggers too

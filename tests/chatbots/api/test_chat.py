@@ -100,7 +100,10 @@ def test_without_any_provider_the_status_is_503(api, bot, settings):
     assert response.json()["code"] in ("missing_model_orchestrator", "provider_not_installed")
 
 
-@pytest.mark.parametrize("messages", [[], [assistant("b")], [user("a"), assistant("b")], [user("")], [user("  \n ")]])
+@pytest.mark.parametrize(
+    "messages",
+    [[], [assistant("b")], [user("a"), assistant("b")], [user("")], [user("  \n ")], [user("\x00")], [user("\u200b")]],
+)
 def test_the_last_message_must_be_the_users_and_not_blank(api, bot, upstream, messages):
     response = api.post(f"/chat/{bot.pk}/message", json={"messages": messages})
     code = "rest_aipkit_invalid_last_message" if messages else "rest_aipkit_invalid_messages"

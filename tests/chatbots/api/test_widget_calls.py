@@ -441,6 +441,7 @@ def test_a_broken_stream_keeps_the_partial_answer(widget, openai):
         ({}, 400, "rest_missing_callback_param"),
         ({"message": 5}, 400, "rest_invalid_param"),
         ({"message": " \n"}, 400, "rest_aipkit_invalid_last_message"),
+        ({"message": "\u200b\u3164"}, 400, "rest_aipkit_invalid_last_message"),
         ({"message": "x" * 8001}, 400, "rest_aipkit_invalid_last_message"),
         ({"message": "Hi", "conversation_uuid": "of-nobody"}, 404, "conversation_not_found"),
     ],

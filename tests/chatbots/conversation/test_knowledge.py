@@ -270,3 +270,13 @@ def test_passages_are_limited_to_the_context_window(api, bot, openai, store):
     change(bot, vector_store_top_k=20, vector_store_confidence_threshold=0)
     assert len(ask(api, bot).json()["sources"]) < 8
     assert len(openai.sent[-1].json["messages"][-1]["content"]) < 25_000
+
+
+@pytest.mark.parametrize(("context", "least", "most"), [(4096, 3000, 8000), (16_384, 15_000, 25_000)])
+def test_ollama_is_sent_no_more_than_it_reads(api, bot, openai, store, settings, context, least, most):
+    """A longer prompt is cut at its beginning, where the instructions are."""
+    settings.OLLAMA_CONTEXT_LENGTH = context
+    store(*({"id": f"d{n}", "content": f"shoes returned {n} " + f"word{n} " * 200} for n in range(20)))
+    change(bot, provider="ollama", vector_store_top_k=20, vector_store_confidence_threshold=0)
+    ask(api, bot)
+    assert least < len(openai.sent[-1].json["messages"][-1]["content"]) < most

@@ -132,6 +132,23 @@ def test_invalid_base_urls_are_rejected(admin_client, openai, url):
     assert openai.base_url != url
 
 
+def test_a_pasted_address_is_saved_without_the_path_of_the_call(admin_client, openai):
+    saved = save(admin_client, openai, api_key="sk-new", base_url="https://example.com/v1/chat/completions")
+    openai.refresh_from_db()
+    assert openai.base_url == "https://example.com/v1"
+    assert "The base URL was saved as https://example.com/v1." in admin_client.get(saved.url).text
+    same = save(admin_client, openai, api_key="sk-new", base_url="https://example.com/v1/")
+    assert "The base URL was saved as" not in admin_client.get(same.url).text
+
+
+def test_the_target_uri_of_azure_brings_its_api_version(admin_client):
+    azure = ProviderConfig.objects.get(slug="azure")
+    uri = "https://shop.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21"
+    save(admin_client, azure, api_key="azure-key", base_url=uri)
+    azure.refresh_from_db()
+    assert (azure.base_url, azure.api_version) == ("https://shop.openai.azure.com", "2024-10-21")
+
+
 def test_a_new_base_url_needs_the_saved_key_again(admin_client, openai):
     kept = openai.base_url
     refused = save(admin_client, openai, base_url="https://elsewhere.example/v1")

@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from providers.adapters.openai import with_version
+from providers.adapters.base_urls import clean_base_url, with_version
 from providers.base import Capability
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, is_configured, settings_of
@@ -97,6 +97,8 @@ def test_without_keys_only_ollama_is_configured(settings, slug, configured):
 
 # The base URL
 
+DEPLOYMENT = "/openai/deployments/some-model/chat/completions"
+
 
 @pytest.mark.parametrize(
     "base_url",
@@ -165,7 +167,33 @@ def test_plain_http_is_allowed_for_loopback_and_allowlisted_hosts(api, upstream,
         ("google", "/", "/v1beta/models/some-model:generateContent"),
         ("google", "/v1beta", "/v1beta/models/some-model:generateContent"),
         ("google", "/gemini", "/gemini/v1beta/models/some-model:generateContent"),
-        ("azure", "/", "/openai/deployments/some-model/chat/completions?api-version=2025-01-01-preview"),
+        ("azure", "/", f"{DEPLOYMENT}?api-version=2025-01-01-preview"),
+        # as they are pasted
+        ("openai", "/v1/chat/completions", "/v1/chat/completions"),
+        ("openai", "//v1/v1/chat/completions/", "/v1/chat/completions"),
+        ("openai", "/v1/models", "/v1/chat/completions"),
+        ("openai", "/openrouter/v1/embeddings", "/openrouter/v1/chat/completions"),
+        ("openai", "/inference/chat/completions", "/inference/chat/completions"),  # has no version
+        ("openai", "/chat/completions", "/chat/completions"),
+        ("openai", "/v1/responses", "/v1/chat/completions"),
+        ("ollama", "/api", "/v1/chat/completions"),
+        ("ollama", "/api/chat", "/v1/chat/completions"),
+        ("ollama", "/ollama/api/", "/ollama/v1/chat/completions"),
+        ("ollama", "/v1/chat/completions", "/v1/chat/completions"),
+        ("claude", "/v1/messages", "/v1/messages"),
+        ("claude", "/anthropic/v1/messages/", "/anthropic/v1/messages"),
+        ("google", "/v1", "/v1beta/models/some-model:generateContent"),
+        ("google", "/v1beta/models/gemini-9:generateContent", "/v1beta/models/some-model:generateContent"),
+        ("google", "/gemini/v1beta/openai/", "/gemini/v1beta/models/some-model:generateContent"),
+        ("azure", "/openai", f"{DEPLOYMENT}?api-version=2025-01-01-preview"),
+        ("azure", f"{DEPLOYMENT}?api-version=2024-10-21", f"{DEPLOYMENT}?api-version=2024-10-21"),
+        ("azure", f"/gateway{DEPLOYMENT}", f"/gateway{DEPLOYMENT}?api-version=2025-01-01-preview"),
+        ("azure", "/openai/responses?api-version=2025-04-01", f"{DEPLOYMENT}?api-version=2025-04-01"),
+        ("azure", "/openai/v1", "/openai/v1/chat/completions"),
+        ("azure", "/openai/v1/", "/openai/v1/chat/completions"),
+        ("azure", "/openai/v1/chat/completions?api-version=preview", "/openai/v1/chat/completions"),
+        ("azure", "/models/chat/completions?api-version=2024-05-01-preview", "/openai/v1/chat/completions"),
+        ("azure", "/api/projects/shop", "/openai/v1/chat/completions"),
     ],
 )
 def test_the_api_version_is_in_the_path_exactly_once(api, upstream, settings, slug, base_url, target):
@@ -173,6 +201,32 @@ def test_the_api_version_is_in_the_path_exactly_once(api, upstream, settings, sl
     upstream.will_answer(COMPLETIONS[slug])
     generate(api, slug)
     assert upstream.sent[0].target == target
+
+
+def test_the_newer_api_of_azure_takes_the_deployment_as_the_model(api, upstream, settings):
+    settings.PROVIDER_ENVIRONMENT["azure"]["base_url"] = f"{upstream.url}/openai/v1"
+    upstream.will_answer(COMPLETIONS["azure"])
+    generate(api, "azure")
+    (sent,) = upstream.sent
+    assert sent.json["model"] == "some-model"
+    assert sent.headers["authorization"] == "Bearer azure0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("slug", "pasted", "meant"),
+    [
+        ("openrouter", "https://openrouter.ai", "https://openrouter.ai/api/v1"),
+        ("openrouter", "https://openrouter.ai/v1/", "https://openrouter.ai/api/v1"),
+        ("openrouter", "https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1"),
+        ("openai", ' "https://api.openai.com/v1" ', "https://api.openai.com/v1"),
+        ("openai", "<https://api.openai.com/v1/>", "https://api.openai.com/v1"),
+        ("openai", "https://[::1", "https://[::1"),
+        ("openai", "api.openai.com/v1", "api.openai.com/v1"),
+        ("google", "https://example.com/v1beta?key=x", "https://example.com?key=x"),  # and is refused
+    ],
+)
+def test_a_pasted_address_is_cut_to_the_base_url(slug, pasted, meant):
+    assert clean_base_url(slug, pasted, PROVIDERS[slug].default_base_url) == (meant, "")
 
 
 def test_a_version_in_the_host_name_is_ignored():

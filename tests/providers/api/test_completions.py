@@ -10,7 +10,7 @@ import pytest
 from providers.base import Capability
 from providers.registry import PROVIDERS, providers_with
 from providers.use_cases.completions import DEFAULT_INSTRUCTIONS
-from tests.support.provider_requests import CONVERSATION, SENT
+from tests.support.provider_requests import CONVERSATION, SENT, generate
 from tests.support.providers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
 
 USAGE = {"input_tokens": 11, "output_tokens": 5, "total_tokens": 16}
@@ -54,11 +54,6 @@ KEYS = {
     "ollama": ("Authorization", "Bearer none"),  # the SDK requires a key
     "local": ("Authorization", "Bearer none"),
 }
-
-
-def generate(api, provider, content="Hi", **options):
-    body = {"provider": provider, "model": "some-model", "messages": [{"role": "user", "content": content}], **options}
-    return api.post("/generate", json=body)
 
 
 def request_body(api, upstream, provider, **options):
@@ -389,8 +384,10 @@ def test_blank_messages_are_dropped(api, upstream):
     ]
 
 
-def test_google_is_not_called_without_a_message(api, upstream):
-    answer = generate(api, "google", content=" ")
+@pytest.mark.parametrize("slug", ["openai", "google"])
+@pytest.mark.parametrize("content", ["", " \n", "\x00", "\u200b", "\ufeff\u00ad\u2060", "\u3164", "\u2800\ufe0f"])
+def test_a_message_without_anything_to_see_is_not_sent(api, upstream, slug, content):
+    answer = generate(api, slug, content=content)
     assert (answer.status_code, answer.json()["code"]) == (400, "rest_aipkit_invalid_param")
     assert upstream.sent == []
 
@@ -400,6 +397,7 @@ def test_google_is_not_called_without_a_message(api, upstream):
     [
         ({"model": " "}, "rest_aipkit_missing_param"),
         ({"messages": []}, "rest_aipkit_invalid_param"),
+        ({"messages": 2001 * [{"role": "user", "content": "Hi"}]}, "rest_invalid_param"),
         ({"stream": True}, "rest_aipkit_streaming_not_supported"),
         ({"stream": True, "messages": []}, "rest_aipkit_invalid_param"),  # messages are validated first
         ({"messages": [{"role": "tool", "content": "x"}]}, "rest_invalid_param"),

@@ -172,13 +172,17 @@ def test_without_indexes_the_order_is_kept(api, upstream):
     assert embed(api, "openai").json()["embeddings"] == VECTORS
 
 
+def test_indexes_may_be_counted_from_1(api, upstream):
+    upstream.will_answer(embedding_list((2, VECTORS[1]), (1, VECTORS[0])))
+    assert embed(api, "openai").json()["embeddings"] == VECTORS
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         embedding_list((0, [1.0])),
         embedding_list((0, [1.0]), (1, [2.0]), (2, [3.0])),
-        embedding_list((0, [1.0]), (0, [2.0])),  # a repeated index is ambiguous
-        embedding_list((1, [1.0]), (2, [2.0])),
+        embedding_list((0, [1.0]), (0, [2.0])),  # whose would be whose?
         embedding_list((0, [1.0]), ("1", [2.0])),
         embedding_list(),
     ],
@@ -236,8 +240,17 @@ def test_usage_is_normalized_or_null(api, upstream, usage, expected):
     assert embed(api, "openai").json()["usage"] == expected
 
 
+def test_too_many_texts_are_refused(api, upstream):
+    refused = embed(api, "openai", input=2049 * ["x"])
+    assert (refused.status_code, refused.json()["code"]) == (400, "rest_invalid_param")
+    assert upstream.sent == []
+
+
 @pytest.mark.parametrize("slug", SLUGS)
-@pytest.mark.parametrize(("input", "index"), [("", None), (" ", 0), (["one", "\n\t"], 1), (["", "two"], 0), ([], None)])
+@pytest.mark.parametrize(
+    ("input", "index"),
+    [("", None), (" ", 0), (["one", "\n\t"], 1), (["one", "\u200b"], 1), (["", "two"], 0), ([], None)],
+)
 def test_a_blank_text_is_refused_with_its_index(api, upstream, slug, input, index):
     refused = embed(api, slug, input=input)
     code = "rest_aipkit_missing_param" if index is None else "rest_aipkit_invalid_param"

@@ -126,6 +126,11 @@ def test_the_query_supplies_parameters_missing_from_the_body(api):
         ("GET", "/wp-json/aipkit/v1/../../admin/"),
         ("GET", "/wp-json/%00"),
         ("GET", "/wp-json/%ff%fe"),
+        ("GET", "/wp-json/%0a"),
+        ("GET", "/wp-json/a%0Ab/c"),
+        ("GET", "http://testserver/index.php/wp-json"),
+        ("POST", "http://testserver/index.php/wp-json/nope"),
+        ("PATCH", "/wp-json//"),
     ],
 )
 @pytest.mark.parametrize("key", ["", None])
@@ -142,6 +147,11 @@ def test_unknown_routes_and_methods_are_404_for_everybody(api, method, path, key
         "/wp-json/AIPKIT/v1/logs",
         "/?rest_route=/aipkit/v1/logs",
         "/?rest_route=aipkit/v1/logs/&page=1",
+        "/?rest_route=//aipkit//v1/logs",
+        "http://testserver/index.php?rest_route=/aipkit/v1/logs",
+        "http://testserver/index.php/wp-json/aipkit/v1/logs",
+        "http://testserver/Index.php//WP-json/aipkit/v1/logs/",
+        "/wp-json//aipkit/v1//logs",
     ],
 )
 def test_routes_have_alternative_spellings(api, path):

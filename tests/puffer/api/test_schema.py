@@ -18,7 +18,9 @@ THING = Parameters(
     opts=Object({"depth": Integer(required=True), "mode": String(enum=["x", "y"])}),
     free=Object(),
     messages=Array(Object({"role": String(required=True, enum=["user"]), "content": String(required=True)})),
-    input=StringOrArray(String()),
+    input=StringOrArray(String(), max_items=3),
+    few=Array(Integer(), max_items=2),
+    small=Object(max_properties=2),
 )
 GOOD = {"name": "abc", "kind": "red"}
 
@@ -101,6 +103,10 @@ def test_accepted_values_are_coerced(sent, values):
         ({"messages": [{"role": "user", "content": 5}]}, "messages", "rest_invalid_type", "messages[0][content] is not of type string.", {"param": "messages[0][content]"}),
         ({"input": {"a": "b"}}, "input", "rest_invalid_type", "input is not of type string,array.", {"param": "input"}),
         ({"input": None}, "input", "rest_invalid_type", "input is not of type string,array.", {"param": "input"}),
+        ({"input": 4 * ["a"]}, "input", "rest_too_many_items", "input must contain at most 3 items.", None),
+        ({"few": "1,2,3"}, "few", "rest_too_many_items", "few must contain at most 2 items.", None),
+        ({"few": {"0": 1, "1": 2, "2": 3}}, "few", "rest_too_many_items", "few must contain at most 2 items.", None),
+        ({"small": dict.fromkeys("abc")}, "small", "rest_too_many_properties", "small must contain at most 2 properties.", None),
         ({"input": ["a", 5]}, "input", "rest_invalid_type", "input[1] is not of type string.", {"param": "input[1]"}),
     ],
 )  # fmt: skip

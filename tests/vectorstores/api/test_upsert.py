@@ -154,6 +154,9 @@ def test_a_title_is_embedded_with_the_text(api, openai):
     [
         ({"vectors": []}, 400, "rest_aipkit_invalid_vectors"),
         ({"vectors": [{"content": "x"}] * 1001}, 400, "rest_aipkit_invalid_vectors"),
+        ({"vectors": [{"content": "x"}] * 10_001}, 400, "rest_invalid_param"),
+        ({"vectors": [{"content": "x", "metadata": {str(n): n for n in range(201)}}]}, 400, "rest_invalid_param"),
+        ({"vectors": [{"content": "\u200b"}]}, 400, "rest_aipkit_no_content"),
         ({"vectors": [{"content": "good"}, {"content": " \n"}]}, 400, "rest_aipkit_no_content"),
         ({"vectors": [{"content": "good"}, {"content": "\x00"}]}, 400, "rest_aipkit_no_content"),
         ({"vectors": [{"content": "good"}, {"id": "x"}]}, 400, "rest_invalid_param"),

@@ -1,0 +1,171 @@
+"""Reads a provider's answer to a completion call: bytes -> JSON events, be it one whole answer or a stream.
+
+The first bytes tell the form, because servers mislabel both and answer the one where the other was asked for. httpx2
+parses streams; each adapter interprets the events.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, NoReturn
+
+import httpx2
+import orjson
+
+from providers.error_words import has_only_words, reports_failure
+
+DONE = "[DONE]"  # the last event in OpenAI's protocol; also yielded after a body that is one JSON value
+END_SECONDS = 0.1  # for the end of a body after its last event
+BLANKS = b" \t\r\n\xef\xbb\xbf"  # and the byte order mark
+
+FIELDS = (b"data", b"event", b"id", b"retry", b":")  # with which a line of a stream begins
+
+
+class Body(httpx2.AsyncByteStream):
+    """The rest of a body, of which `start` was read. It ends with a blank line, to end an event that lacks it."""
+
+    def __init__(self, start: bytes, rest: AsyncIterator[bytes]) -> None:
+        self.start, self.rest = start, rest
+        self.has_ended = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.start
+        async for chunk in self.rest:
+            yield chunk
+        self.has_ended = True
+        yield b"\n\n"
+
+
+@asynccontextmanager
+async def events_of(response: httpx2.Response) -> AsyncIterator[AsyncGenerator[Any, None]]:
+    """Yield the events as they arrive, and close the response afterwards.
+
+    An exception in the block also closes the connection, which makes the provider stop. Otherwise the rest of the body
+    is read, so that the connection can be reused.
+    """
+    async with aclosing(response), aclosing(read_events(response)) as events:
+        yield events
+        if not response.is_closed:
+            await read_to_the_end(response)
+
+
+async def read_events(response: httpx2.Response) -> AsyncGenerator[Any, None]:
+    """Yield objects and DONE. Raises HTTPStatusError for a failure that is told with status 200, as an event or whole.
+
+    An object that has nothing but words is a failure if no answer follows it, and otherwise a sign of life.
+    """
+    words: dict[str, Any] | None = None
+    async with aclosing(read_values(response)) as values:
+        async for value in values:
+            if isinstance(value, dict):
+                if reports_failure(value):
+                    raise_failure(value, response)
+                words = value if has_only_words(value) else None
+            elif words is not None:
+                break
+            if words is None:
+                yield value
+    if words is not None:
+        raise_failure(words, response)
+
+
+def raise_failure(said: Any, response: httpx2.Response) -> NoReturn:
+    content = said.encode(errors="replace") if isinstance(said, str) else json.dumps(said).encode()
+    headers = {name: value for name, value in response.headers.items() if name.startswith("retry-after")}
+    answer = httpx2.Response(response.status_code, content=content, headers=headers, request=response.request)
+    raise httpx2.HTTPStatusError("an error with status 200", request=response.request, response=answer)
+
+
+async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
+    async with aclosing(response.aiter_bytes()) as chunks:
+        start = b""
+        async for chunk in chunks:
+            start += chunk
+            if start.strip(BLANKS):
+                break
+        first = start.lstrip(BLANKS)[:1]
+        if first in (b"{", b"["):
+            content = b"".join([start, *[chunk async for chunk in chunks]])
+            values, rest = read_json(content)
+            for value in values:
+                yield value
+            if not rest:
+                return
+            start = rest.encode(errors="replace")
+        elif first == b"<":
+            raise json.JSONDecodeError("a page instead of an answer", "", 0)
+        elif "json" in response.headers.get("content-type", "").lower() and not start.lstrip(BLANKS).startswith(FIELDS):
+            orjson.loads(b"".join([start, *[chunk async for chunk in chunks]]))
+            raise ValueError("JSON without an answer")
+        async for value in read_stream(response, Body(start, chunks)):
+            yield value
+
+
+def read_json(content: bytes) -> tuple[list[Any], str]:
+    """Return the values at the beginning of a body, and the text after them, which is a stream of events.
+
+    One value is a whole answer, also if it is a list of its events (Gemini). Several end where the last one says so.
+    """
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        pass
+    else:
+        return [*(value if isinstance(value, list) else [value]), DONE], ""
+    text = content.decode("utf-8-sig", errors="replace").strip()
+    decoder = json.JSONDecoder(parse_constant=refuse_constant)
+    values, at = [], 0
+    while text[at : at + 1] in ("{", "["):
+        value, at = decoder.raw_decode(text, at)
+        values.append(value)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    if at == len(text) and len(values) == 1:
+        values.append(DONE)
+    return values, text[at:]
+
+
+def refuse_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is no JSON", name, 0)
+
+
+async def read_stream(response: httpx2.Response, body: Body) -> AsyncGenerator[Any, None]:
+    # EventSource insists on this content type. The HTTP client limits the size of the whole answer.
+    headers = {"content-type": "text/event-stream; charset=utf-8-sig"}
+    stream = httpx2.Response(200, headers=headers, stream=body, request=response.request)
+    async for event in httpx2.EventSource(stream, max_event_size=None):
+        try:
+            values = values_in(event.data)
+        except (ValueError, RecursionError):
+            if body.has_ended:  # cut off within its last event
+                return
+            raise
+        if event.event == "error" and event.data:
+            raise_failure(next(iter(values), event.data), response)
+        for value in values:
+            yield value
+
+
+def values_in(data: str) -> list[Any]:
+    """Return the objects of an event, and DONE. Heartbeats ("", "ping", null, 0) are none."""
+    data = data.strip()
+    if data == DONE:
+        return [DONE]
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if "\n" in data and data[0] == "{":  # several events, if each line is one
+            with suppress(ValueError):
+                return [value for line in data.splitlines() for value in values_in(line)]
+        if data[:1] not in ("{", "["):
+            return []
+        value = json.loads(data)  # orjson refuses lone surrogates, which a text cut at any place may contain
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+
+
+async def read_to_the_end(response: httpx2.Response) -> None:
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    with suppress(TimeoutError, httpx2.RequestError):
+        async with asyncio.timeout(END_SECONDS):
+            async for _ in response.stream:
+                pass

@@ -1,0 +1,144 @@
+"""What every protocol's answer has in common: text that comes in pieces, an end with a reason, token counts."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import aiohttp
+import httpx2
+
+from providers.adapters.answer_events import DONE, events_of
+from providers.adapters.thinking import ThinkingFilter
+from providers.base import Completion, CompletionChunk, Provider, Usage
+from providers.upstream_errors import broken_off, ended_badly, without_text
+from puffer.text import storable
+
+# Every vendor's reasons by ours, in lower case. Any other is "stop"; one of FAILURES makes half an answer an error.
+FINISH_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",  # Mistral
+    "model_context_window_exceeded": "length",  # Anthropic
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "refusal": "content_filter",  # Anthropic
+    "sensitive": "content_filter",  # Zhipu
+    "safety": "content_filter",  # Google, as all below
+    "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
+    "image_safety": "content_filter",
+    "language": "content_filter",
+    "other": "content_filter",
+}
+FAILURES = frozenset(
+    ("error", "failed", "failure", "abort", "aborted", "cancelled", "canceled", "interrupted", "timeout")
+) | {"network_error", "server_error", "insufficient_system_resource", "malformed_function_call", "malformed_response"}
+
+LAST_SECONDS = 5  # for token counts and the last event after the finish reason
+
+
+class AnswerState(ABC):
+    """What has arrived of an answer. A subclass reads the events of one protocol."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self.has_begun = False
+        self.is_ending = False  # the latest event had a finish reason and no text
+        self.is_closed = False  # the last event has arrived
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.thinking = ThinkingFilter()
+        self.half = ""  # a lone high surrogate at the end of the last piece
+
+    @abstractmethod
+    def read(self, event: dict[str, Any]) -> str | None:
+        """Return the text of an event, or None if the event is no part of the answer, such as a heartbeat."""
+
+    def finish(self, reason: str | None) -> None:
+        """Take the vendor's reason for the end. Raises ApiError if it is a failure."""
+        if not reason:
+            return
+        if reason.lower() in FAILURES:
+            raise ended_badly(self.provider, reason)
+        self.finish_reason = FINISH_REASONS.get(reason.lower(), "stop")
+
+    def add(self, piece: str) -> str:
+        """Return what can be passed on: whole characters, without thinking and leading whitespace of the answer."""
+        return self.whole(self.thinking.add(piece))
+
+    def rest(self) -> str:
+        return self.whole(self.thinking.rest())
+
+    def whole(self, piece: str) -> str:
+        text = self.half + piece
+        if not self.has_begun:
+            text = text.lstrip()
+        self.half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        text = storable(with_pairs_joined(text.removesuffix(self.half)))
+        self.has_begun = self.has_begun or bool(text)
+        return text
+
+    def last_chunk(self) -> CompletionChunk:
+        """Return the final chunk. Raises ApiError if the answer ended early or without text."""
+        if not self.is_closed and self.finish_reason is None:
+            raise broken_off(self.provider)
+        finish_reason = self.finish_reason or "stop"
+        if not self.has_begun:
+            raise without_text(self.provider, finish_reason, self.usage)
+        return CompletionChunk(finish_reason=finish_reason, usage=self.usage)
+
+
+async def read_chunks(response: httpx2.Response, answer: AnswerState) -> AsyncGenerator[CompletionChunk, None]:
+    """Yield an answer's text as it arrives, then the final chunk.
+
+    A chunk without text is a sign of life: the model thinks, or calls a tool.
+    """
+    is_answer = False
+    async with events_of(response) as events:
+        while not answer.is_closed:
+            event = await next_event(events, answer)
+            if event is None:
+                break
+            if event == DONE:
+                answer.is_closed = True
+            elif (piece := answer.read(event)) is not None:
+                is_answer = True
+                answer.is_ending = answer.has_begun and answer.finish_reason is not None and not piece
+                yield CompletionChunk(answer.add(piece))
+    if answer.is_closed and not is_answer and answer.finish_reason is None:
+        raise ValueError("JSON without an answer")
+    if text := answer.rest():
+        yield CompletionChunk(text)
+    yield answer.last_chunk()
+
+
+async def next_event(events: AsyncGenerator[Any, None], answer: AnswerState) -> Any:
+    """Return the next event, or None at the end. What fails after the finish reason does not spoil a whole answer.
+
+    A finish reason next to text need not be the last one: Gemini may send one with each piece.
+    """
+    try:
+        async with asyncio.timeout(LAST_SECONDS if answer.is_ending else None):
+            return await anext(events, None)
+    except (TimeoutError, httpx2.RequestError, aiohttp.ClientError):
+        if not answer.is_ending:
+            raise
+        return None
+
+
+async def whole_completion(chunks: AsyncGenerator[CompletionChunk, None]) -> Completion:
+    """Return the completion of an answer that has arrived."""
+    async with aclosing(chunks):
+        arrived = [chunk async for chunk in chunks]
+    last = arrived[-1]
+    assert last.finish_reason
+    return Completion("".join(chunk.text for chunk in arrived).strip(), last.finish_reason, last.usage)
+
+
+def with_pairs_joined(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

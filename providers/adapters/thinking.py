@@ -1,0 +1,55 @@
+"""Hides what a model thinks aloud at the beginning of an answer, where the server leaves it in the text."""
+
+import re
+
+# As models write it where the server has no parser for it: DeepSeek, Qwen and others; Gemma; Seed; Kimi; Magistral;
+# gpt-oss.
+BLOCKS = {f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning", "seed:think")} | {
+    "◁think▷": "◁/think▷",
+    "[THINK]": "[/THINK]",
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
+    # Without a beginning, or without thinking:
+    **dict.fromkeys(["</think>", "</thinking>", "</thought>", "</reasoning>", "<|channel|>final<|message|>"], ""),
+}
+CLOSINGS = {opening: re.compile(re.escape(closing), re.IGNORECASE) for opening, closing in BLOCKS.items()}
+
+
+class ThinkingFilter:
+    """Removes blocks of thinking from the beginning of a text that comes in pieces cut anywhere."""
+
+    def __init__(self) -> None:
+        self.held = ""  # a text that may become a tag
+        self.block: str | None = None  # the opening tag of the block in which the text is
+        self.has_passed = False  # the answer itself has begun
+
+    def add(self, piece: str) -> str:
+        """Return what can be shown of a piece."""
+        if self.has_passed:
+            return piece
+        self.held += piece
+        while not self.has_passed:
+            if self.block:
+                found = CLOSINGS[self.block].search(self.held)
+                if found is None:
+                    self.held = self.held[-len(BLOCKS[self.block]) :]
+                    return ""
+                self.held, self.block = self.held[found.end() :], None
+            start = self.held.lstrip()
+            self.block = next((tag for tag in BLOCKS if same(start[: len(tag)], tag)), None)
+            if self.block:
+                self.held = start[len(self.block) :]
+            elif any(same(tag[: len(start)], start) for tag in BLOCKS):
+                return ""
+            else:
+                self.has_passed = True
+        return self.rest()
+
+    def rest(self) -> str:
+        """Return what was held back, for there is no more to come."""
+        text = "" if self.block else self.held
+        self.held = ""
+        return text
+
+
+def same(text: str, tag: str) -> bool:
+    return text.lower() == tag.lower()

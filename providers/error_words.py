@@ -1,0 +1,144 @@
+"""Finds what a provider says about a failure, wherever its JSON has it, and removes what must not be passed on."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import orjson
+
+from puffer.text import storable
+
+MAX_TEXT = 1000  # characters of a provider's message; 200 of a body that is not JSON
+MAX_DEPTH = 6
+# Where the vendors put their words, the most telling first.
+WORDS: tuple[str, ...] = ("message", "msg", "detail", "error", "errors", "error_msg", "error_message", "errorMessage")
+WORDS += ("status_msg", "error_description", "description", "reason", "title")
+# What holds more than "Provider returned error": the words of the provider behind a gateway.
+INNER_WORDS = ("raw", "reasons")
+# Keys that only an answer has. An object without any of them that has words reports a failure.
+ANSWER_KEYS = frozenset(
+    ("choices", "candidates", "content", "delta", "type", "usage", "usageMetadata", "promptFeedback", "data")
+) | {"embeddings", "results", "predictions"}
+# Keys in the vendors' formats, also with a masked middle; bearer tokens; and keys in URLs.
+SECRETS = re.compile(
+    r"\b(?:sk|pk|xai|gsk|r8|hf|puf)[-_][\w*-]{6,}"
+    r"|\bAIza[\w*-]{20,}"
+    r"|(?<=key=)[^&\s\"']+"
+    r"|(?<=token=)[^&\s\"']+"
+    r"|(?<=bearer )[\w.~+/-]{6,}=*",
+    re.IGNORECASE,
+)
+TAG = re.compile(r"<[^<>]*>")
+
+
+def reports_failure(answer: Mapping[str, Any]) -> bool:
+    """Return whether a JSON object with status 200 says in so many words that the call failed."""
+    if any(map(is_filled, (answer.get("error"), answer.get("errors"), first_choice(answer).get("error")))):
+        return True
+    if answer.get("type") == "error" or answer.get("object") == "error" or answer.get("success") is False:
+        return True
+    inner = answer.get("base_resp")  # MiniMax, beside empty choices
+    return isinstance(inner, dict) and bool(inner.get("status_code"))
+
+
+def is_filled(error: Any) -> bool:
+    return any(error.values()) if isinstance(error, dict) else bool(error)
+
+
+def has_only_words(answer: Mapping[str, Any]) -> bool:
+    """Return whether an object has nothing of an answer but a message: a failure, unless an answer follows."""
+    return ANSWER_KEYS.isdisjoint(answer) and bool(words_of(answer))
+
+
+def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = answer.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def read_error(response: Any) -> dict[str, Any]:
+    """Return the error object of the body, wherever the provider puts it, or {} if the body is not a JSON object."""
+    try:
+        body = orjson.loads(body_of(response))
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(body, list) and body:  # Google
+        body = body[0]
+    if not isinstance(body, dict):
+        return {}
+    error = body.get("error") or body.get("errors") or first_choice(body).get("error") or body.get("base_resp") or body
+    if isinstance(error, list) and len(error) == 1 and isinstance(error[0], dict):  # Cloudflare
+        return error[0]
+    return error if isinstance(error, dict) else {"message": error, "code": body.get("code")}  # xAI
+
+
+def body_of(response: Any) -> bytes:
+    try:
+        return response.content
+    except httpx2.StreamError:  # broken off, or not read
+        return b""
+
+
+def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
+    """Return the provider's message without secrets: `message (Code: c)`, or the start of a body that is not JSON."""
+    if 300 <= response.status_code < 400:
+        return "It answered with a redirect, which is not followed. Check the base URL."
+    if not error:
+        words = TAG.sub(" ", body_of(response)[:5000].decode(errors="replace"))
+        return redact(" ".join(words.split()), api_key)[:200] or response.reason_phrase
+    text = words_of(error) or str(error.get("message") or response.reason_phrase)
+    notes = []
+    code = error.get("code") or error.get("status_code")
+    if code and not is_status(code):  # a status is told before
+        notes.append(f"Code: {code}")
+    elif error.get("type"):
+        notes.append(f"Type: {error['type']}")
+    inner = error.get("innererror")
+    if isinstance(inner, dict) and inner.get("code"):  # Azure
+        notes.append(f"InnerCode: {inner['code']}")
+    # Truncate after the redaction, which would not recognize half a key.
+    text = redact(text, api_key)[:MAX_TEXT]
+    return f"{text} ({redact(', '.join(notes), api_key)[:200]})" if notes else text
+
+
+def is_status(code: Any) -> bool:
+    return str(code).isdecimal() and 100 <= int(str(code)[:10]) <= 599
+
+
+def words_of(value: Any, depth: int = 0) -> str:
+    """Return the words in a value: a text, also one that is JSON itself, or those of an object or a list."""
+    if depth > MAX_DEPTH:
+        return ""
+    if isinstance(value, str):
+        return words_in_text(value, depth)
+    if isinstance(value, list):
+        return "; ".join(filter(None, (words_of(item, depth + 1) for item in value[:5])))
+    if not isinstance(value, dict):
+        return ""
+    text = next((words for name in WORDS if (words := words_of(value.get(name), depth + 1))), "")
+    if text and isinstance(place := value.get("loc"), list):  # FastAPI
+        text = f"{'.'.join(map(str, place))}: {text}"
+    metadata = value.get("metadata")
+    for name in INNER_WORDS:
+        more = words_of(metadata.get(name), depth + 1) if isinstance(metadata, dict) else ""  # OpenRouter
+        if more and more not in text:
+            text = f"{text.rstrip('.: ')}: {more}" if text else more
+    return text
+
+
+def words_in_text(text: str, depth: int) -> str:
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return words_of(json.loads(text), depth + 1) or text
+        except (ValueError, RecursionError):
+            pass
+    return text.strip()
+
+
+def redact(text: str, api_key: str) -> str:
+    """Remove our key, should the provider repeat it, and anything that looks like a key."""
+    text = storable(text)
+    if api_key:
+        text = text.replace(api_key, "[redacted]")
+    return SECRETS.sub("[redacted]", text)

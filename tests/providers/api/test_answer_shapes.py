@@ -1,0 +1,466 @@
+"""Answers as the many servers really send them, whole and in pieces: what callers and visitors get of them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.registry import PROVIDERS
+from puffer.api.errors import ApiError
+from tests.support.provider_requests import generate
+from tests.support.providers import (
+    ANTHROPIC_END,
+    ANTHROPIC_MESSAGE,
+    ANTHROPIC_START,
+    CHAT_COMPLETION,
+    CHAT_DONE,
+    CHAT_END,
+    COMPLETIONS,
+    STREAMS,
+    chat_chunk,
+    event,
+    google_chunk,
+)
+from tests.support.streams import end_of, failure_of, joined, open_call, piece_of, run_on_loop, start_of, stream
+
+pytestmark = pytest.mark.django_db
+
+PROTOCOLS = ["openai", "claude", "google"]
+HELLO = chat_chunk({"content": "Hello"})
+STOP = chat_chunk({}, "stop")
+
+
+def completion(message: Any = None, finish_reason: Any = "stop", **more: Any) -> dict[str, Any]:
+    message = {"content": message} if isinstance(message, str) else message
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}], **more}
+
+
+def outcome(slug: str) -> tuple[str, str]:
+    """Return what a visitor reads, and the finish reason."""
+    chunks = stream(slug)
+    return joined(chunks), chunks[-1].finish_reason or ""
+
+
+# Streams and whole answers, whichever was asked for
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "text/plain"])
+def test_a_stream_may_be_answered_by_a_whole_answer(upstream, slug, content_type):
+    upstream.will_answer(COMPLETIONS[slug], headers={"Content-Type": content_type})
+    *_, last = chunks = stream(slug)
+    assert (joined(chunks), last.finish_reason, last.usage.total_tokens) == ("Hi!", "stop", 16)
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "text/html"])
+def test_a_whole_answer_may_come_as_a_stream(api, upstream, slug, content_type):
+    upstream.will_stream(STREAMS[slug], content_type=content_type)
+    answer = generate(api, slug).json()
+    assert (answer["content"], answer["usage"]["total_tokens"]) == ("Hi!", 16)
+
+
+@pytest.mark.parametrize(
+    ("slug", "body"),
+    [
+        ("openai", b"\n  \n" + json.dumps(completion("Hello")).encode()),  # blanks while the model thinks
+        ("openai", b"\xef\xbb\xbf" + json.dumps(completion("Hello")).encode()),
+        ("openai", json.dumps(completion("Hello")).encode() + b"data: [DONE]\n\n"),
+        ("openai", json.dumps(completion("Hello")).encode() + b"\n\n\ndata: [DONE]"),
+        ("openai", HELLO[6:] + STOP[6:]),  # a JSON value a line
+        ("openai", b"data: " + json.dumps(completion("Hello")).encode()),
+        ("openai", b'{"choices": [{"text": "Hello", "finish_reason": "stop"}]}'),
+        ("google", b"[" + google_chunk("Hel")[6:] + b"," + google_chunk("lo", finishReason="STOP")[6:] + b"]"),
+    ],
+)
+def test_a_whole_answer_may_be_wrapped(api, upstream, slug, body):
+    for _ in range(2):
+        upstream.will_answer(body)
+    assert generate(api, slug).json()["content"] == "Hello"
+    assert joined(stream(slug)) == "Hello"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"data: \n\n", b"data: ping\n\n", HELLO, STOP, CHAT_DONE],
+        [b"data: null\n\n", b"data: 0\n\n", b'data: ""\n\n', b"data: {}\n\n", HELLO, STOP, CHAT_DONE],
+        [b"event: ping\ndata: {}\n\n", b"event: heartbeat\n\n", HELLO, STOP, CHAT_DONE],
+        [event({"message": "Waiting in the queue."}), event({"status": "queued"}), HELLO, STOP, CHAT_DONE],
+        [event({"choices": []}), event({"choices": None}), HELLO, event({"choices": [{"index": 0}]}), STOP, CHAT_DONE],
+        [chat_chunk({"content": "Hello"}, error=None), chat_chunk({}, "stop", error={}), CHAT_DONE],
+        [chat_chunk({"content": "Hello"}, error={"code": None, "message": ""}, errors=[]), STOP, CHAT_DONE],
+        [HELLO, STOP, b"data:   [DONE]  \n\n"],
+        [HELLO, STOP, b"data: [DONE]"],  # no blank line
+        [HELLO, chat_chunk({}, "stop").strip()],
+        [HELLO.strip() + b"\n" + STOP.strip() + b"\ndata: [DONE]\n\n"],  # lines instead of events
+        [HELLO.replace(b"\n\n", b"\r\r"), STOP, CHAT_DONE],
+        [chat_chunk({"content": "Hello"}, ""), chat_chunk({"content": ""}, "stop"), CHAT_DONE],  # Ollama, once
+        [event(completion("Hello", finish_reason=None)), STOP, CHAT_DONE],
+        [HELLO, event(completion("Hello")), CHAT_DONE],  # the whole message once more at the end
+        [event(completion("Hel", None)), event(completion("Hello", None)), STOP, CHAT_DONE],  # all of it each time
+        [event({"choices": [{"delta": None, "text": "Hello", "finish_reason": "stop"}]}), CHAT_DONE],
+        [HELLO, event({"choices": [{"index": 1, "delta": {"content": "Another"}}]}), STOP, CHAT_DONE],
+        [HELLO, chat_chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "?"}]}]}), STOP],
+    ],
+)
+def test_a_stream_may_hold_more_than_an_answer(upstream, pieces):
+    upstream.will_stream(pieces)
+    assert outcome("openai") == ("Hello", "stop")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Hello"}})],
+        [
+            event({"type": "content_block_start", "content_block": {"type": "thinking", "thinking": "Hm"}}),
+            event({"type": "content_block_delta", "delta": {"type": "citations_delta", "citation": {}}}),
+            event({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hello"}}),
+        ],
+        [event({}), event({"type": "ping"}), event(b"null"), *start_of("claude")[-1:]],
+    ],
+)
+def test_anthropics_text_is_found_wherever_it_is(upstream, pieces):
+    upstream.will_stream([*ANTHROPIC_START, *pieces, *ANTHROPIC_END])
+    assert outcome("claude") == ("Hello", "stop")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [google_chunk("Hel", finishReason="STOP"), google_chunk("lo", finishReason="STOP")],
+        [google_chunk("", finishReason="STOP"), google_chunk("Hello"), google_chunk("", finishReason="STOP")],
+        [google_chunk("Hello"), event({"candidates": [{"finishReason": "STOP"}]})],
+    ],
+)
+def test_google_may_say_more_than_once_that_it_stops(upstream, pieces):
+    upstream.will_stream(pieces)
+    assert outcome("google") == ("Hello", "stop")
+
+
+@pytest.mark.parametrize("slug", PROTOCOLS)
+def test_a_connection_may_break_after_the_finish_reason(upstream, slug):
+    pieces = [piece for piece in end_of(slug) if b"[DONE]" not in piece and b"message_stop" not in piece]
+    upstream.will_stream([*start_of(slug), *pieces], then="break off")
+    assert outcome(slug) == ("Hello", "stop")
+
+
+# Thinking
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("<think>\nThey want X.\n</think>\n\nHello", "Hello"),
+        ("<think></think>Hello", "Hello"),
+        ("\n <THINKING>Hm</thinking> Hello", "Hello"),
+        ("<think>a</think><think>b</think>\nHello", "Hello"),
+        ("<thought>a < b </thin </thought>Hello", "Hello"),
+        ("<reasoning>Hm</reasoning>Hello", "Hello"),
+        ("[THINK]Hm[/THINK]Hello", "Hello"),
+        ("◁think▷Hm◁/think▷Hello", "Hello"),
+        ("<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>Hello", "Hello"),
+        ("</think>\n\nHello", "Hello"),
+        ("Use <think> and </think>.", "Use <think> and </think>."),  # only at the beginning
+        ("<thinker>Hello</thinker>", "<thinker>Hello</thinker>"),
+        ("<th", "<th"),
+        ("< think>Hello", "< think>Hello"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_thinking_in_the_text_is_hidden(upstream, said, text, size):
+    pieces = [said[at : at + size] for at in range(0, len(said), size)]
+    upstream.will_stream([*(piece_of("ollama", piece) for piece in pieces), *CHAT_END])
+    assert joined(stream("ollama")) == text
+
+
+@pytest.mark.parametrize("slug", PROTOCOLS)
+def test_thinking_is_hidden_in_each_protocol(api, upstream, slug):
+    said = json.dumps(COMPLETIONS[slug]).replace("Hi!", "<think>My instructions say no.</think>Hello")
+    upstream.will_answer(said.encode())
+    assert generate(api, slug).json()["content"] == "Hello"
+
+
+@pytest.mark.parametrize(("finish_reason", "words"), [("stop", "without text"), ("length", "token limit")])
+def test_nothing_but_thinking_is_no_answer(api, upstream, finish_reason, words):
+    upstream.will_answer(completion("<think>So long that", finish_reason))
+    upstream.will_stream([chat_chunk({"content": "<think>So long that"}), chat_chunk({}, finish_reason), CHAT_DONE])
+    assert words in generate(api, "ollama").json()["message"]
+    error, said = failure_of("ollama")
+    assert (words in error.message, said) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("slug", "sign"),
+    [
+        ("openai", chat_chunk({"reasoning_content": "Hm."})),
+        ("openai", chat_chunk({"content": "", "reasoning": "Hm."})),
+        ("openai", chat_chunk({"content": "<think>"})),
+        ("claude", event({"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "Hm."}})),
+        ("google", event({"candidates": [{"content": {"parts": [{"text": "Hm.", "thought": True}]}}]})),
+    ],
+)
+def test_who_thinks_is_not_silent(upstream, settings, slug, sign):
+    settings.COMPLETION_TIMEOUT = 0.8
+    closing = [piece_of(slug, "</think>")] if b"<think>" in sign else []
+    begin = ANTHROPIC_START if slug == "claude" else []
+    upstream.will_stream([*begin, *8 * [sign], *closing, *start_of(slug)[-1:], *end_of(slug)], pause=0.15)
+    assert joined(stream(slug)) == "Hello"
+
+
+# Ends
+
+
+@pytest.mark.parametrize("slug", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("reason", "finish_reason"),
+    [
+        ("stop", "stop"),
+        ("END_TURN", "stop"),
+        ("something_new", "stop"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("model_length", "length"),
+        ("content_filter", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("OTHER", "content_filter"),
+    ],
+)
+def test_a_reason_to_end(upstream, slug, reason, finish_reason):
+    endings = {
+        "openai": [chat_chunk({}, reason), CHAT_DONE],
+        "claude": [event({"type": "message_delta", "delta": {"stop_reason": reason}}), ANTHROPIC_END[-1]],
+        "google": [google_chunk("", finishReason=reason)],
+    }
+    upstream.will_stream([*start_of(slug), *endings[slug]])
+    assert outcome(slug) == ("Hello", finish_reason)
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource", "network_error"])
+def test_half_an_answer_is_an_error(api, upstream, reason):
+    upstream.will_answer(completion("Half", reason))
+    upstream.will_stream([chat_chunk({"content": "Half"}), chat_chunk({}, reason), CHAT_DONE])
+    refused = generate(api, "openrouter")
+    assert (refused.status_code, refused.json()["code"]) == (502, "api_error")
+    assert reason in refused.json()["message"]
+    error, said = failure_of("openrouter")
+    assert (error.status, said) == (502, "Half")
+
+
+# Failures with status 200
+
+
+FAILURES: list[tuple[Any, int, str]] = [
+    ({"error": {"message": "Oh no.", "code": 429}}, 429, "Oh no."),
+    ({"error": {"message": "Oh no.", "code": "429"}}, 429, "Oh no."),
+    ({"error": {"message": "Oh no.", "type": "insufficient_quota"}}, 429, "Oh no. (Type: insufficient_quota)"),
+    ({"error": {"message": "Oh no.", "status": "UNAVAILABLE"}}, 503, "Oh no."),
+    ({"error": "Oh no."}, 502, "Oh no."),
+    ({"error": {"error": {"message": "Oh no."}}}, 502, "Oh no."),
+    ({"error": {"message": '{"error": {"message": "Oh no."}}'}}, 502, "Oh no."),
+    ({"errors": [{"code": 5006, "message": "Oh no."}], "success": False, "result": {}}, 502, "Oh no. (Code: 5006)"),
+    ({"code": "1301", "message": "Oh no.", "success": False}, 502, "Oh no. (Code: 1301)"),
+    ({"code": 1301, "msg": "Oh no."}, 502, "Oh no. (Code: 1301)"),
+    ({"message": "Oh no."}, 502, "Oh no."),
+    ({"detail": "Oh no."}, 502, "Oh no."),
+    ({"object": "error", "message": "Oh no.", "code": 400}, 400, "Oh no."),
+    ({"error_code": 17, "error_msg": "Oh no."}, 502, "Oh no."),
+    ({"base_resp": {"status_code": 1004, "status_msg": "Oh no."}, "choices": None}, 502, "Oh no. (Code: 1004)"),
+    ({"choices": [{"index": 0, "error": {"code": 502, "message": "Oh no."}, "finish_reason": "error"}]}, 502, "Oh no."),
+    ({"choices": [{"index": 0, "error": {"message": "Oh no."}, "delta": {"content": ""}}]}, 502, "Oh no."),
+]
+
+
+@pytest.mark.parametrize(("said", "status", "text"), FAILURES)
+def test_a_failure_may_come_with_status_200(api, upstream, said, status, text):
+    upstream.will_answer(said)
+    refused = generate(api, "openai")
+    assert (refused.status_code, refused.json()["code"]) == (status, "api_error")
+    assert refused.json()["message"].endswith(text)
+
+
+@pytest.mark.parametrize(("said", "status", "text"), FAILURES)
+@pytest.mark.parametrize("last", [b"", CHAT_DONE])
+def test_a_failure_may_be_an_event(upstream, said, status, text, last):
+    upstream.will_stream([*start_of("openai"), event(said), last] if last else [*start_of("openai"), event(said)])
+    error, before = failure_of("openai")
+    assert (error.status, before) == (status, "Hello")
+    assert error.message.endswith(text)
+
+
+@pytest.mark.parametrize("slug", PROTOCOLS)
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'event: error\ndata: {"message": "Oh no."}\n\n',
+        b"event: error\ndata: Oh no.\n\n",
+        b'event: error\ndata: "Oh no."\n\n',
+        b'event: error\ndata: {"error": {"message": "Oh no."}}\n\n',
+        b'data: {"type": "error", "message": "Oh no."}\n\n',
+    ],
+)
+def test_an_event_named_error_is_one(upstream, slug, said):
+    upstream.will_stream([*start_of(slug), said], then="silent")
+    error, before = failure_of(slug)
+    assert (error.status, error.code, before) == (502, "api_error", "Hello")
+    assert "Oh no." in error.message
+
+
+# The vendors' own words
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            {"error": {"message": "Provider returned error", "metadata": {"raw": "Slow down."}}},
+            "Provider returned error: Slow down.",
+        ),
+        (
+            {"error": {"message": "Provider returned error", "metadata": {"raw": '{"error":{"message":"Slow."}}'}}},
+            "Provider returned error: Slow.",
+        ),
+        ({"error": {"message": "Flagged.", "metadata": {"reasons": ["violence", "x"]}}}, "Flagged: violence; x"),
+        ({"success": False, "errors": [{"code": 5006, "message": "Bad input"}]}, "Bad input (Code: 5006)"),
+        ({"errors": [{"message": "One"}, {"message": "Two"}]}, "One; Two"),
+        (
+            {"detail": [{"loc": ["body", "model"], "msg": "Field required", "type": "missing"}]},
+            "body.model: Field required",
+        ),
+        ({"error": {"message": "sk-or-v1-0123456789 is wrong"}}, "[redacted] is wrong"),
+        ({"error": {"metadata": {"raw": "token=abcdef"}}}, "token=[redacted]"),
+    ],
+)
+def test_the_providers_words_are_passed_on(api, upstream, body, text):
+    upstream.will_answer(body, 400)
+    assert generate(api, "openrouter").json()["message"] == f"OpenRouter API Error (HTTP 400): {text}"
+
+
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "seconds"),
+    [
+        ({"Retry-After": "1.5"}, {}, "2"),
+        ({"Retry-After": "0.2"}, {}, "1"),
+        ({"retry-after-ms": "1500"}, {}, "2"),
+        ({"retry-after-ms": "250", "Retry-After": "60"}, {}, "1"),
+        ({"retry-after-ms": "soon", "Retry-After": "60"}, {}, "60"),
+        ({}, {"details": [{"@type": "x"}, RETRY_INFO]}, "35"),
+        ({}, {"metadata": {"retry_after_seconds": 16}}, "16"),
+        ({}, {"retry_after": 2.5}, "3"),
+        ({}, {"retry_after": "nan"}, None),
+        ({}, {"details": [{"retryDelay": "soon"}]}, None),
+        ({}, {"details": "x", "metadata": []}, None),
+        ({"Retry-After": "1e9"}, {}, None),
+        ({"Retry-After": "-5"}, {}, None),
+    ],
+)
+def test_the_time_to_wait_is_passed_on_in_whole_seconds(api, upstream, headers, error, seconds):
+    upstream.will_answer({"error": {"message": "Slow down.", **error}}, 429, headers)
+    assert generate(api, "google").headers.get("Retry-After") == seconds
+
+
+def test_the_time_to_wait_may_come_with_status_200(api, upstream):
+    upstream.will_answer({"error": {"message": "Slow down.", "code": 429}}, headers={"Retry-After": "7"})
+    assert generate(api, "openai").headers["Retry-After"] == "7"
+
+
+# Parameters that a server refuses
+
+
+def pydantic_error(parameter: str) -> dict[str, Any]:
+    return {"detail": [{"type": "extra_forbidden", "loc": ["body", parameter], "msg": "Extra inputs not permitted"}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "left_out", "instead"),
+    [
+        (422, pydantic_error("max_completion_tokens"), "max_completion_tokens", {"max_tokens": 300}),
+        (
+            400,
+            {"error": {"message": "Unsupported parameter: 'temperature' is not supported with this model."}},
+            "temperature",
+            {},
+        ),
+        (400, {"error": {"message": "unknown field", "param": "top_p"}}, "top_p", {}),
+    ],
+)
+def test_a_refused_parameter_is_not_sent_again(api, upstream, status, error, left_out, instead):
+    upstream.will_answer(error, status)
+    for _ in range(2):
+        upstream.will_answer(COMPLETIONS["openai"])
+    ai_params = {"max_completion_tokens": 300, "temperature": 0.5, "top_p": 0.9}
+    assert generate(api, "openai", ai_params=ai_params).json()["content"] == "Hi!"
+    first, second = (sent.json for sent in upstream.sent)
+    assert left_out in first
+    assert second == {name: value for name, value in first.items() if name != left_out} | instead
+
+
+def test_openai_may_want_the_other_name(api, upstream):
+    message = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+    upstream.will_answer({"error": {"message": message, "param": "max_tokens"}}, 400)
+    upstream.will_answer(COMPLETIONS["openrouter"])
+    generate(api, "openrouter", ai_params={"max_completion_tokens": 300})
+    assert [sent.json.get("max_completion_tokens") for sent in upstream.sent] == [None, 300]
+
+
+def test_a_stream_is_asked_for_without_what_is_refused(upstream):
+    upstream.will_answer(pydantic_error("stream_options"), 422)
+    upstream.will_stream([HELLO, *CHAT_END])
+    assert joined(stream("openai")) == "Hello"
+    assert ["stream_options" in sent.json for sent in upstream.sent] == [True, False]
+
+
+def test_a_server_without_streams_is_asked_for_the_whole(upstream):
+    upstream.will_answer({"error": {"message": "Unsupported value: 'stream' is not supported here."}}, 400)
+    upstream.will_answer(CHAT_COMPLETION)
+    assert joined(stream("openai")) == "Hi!"
+    assert [sent.json.keys() & {"stream", "stream_options"} for sent in upstream.sent][1] == set()
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "calls"),
+    [
+        (400, "temperature must be at most 1.", 1),  # a wrong value is the caller's to mend
+        (400, "The conversation is too long.", 1),
+        (429, "stream_options", 1),
+        (500, "Unknown parameter: temperature", 1),
+        (400, "max_completion_tokens is too large.", 2),  # the other name does not help
+    ],
+)
+def test_any_other_refusal_is_passed_on(api, upstream, status, message, calls):
+    upstream.will_answer({"error": {"message": message}}, status)
+    upstream.will_answer({"error": {"message": "max_tokens is too large."}}, 400)
+    refused = generate(api, "openai", ai_params={"max_completion_tokens": 300, "temperature": 1.8})
+    assert refused.json()["code"] == "api_error"
+    assert len(upstream.sent) == calls
+
+
+def test_what_a_server_refuses_is_remembered(upstream):
+    upstream.will_answer(pydantic_error("stream_options"), 422)
+    for _ in range(2):
+        upstream.will_stream([HELLO, *CHAT_END])
+
+    async def calls() -> None:
+        for _ in range(2):
+            async with open_call("openai") as call:
+                assert joined([chunk async for chunk in call]) == "Hello"
+
+    run_on_loop(calls)
+    assert ["stream_options" in sent.json for sent in upstream.sent] == [True, False, False]
+
+
+def test_an_answer_is_not_asked_for_twice_when_it_fails_midway(upstream):
+    upstream.will_stream([*start_of("openai"), event(pydantic_error("stream_options"))])
+    with pytest.raises(ApiError):
+        stream("openai")
+    assert len(upstream.sent) == 1
+
+
+def test_a_message_of_anthropic_may_lack_its_type(api, upstream):
+    upstream.will_answer({name: value for name, value in ANTHROPIC_MESSAGE.items() if name != "type"})
+    assert generate(api, "claude").json()["content"] == "Hi!"
