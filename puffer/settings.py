@@ -40,7 +40,10 @@ PUFFER_API_KEY_IN_QUERY = env.bool("PUFFER_API_KEY_IN_QUERY", default=True)
 PUFFER_ENCRYPTION_KEYS = env.list("PUFFER_ENCRYPTION_KEYS", default=[])
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", default=10 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
+CLIENT_TIMEOUT = env.int(
+    "CLIENT_TIMEOUT", default=20
+)  # seconds for the head of a request; its body must arrive steadily
+MAX_CONNECTIONS = env.int("MAX_CONNECTIONS", default=1000)  # of each server process
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=25 * 1024 * 1024)  # of a file for a collection
 
 # Providers: credentials in the environment count where the admin has nothing saved

@@ -44,7 +44,7 @@ class NoRoute(ApiError):
     message = "No route was found matching the URL and request method."
 
 
-class BodyTooLarge(ApiError):
+class RequestTooLarge(ApiError):
     status = 413
     code = "rest_request_too_large"
     message = "The request body is too large."
@@ -65,6 +65,12 @@ class InvalidUrl(ApiError):
     status = 400
     code = "rest_invalid_url"
     message = "The URL is not valid UTF-8."
+
+
+class TooManyParameters(ApiError):
+    status = 400
+    code = "rest_too_many_parameters"
+    message = "The request has too many parameters."
 
 
 class InvalidForm(ApiError):
