@@ -4,6 +4,7 @@ import logging
 import math
 from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -142,6 +143,8 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
     """Return any exception of a view in the API's format (DRF calls this). An unexpected one is logged, not shown."""
     if isinstance(exception, Http404):
         exception = exceptions.NotFound()
+    if isinstance(exception, SuspiciousOperation):  # too many parameters, for instance
+        exception = ApiError("The request cannot be read.", status=400, code="rest_invalid_request")
     if isinstance(exception, exceptions.APIException):
         exception = from_drf(exception)
     elif not isinstance(exception, ApiError):

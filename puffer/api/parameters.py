@@ -20,7 +20,7 @@ BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 MAX_DEPTH = 64  # PHP's max_input_nesting_level
 MAX_BRACKETS = 5000  # in all names of a form together: each makes a dict
 MAX_JSON_NAMES = 200_000  # in all objects of a body together: each costs orjson about a microsecond
-MAX_SMALL_PARTS = 100  # of a multipart body in which a key is looked for: each costs Django up to 0.1 ms
+MAX_SMALL_PARTS = 100  # of a stranger's multipart body: each costs Django up to 0.1 ms
 
 
 async def body_of(request: Any, limit: int) -> bytes:
@@ -57,9 +57,17 @@ def parameter_in_body(request: HttpRequest, body: bytes, name: str) -> Any:
     with suppress(ApiError):
         if JSON_TYPE.match(content_type):
             return _json(body).get(name)
-        if content_type in FORM_TYPES and body.count(b"\nContent-Disposition") <= MAX_SMALL_PARTS:
+        if content_type in FORM_TYPES:
+            refuse_many_parts(request, body)
             return _form(request).get(name)
     return None
+
+
+def refuse_many_parts(request: HttpRequest, body: bytes) -> None:
+    """Raise TooManyParameters for a multipart body with more parts than a stranger needs."""
+    boundary = (request.content_params or {}).get("boundary")
+    if boundary and body.count(f"--{boundary}".encode()) > MAX_SMALL_PARTS:
+        raise TooManyParameters
 
 
 def query_of(request: HttpRequest) -> QueryDict:

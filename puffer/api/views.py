@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from puffer.api.authentication import PARAMETER
 from puffer.api.errors import NoRoute
 from puffer.api.openapi import AutoSchema
-from puffer.api.parameters import body_of, read_parameters
+from puffer.api.parameters import body_of, read_parameters, refuse_many_parts
 from puffer.api.renderers import JSONRenderer
 from puffer.api.schema import Parameter, Parameters, String
 from puffer.http import SMALL_BODY, ClientLeft
@@ -117,6 +117,8 @@ class AsyncAPIView(APIView):
 
     def read(self, request: HttpRequest, body: bytes) -> dict[str, Any]:
         """Return the declared parameters of a request in their types."""
+        if not self.authentication_classes:
+            refuse_many_parts(request, body)
         return self.parameters.validate(read_parameters(request, body))
 
     async def initial(self, request: Request, **captured: Any) -> None:  # type: ignore[override]
