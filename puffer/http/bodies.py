@@ -67,7 +67,9 @@ class Body:
             await self.next_chunk()
 
     def limited(self, limit: int) -> Receive:
-        """Return a `receive` that raises BodyTooLarge as soon as the body exceeds the limit."""
+        """Return a `receive` that raises BodyTooLarge as soon as the body exceeds the limit, or at once if it will."""
+        if self.declared > limit:
+            raise BodyTooLarge(limit)
         received = 0
 
         async def receive() -> Mapping[str, Any]:

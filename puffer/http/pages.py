@@ -75,8 +75,6 @@ async def receiver(scope: Scope, body: Body) -> Receive:
         return body.limited(SMALL_BODY)
     is_known = await sync_to_async(is_signed_in)(scope)
     limit = max(UPLOADS_AT_ONCE * settings.MAX_UPLOAD_BYTES, settings.MAX_REQUEST_BYTES) if is_known else SMALL_BODY
-    if body.declared > limit:
-        raise BodyTooLarge(limit)
     return body.limited(limit)
 
 
