@@ -104,6 +104,7 @@ WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done 
     "chatbots.quality.golden.run_due",
     "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
+    "puffer.security.sign_in_records.run_due",
 ]
 EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
@@ -209,6 +210,7 @@ AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
 AXES_COOLOFF_TIME = timedelta(minutes=env.int("SIGN_IN_LOCK_MINUTES", default=15))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else somebody who goes on trying would lock out for good
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_HANDLER = "puffer.security.sign_in.SignInHandler"
 AXES_CLIENT_IP_CALLABLE = "puffer.security.sign_in.address"
 AXES_LOCKOUT_CALLABLE = "puffer.security.sign_in.locked_out"
 AXES_RESET_ON_SUCCESS = True

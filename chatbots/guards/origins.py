@@ -71,9 +71,8 @@ def read_pattern(text: str) -> Pattern:
 
 def split(text: str) -> tuple[str | None, str, int | None]:
     """Return scheme, host and port; scheme and port are None if the text lacks them."""
-    if (
-        len(text) > MAX_LINE or not text.isprintable() or " " in text or "\\" in text
-    ):  # urlsplit() would drop some of these
+    # urlsplit() would drop some of these characters.
+    if len(text) > MAX_LINE or not text.isprintable() or " " in text or "\\" in text:
         raise InvalidOrigin(_("is not a valid web address."))
     scheme, separator, rest = text.partition("://")
     if not separator:

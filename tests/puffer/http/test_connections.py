@@ -1,4 +1,4 @@
-"""Limits of connections, on a real server: what is too long, too slow or too much ends, and everybody else is served."""
+"""Limits of connections on a real server: what is too long, too slow or too much ends, and all others are served."""
 
 import socket
 import time
@@ -18,7 +18,7 @@ PIECE = b"a" * 65_536
 UNFINISHED = {
     "head": b"GET /embed.js HTTP/1.1\r\nHost: localhost\r\nX-A: ",
     "body of a page": b"POST /admin/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc",
-    "body of a call": b"POST /wp-json/aipkit/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc",
+    "body of a call": b"POST /wp-json/aipkit/v1/logs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc",
     "nothing": b"",
     "blank lines": b"\r\n\r\n",
 }
@@ -98,10 +98,11 @@ def test_drops_do_not_keep_a_head_alive(server):
 def test_what_never_ends_is_refused_and_not_kept(server, name):
     head, piece = ENDLESS[name]
     before, sent = memory(server), 0
-    with connect(server, head) as connection, pytest.raises(ConnectionError):
+    with connect(server, head) as connection, suppress(ConnectionError):
         while sent < 150_000_000:
             connection.sendall(piece)
             sent += len(piece)
+    assert sent < 150_000_000
     assert memory(server) - before < 30_000_000
 
 
