@@ -3,6 +3,7 @@
 from puffer.text.clean import excerpt, has_control_characters, one_line, storable, without_control_characters
 from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole
 from puffer.text.markdown import render
+from puffer.text.normalize import normalize
 
 __all__ = [
     "AtLeast",
@@ -12,6 +13,7 @@ __all__ = [
     "excerpt",
     "has_control_characters",
     "moment",
+    "normalize",
     "one_line",
     "render",
     "storable",
