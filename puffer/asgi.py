@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 django_application = get_asgi_application()
 
 from puffer.api.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
-from puffer.runtime.database_threads import health_threads, page_threads  # noqa: E402
+from puffer.http.pages import page  # noqa: E402
 from puffer.runtime.event_loop import set_server_loop  # noqa: E402
 
 # WhiteNoise streams files with synchronous iterators, which Django reads in a thread. That is intended.
@@ -26,6 +26,7 @@ api_handler = ApiHandler()
 API_ROOT = "/wp-json"
 API_PATH = re.compile(r"/+(?:index\.php/+)?wp-json(/.*)?\Z", re.IGNORECASE | re.DOTALL)
 SLASHES = re.compile("/+")
+MAX_FIELDS = 1000  # in a query, as Django has it
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,8 +37,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
     elif scope["type"] == "http":
-        (health_threads if scope["path"].startswith("/health/") else page_threads).assign_one()
-        await django_application.handle(scope, receive, send)
+        await page(django_application, scope, receive, send)
 
 
 def api_path(scope: Scope) -> str | None:
@@ -49,7 +49,10 @@ def api_path(scope: Scope) -> str | None:
     if found := API_PATH.match(path):
         return f"{API_ROOT}/{SLASHES.sub('/', found[1] or '').lstrip('/')}"
     if path in ("/", "/index.php") and b"rest_route=" in scope["query_string"]:
-        routes = parse_qs(scope["query_string"].decode("latin-1")).get("rest_route")
+        try:
+            routes = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=MAX_FIELDS).get("rest_route")
+        except ValueError:  # the API says so
+            return f"{API_ROOT}/"
         return f"{API_ROOT}/{SLASHES.sub('/', routes[-1]).lstrip('/')}" if routes else None
     return None
 

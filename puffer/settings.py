@@ -41,7 +41,10 @@ PUFFER_API_KEY_IN_QUERY = env.bool("PUFFER_API_KEY_IN_QUERY", default=True)
 PUFFER_ENCRYPTION_KEYS = env.list("PUFFER_ENCRYPTION_KEYS", default=[])
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", default=10 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
+CLIENT_TIMEOUT = env.int(
+    "CLIENT_TIMEOUT", default=20
+)  # seconds for the head of a request; its body must arrive steadily
+MAX_CONNECTIONS = env.int("MAX_CONNECTIONS", default=1000)  # of each server process
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=25 * 1024 * 1024)  # of a file for a collection
 
 # Providers: credentials in the environment apply where nothing is saved in the admin
@@ -103,6 +106,7 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
     "chatbots.quality.golden.run_due",
     "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
+    "puffer.security.sign_in_records.run_due",
 ]
 EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
@@ -212,6 +216,7 @@ AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
 AXES_COOLOFF_TIME = timedelta(minutes=env.int("SIGN_IN_LOCK_MINUTES", default=15))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # otherwise repeated attempts would extend a lockout forever
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_HANDLER = "puffer.security.sign_in.SignInHandler"
 AXES_CLIENT_IP_CALLABLE = "puffer.security.sign_in.address"
 AXES_LOCKOUT_CALLABLE = "puffer.security.sign_in.locked_out"
 AXES_RESET_ON_SUCCESS = True

@@ -3,10 +3,11 @@ from csp.decorators import csp_replace
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from chatbots.widget import chat_page, loader, widget_file
 from providers.use_cases import stored_image
+from puffer.api.openapi import openapi_document
 from puffer.api.routes import NamespaceView
 from puffer.api.views import NoRouteView
 from puffer.runtime.health import live, ready
@@ -24,7 +25,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", include("puffer.admin.audit")),
     path("admin/", admin.site.urls),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema/", openapi_document, name="schema"),
     path("api/docs/", without_eval(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("health/live", live),
     path("health/ready", ready),

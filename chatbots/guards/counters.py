@@ -2,8 +2,6 @@
 
 from django.db import connection
 
-from puffer.net import read_ip
-
 MINUTE = 60  # seconds
 
 # Windows are fixed, such as a minute of the clock. Around its end a visitor can send twice as many messages within 60
@@ -21,15 +19,3 @@ def count_within_limit(chatbot_id: int, subject: str, window: int, limit: int) -
     with connection.cursor() as cursor:
         cursor.execute(COUNT, [chatbot_id, subject, window, limit])
         return cursor.fetchone() is not None
-
-
-def network_of(address: str) -> str:
-    """Return the counter key of an IP address: an IPv4 address, or the /64 network of IPv6; "" if it is unknown.
-
-    One caller can freely choose addresses within their /64. Unknown addresses are not counted, because behind a Unix
-    socket all visitors would share one counter.
-    """
-    ip = read_ip(address)
-    if ip is None:
-        return ""
-    return f"address:{int(ip) >> 64:016x}/64" if ip.version == 6 else f"address:{ip}"

@@ -24,7 +24,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from chatbots.conversation.visitor import Refusal, Visitor
-from chatbots.guards.counters import MINUTE, count_within_limit, network_of
+from chatbots.guards.counters import MINUTE, count_within_limit
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from chatbots.models.limits import LimitSettings
 from chatbots.widget.events import publish_event
@@ -34,6 +34,7 @@ from logs.webhooks import EventName
 from providers.base import Usage
 from providers.token_estimate import tokens_of
 from puffer.api import ApiError
+from puffer.net import network_of
 from puffer.runtime import Periodic
 
 logger = logging.getLogger(__name__)

@@ -2,15 +2,11 @@
 
 import asyncio
 import logging
-import re
-import unicodedata
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import NamedTuple
-
-from ahocorasick_rs import AhoCorasick
 
 from chatbots.conversation.visitor import Refusal, Visitor
+from chatbots.guards.banned_words import phrases_in
 from chatbots.models import Chatbot
 from logs.models import Conversation
 from providers.base import Capability
@@ -21,12 +17,7 @@ from puffer.net import read_ip
 logger = logging.getLogger(__name__)
 
 SECONDS_FOR_OPENAI = 5
-ENTRY_END = re.compile(r"[,\n\r]")
 MAPPED_BITS = 96  # of an IPv4-mapped IPv6 address, before the IPv4 address
-# Scripts without spaces between words, so a banned word matches anywhere: Thai, Lao, Myanmar, Khmer, kana, Han.
-UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-INVISIBLE = re.compile(r"[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
-LONG_WHEN_WRITTEN_OUT = "\ufdfa\ufdfb"  # single characters that NFKC expands to a whole phrase
 
 
 def refuse_banned(bot: Chatbot, question: str, visitor: Visitor) -> None:
@@ -69,64 +60,6 @@ def unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
     if mapped is None or network.prefixlen < MAPPED_BITS:
         return network
     return IPv4Network((int(mapped), network.prefixlen - MAPPED_BITS))
-
-
-# Words
-
-
-class Phrases:
-    """Banned words and phrases, all found in one pass over a text, however they overlap."""
-
-    def __init__(self, phrases: list[list[str]]) -> None:
-        self.automaton = AhoCorasick(map(joined, phrases))
-
-    def occur_in(self, text: str) -> bool:
-        return bool(self.automaton.find_matches_as_indexes(joined(words_of(text))))
-
-
-@lru_cache(maxsize=64)
-def phrases_in(banned_words: str) -> Phrases:
-    """Return the words and phrases of a text that separates them by commas or lines."""
-    return Phrases([words for entry in ENTRY_END.split(banned_words) if (words := words_of(entry))])
-
-
-def joined(words: list[str]) -> str:
-    """Return the words with spaces around each, so that only whole words match."""
-    return f" {' '.join(words)} "
-
-
-def words_of(text: str) -> list[str]:
-    """Split a text into words and single symbols, normalized: case, width, composition and invisible characters."""
-    known = patterns()
-    text = known.excess_marks.sub(r"\1", INVISIBLE.sub("", text.translate(known.ignored)))
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return known.word_or_symbol.findall(text.replace("_", " "))
-
-
-class Patterns(NamedTuple):
-    ignored: dict[int, None]  # for str.translate(), which is faster than a pattern for this many characters
-    excess_marks: re.Pattern[str]
-    word_or_symbol: re.Pattern[str]
-
-
-@cache
-def patterns() -> Patterns:
-    """Return the patterns, which include the marks that `\\w` lacks: accents, and the vowel signs of many languages.
-
-    At most 30 marks in a row are kept, because normalization sorts them in quadratic time. Marks beyond U+FFFF belong
-    to rare scripts; ignoring them makes the patterns 10 times as fast.
-    """
-    marks = "".join(mark for code in range(0x300, 0x10000) if is_mark(mark := chr(code)))
-    rare_marks = "".join(mark for code in range(0x10000, 0x1E950) if is_mark(mark := chr(code)))
-    return Patterns(
-        ignored=dict.fromkeys(map(ord, LONG_WHEN_WRITTEN_OUT + rare_marks)),
-        excess_marks=re.compile(f"([{marks}]{{30}})[{marks}]+"),
-        word_or_symbol=re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[\w{marks}])+|[^\w\s]"),
-    )
-
-
-def is_mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")
 
 
 # OpenAI

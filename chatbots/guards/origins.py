@@ -7,10 +7,13 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
+import idna
 from django.utils.translation import gettext_lazy as _
 
+MAX_LINE, MAX_HOST = 300, 253  # characters
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\Z")
 
@@ -68,7 +71,8 @@ def read_pattern(text: str) -> Pattern:
 
 def split(text: str) -> tuple[str | None, str, int | None]:
     """Return scheme, host and port; scheme and port are None if the text lacks them."""
-    if not text.isprintable() or " " in text or "\\" in text:  # urlsplit() would drop some of these
+    # urlsplit() would drop some of these characters.
+    if len(text) > MAX_LINE or not text.isprintable() or " " in text or "\\" in text:
         raise InvalidOrigin(_("is not a valid web address."))
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -87,16 +91,24 @@ def split(text: str) -> tuple[str | None, str, int | None]:
 
 
 def read_host(host: str) -> str:
-    """Return the host in lower case, and internationalized names in Punycode, as browsers send them."""
+    """Return the host in lower case, and internationalized names in Punycode by UTS 46, as browsers send them."""
     if is_ip(host):
         return str(ipaddress.ip_address(host))
+    if len(host) > MAX_HOST:  # before any conversion, whose time grows with the square of the length
+        raise InvalidOrigin(_("has no valid host name."))
     try:
-        name = host.rstrip(".").encode("idna").decode().lower()
-    except UnicodeError:
+        mapped = idna.uts46_remap(host.rstrip("."), std3_rules=False, transitional=False)
+        name = ".".join(map(read_label, mapped.split(".")))
+    except (UnicodeError, idna.IDNAError):
         raise InvalidOrigin(_("has no valid host name.")) from None
-    if len(name) > 253 or not HOST.match(name):
+    if len(name) > MAX_HOST or not HOST.match(name):
         raise InvalidOrigin(_("has no valid host name."))
     return name
+
+
+def read_label(label: str) -> str:
+    """Return a label as a browser sends it. Like browsers, accept symbols that registries of names refuse."""
+    return label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
 
 
 def is_ip(host: str) -> bool:
@@ -115,4 +127,7 @@ def is_allowed(origin: str, domains: Sequence[str], *, any_domain: bool) -> bool
         known = read_origin(origin)
     except InvalidOrigin:
         return False
-    return any(read_pattern(domain).matches(known) for domain in domains)
+    return any(known_pattern(domain).matches(known) for domain in domains)
+
+
+known_pattern = lru_cache(maxsize=2000)(read_pattern)  # a list may have 500 lines

@@ -15,12 +15,12 @@ from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 
 from chatbots.conversation.visitor import Identity, Visitor
-from chatbots.guards.counters import network_of
 from chatbots.lifecycle.erasure_records import AddressRecords
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.widget.events import EVENT_PREFIX
 from logs.conversations import MAX_LAST_MESSAGE, REDACTION_KINDS
 from logs.models import Conversation, ConversationQuerySet, Message, WebhookDelivery
+from puffer.net import network_of
 from puffer.text import excerpt
 
 BATCH_SIZE = 500  # values in one query

@@ -7,7 +7,6 @@ If a worker is killed, its lease expires and another worker continues with the q
 
 import asyncio
 import logging
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
@@ -29,6 +28,7 @@ from logs.usage import PriceBook
 from providers.bundled_model import bundled_model
 from providers.run_async import run_async
 from puffer.runtime import LeaseLost, claim, with_heartbeat
+from puffer.text import normalize
 from vectorstores.retrieve import Passage
 
 MAX_QUESTIONS = 50  # of a chatbot
@@ -193,7 +193,7 @@ def names_of(passage: Passage) -> Sequence[str]:
 
 def plain(text: str) -> str:
     """Normalize a text for comparison: case, Unicode form, white space, and a slash at the end of an address."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip("/")
+    return " ".join(normalize("NFKC", text).casefold().split()).rstrip("/")
 
 
 def source_json(passage: Passage) -> dict[str, Any]:

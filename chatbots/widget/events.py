@@ -13,10 +13,11 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, transaction
 
 from chatbots.conversation.visitor import Visitor
-from chatbots.guards.counters import MINUTE, count_within_limit, network_of
+from chatbots.guards.counters import MINUTE, count_within_limit
 from chatbots.models import Chatbot
 from logs.conversations import event_about
 from logs.webhooks import Event, EventName, Subscriber, active_subscribers, publish
+from puffer.net import network_of
 
 EVENTS_PER_MINUTE = 60  # of one chatbot and address
 EVENT_PREFIX = "event "  # of a MessageCount.subject that counts events

@@ -1,9 +1,10 @@
 """Normalize texts for the search, which ignores letter case and accents."""
 
-import unicodedata
 from typing import Any
 
 from django.db import models
+
+from puffer.text import normalize
 
 ACCENTS = dict.fromkeys(range(0x300, 0x370))  # combining characters, as NFD leaves them
 STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe", "ı": "i"})
@@ -12,8 +13,8 @@ STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", 
 def normalized(text: str) -> str:
     if text.isascii():
         return text.lower()
-    bare = unicodedata.normalize("NFD", text.casefold()).translate(ACCENTS).translate(STROKES)
-    return unicodedata.normalize("NFC", bare)
+    bare = normalize("NFD", text.casefold()).translate(ACCENTS).translate(STROKES)
+    return normalize("NFC", bare)
 
 
 class NormalizedField(models.TextField):

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import secrets
 import threading
-import unicodedata
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,11 +122,13 @@ class MultilingualE5:
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._embed, text, is_query)
 
     def _embed(self, text: str, is_query: bool) -> tuple:
+        from puffer.text import normalize  # here, because completions do not need it
+
         if self.engine is None:
             self.engine = self._load()
         # The engine normalizes one code point at a time: it misses composed characters, and "ﷺ", which becomes 18,
         # overruns its buffer. It is written in C, so a NUL would end the text.
-        text = unicodedata.normalize("NFKC", text).replace("\0", " ").encode("utf-8", "replace").decode()
+        text = normalize("NFKC", text).replace("\0", " ").encode("utf-8", "replace").decode()
         tokens = self.engine.token_count(text, is_query)
         if tokens > MAX_INPUT_TOKENS:
             message = f"A text has {tokens} tokens; the limit is {MAX_INPUT_TOKENS}."

@@ -1,8 +1,7 @@
 """DRF authentication by API key: find the caller that a key belongs to, and what the caller may do."""
 
 import hmac
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -12,11 +11,19 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
-from puffer.api.errors import AccessDisabled, InsufficientScope, InvalidApiKey, InvalidParameters, NoApiKeyConfigured
+from puffer.api.errors import (
+    AccessDisabled,
+    InsufficientScope,
+    InvalidApiKey,
+    InvalidParameters,
+    NoApiKeyConfigured,
+    RequestTooLarge,
+)
+from puffer.api.parameters import body_of, parameter_in_body, query_of
 from puffer.api.schema import wrong_type
+from puffer.http import SMALL_BODY
 from puffer.models import ApiKey, Scope, digest, is_well_formed
 from puffer.runtime.live_cache import LiveCache
 
@@ -116,7 +123,9 @@ any_active_key = LiveCache(_read_whether_any_key_is_active)
 
 async def find_caller(key: str) -> Caller | None:
     """Return the holder of the key, or None. Queries the database only for well-formed keys that are not cached."""
-    if settings.PUFFER_API_KEY and hmac.compare_digest(key.encode(), settings.PUFFER_API_KEY.strip().encode()):
+    if settings.PUFFER_API_KEY and hmac.compare_digest(
+        key.encode(errors="replace"), settings.PUFFER_API_KEY.strip().encode()
+    ):
         return Caller(None, "PUFFER_API_KEY", frozenset(Scope.values), None)
     if not is_well_formed(key):
         return None
@@ -137,11 +146,9 @@ class ApiKeyAuthentication(BaseAuthentication):
 
     async def aauthenticate(self, request: Request) -> tuple[AnonymousUser, Caller]:
         """Return the caller as `request.auth`. Raise AccessDisabled, NoApiKeyConfigured or InvalidApiKey."""
-        if isinstance(getattr(request, "parameters", {}).get(PARAMETER), list | dict):
-            raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
         if not settings.PUFFER_API_ENABLED:
             raise AccessDisabled
-        for key in submitted_keys(request):
+        async for key in submitted_keys(request):
             if caller := await find_caller(key):
                 return AnonymousUser(), caller
         if not settings.PUFFER_API_KEY and not await any_active_key.get(""):
@@ -153,32 +160,28 @@ class ApiKeyAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-def submitted_keys(request: Request) -> Iterator[str]:
-    """Yield the key of the header, then that of the parameters."""
+async def submitted_keys(request: Request) -> AsyncIterator[str]:
+    """Yield the key of the header, of the query, and last of the body, which is read only if it is small.
+
+    Raise InvalidParameters for a list or an object in place of a key.
+    """
     scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         yield credentials.strip()
-    for parameter in submitted_parameters(request):
-        if isinstance(parameter, str) and parameter:
-            yield parameter
-
-
-def submitted_parameters(request: Request) -> Iterator[Any]:
-    """Yield the values of the parameter: as AsyncAPIView has read it, or from the query and then from the body.
-
-    For other views the body is parsed last, because DRF reports a malformed body only when it is read for the first
-    time.
-    """
-    query = request._request.GET
-    if (parameters := getattr(request, "parameters", None)) is not None:
-        if settings.PUFFER_API_KEY_IN_QUERY or PARAMETER not in query:
-            yield parameters.get(PARAMETER)
+    query = query_of(request._request)
+    if any(name.startswith(f"{PARAMETER}[") for name in query):
+        raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
+    if settings.PUFFER_API_KEY_IN_QUERY and (key := query.get(PARAMETER)):
+        yield key
+    try:
+        body = await body_of(request._request, SMALL_BODY)
+    except RequestTooLarge:
         return
-    if settings.PUFFER_API_KEY_IN_QUERY:
-        yield query.get(PARAMETER)
-    with suppress(APIException):
-        if isinstance(request.data, Mapping):
-            yield request.data.get(PARAMETER)
+    key = parameter_in_body(request._request, body, PARAMETER)
+    if isinstance(key, list | dict):
+        raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
+    if isinstance(key, str) and key:
+        yield key
 
 
 def caller_of(request: Request) -> Caller:

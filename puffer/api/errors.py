@@ -4,6 +4,7 @@ import logging
 import math
 from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -44,7 +45,7 @@ class NoRoute(ApiError):
     message = "No route was found matching the URL and request method."
 
 
-class BodyTooLarge(ApiError):
+class RequestTooLarge(ApiError):
     status = 413
     code = "rest_request_too_large"
     message = "The request body is too large."
@@ -65,6 +66,12 @@ class InvalidUrl(ApiError):
     status = 400
     code = "rest_invalid_url"
     message = "The URL is not valid UTF-8."
+
+
+class TooManyParameters(ApiError):
+    status = 400
+    code = "rest_too_many_parameters"
+    message = "The request has too many parameters."
 
 
 class InvalidForm(ApiError):
@@ -136,6 +143,8 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
     """Return the response for a view's exception; called by DRF. An unexpected exception is logged and not shown."""
     if isinstance(exception, Http404):
         exception = exceptions.NotFound()
+    if isinstance(exception, SuspiciousOperation):  # too many parameters, for instance
+        exception = ApiError("The request cannot be read.", status=400, code="rest_invalid_request")
     if isinstance(exception, exceptions.APIException):
         exception = from_drf(exception)
     elif not isinstance(exception, ApiError):

@@ -2,7 +2,8 @@
 
 Django's ASGI handler switches to a thread several times per request (signals, rendering, closing) and runs all
 middleware of the admin. For a call that waits for a provider, that is most of the server's work. This handler does only
-what the API needs: read the body within its limit, assign a request id, route, await the view, send the response.
+what the API needs: assign a request id, route, await the view, send the response. The view reads the body once it knows
+the caller.
 
 It sends no request signals, which Django uses to manage database connections: puffer/runtime/database_threads.py
 manages them instead.
@@ -25,9 +26,10 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.module_loading import import_string
 
-from puffer.api.errors import ApiError, BodyTooLarge, InvalidUrl
+from puffer.api.errors import ApiError, InvalidUrl, RequestTooLarge
 from puffer.api.event_stream import EventStream
 from puffer.api.renderers import JSONRenderer
+from puffer.http import Body, BodyTooLarge, ClientLeft, InvalidHead, check_head
 from puffer.request_id import HEADER, take_request_id
 from puffer.runtime.database_threads import api_threads
 
@@ -36,10 +38,6 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger("puffer.requests")
-
-
-class ClientLeft(Exception):
-    """A connection that the client closed before it had sent its whole request."""
 
 
 class ApiHandler:
@@ -53,48 +51,53 @@ class ApiHandler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         api_threads.assign_one()
+        is_head = scope["method"] == "HEAD"
         try:
-            body, too_large = await read_body(receive)
-        except ClientLeft:
+            scope = check_head(scope)
+            request = ApiRequest(scope, Body(scope, receive))
+        except InvalidHead as error:
+            refusal = ApiError(error.message, status=error.status, code=error.code)
+            await send_response(error_response(refusal), send, head=is_head)
             return
-        try:
-            request = ASGIRequest(scope, io.BytesIO(body))
         except UnicodeDecodeError:  # raw bytes in the query string
-            await send_response(error_response(InvalidUrl()), send, head=scope["method"] == "HEAD")
+            await send_response(error_response(InvalidUrl()), send, head=is_head)
             return
         request_id = take_request_id(request)
-        leaving = asyncio.create_task(cancel_when_client_leaves(receive, asyncio.current_task()))
         try:
-            response = await self.answer(request, too_large)
+            response = await self.answer(request)
+            await request.incoming.discard_before_close()
             response[HEADER] = request_id
             if isinstance(response, EventStream):
                 await send_stream(response, send)
+        except ClientLeft:
+            return
         except asyncio.CancelledError:
-            if not leaving.done():
+            if not request.client_has_left():
                 raise  # the server is shutting down
             logger.info("client left", extra=summary(request, 499, started))
             return
         finally:
-            leaving.cancel()
+            request.stop_watching()
         if isinstance(response, HttpResponse):
-            await send_response(response, send, head=request.method == "HEAD")
+            await send_response(response, send, head=is_head)
         logger.info("answered", extra=summary(request, response.status_code, started))
 
-    async def answer(self, request: HttpRequest, too_large: bool) -> HttpResponseBase:
+    async def answer(self, request: HttpRequest) -> HttpResponseBase:
         try:
-            if too_large:
-                raise BodyTooLarge(f"The request body is larger than {settings.MAX_REQUEST_BYTES} bytes.")
             return await self.get_response(request)
         except ApiError as error:
             return error_response(error)
+        except ClientLeft:
+            raise
         except Exception:
             logger.exception("a request failed outside its view")
             return error_response(ApiError())
 
-    async def view_response(self, request: HttpRequest) -> HttpResponseBase:
+    async def view_response(self, request: Any) -> HttpResponseBase:
         match = request.resolver_match = route(request.path_info)
         if is_async(match.func):
             return await match.func(request, *match.args, **match.kwargs)
+        await request.read_body(settings.MAX_REQUEST_BYTES)
         return await sync_to_async(call_sync_view)(match, request)
 
 
@@ -118,23 +121,36 @@ def call_sync_view(match: ResolverMatch, request: HttpRequest) -> HttpResponseBa
     return response.render() if isinstance(response, SimpleTemplateResponse) else response
 
 
-async def read_body(receive: Receive) -> tuple[bytes, bool]:
-    """Return the body, and whether it exceeds MAX_REQUEST_BYTES. An oversized body is read but not kept."""
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        size += len(chunk := message.get("body", b""))
-        if size > settings.MAX_REQUEST_BYTES:
-            chunks.clear()
-            if size > 10 * settings.MAX_REQUEST_BYTES:
-                return b"", True  # the client sends far too much: stop reading
-        else:
-            chunks.append(chunk)
-        if not message.get("more_body"):
-            return b"".join(chunks), size > settings.MAX_REQUEST_BYTES
+class ApiRequest(ASGIRequest):
+    """A request whose body is still to be received: `read_body()`, before anything that parses it."""
+
+    def __init__(self, scope: Scope, incoming: Body) -> None:
+        super().__init__(scope, io.BytesIO())
+        self.incoming = incoming
+        self.leaving: asyncio.Task[None] | None = None
+
+    async def read_body(self, limit: int) -> bytes:
+        """Return the body, which is then also in `body` and `POST`. Raise RequestTooLarge.
+
+        From then on the request is canceled when its client leaves.
+        """
+        try:
+            content = await self.incoming.read(limit)
+        except BodyTooLarge as error:
+            raise RequestTooLarge(str(error)) from None
+        if self.leaving is None:
+            self.META["CONTENT_LENGTH"] = str(len(content))  # which a chunked body lacks, and Django's parser needs
+            self._stream = io.BytesIO(content)
+            watch = cancel_when_client_leaves(self.incoming.receive, asyncio.current_task())
+            self.leaving = asyncio.create_task(watch)
+        return content
+
+    def client_has_left(self) -> bool:
+        return self.leaving is not None and self.leaving.done()
+
+    def stop_watching(self) -> None:
+        if self.leaving is not None:
+            self.leaving.cancel()
 
 
 async def cancel_when_client_leaves(receive: Receive, request_task: "asyncio.Task[Any] | None") -> None:

@@ -1,10 +1,17 @@
 """The OpenAPI document of the API, made from what each view declares."""
 
+from functools import cache
 from typing import Any
 
+from django.http import Http404, HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
+from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 
+FORMATS: dict[str, Any] = {"yaml": OpenApiYamlRenderer, "openapi": OpenApiYamlRenderer, "json": OpenApiJsonRenderer}
+JSON_TYPES = ("application/json", OpenApiJsonRenderer.media_type)
 ERRORS = {
     "400": "A parameter is missing or invalid, or the body cannot be read.",
     "401": "The API key is missing or wrong.",
@@ -74,3 +81,25 @@ class AutoSchema(SpectacularAutoSchema):
 
     def get_response_serializers(self) -> None:
         return None
+
+
+@require_safe
+def openapi_document(request: HttpRequest) -> HttpResponse:
+    """Return the OpenAPI document: YAML, or JSON for `?format=json` or an Accept header that names it."""
+    accepted = request.headers.get("Accept", "")[:300]
+    name = request.GET.get("format") or ("json" if accepted.startswith(JSON_TYPES) else "yaml")
+    if name not in FORMATS:
+        raise Http404("The document exists as JSON and as YAML.")
+    renderer = FORMATS[name]
+    response = HttpResponse(rendered(renderer), content_type=f"{renderer.media_type}; charset=utf-8")
+    response["Content-Disposition"] = f'inline; filename="puffer.{renderer.format}"'
+    response["Vary"] = "Accept"
+    return response
+
+
+@cache
+def rendered(renderer: Any) -> bytes:
+    """Return the document, which takes most of a second to make and is the same for everybody."""
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    content = renderer().render(schema, renderer_context={})
+    return content.encode() if isinstance(content, str) else bytes(content)

@@ -1,21 +1,24 @@
 """DRF's APIView with an async dispatch, and the view that answers every unknown URL of the API."""
 
+import asyncio
 from collections.abc import Mapping
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from puffer.api.authentication import PARAMETER
-from puffer.api.errors import ApiError, NoRoute
+from puffer.api.errors import NoRoute
 from puffer.api.openapi import AutoSchema
-from puffer.api.parameters import read_parameters
+from puffer.api.parameters import body_of, read_parameters, refuse_many_parts
 from puffer.api.renderers import JSONRenderer
 from puffer.api.schema import Parameter, Parameters, String
+from puffer.http import SMALL_BODY, ClientLeft
 from puffer.models import Scope
 
 NAMESPACE = "aipkit/v1"
@@ -50,9 +53,9 @@ async def ask(policy: Any, question: str, *arguments: Any) -> Any:
 class AsyncAPIView(APIView):
     """A DRF view whose handlers are `async def` and take the validated parameters by name.
 
-    Order: route -> authenticate -> permissions -> throttles -> parse -> required -> type, enum, range -> handler.
-    Authentication comes first, so that an anonymous caller learns nothing and causes no work. Public views declare
-    `authentication_classes = []` and `permission_classes = []`.
+    Order: route -> authenticate -> permissions -> throttles -> body -> required -> type, enum, range -> handler.
+    An anonymous caller learns nothing and costs next to nothing. Public views declare `authentication_classes = []` and
+    `permission_classes = []`.
     """
 
     parameters: ClassVar[Parameters] = Parameters()
@@ -84,6 +87,8 @@ class AsyncAPIView(APIView):
         self.headers = {"X-Content-Type-Options": "nosniff", "X-Robots-Tag": "noindex", "Cache-Control": "no-store"}
         try:
             response = await self.respond(self.request, kwargs)
+        except ClientLeft:
+            raise
         except Exception as exception:
             response = self.handle_exception(exception)
         self.response = self.finalize_response(self.request, response, *args, **kwargs)
@@ -97,16 +102,24 @@ class AsyncAPIView(APIView):
         self.headers["Allow"] = ", ".join(self.methods_of_the_route())
         if method == "options":
             return Response(self.description())
-        parameters, malformed = {}, None
-        try:
-            parameters = read_parameters(request._request)
-        except ApiError as error:
-            malformed = error
-        request.parameters = parameters  # type: ignore[attr-defined] # ApiKeyAuthentication looks for the key here
         await self.initial(request, **captured)
-        if malformed:
-            raise malformed
-        return await handler(request, **self.parameters.validate(parameters), **captured)
+        body = await body_of(request._request, self.max_body_bytes())
+        if len(body) <= SMALL_BODY:
+            parameters = self.read(request._request, body)
+        else:  # what takes a while must not stop all other requests
+            parameters = await asyncio.to_thread(self.read, request._request, body)
+        return await handler(request, **parameters, **captured)
+
+    def max_body_bytes(self) -> int:
+        """Return the limit of a body. Without authentication it is small, because anybody can send one."""
+        limit: int = settings.MAX_REQUEST_BYTES
+        return limit if self.authentication_classes else min(limit, SMALL_BODY)
+
+    def read(self, request: HttpRequest, body: bytes) -> dict[str, Any]:
+        """Return the declared parameters of a request in their types."""
+        if not self.authentication_classes:
+            refuse_many_parts(request, body)
+        return self.parameters.validate(read_parameters(request, body))
 
     async def initial(self, request: Request, **captured: Any) -> None:  # type: ignore[override]
         """Authenticate, then ask the permission and throttle classes, as DRF's `initial` does."""

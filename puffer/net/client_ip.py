@@ -12,8 +12,12 @@ def client_ip(request: HttpRequest) -> str:
     X-Forwarded-For is read from its right end, only as far as TRUSTED_PROXY_COUNT proxies have written it: the client
     itself can send anything further left.
     """
-    claimed = request.META.get("REMOTE_ADDR") or ""
-    hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
+    return seen_ip(request.META.get("REMOTE_ADDR") or "", request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def seen_ip(claimed: str, forwarded_for: str) -> str:
+    """Return the address that the last trusted proxy has seen, else that of the connection; "" if it is not valid."""
+    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
     if settings.TRUSTED_PROXY_COUNT and hops:
         claimed = hops[-min(settings.TRUSTED_PROXY_COUNT, len(hops))]
     try:
@@ -29,6 +33,18 @@ def read_ip(address: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def network_of(address: str) -> str:
+    """Return a key of the network that counts as one client: an IPv4 address, or a /64 of IPv6; "" if it is unknown.
+
+    One client can freely choose addresses within their /64. Unknown addresses are not counted, because behind a Unix
+    socket all clients would share one counter.
+    """
+    ip = read_ip(address)
+    if ip is None:
+        return ""
+    return f"address:{int(ip) >> 64:016x}/64" if ip.version == 6 else f"address:{ip}"
 
 
 def anonymized(address: str) -> str:

@@ -54,5 +54,7 @@ class DatabaseThreads:
 
 
 api_threads = DatabaseThreads("api", 4)
-page_threads = DatabaseThreads("pages", 8)  # separate, so that a slow page does not delay API calls
+admin_threads = DatabaseThreads("admin", 8)  # separate, so that a slow page does not delay API calls
+public_threads = DatabaseThreads("public", 4)  # the widget's files and other pages for everybody
+sign_in_threads = DatabaseThreads("sign-in", 2)  # as many passwords are hashed at once, which takes a processor each
 health_threads = DatabaseThreads("health", 1)  # separate, so that a slow page does not fail a health check

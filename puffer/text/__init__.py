@@ -10,6 +10,7 @@ from puffer.text.clean import (
 )
 from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole
 from puffer.text.markdown import render
+from puffer.text.normalize import normalize
 
 __all__ = [
     "AtLeast",
@@ -20,6 +21,7 @@ __all__ = [
     "has_control_characters",
     "is_blank",
     "moment",
+    "normalize",
     "one_line",
     "render",
     "storable",

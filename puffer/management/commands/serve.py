@@ -17,8 +17,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
+from puffer.http.connections import HttpProtocol, allow_open_files, close_late_connections
 from puffer.management.commands import worker
-from puffer.runtime.http_protocol import NoUpgradeProtocol
 from puffer.runtime.server import Supervisor, Task
 
 BACKLOG = 2048  # connections that wait to be accepted
@@ -48,7 +48,7 @@ class Command(BaseCommand):
                 alongside.enter_context(import_string(path)())
             config = uvicorn.Config(
                 "puffer.asgi:application",
-                http=NoUpgradeProtocol,
+                http=HttpProtocol,
                 ws="none",
                 backlog=BACKLOG,
                 log_config=None,  # Django's LOGGING configures uvicorn's loggers too
@@ -58,6 +58,7 @@ class Command(BaseCommand):
                 timeout_keep_alive=75,  # longer than proxies keep idle connections, so that the proxy closes first
                 timeout_graceful_shutdown=max(settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT),
             )
+            allow_open_files()
             load(config)
             server = Task("server", partial(Server(config).run, [listener]))  # uvicorn limits how long it takes to stop
             tasks = workers * [server]
@@ -86,9 +87,13 @@ class Server(uvicorn.Server):
     """uvicorn's server. Its process exits when the event loop hangs."""
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        watchdog = asyncio.create_task(exit_when_loop_hangs())
+        tasks = [
+            asyncio.create_task(exit_when_loop_hangs()),
+            asyncio.create_task(close_late_connections(self.server_state.connections)),
+        ]
         await super().serve(sockets)
-        watchdog.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def exit_when_loop_hangs() -> None:

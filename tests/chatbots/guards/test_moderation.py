@@ -10,7 +10,8 @@ from asgiref.sync import async_to_sync
 
 from chatbots.conversation.visitor import Refusal, Visitor
 from chatbots.guards import moderation
-from chatbots.guards.moderation import is_banned, moderate, phrases_in, refuse_banned
+from chatbots.guards.banned_words import phrases_in
+from chatbots.guards.moderation import is_banned, moderate, refuse_banned
 from logs.models import Conversation
 from providers import registry
 from tests.support.providers import environment
@@ -151,6 +152,53 @@ def test_banned_words_match_whole_words_and_phrases_in_any_spelling(banned_words
     assert phrases_in(banned_words).occur_in(question) is banned
 
 
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180e\u200b\u200c\u200d\u200e\u202a\u2060\u2062\u2064\u2066"
+    "\u206a\u2800\u3164\ufe00\ufe0f\ufeff\uffa0\ufff9\ufffb\ufffc\x00\x08\x7f\x9f\U0001bca0\U0001d159\U0001d173"
+    "\U000e0001\U000e0041\U000e007f\U000e0100\U000e01ef"
+)
+
+
+@pytest.mark.parametrize("character", INVISIBLE, ids=lambda character: f"U+{ord(character):04X}")
+def test_invisible_characters_hide_no_banned_word(character):
+    assert phrases_in("boots").occur_in(f"my b{character}oo{character}{character}ts")
+    assert phrases_in(f"bo{character}ots").occur_in("my boots")
+
+
+@pytest.mark.parametrize(
+    ("banned_words", "question", "banned"),
+    [
+        ("boots", "bооts", True),  # two Cyrillic letters
+        ("boots", "ВООТЅ", True),  # all Cyrillic, but none that looks like no Latin one
+        ("boots", "ЬooTs", True),
+        ("boots", "my bοοts", True),  # Greek
+        ("copy", "сору", True),
+        ("boots", "ʙᴏᴏᴛꜱ", True),  # small capitals
+        ("boots", "🅱🅾🅾🆃🆂", True),
+        ("boots", "🅑🅞🅞🅣🅢", True),
+        ("boots", "𝐛𝐨𝐨𝐭𝐬", True),
+        ("boots", "ⓑⓞⓞⓣⓢ", True),
+        ("boots", "ｂооｔs", True),
+        ("boots", "b̶o̶o̶t̶s̶", True),
+        ("boots", "b̷̛͎o̸o̴̡t̷s̵͓", True),
+        ("boots", "b\u20e0oots", True),
+        ("red boots", "rеd bооts", True),
+        ("pot", "Мой рот болит", False),  # Russian for a mouth
+        ("cop", "Уберите сор", False),
+        ("сор", "Уберите сор", True),
+        ("сор", "call a cop", False),
+        ("boots", "μποτες και boοts", True),
+        ("café", "cafe", False),
+        ("cafe", "café", False),
+        ("modem", "modern", False),
+        ("10", "lo", False),
+        ("naive", "naïve", False),
+    ],
+)
+def test_look_alikes_hide_no_banned_word(banned_words, question, banned):
+    assert phrases_in(banned_words).occur_in(question) is banned
+
+
 HOSTILE = [
     ("words", "xyz " * 25_000),
     ("the beginnings of phrases", "a " * 50_000),
@@ -162,6 +210,9 @@ HOSTILE = [
     ("a sentence in a sign", "\ufdfa" * 33_000),
     ("Chinese", "好" * 33_000),
     ("invisible", "\u200b" * 33_000),
+    ("marks that combine only when they are decomposed", "ກ" + "\u0f73\uff9e" * 15_000),
+    ("look-alikes", "Вооt" * 20_000),
+    ("words of look-alikes", "Вооt д " * 14_000),
 ]
 
 

@@ -26,6 +26,10 @@ ALLOWED = [
     ("*.example.com:8080", "http://shop.example.com:8080"),
     ("münchen.example", "https://xn--mnchen-3ya.example"),
     ("xn--mnchen-3ya.example", "https://münchen.example"),
+    ("straße.example", "https://xn--strae-oqa.example"),  # UTS 46, as all browsers have it
+    ("☕.example", "https://xn--53h.example"),
+    ("example。com", "https://example.com"),
+    ("ＥＸＡＭＰＬＥ.com", "https://example.com"),
     ("example.com.", "https://example.com"),
     (" example.com ", "https://example.com"),
 ]
@@ -57,6 +61,9 @@ REFUSED = [
     ("example.com", "https://example.com:99999"),
     ("example.com", "https://example.com:0"),
     ("127.0.0.1", "http://127.0.0.2"),
+    ("straße.example", "https://strasse.example"),
+    ("example.com", "https://" + "é." * 60_000 + "example.com"),
+    ("example.com", "https://" + "a" * 300 + ".example.com"),
 ]
 
 

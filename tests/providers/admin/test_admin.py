@@ -20,7 +20,7 @@ from providers.models import ProviderConfig
 from providers.registry import PROVIDERS
 from providers.run_async import run_async
 from puffer.api.errors import ApiError
-from puffer.runtime.database_threads import page_threads
+from puffer.runtime.database_threads import admin_threads
 from puffer.runtime.event_loop import set_server_loop
 
 pytestmark = pytest.mark.django_db
@@ -332,7 +332,7 @@ def test_run_async_uses_the_servers_event_loop():
 
     async def serve() -> None:
         set_server_loop(asyncio.get_running_loop())
-        page_threads.assign_one()
+        admin_threads.assign_one()
         loop, database_thread = await sync_to_async(lambda: run_async(work))()
         view_is_done.set()
         assert loop is asyncio.get_running_loop()

@@ -48,9 +48,17 @@ def test_one_valid_key_in_header_or_parameter_is_enough(api):
     assert api.get("/logs?aipkit_api_key=wrong").status_code == 200
 
 
-def test_the_parameter_in_the_body_overrides_the_query(api):
+def test_a_wrong_parameter_of_the_body_does_not_block_a_right_one_of_the_query(api):
+    """The body is not read for a key before header and query have none."""
     response = api.post(f"/generate?aipkit_api_key={api.key}", key=None, json={"aipkit_api_key": "wrong"})
-    assert outcome(response) == INVALID
+    assert outcome(response) == (400, "rest_missing_callback_param")
+
+
+@pytest.mark.parametrize(("padding", "expected"), [(60_000, (400, "rest_missing_callback_param")), (70_000, INVALID)])
+def test_a_key_is_looked_for_in_small_bodies_only(api, padding, expected):
+    body = {"aipkit_api_key": api.key, "padding": "x" * padding}
+    assert outcome(api.post("/generate", key=None, json=body)) == expected
+    assert outcome(api.post("/generate", key=None, data=body)) == expected
 
 
 @pytest.mark.parametrize("parameter", [5, True, 1.5, None, "", " "])

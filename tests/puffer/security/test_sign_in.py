@@ -1,16 +1,21 @@
 """Signing in: lockout by username and address, the end of sessions, the records of sign-ins."""
 
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 import requests
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from puffer.security import sign_in_records
 from tests.support.accounts import LIMIT, LOGIN, PASSWORD, sign_in
 from tests.support.installation import serving
 
@@ -55,6 +60,68 @@ def test_the_lockout_applies_to_username_and_address_together(owner, other, stat
     User.objects.create_superuser("colleague", password=PASSWORD)
     sign_in_wrongly()
     assert sign_in(PASSWORD, **other).status_code == status
+
+
+def guess(count: int, username: str = "owner-{}", address: str = "192.0.2.7") -> int:
+    """Return the status of the last guess. `{}` is a different number each time."""
+    return [
+        sign_in("wrong", username=username.format(number), REMOTE_ADDR=address.format(number)).status_code
+        for number in range(1, count + 1)
+    ][-1]
+
+
+def test_a_network_of_ipv6_is_one_client(owner):
+    assert guess(LIMIT - 1, "owner", "2001:db8:1:2:{}::7") == 200
+    assert guess(1, "owner", "2001:db8:1:2:ffff::1") == 429
+    assert sign_in(PASSWORD, REMOTE_ADDR="2001:db8:1:2::5").status_code == 429
+    assert sign_in(PASSWORD, REMOTE_ADDR="2001:db8:1:3::5").status_code == 302
+
+
+def test_an_address_that_tries_many_names_is_locked_out(owner):
+    assert guess(4 * LIMIT - 1) == 200
+    assert guess(1, "another") == 429
+    assert sign_in(PASSWORD).status_code == 429
+    assert sign_in(PASSWORD, REMOTE_ADDR="192.0.2.8").status_code == 302
+
+
+def test_colleagues_can_share_an_address(owner):
+    for name in ("ann", "ben"):
+        User.objects.create_superuser(name, password=PASSWORD)
+        assert guess(LIMIT - 1, name) == 200
+    assert sign_in(PASSWORD, username="ann").status_code == 302
+    assert sign_in(PASSWORD).status_code == 302
+
+
+def test_a_name_that_is_guessed_from_everywhere_leaves_strangers_one_guess(owner):
+    """Its user gets in from where they have signed in before, and from elsewhere with the right password at once."""
+    sign_in(PASSWORD, REMOTE_ADDR="198.51.100.1")
+    assert guess(10 * LIMIT, "owner", "192.0.2.{}") == 429
+    assert guess(1, "owner", "203.0.113.5") == 429
+    assert sign_in(PASSWORD, REMOTE_ADDR="203.0.113.5").status_code == 429
+    assert sign_in(PASSWORD, REMOTE_ADDR="203.0.113.6").status_code == 302
+    assert guess(LIMIT - 1, "owner", "198.51.100.1") == 200
+    assert sign_in(PASSWORD, REMOTE_ADDR="198.51.100.1").status_code == 302
+
+
+def test_the_records_that_strangers_leave_are_deleted(owner):
+    guess(LIMIT, "{}")
+    recent = AccessFailureLog.objects.count()
+    old = timezone.now() - timedelta(days=200)
+    for model in (AccessFailureLog, AccessLog, AccessAttempt):
+        row = model(username="old", ip_address="192.0.2.9", user_agent="x", path_info="/")
+        row.__dict__ |= {"failures_since_start": 1} if model is AccessAttempt else {}
+        row.save()
+        model.objects.filter(pk=row.pk).update(attempt_time=old)
+    Session.objects.create(session_key="old", session_data="", expire_date=old)
+    AccessFailureLog.objects.bulk_create(
+        AccessFailureLog(username=str(n), ip_address="192.0.2.9", user_agent="x", path_info="/") for n in range(12_500)
+    )
+    while sign_in_records.run_due():
+        pass
+    assert AccessFailureLog.objects.count() == sign_in_records.MAX_FAILURES
+    assert not AccessFailureLog.objects.filter(username="old").exists()
+    assert (AccessLog.objects.count(), Session.objects.count()) == (0, 0)
+    assert AccessAttempt.objects.count() == recent
 
 
 def test_behind_a_proxy_the_address_added_by_the_proxy_counts(owner, settings):
@@ -164,3 +231,29 @@ def test_lockout_on_a_real_server(tmp_path, upstream):
         assert post(PASSWORD) == 429
         server.manage("axes_reset_username", "owner")
         assert post(PASSWORD) == 302
+
+
+@pytest.mark.slow
+def test_public_pages_do_not_wait_for_sign_ins(tmp_path, upstream):
+    """Anybody can send guesses, and each hashes a password."""
+    with serving(tmp_path, upstream) as server:
+
+        def guess_on(number: int) -> list[int]:
+            form = {"username": f"name{number}", "password": "wrong", "csrfmiddlewaretoken": "a" * 32}
+            headers = {"Referer": server.url + LOGIN, "Cookie": f"csrftoken={'a' * 32}"}
+            return [
+                requests.post(server.url + LOGIN, data=form, headers=headers, timeout=60).status_code for _ in range(6)
+            ]
+
+        with ThreadPoolExecutor(24) as pool:
+            guesses = [pool.submit(guess_on, number) for number in range(24)]
+            waits = []
+            while not all(guess.done() for guess in guesses):
+                started = time.monotonic()
+                for path in ("/embed.js", "/health/live"):
+                    assert requests.get(server.url + path, timeout=30).status_code == 200
+                waits.append(time.monotonic() - started)
+        statuses = Counter(status for guess in guesses for status in guess.result())
+    assert max(waits) < 3
+    assert statuses[429] > statuses[200]
+    assert set(statuses) <= {200, 429, 503}

@@ -9,7 +9,7 @@ import uvicorn
 from asgiref.sync import async_to_sync
 from uvicorn.server import ServerState
 
-from puffer.runtime.http_protocol import NoUpgradeProtocol
+from puffer.http.connections import HttpProtocol
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -28,11 +28,11 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @async_to_sync
 async def answer_to(*parts: bytes) -> bytes:
     """Return all that the server sends for a connection on which it is sent these parts, one by one."""
-    config = uvicorn.Config(echo, http=NoUpgradeProtocol, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(echo, http=HttpProtocol, ws="none", lifespan="off", log_config=None)
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
-        lambda: NoUpgradeProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        lambda: HttpProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol for a server that never upgrades a connection."""
+"""HTTP connections that are never upgraded to another protocol."""
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol

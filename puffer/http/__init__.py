@@ -1,0 +1,15 @@
+"""Requests before any view sees them: limits of connections, heads, bodies and rates."""
+
+from puffer.http.bodies import SMALL_BODY, Body, BodyTooLarge, ClientLeft
+from puffer.http.head import InvalidHead, check_head
+from puffer.http.rates import RateLimit
+
+__all__ = [
+    "SMALL_BODY",
+    "Body",
+    "BodyTooLarge",
+    "ClientLeft",
+    "InvalidHead",
+    "RateLimit",
+    "check_head",
+]

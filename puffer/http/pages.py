@@ -1,0 +1,115 @@
+"""A request for one of Django's pages: how much may be sent, how often, and in which threads the page runs.
+
+Public pages, the sign-in page and the admin have threads of their own, so that none of them waits for another.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.core.handlers.asgi import ASGIHandler
+from django.http import parse_cookie
+
+from puffer.http.bodies import SMALL_BODY, Body, BodyTooLarge, Receive
+from puffer.http.head import InvalidHead, check_head
+from puffer.http.rates import RateLimit
+from puffer.net import network_of, seen_ip
+from puffer.runtime.database_threads import (
+    DatabaseThreads,
+    admin_threads,
+    health_threads,
+    public_threads,
+    sign_in_threads,
+)
+
+Scope = dict[str, Any]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+ADMIN, SIGN_IN, HEALTH = "/admin/", "/admin/login/", "/health/"
+UPLOADS_AT_ONCE = 10  # times MAX_UPLOAD_BYTES, in one request of a signed-in user
+MAX_WAITING_SIGN_INS = 20  # each takes up to a second of a processor
+sign_ins = RateLimit(30)  # per minute and network, counted before a password is hashed
+_waiting = 0
+
+
+class Refusal(Exception):
+    """A request that no page gets to see, and the answer to it."""
+
+    def __init__(self, status: int, message: str, retry_after: str = "") -> None:
+        self.status, self.message, self.retry_after = status, message, retry_after
+        super().__init__(message)
+
+
+async def page(application: ASGIHandler, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request for one of Django's pages."""
+    threads_for(scope["path"]).assign_one()
+    try:
+        scope = check_head(scope)
+        body = Body(scope, receive)
+        if scope["path"] == SIGN_IN and scope["method"] == "POST":
+            await sign_in(application, scope, body, send)
+        else:
+            await application.handle(scope, await receiver(scope, body), send)
+    except InvalidHead as error:
+        await send_text(send, error.status, error.message)
+    except BodyTooLarge as error:
+        await send_text(send, 413, str(error))
+    except Refusal as refusal:
+        await send_text(send, refusal.status, refusal.message, refusal.retry_after)
+
+
+def threads_for(path: str) -> DatabaseThreads:
+    if path.startswith(HEALTH):
+        return health_threads
+    if path == SIGN_IN:
+        return sign_in_threads
+    return admin_threads if path.startswith(ADMIN) else public_threads
+
+
+async def receiver(scope: Scope, body: Body) -> Receive:
+    """Return how a page receives the body. Only signed-in users may send a large one."""
+    if not body.is_chunked and body.declared <= SMALL_BODY:
+        return body.limited(SMALL_BODY)
+    is_known = await sync_to_async(is_signed_in)(scope)
+    limit = max(UPLOADS_AT_ONCE * settings.MAX_UPLOAD_BYTES, settings.MAX_REQUEST_BYTES) if is_known else SMALL_BODY
+    return body.limited(limit)
+
+
+def is_signed_in(scope: Scope) -> bool:
+    session_key = parse_cookie(header(scope, b"cookie", "; ")).get(settings.SESSION_COOKIE_NAME)
+    return bool(session_key) and SESSION_KEY in import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+
+
+def client_of(scope: Scope) -> str:
+    address, _port = scope.get("client") or ("", 0)
+    return seen_ip(address, header(scope, b"x-forwarded-for", ","))
+
+
+def header(scope: Scope, wanted: bytes, separator: str) -> str:
+    return separator.join(value.decode("latin-1") for name, value in scope["headers"] if name == wanted)
+
+
+async def sign_in(application: ASGIHandler, scope: Scope, body: Body, send: Send) -> None:
+    """Check a password, unless its network, or all together, try too many."""
+    global _waiting
+    if not sign_ins.allows(network_of(client_of(scope))):
+        raise Refusal(429, "Too many sign-ins from your network. Try again in a minute.", sign_ins.retry_after())
+    if _waiting >= MAX_WAITING_SIGN_INS:
+        raise Refusal(503, "Too many sign-ins are being checked. Try again in a moment.", "10")
+    _waiting += 1
+    try:
+        await application.handle(scope, body.limited(SMALL_BODY), send)
+    finally:
+        _waiting -= 1
+
+
+async def send_text(send: Send, status: int, message: str, retry_after: str = "") -> None:
+    content = f"{message}\n".encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(content)).encode())]
+    if retry_after:
+        headers.append((b"retry-after", retry_after.encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
