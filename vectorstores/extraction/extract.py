@@ -20,10 +20,15 @@ def media_type_of(name: str) -> str:
 
 
 def extract(data: bytes, media_type: str, charset: str | None = None) -> Extracted:
-    """Extract the text of a file. Raises Unreadable."""
+    """Extract the text of a file. Raises Unreadable and LeftOut."""
     if media_type == "application/pdf":
         return from_pdf(data)
-    text = decode(data, charset)
+    decoded = decode(data, charset, media_type)
+    text = decoded.text
     if media_type in ("text/html", "application/xhtml+xml"):
-        return from_html(text)
-    return from_markdown(text) if media_type == "text/markdown" else Extracted(text.strip())
+        extracted = from_html(text)
+    else:
+        extracted = from_markdown(text) if media_type == "text/markdown" else Extracted(text.strip())
+    if decoded.encoding.doubt:
+        extracted.notes.append(decoded.encoding.doubt)
+    return extracted

@@ -56,6 +56,21 @@ class Refused:
     document_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that people should know about a source, although nothing failed.
+
+    `left_out` is the number of documents that are kept out on purpose, for example drafts.
+    """
+
+    place: str
+    text: str
+    left_out: int = 0
+
+
+Found = Row | Refused | Note
+
+
 def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
-from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
+from vectorstores.ingestion.rows import File, Found, Refused, Row, file_row, stable_id
 from vectorstores.sources.row_files import Columns, csv_rows, json_lines, json_list
 from vectorstores.sources.web import host_and_port, is_url, page_row, sitemap_rows
 from vectorstores.sources.wordpress import wordpress_rows
@@ -31,6 +31,7 @@ class Sources:
     columns: Columns = field(default_factory=Columns)
     are_sitemaps: bool = False
     max_pages: int = 2000
+    encoding: str | None = None  # None: recognize it
     bytes_done: int = 0  # of the files that have been read to their end
     open_file: BinaryIO | None = None
 
@@ -51,19 +52,19 @@ class Sources:
     def origins(self) -> list[str]:
         return [origin_of(name) for name in self.names]
 
-    def rows(self) -> Iterator[Row | Refused]:
+    def rows(self) -> Iterator[Found]:
         for name in self.names:
             origin = origin_of(name)
             if name == "-":
                 yield from json_lines(sys.stdin.buffer, "standard input", origin)
             elif is_url(name) and self.are_sitemaps:
-                yield from sitemap_rows(name, self.max_pages)
+                yield from sitemap_rows(name, self.max_pages, self.encoding)
             elif is_url(name):
-                yield page_row(name, origin, host_and_port(name)[0])
+                yield page_row(name, origin, host_and_port(name)[0], self.encoding)
             else:
                 yield from self.rows_on_disk(name, origin)
 
-    def rows_on_disk(self, name: str, origin: str) -> Iterator[Row | Refused]:
+    def rows_on_disk(self, name: str, origin: str) -> Iterator[Found]:
         is_empty = True
         for file in files(name):
             is_empty = False
@@ -77,7 +78,7 @@ class Sources:
         if is_empty:
             yield Refused(name, "It contains no files of a supported type.", True)
 
-    def rows_of_file(self, path: Path, folder: Path, origin: str) -> Iterator[Row | Refused]:
+    def rows_of_file(self, path: Path, folder: Path, origin: str) -> Iterator[Found]:
         suffix = path.suffix.lower()
         if suffix in MEDIA_TYPES:
             yield self.whole_file(path, folder, origin)
@@ -89,9 +90,9 @@ class Sources:
             yield Refused(str(path), f"This file type is not supported. Supported types: {', '.join(SUPPORTED_TYPES)}.")
         self.bytes_done += path.stat().st_size
 
-    def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
+    def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
         if suffix == ".csv":
-            return csv_rows(file, source, origin, self.columns)
+            return csv_rows(file, source, origin, self.columns, self.encoding)
         return {".json": json_list, ".xml": wordpress_rows}.get(suffix, json_lines)(file, source, origin)
 
     def whole_file(self, path: Path, folder: Path, origin: str) -> Row | Refused:
@@ -100,7 +101,7 @@ class Sources:
         key = f"{folder.resolve().name}/{name}"
         if path.stat().st_size > MAX_FILE:
             return Refused(str(path), f"It is larger than {MAX_FILE // 1024**2} MB.", document_id=stable_id(key))
-        file = File(path.read_bytes(), media_type_of(path.name), default_title=path.stem)
+        file = File(path.read_bytes(), media_type_of(path.name), self.encoding, default_title=path.stem)
         return file_row(file, str(path), origin, key=key, metadata={"file_name": name})
 
 

@@ -9,12 +9,12 @@ from typing import Any, BinaryIO
 import ijson
 import orjson
 
-from vectorstores.extraction import UTF16_MARKS, Unreadable
-from vectorstores.ingestion.rows import Refused, Row, item_row
+from vectorstores.extraction import Unreadable, detect
+from vectorstores.ingestion.rows import Found, Note, Refused, Row, item_row
 
 MAX_ITEM = 20 * 1024 * 1024  # bytes
 MAX_DEPTH = 100  # of nested JSON
-SAMPLE = 64 * 1024  # bytes from which the encoding is guessed
+PIECE = 1024 * 1024  # bytes that are looked at together to find the encoding
 UTF8_MARK = b"\xef\xbb\xbf"
 DELIMITERS = ",;\t|"
 
@@ -47,7 +47,7 @@ class BoundedItems:
         self.item_bytes = 0
 
 
-def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
+def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
     number = 0
     while line := file.readline(MAX_ITEM):
         number += 1
@@ -68,7 +68,7 @@ def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refus
             yield item_row(item, place, source, origin)
 
 
-def json_list(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
+def json_list(file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
     """Yield the items of a list, or of an object with the list under "vectors", as in a call of the API."""
     start = file.read(1024)
     file.seek(len(UTF8_MARK) if start.startswith(UTF8_MARK) else 0)
@@ -104,15 +104,17 @@ def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         yield event
 
 
-def csv_rows(file: BinaryIO, source: str, origin: str, columns: Columns) -> Iterator[Row | Refused]:
+def csv_rows(file: BinaryIO, source: str, origin: str, columns: Columns, charset: str | None = None) -> Iterator[Found]:
     csv.field_size_limit(MAX_ITEM)
-    sample = file.read(SAMPLE)
+    encoding = detect(iter(lambda: file.read(PIECE), b""), charset)
     file.seek(0)
-    with io.TextIOWrapper(file, encoding_of(sample), errors="replace", newline="") as text:
+    if encoding.doubt:
+        yield Note(source, encoding.doubt)
+    with io.TextIOWrapper(file, encoding.name, errors=encoding.errors, newline="") as text:
         yield from records(text, source, origin, columns)
 
 
-def records(text: io.TextIOWrapper, source: str, origin: str, columns: Columns) -> Iterator[Row | Refused]:
+def records(text: io.TextIOWrapper, source: str, origin: str, columns: Columns) -> Iterator[Found]:
     lines = bounded_lines(text)
     header_line = next(lines, "")
     headers: list[list[str]] = [next(csv.reader([header_line], delimiter=delimiter), []) for delimiter in DELIMITERS]
@@ -148,14 +150,3 @@ def csv_row(record: Mapping[Any, Any], place: str, source: str, origin: str, col
     }
     item = {"content": record[columns.content], "id": record.get(columns.id), "metadata": metadata}
     return item_row(item, place, source, origin)
-
-
-def encoding_of(sample: bytes) -> str:
-    if sample.startswith(UTF16_MARKS):
-        return "utf-16"
-    try:
-        sample.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(sample) - 4:  # otherwise the sample ends within a character
-            return "cp1252"
-    return "utf-8-sig"

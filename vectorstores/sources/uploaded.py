@@ -7,7 +7,7 @@ from pathlib import PurePath
 import orjson
 
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
-from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
+from vectorstores.ingestion.rows import File, Found, file_row, stable_id
 from vectorstores.models import Upload
 from vectorstores.sources.files import Sources
 from vectorstores.sources.row_files import json_lines
@@ -21,7 +21,7 @@ def origin_of(kind: str, name: str) -> str:
     return {Upload.Kind.TEXT: PASTED, Upload.Kind.QUESTIONS: ANSWERED}.get(Upload.Kind(kind), f"{FILE_PREFIX}{name}")
 
 
-def uploaded_rows(kind: str, name: str, data: bytes) -> Iterator[Row | Refused]:
+def uploaded_rows(kind: str, name: str, data: bytes) -> Iterator[Found]:
     """Yield the rows of an upload. A file is identified by its name, so the same name again replaces its document."""
     origin, suffix = origin_of(kind, name), PurePath(name).suffix.lower()
     if kind != Upload.Kind.FILE:

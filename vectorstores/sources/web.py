@@ -12,8 +12,8 @@ from defusedxml.ElementTree import ParseError, iterparse
 from protego import Protego
 
 from puffer.net import USER_AGENT, NoAnswer, Page, fetch
-from vectorstores.extraction import MEDIA_TYPES, Unreadable, decode
-from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
+from vectorstores.extraction import MEDIA_TYPES, Unreadable, detect
+from vectorstores.ingestion.rows import File, Found, Refused, Row, file_row, stable_id
 from vectorstores.sources.wordpress import local_name
 
 MAX_SITEMAP = 50 * 1024 * 1024  # bytes unpacked, as sitemaps.org allows
@@ -24,8 +24,11 @@ GONE = (404, 410)
 SUPPORTED_TYPES = {*MEDIA_TYPES.values(), "application/xhtml+xml"}
 
 
-def page_row(url: str, origin: str, trusted_host: str) -> Row | Refused:
-    """Read a page. `trusted_host` may be a private address; redirects to other hosts must be public."""
+def page_row(url: str, origin: str, trusted_host: str, encoding: str | None = None) -> Row | Refused:
+    """Read a page. `trusted_host` may be a private address; redirects to other hosts must be public.
+
+    An `encoding` overrides what the server says.
+    """
     try:
         page = fetch(url, trusted_host=trusted_host)
     except NoAnswer as error:
@@ -36,11 +39,11 @@ def page_row(url: str, origin: str, trusted_host: str) -> Row | Refused:
     if media_type not in SUPPORTED_TYPES:
         reason = f"Pages of the type {media_type[:100]} are not supported."
         return Refused(page.url, reason, document_id=stable_id(page.url))
-    file = File(page.body, media_type, page.charset, default_title=PurePath(page.url).stem)
+    file = File(page.body, media_type, encoding or page.charset, default_title=PurePath(page.url).stem)
     return file_row(file, page.url, origin, key=page.url, metadata={"url": page.url})
 
 
-def sitemap_rows(url: str, max_pages: int) -> Iterator[Row | Refused]:
+def sitemap_rows(url: str, max_pages: int, encoding: str | None = None) -> Iterator[Found]:
     """Read the pages in a sitemap that are on its own host and that robots.txt allows, one after another."""
     site = Site(url)
     try:
@@ -56,7 +59,7 @@ def sitemap_rows(url: str, max_pages: int) -> Iterator[Row | Refused]:
                 yield Refused(address, "The robots.txt of the site does not allow reading it.")
             else:
                 time.sleep(delay)
-                yield page_row(address, url, site.host)
+                yield page_row(address, url, site.host, encoding)
     except (NoAnswer, Unreadable) as error:
         yield Refused(url, f"The sitemap {error}", True)
 
@@ -76,7 +79,8 @@ class Site:
         parts = urlsplit(self.url)
         page = self.fetch(f"{parts.scheme}://{parts.netloc}/robots.txt", MAX_ROBOTS)
         if page.status == 200:
-            return Protego.parse(decode(page.body))
+            encoding = detect([page.body])
+            return Protego.parse(page.body.decode(encoding.name, encoding.errors))
         if page.status < 500:
             return Protego.parse("")
         raise Unreadable(f"cannot be read, because robots.txt answered with HTTP {page.status}.")

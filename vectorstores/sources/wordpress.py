@@ -8,11 +8,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
 
 from vectorstores.extraction import Unreadable
-from vectorstores.ingestion.rows import File, Refused, Row, stable_id
+from vectorstores.ingestion.rows import File, Found, Refused, Row, stable_id
 from vectorstores.sources.row_files import BoundedItems
 
 
-def wordpress_rows(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
+def wordpress_rows(file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
     """Yield the published posts and pages. The parser refuses entities and external files."""
     bounded = BoundedItems(file)
     number = 0

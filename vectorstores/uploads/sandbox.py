@@ -15,7 +15,7 @@ from typing import IO
 from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
-from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.uploads.sandbox_process import Limits, send_documents
 
 TOO_SLOW = "It takes too long to read."
@@ -76,7 +76,7 @@ def read_in_sandbox(
             process.close()
 
 
-def read_spool(spool: IO[bytes]) -> Iterator[NewDocument | Refused]:
+def read_spool(spool: IO[bytes]) -> Iterator[NewDocument | Refused | Note]:
     spool.seek(0)
     while True:
         try:

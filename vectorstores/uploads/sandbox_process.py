@@ -30,7 +30,7 @@ def send_documents(
     from vectorstores.ingestion.chunking import DEFAULT_CHUNKING
     from vectorstores.ingestion.documents import NewDocument
     from vectorstores.ingestion.pipeline import documents_from_rows
-    from vectorstores.ingestion.rows import Refused
+    from vectorstores.ingestion.rows import Note, Refused
     from vectorstores.sources.uploaded import uploaded_rows
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -38,7 +38,7 @@ def send_documents(
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     os.nice(5)
     logging.disable()  # pypdf logs a lot about bad files
-    batch: list[NewDocument | Refused] = []
+    batch: list[NewDocument | Refused | Note] = []
     characters = 0
     for found in documents_from_rows(uploaded_rows(kind, name, data), destination, DEFAULT_CHUNKING):
         if isinstance(found, NewDocument):

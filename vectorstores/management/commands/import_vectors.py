@@ -1,19 +1,20 @@
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 from puffer.api import ApiError
+from vectorstores.extraction import known_encoding
 from vectorstores.ingestion.chunking import Chunking
 from vectorstores.ingestion.destination import Destination, choose_embedding, embedding_of
 from vectorstores.ingestion.pipeline import documents_from_rows
-from vectorstores.ingestion.rows import Refused, Row
+from vectorstores.ingestion.rows import Found, Row
 from vectorstores.ingestion.sync import Import, Report, prepare, read_batches
 from vectorstores.management.import_command import Bar, ImportCommand, positive, refused_command
 from vectorstores.sources.files import Sources
 from vectorstores.sources.row_files import Columns
 
-Rows = Iterator[Row | Refused]
+Rows = Iterator[Found]
 
 
 class Command(ImportCommand):
@@ -33,6 +34,9 @@ class Command(ImportCommand):
         parser.add_argument("--prune", action="store_true", help="remove documents that are no longer in these sources")
         parser.add_argument("--sitemap", action="store_true", help="the URLs are sitemaps: import their pages")
         parser.add_argument("--max-pages", type=positive, default=2000, help="of a sitemap (default: 2000)")
+        parser.add_argument(
+            "--encoding", type=encoding_name, metavar="NAME", help="of text files, if it is not recognized correctly"
+        )
         parser.add_argument("--chunk-size", type=positive, metavar="CHARACTERS", help="default: what suits the model")
         parser.add_argument(
             "--chunk-overlap", type=positive, default=0, metavar="CHARACTERS", help="of files (default: none)"
@@ -45,7 +49,13 @@ class Command(ImportCommand):
 
     def handle(self, *, sources: list[str], **options: Any) -> None:
         columns = Columns(*(options[f"{name}_column"] for name in ("content", "id", "title", "url")))
-        reading = Sources(sources, columns, are_sitemaps=options["sitemap"], max_pages=options["max_pages"])
+        reading = Sources(
+            sources,
+            columns,
+            are_sitemaps=options["sitemap"],
+            max_pages=options["max_pages"],
+            encoding=options["encoding"],
+        )
         try:
             destination, first, rows = self.destination(reading.rows(), options)
         except ApiError as error:
@@ -77,7 +87,7 @@ class Command(ImportCommand):
         named = options["embedding_provider"], options["embedding_model"]
         first = None
         if not any(named) and not embedding_of(store, target):
-            passed: list[Row | Refused] = []
+            passed: list[Found] = []
             for row in rows:
                 passed.append(row)
                 if isinstance(row, Row):
@@ -92,6 +102,12 @@ class Command(ImportCommand):
         super().write_summary(report, *others)
         if others[-1]["prune"] and not report.is_complete:
             self.stderr.write("Nothing was pruned, because not everything in the sources could be read.")
+
+
+def encoding_name(text: str) -> str:
+    if not known_encoding(text):
+        raise ArgumentTypeError(f"{text!r} is not a known encoding. Try one like windows-1251, gb18030 or utf-16.")
+    return text
 
 
 def bar_for(reading: Sources) -> Bar:
