@@ -341,6 +341,6 @@ def test_base_urls_that_are_not(url):
     ],
 )  # fmt: skip
 def test_where_a_stranger_may_send_us(address, may, settings):
-    assert may_connect("host.example", address) is may
+    assert may_connect("host.example", 443, address) is may
     settings.PRIVATE_HOST_ALLOWLIST = ["host.example"]
-    assert may_connect("host.example", address)
+    assert may_connect("host.example", 443, address)
