@@ -37,6 +37,13 @@ def qdrant_server() -> Iterator[Upstream]:
         yield server
 
 
+@pytest.fixture
+def model(upstream: Upstream) -> Upstream:
+    """The provider of embeddings, which is asked for what a test names nothing else for."""
+    upstream.pages["/v1/embeddings"] = embedding()
+    return upstream
+
+
 @pytest.fixture(params=["pinecone", "qdrant", "chroma", "local", "local with pgvector"])
 def place(request: pytest.FixtureRequest) -> Place:
     name = request.param

@@ -3,6 +3,8 @@
 from vectorstores.extraction.encoding import COMMON_ENCODINGS, Encoding, decode, detect, known_encoding
 from vectorstores.extraction.extract import MEDIA_TYPES, extract, media_type_of
 from vectorstores.extraction.extracted import Extracted, LeftOut, Unreadable
+from vectorstores.extraction.html import forbids_indexing, head_of
+from vectorstores.extraction.recognize import is_html, recognize
 
 __all__ = [
     "COMMON_ENCODINGS",
@@ -14,6 +16,10 @@ __all__ = [
     "decode",
     "detect",
     "extract",
+    "forbids_indexing",
+    "head_of",
+    "is_html",
     "known_encoding",
     "media_type_of",
+    "recognize",
 ]

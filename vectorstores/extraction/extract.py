@@ -21,7 +21,7 @@ def media_type_of(name: str) -> str:
 
 def extract(data: bytes, media_type: str, charset: str | None = None) -> Extracted:
     """Extract the text of a file. Raises Unreadable and LeftOut."""
-    if media_type == "application/pdf":
+    if media_type == "application/pdf" or data.startswith(b"%PDF-"):
         return from_pdf(data)
     decoded = decode(data, charset, media_type)
     text = decoded.text

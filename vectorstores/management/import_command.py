@@ -36,6 +36,8 @@ CONTINUE = "Run the same command again to continue. Stored documents are skipped
 
 
 class ImportCommand(BaseCommand):
+    nothing_found = ""  # the error if there is nothing to store; "" if that is none
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         with CtrlC() as self.ctrl_c:
             return super().execute(*args, **options)
@@ -94,6 +96,8 @@ class ImportCommand(BaseCommand):
             except asyncio.CancelledError:
                 failure, code = "Interrupted.", INTERRUPTED
         report = run.report
+        if not code and not (report.documents or report.unchanged or report.pruned or report.refused):
+            failure, code = self.nothing_found, NOTHING_DONE if self.nothing_found else 0
         if not code and report.refused:
             code = SOME_REFUSED if report.documents or report.unchanged else NOTHING_DONE
         self.write_refusals(refusals, options)

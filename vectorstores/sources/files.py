@@ -3,9 +3,10 @@
 Rows are yielded one by one, so that a source may be larger than the memory.
 """
 
+import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import takewhile
@@ -15,11 +16,17 @@ from typing import BinaryIO
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
 from vectorstores.ingestion.rows import File, Found, Refused, Row, file_row, stable_id
 from vectorstores.sources.row_files import Columns, csv_rows, json_lines, json_list
-from vectorstores.sources.web import host_and_port, is_url, page_row, sitemap_rows
+from vectorstores.sources.sitemap import sitemap_rows
+from vectorstores.sources.web import file_name, is_url, page_row, read_page
 from vectorstores.sources.wordpress import wordpress_rows
 
 MAX_FILE = 100 * 1024 * 1024  # bytes of a file that is read as a whole: text, HTML, PDF
 ROW_TYPES = (".jsonl", ".ndjson", ".json", ".csv", ".xml")
+ROW_MEDIA_TYPES = {
+    "text/csv": ".csv", "application/csv": ".csv", "application/json": ".json", "application/x-ndjson": ".jsonl",
+    "application/jsonl": ".jsonl",
+}  # fmt: skip
+ROW_CARRIERS = ("", "text/plain", "application/octet-stream")  # media types with which the file's name counts
 SUPPORTED_TYPES = (*MEDIA_TYPES, *ROW_TYPES)  # file name extensions
 
 
@@ -31,6 +38,7 @@ class Sources:
     columns: Columns = field(default_factory=Columns)
     are_sitemaps: bool = False
     max_pages: int = 2000
+    post_types: Collection[str] = ()  # of WordPress, in addition to posts and pages
     encoding: str | None = None  # None: recognize it
     bytes_done: int = 0  # of the files that have been read to their end
     open_file: BinaryIO | None = None
@@ -60,9 +68,22 @@ class Sources:
             elif is_url(name) and self.are_sitemaps:
                 yield from sitemap_rows(name, self.max_pages, self.encoding)
             elif is_url(name):
-                yield page_row(name, origin, host_and_port(name)[0], self.encoding)
+                yield from self.rows_at(name, origin)
             else:
                 yield from self.rows_on_disk(name, origin)
+
+    def rows_at(self, url: str, origin: str) -> Iterator[Found]:
+        """Read a page, or the rows of a file on the web."""
+        page = read_page(url)
+        if isinstance(page, Refused):
+            yield page
+            return
+        suffix = Path(file_name(page.url)).suffix.lower()
+        suffix = ROW_MEDIA_TYPES.get(page.media_type, suffix if page.media_type in ROW_CARRIERS else "")
+        if suffix in ROW_TYPES and suffix != ".xml":
+            yield from self.rows_in(suffix, io.BytesIO(page.body), page.url, origin)
+        else:
+            yield page_row(page, origin, self.encoding)
 
     def rows_on_disk(self, name: str, origin: str) -> Iterator[Found]:
         is_empty = True
@@ -93,7 +114,9 @@ class Sources:
     def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
         if suffix == ".csv":
             return csv_rows(file, source, origin, self.columns, self.encoding)
-        return {".json": json_list, ".xml": wordpress_rows}.get(suffix, json_lines)(file, source, origin)
+        if suffix == ".xml":
+            return wordpress_rows(file, source, origin, self.post_types, self.encoding)
+        return {".json": json_list}.get(suffix, json_lines)(file, source, origin)
 
     def whole_file(self, path: Path, folder: Path, origin: str) -> Row | Refused:
         """Identify the file by its folder's name and its path in it, so that it is the same on another machine."""

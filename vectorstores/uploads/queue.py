@@ -27,7 +27,7 @@ from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat
 from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.embedding import needs_configuration
-from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.ingestion.sync import Import, read_batches
 from vectorstores.models import CANCELLED, Upload, UploadContent
 from vectorstores.sources.uploaded import origin_of
@@ -121,7 +121,7 @@ class Indexing:
         self.destination = Destination(
             upload.store, upload.target, upload.embedding_provider, upload.embedding_model, upload.namespace
         )
-        self.import_run = Import(self.destination, lambda report: None, self.add_refusal)
+        self.import_run = Import(self.destination, lambda report: None, self.add_refusal, on_note=self.add_note)
 
     async def run(self) -> None:
         """Index the upload while extending its lease. Raises the error that ends either of them."""
@@ -151,8 +151,15 @@ class Indexing:
 
     def add_refusal(self, refused: Refused) -> None:
         self.refused += 1
+        self.list(refused.place, refused.reason)
+
+    def add_note(self, note: Note) -> None:
+        """List the note with the refusals, without counting it as one."""
+        self.list(note.place, note.text)
+
+    def list(self, place: str, reason: str) -> None:
         if len(self.refusals) < SHOWN_REFUSALS:
-            self.refusals.append({"place": refused.place[:MAX_REFUSAL], "reason": refused.reason[:MAX_REFUSAL]})
+            self.refusals.append({"place": place[:MAX_REFUSAL], "reason": reason[:MAX_REFUSAL]})
 
     def heartbeat(self) -> None:
         """Extend the lease and write the progress. Raises LeaseLost, and Cancelled if the upload was cancelled."""

@@ -1,71 +1,24 @@
 """import_vectors: every kind of source, what is refused and where, what a second run does, and what goes out."""
 
-import gzip
 import io
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.support.imports import counts, lines, post, run, sent_texts, stored, texts, write, wxr
 from tests.support.upstream import Upstream, answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.management import import_command
 from vectorstores.models import Collection, Document
 from vectorstores.sources import files as reading
-from vectorstores.sources import row_files, web
+from vectorstores.sources import row_files
 from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def model(upstream: Upstream) -> Upstream:
-    """The provider of embeddings, which is asked for what a test names nothing else for."""
-    upstream.pages["/v1/embeddings"] = embedding()
-    return upstream
-
-
-def run(*sources: Any, code: int = 0, **options: Any) -> dict[str, Any]:
-    """The summary of an import with `--json`, which ends with this exit code."""
-    out, err = io.StringIO(), io.StringIO()
-    options = {"target": "kb", "embedding_provider": "openai", "embedding_model": "emb-1", **options}
-    ended_with = 0
-    try:
-        call_command("import_vectors", *map(str, sources), json=True, stdout=out, stderr=err, **options)
-    except SystemExit as end:
-        ended_with = end.code
-    assert ended_with == code, err.getvalue()
-    return {**json.loads(out.getvalue()), "stderr": err.getvalue()}
-
-
-def counts(summary: dict[str, Any]) -> tuple[int, int, int]:
-    return summary["documents"], summary["unchanged"], summary["refused"]
-
-
-def stored(target: str = "kb", namespace: str = "") -> dict[str, Any]:
-    return {vector.id: vector for vector in Local(StoreSettings()).scan(target, namespace)}
-
-
-def texts() -> set[str]:
-    return {vector.text for vector in stored().values()}
-
-
-def sent_texts(upstream: Upstream) -> list[str]:
-    return [text for sent in upstream.sent if sent.method == "POST" for text in sent.json["input"]]
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def lines(*rows: Any) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 SHOES, SOCKS = {"id": "shoes", "content": "We sell shoes."}, {"id": "socks", "content": "We sell socks."}
@@ -246,150 +199,6 @@ def test_standard_input_is_json_lines(model, monkeypatch):
     assert Document.objects.get(parent_vector_id="shoes").source == "standard input"
 
 
-# The web
-
-
-@pytest.fixture
-def quick_site(monkeypatch):
-    monkeypatch.setattr(web, "DELAY", 0.0)
-
-
-def page(name: str) -> str:
-    return f"<html><head><title>{name}</title></head><body><article><p>{name} is told here.</p></article></body></html>"
-
-
-def site(httpserver, *names: str) -> str:
-    for name in names:
-        httpserver.expect_request(f"/{name}").respond_with_data(page(name), content_type="text/html")
-    return httpserver.url_for("").rstrip("/")
-
-
-def sitemap(*addresses: str, kind: str = "url", around: str = "urlset") -> str:
-    entries = "".join(f"<{kind}><loc> {address} </loc></{kind}>" for address in addresses)
-    return f'<?xml version="1.0"?><{around} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{entries}</{around}>'
-
-
-def requested(httpserver) -> list[str]:
-    return [request.path for request, _ in httpserver.log]
-
-
-def test_a_page_is_read(model, httpserver):
-    base = site(httpserver, "shoes")
-    run(f"{base}/shoes")
-    (vector,) = stored().values()
-    assert (vector.metadata["title"], vector.metadata["url"]) == ("shoes", f"{base}/shoes")
-    assert "shoes is told here." in vector.text
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        ({"status": 404}, "HTTP 404"),
-        ({"status": 500}, "HTTP 500"),
-        ({"response_data": b"\x89PNG", "content_type": "image/png"}, "image/png"),
-        ({"response_data": b"", "content_type": "text/plain"}, "no text"),
-        ({"status": 302, "headers": {"Location": "http://10.0.0.1/"}}, "no public address|can't be reached|could not"),
-        ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "not a valid http or https URL"),
-    ],
-)
-def test_pages_that_cannot_be_read(model, httpserver, settings, answer, reason):
-    settings.CONNECT_TIMEOUT = 0.2
-    httpserver.expect_request("/a").respond_with_data(**answer)
-    summary = run(httpserver.url_for("/a"), code=2)
-    assert any(part in summary["refusals"][0]["reason"] for part in reason.split("|"))
-
-
-def test_a_sitemap_is_followed_within_its_site(model, httpserver, quick_site):
-    base = site(httpserver, "shoes", "socks", "hats", "secret")
-    httpserver.expect_request("/robots.txt").respond_with_data("User-agent: *\nDisallow: /secret\n")
-    httpserver.expect_request("/index.xml").respond_with_data(
-        sitemap(f"{base}/one.xml", f"{base}/two.xml.gz", f"{base}/index.xml", kind="sitemap", around="sitemapindex")
-    )
-    httpserver.expect_request("/one.xml").respond_with_data(
-        sitemap(f"{base}/shoes", f"{base}/secret", "https://elsewhere.example/a", "ftp://x/y", "")
-    )
-    packed = gzip.compress(sitemap(f"{base}/socks", f"{base}/shoes", f"{base}/hats").encode())
-    httpserver.expect_request("/two.xml.gz").respond_with_data(packed, content_type="application/gzip")
-    summary = run(f"{base}/index.xml", sitemap=True, code=1)
-    assert counts(summary) == (3, 0, 2)
-    assert {refusal["place"] for refusal in summary["refusals"]} == {f"{base}/secret", "https://elsewhere.example/a"}
-    assert {vector.metadata["url"] for vector in stored().values()} == {
-        f"{base}/{name}" for name in ("shoes", "socks", "hats")
-    }
-    assert "/secret" not in requested(httpserver)
-    assert requested(httpserver)[0] == "/robots.txt"
-    assert {document.origin for document in Document.objects.all()} == {f"{base}/index.xml"}
-
-
-@pytest.mark.parametrize(
-    ("answers", "reason"),
-    [
-        ({"/map.xml": (404, "")}, "HTTP 404"),
-        ({"/map.xml": (200, "<urlset><url>")}, "as XML"),
-        ({"/map.xml": (200, "<!DOCTYPE a [<!ENTITY b 'c'>]><urlset>&b;</urlset>")}, "as XML"),
-        ({"/map.xml": (200, gzip.compress(b"x" * 1000)[:50])}, "as XML"),
-        ({"/map.xml": (200, gzip.compress(b" " * (web.MAX_SITEMAP + 1)))}, "larger than"),
-        ({"/robots.txt": (500, ""), "/map.xml": (200, sitemap())}, "robots.txt"),  # then all is forbidden
-    ],
-)
-def test_sitemaps_that_cannot_be_read(model, httpserver, quick_site, answers, reason):
-    for path, (status, body) in answers.items():
-        httpserver.expect_request(path).respond_with_data(body, status=status)
-    httpserver.expect_request("/robots.txt").respond_with_data("", status=404)
-    summary = run(httpserver.url_for("/map.xml"), sitemap=True, code=2)
-    assert reason in summary["refusals"][0]["reason"]
-
-
-def test_a_sitemap_has_a_limit(model, httpserver, quick_site):
-    base = site(httpserver, "a", "b", "c")
-    httpserver.expect_request("/robots.txt").respond_with_data("", status=404)
-    httpserver.expect_request("/map.xml").respond_with_data(sitemap(f"{base}/a", f"{base}/b", f"{base}/c"))
-    summary = run(f"{base}/map.xml", sitemap=True, max_pages=2, code=1)
-    assert counts(summary) == (2, 0, 1)
-    assert "/c" not in requested(httpserver)
-
-
-def test_the_site_says_how_fast(model, httpserver, monkeypatch):
-    monkeypatch.setattr(web, "LONGEST_DELAY", 0.3)
-    base = site(httpserver, "a", "b")
-    httpserver.expect_request("/robots.txt").respond_with_data("User-agent: *\nCrawl-delay: 60\n")
-    httpserver.expect_request("/map.xml").respond_with_data(sitemap(f"{base}/a", f"{base}/b"))
-    assert run(f"{base}/map.xml", sitemap=True)["seconds"] >= 0.6
-
-
-# WordPress
-
-
-def post(number: int, *, status: str = "publish", post_type: str = "post", content: str = "") -> str:
-    return f"""<item><title>Post {number}</title><link>https://blog.example/{number}/</link>
-    <guid isPermaLink="false">https://blog.example/?p={number}</guid>
-    <content:encoded><![CDATA[{content or f"<p>Text of number {number}.</p>"}]]></content:encoded>
-    <excerpt:encoded><![CDATA[Excerpt {number}]]></excerpt:encoded>
-    <wp:post_id>{number}</wp:post_id><wp:status>{status}</wp:status><wp:post_type>{post_type}</wp:post_type></item>"""
-
-
-def wxr(*posts: str, before: str = "") -> str:
-    return f"""<?xml version="1.0" encoding="UTF-8"?>{before}
-<rss version="2.0" xmlns:excerpt="http://wordpress.org/export/1.2/excerpt/"
- xmlns:content="http://purl.org/rss/1.0/modules/content/" xmlns:wp="http://wordpress.org/export/1.2/">
-<channel><title>Blog</title>{"".join(posts)}</channel></rss>"""
-
-
-def test_a_wordpress_export_gives_what_is_published(model, tmp_path):
-    export = wxr(
-        post(1), post(2, status="draft"), post(3, post_type="page"), post(4, post_type="attachment"),
-        post(5, status="private"), post(6, content="<!-- wp:image --> "),
-    )  # fmt: skip
-    summary = run(write(tmp_path / "blog.xml", export), code=1)
-    assert counts(summary) == (2, 0, 1)
-    assert "item 6" in summary["refusals"][0]["place"]
-    found = {vector.metadata["title"]: vector for vector in stored().values()}
-    assert found.keys() == {"Post 1", "Post 3"}
-    assert found["Post 3"].text == "Text of number 3."
-    assert found["Post 3"].metadata["url"] == "https://blog.example/3/"
-    assert found["Post 3"].metadata["post_type"] == "page"
-
-
 # What is refused, and how an import ends
 
 
@@ -446,10 +255,8 @@ def test_many_refusals_are_in_the_report_only(model, tmp_path):
         ("a.csv", "", "no column 'content'"),
         ("a.csv", "id,content\n1,x,y\n", "more fields"),
         ("a.xml", "<rss><channel></channel></rss>", "no items"),
-        ("a.xml", "<rss><channel><item>", "as XML"),
-        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>'), "as XML"),
-        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'), "as XML"),
-        ("a.xml", '<?xml version="1.0" encoding="martian"?><rss/>', "as XML"),
+        ("a.xml", "<rss><channel><item>", "breaks off"),
+        ("a.xml", '<?xml version="1.0" encoding="martian"?><rss/>', "no items"),
         ("a.pdf", b"%PDF-1.4 broken", "PDF is damaged"),
         ("a.pdf", pdf(""), "no text"),
         ("a.html", "", "no text|damaged"),
@@ -618,19 +425,6 @@ def test_nothing_is_pruned_unless_all_was_read(model, tmp_path):
     assert summary["pruned"] == 0
     assert "Nothing was pruned" in summary["stderr"]
     assert len(texts()) == 2
-
-
-def test_a_page_that_fails_for_now_is_not_pruned(model, httpserver, quick_site):
-    base = site(httpserver, "a")
-    httpserver.expect_request("/robots.txt").respond_with_data("", status=404)
-    httpserver.expect_request("/map.xml").respond_with_data(sitemap(f"{base}/a", f"{base}/b"))
-    httpserver.expect_oneshot_request("/b").respond_with_data(page("b"), content_type="text/html")
-    httpserver.expect_oneshot_request("/b").respond_with_data("", status=503)
-    httpserver.expect_oneshot_request("/b").respond_with_data("", status=410)
-    run(f"{base}/map.xml", sitemap=True)
-    for pruned, left in ((0, 2), (1, 1)):
-        assert run(f"{base}/map.xml", sitemap=True, prune=True, code=1)["pruned"] == pruned
-        assert len(stored()) == left
 
 
 # Before anything is paid for

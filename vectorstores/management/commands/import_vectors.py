@@ -18,6 +18,7 @@ Rows = Iterator[Found]
 
 
 class Command(ImportCommand):
+    nothing_found = "No documents were found in the sources."
     help = (
         "Import files, folders, web pages, sitemaps and WordPress exports into a collection. Run it again to store "
         "only what is new or changed. A document is identified by its id, otherwise by its file or URL; a row with "
@@ -34,6 +35,13 @@ class Command(ImportCommand):
         parser.add_argument("--prune", action="store_true", help="remove documents that are no longer in these sources")
         parser.add_argument("--sitemap", action="store_true", help="the URLs are sitemaps: import their pages")
         parser.add_argument("--max-pages", type=positive, default=2000, help="of a sitemap (default: 2000)")
+        parser.add_argument(
+            "--post-type",
+            action="append",
+            default=[],
+            metavar="TYPE",
+            help="of WordPress exports, in addition to post and page: for example product; may be repeated",
+        )
         parser.add_argument(
             "--encoding", type=encoding_name, metavar="NAME", help="of text files, if it is not recognized correctly"
         )
@@ -54,6 +62,7 @@ class Command(ImportCommand):
             columns,
             are_sitemaps=options["sitemap"],
             max_pages=options["max_pages"],
+            post_types=options["post_type"],
             encoding=options["encoding"],
         )
         try:
