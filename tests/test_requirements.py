@@ -13,8 +13,8 @@ APPS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]
 MODULES = packages_distributions()  # {module: names of the distributions that bring it}
 OURS = {*APPS, "tests", "servers"}  # servers: a neighbor of the benchmarks that import it
 LOCKS = ["requirements", "requirements-dev", "requirements-local"]
-# Loaded by Django, uvicorn and trafilatura; the project's owner wants the last one here.
-NEVER_IMPORTED = {"psycopg", "uvloop", "httptools", "lxml-html-clean", "pytest-django"}
+# Loaded by Django and uvicorn; the project's owner wants the last one here.
+NEVER_IMPORTED = {"psycopg", "uvloop", "httptools", "pytest-django"}
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;]+)", re.MULTILINE)
 
 

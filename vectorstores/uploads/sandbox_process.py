@@ -37,7 +37,7 @@ def send_documents(
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     os.nice(5)
-    logging.disable()  # pypdf logs a lot about bad files
+    logging.disable()  # readers log a lot about bad files
     batch: list[NewDocument | Refused | Note] = []
     characters = 0
     for found in documents_from_rows(uploaded_rows(kind, name, data), destination, DEFAULT_CHUNKING):
