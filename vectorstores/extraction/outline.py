@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from puffer.text import storable
 from vectorstores.extraction.extracted import Extracted
+from vectorstores.extraction.titles import own_title
 
 LEVELS = 6
 
@@ -44,8 +45,8 @@ class Outline:
         self.block("\n".join(lines))
 
     def extracted(self, title: str = "", notes: Sequence[str] = ()) -> Extracted:
-        """Return the text. The title is its first heading if it has no other."""
-        title = " ".join(storable(title).split()) or (self.levels[0][2] if self.levels else "")
+        """Return the text. Without a title, its first heading is the title."""
+        title = " ".join(storable(title).split()) or (own_title(self.levels[0][2]) if self.levels else "")
         path: list[tuple[int, str]] = []
         headings: list[tuple[int, str]] = []
         for at, level, name in self.levels:

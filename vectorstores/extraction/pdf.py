@@ -11,6 +11,7 @@ import pypdfium2.raw as pdfium_c
 
 from puffer.text import storable
 from vectorstores.extraction.extracted import Extracted, Unreadable
+from vectorstores.extraction.titles import own_title
 
 CATALOG = re.compile(rb"(\d{1,9})\s{1,9}(\d{1,5})\s{1,9}obj\b(?:(?!endobj).){0,1000}?/Type\s{0,9}/Catalog", re.DOTALL)
 LIGATURES = re.compile("[\ufb00-\ufb06\ufb13-\ufb17\ufb50-\ufdfb\ufe70-\ufefc]")
@@ -25,16 +26,6 @@ SHOWN_PAGES = 10
 MAX_STRING = 100_000  # bytes of a form's value
 FORM_TEXTS = {pdfium_c.FPDF_FORMFIELD_TEXTFIELD, pdfium_c.FPDF_FORMFIELD_COMBOBOX, pdfium_c.FPDF_FORMFIELD_LISTBOX}
 FORM_MARKS = {pdfium_c.FPDF_FORMFIELD_CHECKBOX, pdfium_c.FPDF_FORMFIELD_RADIOBUTTON}
-# Titles that a program wrote, not an author.
-JUNK_TITLE = re.compile(
-    r"microsoft (?:word|powerpoint|excel|office)\b.*|(?:microsoft )?powerpoint.?pr\w+|slide ?\d*|folie ?\d*"
-    r"|(?:new |neues )?(?:document|dokument|documento|untitled|unbenannt|unnamed|sans titre|sin t[ií]tulo|senza titolo"
-    r"|sem t[ií]tulo|naamloos|namnlös|bez názvu|без имени|no title|title|titel|layout|print|scan|\(?anonymous\)?|none"
-    r"|null|test|page)(?: (?:document|dokument))?[ _-]?\d*|about:blank|(?:https?|file):.*|adobe photoshop pdf"
-    r"|.*\.(?:docx?|dotx?|odt|ods|odp|rtf|txt|pdf|xlsx?|pptx?|pps|indd|qxd|qxp|tex|dvi|ps|eps|ai|cdr|pub|pmd|wpd|html?|"
-    r"vsd|tiff?|jpe?g|png)",
-    re.IGNORECASE,
-)
 
 
 def from_pdf(data: bytes) -> Extracted:
@@ -42,7 +33,7 @@ def from_pdf(data: bytes) -> Extracted:
         if document.get_formtype() != pdfium_c.FORMTYPE_NONE:
             document.init_forms()
         pages = [page_text(document, index) for index in range(len(document))]
-        title = readable(document.get_metadata_value("Title")).strip()
+        title = readable(document.get_metadata_value("Title"))
     if not any(pages):
         raise Unreadable("The PDF contains no text. Scanned pages must be converted to text first (OCR).")
     if WAITS_FOR_ACROBAT in "".join(pages)[:2000]:
@@ -55,9 +46,8 @@ def from_pdf(data: bytes) -> Extracted:
             headings.append((at, f"Page {number}"))
             parts.append(text)
             at += len(text) + 2
-    is_junk = JUNK_TITLE.fullmatch(title) or not any(map(str.isalpha, title))
     notes = note_about([number for number, text in enumerate(pages, 1) if not text], len(pages))
-    return Extracted("\n\n".join(parts), "" if is_junk else title, False, headings, notes)
+    return Extracted("\n\n".join(parts), own_title(title), False, headings, notes)
 
 
 def opened(data: bytes) -> Any:

@@ -6,7 +6,7 @@ Rows are yielded one by one, so that a source may be larger than the memory.
 import io
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import takewhile
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
-from vectorstores.ingestion.rows import File, Found, Refused, Row, file_row, stable_id
+from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, file_row, stable_id
 from vectorstores.sources.row_files import Columns, csv_rows, json_lines, json_list
 from vectorstores.sources.sitemap import sitemap_rows
 from vectorstores.sources.web import file_name, is_url, page_row, read_page
@@ -22,6 +22,7 @@ from vectorstores.sources.wordpress import wordpress_rows
 
 MAX_FILE = 100 * 1024 * 1024  # bytes of a file that is read as a whole: text, HTML, PDF
 ROW_TYPES = (".jsonl", ".ndjson", ".json", ".csv", ".xml")
+SHOWN_NAMES = 10  # of the files in a folder that were skipped
 ROW_MEDIA_TYPES = {
     "text/csv": ".csv", "application/csv": ".csv", "application/json": ".json", "application/x-ndjson": ".jsonl",
     "application/jsonl": ".jsonl",
@@ -88,8 +89,8 @@ class Sources:
     def rows_on_disk(self, name: str, origin: str) -> Iterator[Found]:
         is_empty = True
         for file in files(name):
-            is_empty = False
-            if isinstance(file, Refused):
+            is_empty &= isinstance(file, Note)
+            if not isinstance(file, Path):
                 yield file
                 continue
             try:
@@ -137,8 +138,11 @@ def origin_of(name: str) -> str:
     return (os.path.abspath(name) if is_on_disk(name) else name)[:2000]
 
 
-def files(name: str) -> Iterator[Path | Refused]:
-    """Yield the files of a source, in order. A name with glob characters is a glob unless a file has that very name."""
+def files(name: str) -> Iterator[Path | Refused | Note]:
+    """Yield the files of a source, in order. A name with glob characters is a glob unless a file has that very name.
+
+    Links in a folder or a glob that lead out of its folder are not followed.
+    """
     path = Path(name)
     try:
         if "\x00" in name:
@@ -148,7 +152,11 @@ def files(name: str) -> Iterator[Path | Refused]:
         elif path.exists() or not has_magic(name):
             yield path
         else:
-            yield from (Path(found) for found in sorted(glob(name, recursive=True)) if Path(found).is_file())
+            found = [Path(name) for name in sorted(glob(name, recursive=True)) if Path(name).is_file()]
+            outside = [path for path in found if not is_within(path, folder_of(name))]
+            yield from (path for path in found if path not in set(outside))
+            if outside:
+                yield Note(name, f"Links that lead out of the folder were skipped: {names_of(outside)}.")
     except OSError as error:
         yield Refused(name, f"It cannot be read: {error.strerror}.", True)
 
@@ -163,16 +171,37 @@ def folder_of(name: str) -> Path:
     return Path(*takewhile(lambda part: not has_magic(part), path.parent.parts))
 
 
-def files_in(folder: Path) -> Iterator[Path | Refused]:
-    """Yield all files of supported types, except hidden ones and links that lead out of the folder."""
+def is_within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def names_of(paths: Sequence[Path]) -> str:
+    """Return the number of files and the first names, such as "2: a.png, b.zip"."""
+    shown = ", ".join(str(path) for path in paths[:SHOWN_NAMES])
+    return f"{len(paths)}: {shown}{', …' if len(paths) > SHOWN_NAMES else ''}"
+
+
+def files_in(folder: Path) -> Iterator[Path | Refused | Note]:
+    """Yield all files of supported types but hidden ones, then what was skipped."""
     failures: list[OSError] = []
-    real_folder = folder.resolve()
+    unsupported: list[Path] = []
+    outside: list[Path] = []
     for here, folders, names in os.walk(folder, onerror=failures.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        outside += [Path(here, name).relative_to(folder) for name in folders if not is_within(Path(here, name), folder)]
         for name in sorted(names):
             path = Path(here, name)
-            is_supported = path.suffix.lower() in SUPPORTED_TYPES and not name.startswith(".")
-            if is_supported and path.is_file() and path.resolve().is_relative_to(real_folder):
+            if name.startswith("."):
+                continue
+            if not is_within(path, folder):
+                outside.append(path.relative_to(folder))
+            elif path.suffix.lower() not in SUPPORTED_TYPES:
+                unsupported.append(path.relative_to(folder))
+            elif path.is_file():
                 yield path
+    if unsupported:
+        yield Note(str(folder), f"Files of unsupported types were skipped: {names_of(unsupported)}.")
+    if outside:
+        yield Note(str(folder), f"Links that lead out of the folder were skipped: {names_of(outside)}.")
     for failure in failures:
         yield Refused(str(failure.filename), f"It cannot be read: {failure.strerror}.", True)

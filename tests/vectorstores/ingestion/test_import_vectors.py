@@ -145,19 +145,29 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_is_read_with_what_is_in_it(model, tmp_path):
     here = folder(tmp_path)
-    write(tmp_path / "secret.txt", "A secret.")
-    (here / "link.txt").symlink_to(tmp_path / "secret.txt")
+    write(tmp_path / "secret" / "secret.txt", "A secret.")
+    (here / "link.txt").symlink_to(tmp_path / "secret" / "secret.txt")
+    (here / "link").symlink_to(tmp_path / "secret")
     (here / "loop").symlink_to(here)
-    (here / "broken.txt").symlink_to(tmp_path / "nothing")
-    assert counts(run(here)) == (3, 0, 0)
+    (here / "broken.txt").symlink_to(here / "nothing")
+    summary = run(here)
+    assert counts(summary) == (3, 0, 0)
     assert texts() == {"Alpha.", "# Beta\n\nBeta text.", "Gamma."}
     names = {vector.metadata.get("file_name") for vector in stored().values()}
     assert names == {"a.txt", "sub/b.md", None}
+    unsupported, outside = (note["text"] for note in summary["notes"])
+    assert "1: picture.png." in unsupported
+    assert "2: link, link.txt." in outside
 
 
 def test_a_glob_names_files(model, tmp_path):
     here = folder(tmp_path)
-    assert counts(run(f"{here}/**/*.[mt][dx]*")) == (2, 0, 0)
+    write(tmp_path / "secret" / "c.md", "A secret.")
+    (here / "link.md").symlink_to(tmp_path / "secret" / "c.md")
+    (here / "link").symlink_to(tmp_path / "secret")
+    summary = run(f"{here}/**/*.[mt][dx]*")
+    assert counts(summary) == (2, 0, 0)
+    assert "lead out of the folder were skipped: 2" in summary["notes"][0]["text"]
     assert texts() == {"Alpha.", "# Beta\n\nBeta text."}
     assert counts(run(here)) == (1, 2, 0)  # the same files are the same documents
 
