@@ -247,7 +247,8 @@ def test_many_refusals_are_in_the_report_only(model, tmp_path):
         ("a.pdf", pdf(""), "no text"),
         ("a.html", "", "no text|damaged"),
         ("a.txt", " \n\x00 ", "no text"),
-        ("a.docx", "x", "This file type is not supported"),
+        ("a.doc", "x", "This file type is not supported"),
+        ("a.docx", "x", "damaged"),
     ],
 )
 def test_files_that_cannot_be_read(model, tmp_path, name, content, reason):
