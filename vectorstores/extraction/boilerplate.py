@@ -16,13 +16,18 @@ SECTIONS = ("article", "main", "section", "aside", "blockquote")
 FRAME_ROLES = {"navigation", "search", "menubar", "toolbar"}
 FRAME_NAMES = {
     "breadcrumb", "breadcrumbs", "woocommerce-breadcrumb", "rank-math-breadcrumb", "yoast-breadcrumbs", "pagination",
-    "post-navigation", "nav-links", "site-header", "site-footer", "masthead", "colophon", "wpadminbar", "skip-link",
+    "post-navigation", "nav-links", "wpadminbar", "skip-link",
     "skip-to-content", "searchform", "search-form", "sharedaddy", "addtoany_share_save_container", "jp-relatedposts",
     "comments", "comments-area", "comment-list", "respond", "disqus_thread", "material-icons",
     "material-symbols-outlined", "material-symbols-rounded", "material-symbols-sharp",
 }  # fmt: skip
+MARGIN_NAMES = {"site-header", "site-footer", "masthead", "colophon"}
 MENU_NAME = re.compile(r"(?:^|[-_ ])(?:menu|nav|navbar|navigation)(?:$|[-_ ])", re.IGNORECASE)
 TABS = re.compile(r"tab", re.IGNORECASE)
+# "9-18", "9 am to 6:30 pm", "9.00 - 18.00 Uhr": a footer with opening hours is content.
+HOUR = r"\b\d{1,2}(?:[:.]\d{2})?\s?(?:am|pm|a\.m\.|p\.m\.|uhr|h)?"
+HOURS = re.compile(rf"{HOUR}\s?(?:[-\u2013\u2014]|to|until|bis|à)\s?{HOUR}\b(?!\d)", re.IGNORECASE)
+LONGEST_FOOTER = 3000  # characters
 MOSTLY_LINKS = 0.8  # share of a menu's text that is links
 
 # Cookie banners by the names that their vendors give them.
@@ -152,15 +157,26 @@ def is_frame(element: Any, only_h1: Any, lengths: dict[Any, tuple[int, int]]) ->
         return True
     if element.tag in ("main", "article") or holds(element, only_h1):
         return False
-    is_page_level = next(element.iterancestors(*SECTIONS), None) is None
-    if is_page_level and (element.tag in ("header", "footer") or role in ("banner", "contentinfo")):
-        return True
+    is_page_level = next(element.iterancestors(*SECTIONS, "header", "footer"), None) is None
+    is_margin = element.tag in ("header", "footer") or role in ("banner", "contentinfo")
+    if (is_margin and is_page_level) or not MARGIN_NAMES.isdisjoint(names):
+        return not says_where_or_when(element, lengths)
     if not FRAME_NAMES.isdisjoint(names):
         return True
+    if element.tag in ("ul", "ol") and next(element.iterancestors("header", "footer"), None) is not None:
+        names = [*names, "menu"]
     if element.tag == "a" or not any(MENU_NAME.search(name) for name in names) or any(map(TABS.search, names)):
         return False
     total, links = lengths.get(element, (0, 0))
     return total > 0 and links / total >= MOSTLY_LINKS
+
+
+def says_where_or_when(element: Any, lengths: dict[Any, tuple[int, int]]) -> bool:
+    """Return whether a header or footer has an address or opening hours, which visitors ask for."""
+    if lengths.get(element, (0, 0))[0] > LONGEST_FOOTER:
+        return False
+    has_address = next(element.iter("address"), None) is not None
+    return has_address or HOURS.search(" ".join(element.itertext())) is not None
 
 
 def holds(element: Any, heading: Any) -> bool:

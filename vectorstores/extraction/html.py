@@ -27,6 +27,9 @@ BLOCKS = {
 }  # fmt: skip
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 LISTS = {"ul", "ol", "menu", "dir"}
+XHTML, XHTML_WITHIN = re.compile(r"^\s*<\?xml|//DTD XHTML|xmlns=[\"']http://www.w3.org/1999/xhtml"), 1000  # characters
+VOID = "area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
+SELF_CLOSED = re.compile(rf"<(?!(?:{VOID})\b)([A-Za-z][\w-]{{0,40}})((?:\s[^<>]{{0,2000}})?)/>")
 MAX_DEPTH = 12  # of the indentation of lists
 MAX_OPTIONS = 40  # of a choice: a longer one is a list of countries or years
 # What pages say that show nothing without JavaScript.
@@ -74,6 +77,10 @@ def from_html(html: str) -> Extracted:
 
 def parsed(html: str) -> Any:
     """Parse a page. Raises Unreadable."""
+    if XHTML.search(html[:XHTML_WITHIN]):
+        html = SELF_CLOSED.sub(
+            r"<\1\2></\1>", html
+        )  # HTML knows no such elements: <title/> would hide all that follows
     parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         root = document_fromstring(html.encode(errors="replace"), parser)
@@ -130,7 +137,7 @@ class Writer:
         self.inline: list[str] = []
         self.heading = 0  # the level of the heading that is being written
         self.heading_depth = 0
-        self.lists: list[str] = []
+        self.lists: list[int | None] = []  # the next number of each open list; None for one with bullets
         self.marker = ""
         self.in_list = False  # whether the block before was of a list
 
@@ -159,9 +166,10 @@ class Writer:
         if name in HEADINGS and not self.heading:
             self.heading = HEADINGS[name]
         elif name in LISTS:
-            self.lists.append(name)
+            start = element.get("start", "1")
+            self.lists.append(int(start) if name == "ol" and start.isdigit() else None)
         elif name == "li":
-            self.marker = "- "
+            self.marker = self.next_marker()
         elif name == "br":
             self.inline.append("\n")
         elif name == "pre":
@@ -190,6 +198,12 @@ class Writer:
         elif name == "li":
             self.marker = ""
         self.text(element.tail)
+
+    def next_marker(self) -> str:
+        if not self.lists or (number := self.lists[-1]) is None:
+            return "- "
+        self.lists[-1] = number + 1
+        return f"{number}. "
 
     def text(self, text: str | None) -> None:
         if text:

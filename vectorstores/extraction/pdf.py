@@ -33,6 +33,7 @@ def from_pdf(data: bytes) -> Extracted:
         if document.get_formtype() != pdfium_c.FORMTYPE_NONE:
             document.init_forms()
         pages = [page_text(document, index) for index in range(len(document))]
+        attached = document.count_attachments()
         title = readable(document.get_metadata_value("Title"))
     if not any(pages):
         raise Unreadable("The PDF contains no text. Scanned pages must be converted to text first (OCR).")
@@ -46,7 +47,8 @@ def from_pdf(data: bytes) -> Extracted:
             headings.append((at, f"Page {number}"))
             parts.append(text)
             at += len(text) + 2
-    notes = note_about([number for number, text in enumerate(pages, 1) if not text], len(pages))
+    notes = [f"Files that are attached to the PDF were not read: {attached}."] if attached else []
+    notes += note_about([number for number, text in enumerate(pages, 1) if not text], len(pages))
     return Extracted("\n\n".join(parts), own_title(title), False, headings, notes)
 
 

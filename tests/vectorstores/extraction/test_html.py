@@ -40,6 +40,7 @@ def read(body: str, head: str = "<title>Teapots</title>"):
         ("<address>Main street 1</address><blockquote>Fine tea</blockquote>", ["Main street 1", "Fine tea"]),
         ("<table><tr><td><h2>Layout</h2><p>left</p></td><td>right</td></tr></table>", ["## Layout", "left", "right"]),
         ("<pre>a  = 1\nb = 2</pre><p>one<br>two</p>", ["a  = 1\nb = 2", "one\ntwo"]),
+        ("<ol><li>One<li>Two</ol><ol start=5><li>Five</ol>", ["1. One\n2. Two", "5. Five"]),
         ("<ul><li>One<ul><li>Two</li></ul></li><li>Three</li></ul>", ["- One\n  - Two\n- Three"]),
         ("<div class=cookie-box><h2>Cookies</h2><p>Our box of cookies costs 12 €.</p><button>Buy</button></div>",
          ["Our box of cookies costs 12 €."]),
@@ -85,7 +86,24 @@ def test_the_frame_of_a_page_is_left_out(body):
 
 
 def test_a_page_that_is_all_frame_is_read():
-    assert read("<footer>Open 9-18</footer>").text == "Open 9-18"
+    assert read("<footer>All rights reserved</footer>").text == "All rights reserved"
+
+
+@pytest.mark.parametrize(
+    "contact",
+    ["<p>Mon - Fri 9 am - 6:30 pm</p>", "<p>Mo-Fr 9.00 – 18.00 Uhr</p>", "<address>Main street 1</address>"],
+)
+def test_opening_hours_and_addresses_in_the_frame_are_kept(contact):
+    links = "<nav>Home</nav><ul><li><a href=/a>Imprint</a></li></ul>"
+    text = read(f"<main><p>Text.</p></main><footer>{links}{contact}</footer>").text
+    assert contact.partition(">")[2].partition("<")[0] in text
+    assert "Imprint" not in text
+
+
+@pytest.mark.parametrize("element", ["title", "script src='a'", "iframe", "textarea", "a id='x'", "style"])
+def test_xhtml_may_close_elements_itself(element):
+    html = f'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head/><body><{element}/><p>Text.</p></body></html>'
+    assert extract(html.encode(), "application/xhtml+xml").text == "Text."
 
 
 @pytest.mark.parametrize(
@@ -153,6 +171,7 @@ def test_text_for_visitors_without_javascript_counts():
         "<table>" + "<tr><td rowspan=9999 colspan=9999>x" * 1000, "<div class=cookie>" * 200 + "cookie accept " * 2000,
         "<!--" * 10000, "<" * 40000, "# " * 20000, "<p># " + " " * 40000 + "x", "&amp" * 10000, "<a " + "x=" * 20000,
         "<div hidden>" * 2000, "<form><details><summary>" * 1500, "<select><option>" * 2500, "<p>" + "\t \n" * 13000,
+        "<footer>" * 2000 + "9-18", "<?xml?>" + "<a/" * 13000,
         "<div role=dialog>" * 200 + "<a>cookie accept</a>" * 1500, "<pre>" * 2000, "<div class=menu>" * 2000,
     ],
 )  # fmt: skip

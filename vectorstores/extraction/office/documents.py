@@ -47,7 +47,9 @@ def from_docx(data: bytes) -> Extracted:
 
     Walk(outline, level_of, is_item).through(archive.xml(main))
     for kind, name in related.values():
-        if kind in ("footnotes", "endnotes") and name in archive:
+        # A letter may have its text in the header; usually headers repeat what is on each page.
+        is_wanted = kind in ("footnotes", "endnotes") or (not outline.blocks and kind in ("header", "footer"))
+        if is_wanted and name in archive:
             Walk(outline).through(archive.xml(name))
     return finished(outline, archive.title("docProps/core.xml"))
 
