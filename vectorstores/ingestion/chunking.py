@@ -1,7 +1,7 @@
 """Chunk a text: by characters for texts of the API, by structure for files. Sizes are in characters."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
@@ -79,6 +79,16 @@ def cut(text: str, size: int) -> list[Chunk]:
     if len(text) <= size:
         return [Chunk(text, 0, len(text))]
     return [chunk for chunk in _pieces(text, size) if chunk.text.strip()]
+
+
+def cut_with_facts(text: str, facts: str, size: int) -> list[Chunk]:
+    """Cut a text so that each chunk ends with the facts, such as a price. Long ones only follow the text."""
+    if not facts:
+        return cut(text, size)
+    if len(facts) > size // 3:
+        return cut(f"{text}\n\n{facts}", size)
+    chunks = cut(text, size - len(facts) - 2)
+    return [replace(chunk, text=f"{chunk.text}\n\n{facts}") for chunk in chunks]
 
 
 def _pieces(text: str, size: int) -> Iterator[Chunk]:

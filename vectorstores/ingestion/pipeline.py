@@ -94,7 +94,13 @@ def document_from_rows(
             vectors = [chunk.vector for chunk in rows if chunk.vector]
             return document_from_chunks(vectors, with_values=True, source=row.source, origin=row.origin)
         return make_document(
-            item, destination, chunking=chunking, extracted=extracted, source=row.source, origin=row.origin
+            item,
+            destination,
+            chunking=chunking,
+            extracted=extracted,
+            facts=row.facts,
+            source=row.source,
+            origin=row.origin,
         )
     except ApiError as error:
         return Refused(row.place, error.message, document_id=row.item["id"])

@@ -31,7 +31,8 @@ class Row:
 
     `place` tells people where the row was found, `source` is the file or page, `origin` what the import was told to
     read. A row with a `file` has no content yet: it is extracted from the file. A row with a `vector` is a chunk that
-    brings its embedding, made by the provider and model in `embedding` ("" if unknown).
+    brings its embedding, made by the provider and model in `embedding` ("" if unknown). `facts` are "name: value" lines
+    that belong to every chunk of the text, for example a price.
     """
 
     item: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Row:
     file: File | None = None
     vector: Vector | None = None
     embedding: tuple[str, str] = ("", "")
+    facts: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,20 @@ from typing import BinaryIO
 
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
 from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, file_row, stable_id
-from vectorstores.sources.row_files import Columns, csv_rows, json_lines, json_list
+from vectorstores.sources.columns import Columns
+from vectorstores.sources.row_files import json_lines, json_rows
 from vectorstores.sources.sitemap import sitemap_rows
+from vectorstores.sources.tables import csv_rows
 from vectorstores.sources.web import file_name, is_url, page_row, read_page
 from vectorstores.sources.wordpress import wordpress_rows
 
 MAX_FILE = 100 * 1024 * 1024  # bytes of a file that is read as a whole: text, HTML, PDF
-ROW_TYPES = (".jsonl", ".ndjson", ".json", ".csv", ".xml")
+TABLE_TYPES = (".csv", ".tsv")
+ROW_TYPES = (".jsonl", ".ndjson", ".json", *TABLE_TYPES, ".xml")
 SHOWN_NAMES = 10  # of the files in a folder that were skipped
 ROW_MEDIA_TYPES = {
-    "text/csv": ".csv", "application/csv": ".csv", "application/json": ".json", "application/x-ndjson": ".jsonl",
-    "application/jsonl": ".jsonl",
+    "text/csv": ".csv", "application/csv": ".csv", "text/tab-separated-values": ".tsv", "application/json": ".json",
+    "application/x-ndjson": ".jsonl", "application/jsonl": ".jsonl",
 }  # fmt: skip
 ROW_CARRIERS = ("", "text/plain", "application/octet-stream")  # media types with which the file's name counts
 SUPPORTED_TYPES = (*MEDIA_TYPES, *ROW_TYPES)  # file name extensions
@@ -113,11 +116,11 @@ class Sources:
         self.bytes_done += path.stat().st_size
 
     def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
-        if suffix == ".csv":
+        if suffix in TABLE_TYPES:
             return csv_rows(file, source, origin, self.columns, self.encoding)
         if suffix == ".xml":
             return wordpress_rows(file, source, origin, self.post_types, self.encoding)
-        return {".json": json_list}.get(suffix, json_lines)(file, source, origin)
+        return json_rows(file, source, origin, self.encoding, has_lines=suffix != ".json")
 
     def whole_file(self, path: Path, folder: Path, origin: str) -> Row | Refused:
         """Identify the file by its folder's name and its path in it, so that it is the same on another machine."""

@@ -16,7 +16,7 @@ from vectorstores.base import StoreSettings
 from vectorstores.management import import_command
 from vectorstores.models import Collection, Document
 from vectorstores.sources import files as reading
-from vectorstores.sources import row_files
+from vectorstores.sources import row_files, tables
 from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
@@ -65,7 +65,7 @@ def test_columns_of_csv_are_chosen(model, tmp_path):
     file = write(tmp_path / "rows.csv", table)
     run(file, content_column="text", id_column="sku", title_column="name", url_column="link")
     rain, socks = stored()["7"], stored()["8"]
-    assert rain.text == 'Shoes, "fine" ones\nfor rain'
+    assert rain.text == 'Shoes, "fine" ones\nfor rain\n\ncolour: blue'
     assert {key: rain.metadata[key] for key in ("title", "url", "colour")} == {
         "title": "Rain", "url": "https://x.example/7", "colour": "blue",
     }  # fmt: skip
@@ -234,10 +234,10 @@ def test_many_refusals_are_in_the_report_only(model, tmp_path):
         ("a.json", "[{]", "not JSON"),
         ("a.json", '{"vectors": [{"content": "x"', "not JSON"),
         ("a.json", "[" * 100_000, "nested more than"),
-        ("a.jsonl", "[" * 100_000, "not JSON"),
+        ("a.jsonl", "[" * 100_000, "nested more than"),
         ("a.json", "{}", "contains no items"),
         ("a.json", "", "not JSON"),
-        ("a.csv", "id,text\n1,x\n", "no column 'content'"),
+        ("a.csv", "id,colour\n1,x\n", "no column 'content'"),
         ("a.csv", "", "no column 'content'"),
         ("a.csv", "id,content\n1,x,y\n", "more fields"),
         ("a.xml", "<rss><channel></channel></rss>", "no items"),
@@ -276,6 +276,7 @@ def test_a_file_that_breaks_off_keeps_what_was_before(model, tmp_path):
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.xml"])
 def test_an_item_has_a_largest_size(model, tmp_path, monkeypatch, name):
     monkeypatch.setattr(row_files, "MAX_ITEM", 200_000)
+    monkeypatch.setattr(tables, "MAX_RECORD", 200_000)
     huge = "x" * 400_000
     content = {
         "rows.jsonl": lines(SHOES, {"content": huge}, SOCKS),

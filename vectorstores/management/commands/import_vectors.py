@@ -11,8 +11,8 @@ from vectorstores.ingestion.pipeline import documents_from_rows
 from vectorstores.ingestion.rows import Found, Row
 from vectorstores.ingestion.sync import Import, Report, prepare, read_batches
 from vectorstores.management.import_command import Bar, ImportCommand, positive, refused_command
+from vectorstores.sources.columns import Columns
 from vectorstores.sources.files import Sources
-from vectorstores.sources.row_files import Columns
 
 Rows = Iterator[Found]
 
@@ -51,7 +51,7 @@ class Command(ImportCommand):
         )
         for name in ("content", "id", "title", "url"):
             parser.add_argument(
-                f"--{name}-column", default=name, metavar="NAME", help=f"of CSV files (default: {name})"
+                f"--{name}-column", default="", metavar="NAME", help="of CSV files (default: guessed by usual names)"
             )
         self.add_import_arguments(parser)
 
