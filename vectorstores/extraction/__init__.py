@@ -2,7 +2,7 @@
 
 from vectorstores.extraction.encoding import COMMON_ENCODINGS, Encoding, decode, detect, known_encoding
 from vectorstores.extraction.extract import MEDIA_TYPES, extract, media_type_of
-from vectorstores.extraction.extracted import Extracted, LeftOut, Unreadable
+from vectorstores.extraction.extracted import Extracted, LeftOut, Table, Unreadable
 from vectorstores.extraction.html import forbids_indexing, head_of
 from vectorstores.extraction.recognize import is_html, recognize
 
@@ -12,6 +12,7 @@ __all__ = [
     "Encoding",
     "Extracted",
     "LeftOut",
+    "Table",
     "Unreadable",
     "decode",
     "detect",

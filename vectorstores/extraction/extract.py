@@ -6,7 +6,7 @@ from pathlib import PurePath
 from vectorstores.extraction.encoding import decode
 from vectorstores.extraction.extracted import Extracted
 from vectorstores.extraction.html import from_html
-from vectorstores.extraction.markdown import from_markdown
+from vectorstores.extraction.markdown import from_markdown_file
 from vectorstores.extraction.office import from_docx, from_epub, from_open_document, from_pptx, from_xlsx
 from vectorstores.extraction.pdf import from_pdf
 
@@ -47,7 +47,7 @@ def extract(data: bytes, media_type: str, charset: str | None = None) -> Extract
     if media_type in ("text/html", "application/xhtml+xml"):
         extracted = from_html(text)
     else:
-        extracted = from_markdown(text) if media_type == "text/markdown" else Extracted(text.strip())
+        extracted = from_markdown_file(text) if media_type == "text/markdown" else Extracted(text.strip())
     if decoded.encoding.doubt:
         extracted.notes.append(decoded.encoding.doubt)
     return extracted

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from vectorstores.base import Value
-from vectorstores.extraction import Extracted
+from vectorstores.extraction import Extracted, Table
 
 # Chunks of texts, as AI Puffer makes them.
 CHUNK = 6000  # 1,500 tokens of 4 characters
@@ -98,10 +98,40 @@ def _pieces(text: str, size: int) -> Iterator[Chunk]:
 
 
 def cut_by_structure(text: Extracted, size: int, overlap: int) -> list[Chunk]:
-    """Cut a text into chunks of at most `size` characters, if possible after a section, paragraph or sentence."""
+    """Cut a text into chunks of at most `size` characters, if possible after a section, paragraph or sentence.
+
+    A table that does not fit into one chunk is cut between its rows, and each chunk starts with its header rows.
+    """
     splitter = (MarkdownSplitter if text.is_markdown else TextSplitter)(size, overlap)
-    return [
-        Chunk(piece, start, start + len(piece), text.headings_at(start))
-        for start, piece in splitter.chunk_indices(text.text)
-        if piece.strip()
-    ]
+    chunks: list[Chunk] = []
+
+    def cut_part(start: int, end: int) -> None:
+        for at, piece in splitter.chunk_indices(text.text[start:end]):
+            if piece.strip():
+                chunks.append(Chunk(piece, start + at, start + at + len(piece), text.headings_at(start + at)))
+
+    done = 0
+    for table in text.tables:
+        if table.end - table.start > size and (table.body - table.start) * 2 <= size:
+            cut_part(done, table.start)
+            chunks += cut_table(text, table, size)
+            done = table.end
+    cut_part(done, len(text.text))
+    return chunks
+
+
+def cut_table(text: Extracted, table: Table, size: int) -> Iterator[Chunk]:
+    """Yield as many rows at a time as fit into a chunk below the header rows; a longer row is cut into pieces."""
+    header, headings = text.text[table.start : table.body], text.headings_at(table.start)
+    room = size - len(header)
+    start = end = table.body
+    for row in text.text[table.body : table.end].splitlines(keepends=True):
+        if end > start and end + len(row) - start > room:
+            yield Chunk(header + text.text[start:end].rstrip(), start, end, headings)
+            start = end
+        end += len(row)
+        while end - start > room:
+            yield Chunk(header + text.text[start : start + room].rstrip(), start, start + room, headings)
+            start += room
+    if end > start:
+        yield Chunk(header + text.text[start:end].rstrip(), start, end, headings)

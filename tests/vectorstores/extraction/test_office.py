@@ -64,6 +64,9 @@ def test_docx_has_headings_lists_and_tables():
         "| S | 1 | 2 |\n| S | 3 | 4 |"
     )
     assert (extracted.title, extracted.headings[1][1]) == ("Terms", "Warranty")
+    (found,) = extracted.tables
+    assert extracted.text[found.start : found.body] == "| Size | Price | Price |\n| --- | --- | --- |\n"
+    assert extracted.text[found.body : found.end] == "| S | 1 | 2 |\n| S | 3 | 4 |"
 
 
 @pytest.mark.parametrize(
