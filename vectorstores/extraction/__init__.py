@@ -2,8 +2,9 @@
 
 from vectorstores.extraction.encoding import COMMON_ENCODINGS, Encoding, decode, detect, known_encoding
 from vectorstores.extraction.extract import MEDIA_TYPES, extract, media_type_of
-from vectorstores.extraction.extracted import Extracted, LeftOut, Table, Unreadable
+from vectorstores.extraction.extracted import Extracted, LeftOut, Unreadable
 from vectorstores.extraction.html import forbids_indexing, head_of
+from vectorstores.extraction.markdown import Table, tables_in
 from vectorstores.extraction.recognize import is_html, recognize
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "known_encoding",
     "media_type_of",
     "recognize",
+    "tables_in",
 ]

@@ -13,15 +13,6 @@ class LeftOut(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """The characters of a table: its header rows from `start`, its other rows from `body` up to `end`."""
-
-    start: int
-    body: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class Extracted:
     """A text, and (character, heading path "A > B") for each heading in it, in order.
 
@@ -33,7 +24,6 @@ class Extracted:
     is_markdown: bool = False
     headings: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
 
     def headings_at(self, character: int) -> str:
         """Return the heading path of the section that contains the character; "" above the first heading."""

@@ -1,12 +1,14 @@
-"""Markdown: what readers of the page see, its title, headings and tables."""
+"""Markdown: what readers of the page see, its title and headings, and the tables in it."""
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyromark import Markdown, Options
 
-from vectorstores.extraction.extracted import Extracted, LeftOut, Table
+from vectorstores.extraction.extracted import Extracted, LeftOut
 from vectorstores.extraction.front_matter import reason_to_leave_out, split_front_matter
 
 # Without tables: the parser fills up their rows, so a few kilobytes may give millions of cells.
@@ -32,18 +34,15 @@ def from_markdown_file(text: str) -> Extracted:
 
 
 def from_markdown(text: str, title: str = "") -> Extracted:
-    """Find the headings and tables of a text. Its first heading is the title unless one is given."""
+    """Find the headings of a text. The first one is the title unless one is given."""
     text = text.strip()
-    code: list[tuple[int, int]] = []
     path: list[tuple[int, str]] = []
     headings: list[tuple[int, str]] = []
     name: list[str] | None = None  # the text of the heading that is being read
-    for event, start, end in events(text):
+    for event, start, _end in events(text):
         match event:
             case {"Start": {"Heading": _}}:
                 name = []
-            case {"Start": {"CodeBlock": _}}:
-                code.append((start, end))
             case {"Text": str(part)} | {"Code": str(part)} if name is not None:
                 name.append(part)
             case {"End": {"Heading": str(tag)}}:
@@ -56,7 +55,7 @@ def from_markdown(text: str, title: str = "") -> Extracted:
                 path = [*(above for above in path if above[0] < level), (level, words)]
                 shown = path[1:] if path[0][1] == title else path  # the title is always shown above
                 headings.append((start, " > ".join(words for _, words in shown)))
-    return Extracted(text, title, True, headings, tables=list(tables_in(text, code)))
+    return Extracted(text, title, True, headings)
 
 
 def events(text: str) -> Iterator[tuple[Any, int, int]]:
@@ -115,25 +114,43 @@ def without_images(text: str) -> str:
     return DATA_URL.sub("", text)
 
 
-def tables_in(text: str, code: list[tuple[int, int]]) -> Iterator[Table]:
-    """Find the tables outside code: a row, a row of dashes, and the rows up to a blank line."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The characters of a table: its header rows from `start`, its other rows from `body` up to `end`."""
+
+    start: int
+    body: int
+    end: int
+
+
+def tables_in(text: str) -> list[Table]:
+    """Find the tables: a row, a row of dashes, and the rows up to a blank line. Those in code are left out."""
+    tables: list[Table] = []
     at = 0
-    previous, table = "", None
-    blocks = iter([*code, (len(text), len(text))])
-    code_start, code_end = next(blocks)
+    previous, is_open = "", False
     for line in text.splitlines(keepends=True):
         start, at = at, at + len(line)
-        while code_end <= start < len(text):
-            code_start, code_end = next(blocks)
         row = line.rstrip("\r\n")
-        is_row = "|" in row and not code_start <= start < code_end
-        if table and is_row:
-            table = Table(table.start, table.body, at)
-        elif table:
-            yield table
-            table = None
-        if not table and is_row and "|" in previous and DELIMITER_ROW.fullmatch(row):
-            table = Table(start - len(previous), at, at)
-        previous = line if is_row else ""
-    if table:
-        yield table
+        if "|" not in row:
+            previous, is_open = "", False
+        elif is_open:
+            tables[-1] = replace(tables[-1], end=at)
+        elif previous and DELIMITER_ROW.fullmatch(row):
+            tables.append(Table(start - len(previous), at, at))
+            is_open = True
+        else:
+            previous = line
+    if not tables:
+        return []
+    code = [(start, end) for event, start, end in events(text) if isinstance(event, dict) and is_code(event)]
+    starts = [start for start, _ in code]
+    return [table for table in tables if not is_within(table.start, code, starts)]
+
+
+def is_code(event: Mapping[str, Any]) -> bool:
+    return isinstance(event.get("Start"), dict) and "CodeBlock" in event["Start"]
+
+
+def is_within(character: int, ranges: Sequence[tuple[int, int]], starts: Sequence[int]) -> bool:
+    before = bisect_right(starts, character)
+    return bool(before) and character < ranges[before - 1][1]

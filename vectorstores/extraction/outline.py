@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from puffer.text import storable
-from vectorstores.extraction.extracted import Extracted, Table
+from vectorstores.extraction.extracted import Extracted
 from vectorstores.extraction.titles import own_title
 
 LEVELS = 6
@@ -16,7 +16,6 @@ class Outline:
         self.blocks: list[str] = []
         self.length = 0
         self.levels: list[tuple[int, int, str]] = []  # character, level, heading
-        self.tables: list[Table] = []
 
     def block(self, text: str, *, tight: bool = False) -> None:
         """Add a paragraph or, if `tight`, a line directly below the block before it."""
@@ -44,8 +43,6 @@ class Outline:
         lines = [f"| {' | '.join(row)} |" for row in zip(*columns, strict=True)]
         lines.insert(1, f"|{' --- |' * len(columns)}")
         self.block("\n".join(lines))
-        start = self.length - len("\n".join(lines))
-        self.tables.append(Table(start, start + len(lines[0]) + len(lines[1]) + 2, self.length))
 
     def extracted(self, title: str = "", notes: Sequence[str] = ()) -> Extracted:
         """Return the text. Without a title, its first heading is the title."""
@@ -56,4 +53,4 @@ class Outline:
             path = [*(above for above in path if above[0] < level), (level, name)]
             shown = path[1:] if path[0][1] == title else path  # the title is always shown above
             headings.append((at, " > ".join(name for _, name in shown)))
-        return Extracted("".join(self.blocks), title, True, headings, list(notes), self.tables)
+        return Extracted("".join(self.blocks), title, True, headings, list(notes))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from vectorstores.base import Value
-from vectorstores.extraction import Extracted, Table
+from vectorstores.extraction import Extracted, Table, tables_in
 
 # Chunks of texts, as AI Puffer makes them.
 CHUNK = 6000  # 1,500 tokens of 4 characters
@@ -111,7 +111,7 @@ def cut_by_structure(text: Extracted, size: int, overlap: int) -> list[Chunk]:
                 chunks.append(Chunk(piece, start + at, start + at + len(piece), text.headings_at(start + at)))
 
     done = 0
-    for table in text.tables:
+    for table in tables_in(text.text) if text.is_markdown else []:
         if table.end - table.start > size and (table.body - table.start) * 2 <= size:
             cut_part(done, table.start)
             chunks += cut_table(text, table, size)

@@ -34,6 +34,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     ),
     "url": ("url", "uri", "link", "permalink", "href", "page url", "product url", "web address"),
 }
+COLUMN_ROLES = tuple(NAMES)
 UNPUBLISHED = {
     "published": {"false", "0", "no"},
     "status": {"draft", "private", "pending", "archived", "trash", "future", "auto draft", "unpublished"},

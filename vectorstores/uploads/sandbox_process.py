@@ -24,7 +24,7 @@ class Limits:
 
 
 def send_documents(
-    sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, destination: Any, limits: Limits
+    sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, options: Any, destination: Any, limits: Limits
 ) -> None:
     """Send lists of documents, then an empty list, or a string that says why reading ended early."""
     from vectorstores.ingestion.chunking import DEFAULT_CHUNKING
@@ -40,7 +40,7 @@ def send_documents(
     logging.disable()  # readers log a lot about bad files
     batch: list[NewDocument | Refused | Note] = []
     characters = 0
-    for found in documents_from_rows(uploaded_rows(kind, name, data), destination, DEFAULT_CHUNKING):
+    for found in documents_from_rows(uploaded_rows(kind, name, data, options), destination, DEFAULT_CHUNKING):
         if isinstance(found, NewDocument):
             characters += sum(len(chunk.text) for chunk in found.chunks)
         if characters > limits.characters:

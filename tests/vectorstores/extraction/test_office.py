@@ -7,7 +7,7 @@ import pytest
 from openpyxl import Workbook
 
 from tests.support.documents import zipped
-from vectorstores.extraction import Unreadable, extract, media_type_of
+from vectorstores.extraction import Unreadable, extract, media_type_of, tables_in
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 A = 'xmlns:a="a" xmlns:p="p" xmlns:r="r"'
@@ -64,7 +64,7 @@ def test_docx_has_headings_lists_and_tables():
         "| S | 1 | 2 |\n| S | 3 | 4 |"
     )
     assert (extracted.title, extracted.headings[1][1]) == ("Terms", "Warranty")
-    (found,) = extracted.tables
+    (found,) = tables_in(extracted.text)
     assert extracted.text[found.start : found.body] == "| Size | Price | Price |\n| --- | --- | --- |\n"
     assert extracted.text[found.body : found.end] == "| S | 1 | 2 |\n| S | 3 | 4 |"
 

@@ -3,7 +3,7 @@
 import posixpath
 
 from vectorstores.extraction.encoding import decode
-from vectorstores.extraction.extracted import Extracted, Table, Unreadable
+from vectorstores.extraction.extracted import Extracted, Unreadable
 from vectorstores.extraction.html import from_html
 from vectorstores.extraction.office.archive import DAMAGED, Archive, joined_path
 
@@ -24,7 +24,6 @@ def from_epub(data: bytes) -> Extracted:
     chapters = [items[entry.get("idref")] for entry in book.iter("{*}itemref") if entry.get("idref") in items]
     parts: list[str] = []
     headings: list[tuple[int, str]] = []
-    tables: list[Table] = []
     at = missing = 0
     for chapter in chapters:
         if "nav" in (chapter.get("properties") or "").split():
@@ -37,12 +36,11 @@ def from_epub(data: bytes) -> Extracted:
             continue
         if extracted.text:
             headings += [(at + start, path) for start, path in extracted.headings] or [(at, extracted.title)]
-            tables += [Table(at + found.start, at + found.body, at + found.end) for found in extracted.tables]
             parts.append(extracted.text)
             at += len(extracted.text) + 2
     notes = [f"Chapters that are missing in the file: {missing}."] if missing else []
     title = next((title.text or "" for title in book.iter("{*}title")), "")
-    return Extracted("\n\n".join(parts), " ".join(title.split()), True, headings, notes, tables)
+    return Extracted("\n\n".join(parts), " ".join(title.split()), True, headings, notes)
 
 
 def package_of(archive: Archive) -> str:
