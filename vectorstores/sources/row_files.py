@@ -76,7 +76,7 @@ def rows_of_utf8(file: BinaryIO, source: str, origin: str, has_lines: bool) -> I
 
 
 def parsed(line: bytes) -> Any:
-    """Return a value; None for what is not JSON. NaN and the like are null."""
+    """Return a value; None for what is not JSON."""
     try:
         return loads(line)
     except ValueError:
@@ -84,17 +84,20 @@ def parsed(line: bytes) -> Any:
 
 
 def loads(data: bytes) -> Any:
-    """Parse JSON as Python and JavaScript write it: with NaN, halves of surrogate pairs and integers of any length.
-
-    Raises ValueError.
-    """
+    """Parse a row of JSON. Raises ValueError."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
-        pass
-    else:
-        if not isinstance(value, dict) or not isinstance(value.get("id"), float):  # orjson rounds long integers
-            return value
+        return loads_as_written(data)
+    is_rounded = isinstance(value, list) or (isinstance(value, dict) and isinstance(value.get("id"), float))
+    return loads_as_written(data) if is_rounded else value  # orjson rounds long integers, such as ids
+
+
+def loads_as_written(data: bytes) -> Any:
+    """Parse JSON as Python and JavaScript write it: with NaN, halves of surrogate pairs and integers of any length.
+
+    NaN and the like are null. Raises ValueError.
+    """
     try:
         return json.loads(data.decode(errors="replace"), strict=False, parse_constant=lambda name: None)
     except RecursionError:
