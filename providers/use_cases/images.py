@@ -94,7 +94,7 @@ class PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self.resolver.resolve(host, port, family)
-        allowed = [address for address in found if may_connect(host, address["host"])]
+        allowed = [address for address in found if may_connect(host, port, address["host"])]
         if not allowed:
             raise OSError(f"{host} has no public address")
         return allowed
@@ -140,6 +140,6 @@ def is_public_https(address: URL) -> bool:
     """Return whether the URL is https; an IP address must be public, because it bypasses the resolver."""
     host = address.host or ""
     try:
-        return address.scheme == "https" and may_connect(host, host)
+        return address.scheme == "https" and may_connect(host, address.port, host)
     except ValueError:
         return address.scheme == "https"

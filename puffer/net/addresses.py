@@ -26,7 +26,7 @@ def validate_base_url(url: str) -> None:
     parts, host = split_url(url, example="https://api.example.com/v1")
     if parts.query:
         raise ValidationError("The URL must not contain a query.")
-    if host in settings.PRIVATE_HOST_ALLOWLIST or is_loopback(host):
+    if is_allowlisted(host, port_of(parts)) or is_loopback(host):
         return
     refuse_private(host)
     if parts.scheme == "http":
@@ -44,7 +44,7 @@ def validate_public_url(url: str) -> None:
     parts, host = split_url(url, example)
     if not (url.isascii() and url.isprintable() and " " not in url):
         raise ValidationError(f"Enter a complete URL, such as {example}.")
-    if host in settings.PRIVATE_HOST_ALLOWLIST:
+    if is_allowlisted(host, port_of(parts)):
         return
     if parts.scheme == "http":
         raise ValidationError(f"Use https, or add {host} to PRIVATE_HOST_ALLOWLIST.")
@@ -78,9 +78,19 @@ def refuse_private(host: str) -> None:
         raise ValidationError(f"{host} is a private address. To allow it, add it to PRIVATE_HOST_ALLOWLIST.")
 
 
-def may_connect(host: str, address: str) -> bool:
-    """Return whether the server may connect to an untrusted host at this address."""
-    return is_public(ipaddress.ip_address(address)) or host in settings.PRIVATE_HOST_ALLOWLIST
+def may_connect(host: str, port: int | None, address: str) -> bool:
+    """Return whether a host that a stranger named may be called at this address."""
+    return is_public(ipaddress.ip_address(address)) or is_allowlisted(host, port)
+
+
+def is_allowlisted(host: str, port: int | None) -> bool:
+    """Return whether PRIVATE_HOST_ALLOWLIST has the host, which allows all its ports, or the host with this port."""
+    written = f"[{host}]" if ":" in host else host
+    return not {host, f"{written}:{port}"}.isdisjoint(settings.PRIVATE_HOST_ALLOWLIST)
+
+
+def port_of(parts: SplitResult) -> int:
+    return parts.port or (80 if parts.scheme == "http" else 443)
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

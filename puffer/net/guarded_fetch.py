@@ -4,8 +4,8 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
 from django.conf import settings
@@ -22,22 +22,23 @@ TOTAL_SECONDS = 60.0  # for a page with all its redirects
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A fetched page. `url` is the address after all redirects."""
+    """A fetched page. `url` is the address after all redirects; names of headers are lower case."""
 
     url: str
     status: int
     media_type: str
     charset: str | None
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> Page:
-    """Return the page at a public address, or at `trusted_host`, whatever its status.
+def fetch(url: str, *, max_bytes: int | None = None) -> Page:
+    """Return the page at a public address, or at one in PRIVATE_HOST_ALLOWLIST, whatever its status.
 
     Every redirect is checked like the first address. Raise NoAnswer.
     """
     deadline = time.monotonic() + TOTAL_SECONDS
-    adapter = GuardedAdapter(trusted_host)
+    adapter = GuardedAdapter()
     with Session() as session, adapter.cut_off_after(TOTAL_SECONDS + SILENT_SECONDS):
         session.trust_env = False
         for scheme in ("http://", "https://"):
@@ -58,7 +59,7 @@ def fetch(url: str, *, trusted_host: str = "", max_bytes: int | None = None) -> 
                     answer = read_answer(response, deadline, max_bytes or settings.MAX_ANSWER_BYTES)
                     media_type, _, rest = answer.headers.get("content-type", "").partition(";")
                     charset = rest.partition("charset=")[2].strip(' "') or None
-                    return Page(url, answer.status, media_type.strip().lower(), charset, answer.body)
+                    return Page(url, answer.status, media_type.strip().lower(), charset, answer.body, answer.headers)
                 location = response.headers["location"]
             url = redirected(url, location)
     raise NoAnswer("redirects too often.")
@@ -87,7 +88,7 @@ class GuardedAdapter(HTTPAdapter):
     Checking the host name is not enough: a public name may resolve to a private address, or to another one next time.
     """
 
-    def __init__(self, trusted_host: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.reached: list[socket.socket] = []
         reached = self.reached
@@ -95,9 +96,9 @@ class GuardedAdapter(HTTPAdapter):
         class Guard(HTTPConnection):
             def _new_conn(self) -> socket.socket:
                 connection = super()._new_conn()
-                if self.host != trusted_host and not may_connect(self.host, connection.getpeername()[0]):
+                if not may_connect(self.host, self.port, connection.getpeername()[0]):
                     connection.close()
-                    raise NoAnswer("has no public address.")
+                    raise NoAnswer("has no public address. To allow it, add its host to PRIVATE_HOST_ALLOWLIST.")
                 reached.append(connection.dup())
                 return connection
 

@@ -37,6 +37,13 @@ def qdrant_server() -> Iterator[Upstream]:
         yield server
 
 
+@pytest.fixture
+def model(upstream: Upstream) -> Upstream:
+    """Return the embedding provider that imports use by default."""
+    upstream.pages["/v1/embeddings"] = embedding()
+    return upstream
+
+
 @pytest.fixture(params=["pinecone", "qdrant", "chroma", "local", "local with pgvector"])
 def place(request: pytest.FixtureRequest) -> Place:
     name = request.param

@@ -34,6 +34,7 @@ from vectorstores.uploads.forms import ContentForm, Kind, PairForms, name_of
 from vectorstores.uploads.queue import queue
 
 MAX_NAMED = 10  # uploads that a message names
+MAX_NOTES = 2  # beside the counts of an upload
 MAX_POLLED = 200  # uploads in one request for progress
 
 
@@ -52,7 +53,7 @@ class UploadAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     fieldsets = [
         (None, {"fields": ["progress", ("name", "kind"), ("collection_name", "namespace"), "embedding"]}),
-        (gettext_lazy("Result"), {"fields": ["documents_link", "chunks", "refused_rows"]}),
+        (gettext_lazy("Result"), {"fields": ["documents_link", "chunks", "refused_rows", "shown_notes"]}),
         (gettext_lazy("Added"), {"fields": [("added_by", "created_at"), "ended_at"]}),
     ]
     actions = ["retry_selected", "cancel_selected"]
@@ -83,7 +84,7 @@ class UploadAdmin(ReadOnlyAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         plain = ["name", "kind", "namespace", "chunks", "added_by", "created_at", "ended_at"]
-        return [*plain, "progress", "collection_name", "embedding", "documents_link", "refused_rows"]
+        return [*plain, "progress", "collection_name", "embedding", "documents_link", "refused_rows", "shown_notes"]
 
     @admin.display(description=gettext_lazy("name"), ordering="name")
     def short_name(self, upload: Upload) -> str:
@@ -116,6 +117,11 @@ class UploadAdmin(ReadOnlyAdmin):
             "{}<ul>{}</ul>{}", upload.refused, listed, _("And %(count)d more.") % {"count": more} if more > 0 else ""
         )
 
+    @admin.display(description=gettext_lazy("notes"))
+    def shown_notes(self, upload: Upload) -> str:
+        rows = ((note["place"], note["text"]) for note in upload.notes)
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))
+
     def deletion_line(self, upload: Upload) -> str:
         return _("%(upload)s (its documents are kept)") % {"upload": upload}
 
@@ -147,7 +153,9 @@ class UploadAdmin(ReadOnlyAdmin):
 
     def queue(self, request: HttpRequest, form: ContentForm, pairs: Any) -> list[Upload]:
         kind, user = form.cleaned_data["kind"], cast(User, request.user)
-        uploads = [queue(form.destination, kind, name, data, user) for name, data in contents_of(form, pairs)]
+        uploads = [
+            queue(form.destination, kind, name, data, user, form.options) for name, data in contents_of(form, pairs)
+        ]
         for upload in uploads:
             self.log_addition(request, upload, f"Added to {self.collection_name(upload)}.")
         return uploads
@@ -285,7 +293,7 @@ def status_of(upload: Upload) -> tuple[str, str, str, str]:
 def stored_counts(upload: Upload) -> str:
     documents = ngettext("%(count)d document", "%(count)d documents", upload.documents) % {"count": upload.documents}
     chunks = ngettext("%(count)d chunk", "%(count)d chunks", upload.chunks_done) % {"count": upload.chunks_done}
-    return f"{documents}, {chunks}"
+    return ". ".join([f"{documents}, {chunks}", *(note["text"] for note in upload.notes[:MAX_NOTES])])
 
 
 def refusal_of(upload: Upload) -> str:

@@ -8,14 +8,22 @@ class Unreadable(Exception):
     """A source or a part of it cannot be read; the message says why."""
 
 
+class LeftOut(Exception):
+    """Its author does not want a document to be found, for example a draft; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A text, and (character, heading path "A > B") for each heading in it, in order."""
+    """A text, and (character, heading path "A > B") for each heading in it, in order.
+
+    `notes` tell people what may be wrong with the text, for example that its encoding was guessed.
+    """
 
     text: str
     title: str = ""
     is_markdown: bool = False
     headings: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def headings_at(self, character: int) -> str:
         """Return the heading path of the section that contains the character; "" above the first heading."""

@@ -1,33 +1,156 @@
-"""Markdown: the title and the headings of a text."""
+"""Markdown: what readers of the page see, its title and headings, and the tables in it."""
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from vectorstores.extraction.extracted import Extracted
+from pyromark import Markdown, Options
 
-HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
-CODE_FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
-FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-FRONT_MATTER_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.MULTILINE)
+from vectorstores.extraction.extracted import Extracted, LeftOut
+from vectorstores.extraction.front_matter import reason_to_leave_out, split_front_matter
+
+# Without tables: the parser fills up their rows, so a few kilobytes may give millions of cells.
+MARKDOWN = Markdown(options=Options.ENABLE_HEADING_ATTRIBUTES)
+MAX_HEADING = 300  # characters
+
+IMAGE_IN_TEXT = re.compile(r"!\[([^\]\n]{0,1000})\]\(\s*<?data:[^\s)>]*>?[^)\n]{0,1000}\)", re.IGNORECASE)
+IMAGE_DEFINITION = re.compile(r"^[ ]{0,3}\[([^\]\n]{1,1000})\]:[ \t]*<?data:[^\n]*$", re.IGNORECASE | re.MULTILINE)
+IMAGE_ELEMENT = re.compile(r"<img\b[^<>]{0,2000}?\bsrc\s*=\s*[\"']?data:[^<>]*>", re.IGNORECASE)
+DATA_URL = re.compile(r"data:[\w.+-]{1,100}/[\w.+-]{1,100};base64,[\w+/=%]{100,}", re.IGNORECASE)
+IMAGE_USE = re.compile(r"!\[([^\]\n]{0,1000})\](?:\[([^\]\n]{0,1000})\])?(?!\()")
+COMMENT_DEFINITION = re.compile(r"^[ ]{0,3}\[(?://|comment)\]:[^\n]*$", re.IGNORECASE | re.MULTILINE)
+DELIMITER_ROW = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*+\|?[ \t]*")
+
+
+def from_markdown_file(text: str) -> Extracted:
+    """Extract a Markdown file as a site generator shows it. Raises LeftOut for drafts."""
+    settings, text = split_front_matter(text.strip())
+    if reason := reason_to_leave_out(settings):
+        raise LeftOut(reason)
+    title = settings.get("title")
+    return from_markdown(without_images(without_comments(text)), " ".join(str(title).split()) if title else "")
 
 
 def from_markdown(text: str, title: str = "") -> Extracted:
-    if front := FRONT_MATTER.match(text):
-        named = FRONT_MATTER_TITLE.search(front[1])
-        title = title or (named[1] if named else "")
-        text = text[front.end() :]
+    """Find the headings of a text. The first one is the title unless one is given."""
     text = text.strip()
-    code = [(match.start(), match.end()) for match in CODE_FENCE.finditer(text)]
-    code_starts = [start for start, _ in code]
     path: list[tuple[int, str]] = []
     headings: list[tuple[int, str]] = []
-    for match in HEADING.finditer(text):
-        before = bisect_right(code_starts, match.start())
-        if before and match.start() < code[before - 1][1]:
-            continue
-        level, name = len(match[1]), match[2].strip()
-        title = title or name
-        path = [*(above for above in path if above[0] < level), (level, name)]
-        shown = path[1:] if path[0][1] == title else path  # the title is always shown above
-        headings.append((match.start(), " > ".join(name for _, name in shown)))
+    name: list[str] | None = None  # the text of the heading that is being read
+    for event, start, _end in events(text):
+        match event:
+            case {"Start": {"Heading": _}}:
+                name = []
+            case {"Text": str(part)} | {"Code": str(part)} if name is not None:
+                name.append(part)
+            case {"End": {"Heading": str(tag)}}:
+                words = " ".join("".join(name or []).split())[:MAX_HEADING]
+                name = None
+                if not words:
+                    continue
+                level = int(tag[1])
+                title = title or words
+                path = [*(above for above in path if above[0] < level), (level, words)]
+                shown = path[1:] if path[0][1] == title else path  # the title is always shown above
+                headings.append((start, " > ".join(words for _, words in shown)))
     return Extracted(text, title, True, headings)
+
+
+def events(text: str) -> Iterator[tuple[Any, int, int]]:
+    """Yield the events of the parser with the characters at which they start and end."""
+    data = text.encode()
+    byte = character = 0
+
+    def character_at(place: int) -> int:
+        nonlocal byte, character
+        if place >= byte:
+            character += len(data[byte:place].decode())
+        else:
+            character -= len(data[place:byte].decode())
+        byte = place
+        return character
+
+    for event, place in MARKDOWN.events_with_range(text):
+        yield event, character_at(place["start"]), character_at(place["end"])
+
+
+def without_comments(text: str) -> str:
+    """Remove HTML comments, except from code, where they are part of what is explained."""
+    parts: list[str] = []
+    done = block_start = 0
+    for event, start, end in events(text):
+        match event:
+            case {"Start": "HtmlBlock"}:
+                block_start = start
+            case {"End": "HtmlBlock"}:
+                parts += [text[done:block_start], strip_comments(text[block_start:end])]
+                done = end
+            case {"InlineHtml": str(html)} if html.startswith("<!--"):
+                parts.append(text[done:start])
+                done = end
+    return COMMENT_DEFINITION.sub("", "".join([*parts, text[done:]]))
+
+
+def strip_comments(html: str) -> str:
+    """Remove the comments of a block of HTML. One that is not closed stays, because nobody knows where it ends."""
+    parts: list[str] = []
+    done = 0
+    while (start := html.find("<!--", done)) >= 0 and (end := html.find("-->", start)) >= 0:
+        parts.append(html[done:start])
+        done = end + len("-->")
+    return "".join([*parts, html[done:]])
+
+
+def without_images(text: str) -> str:
+    """Remove images that are written out in the text: thousands of letters that mean nothing. Their names stay."""
+    if "data:" not in text.lower():
+        return text
+    embedded = {name.casefold() for name in IMAGE_DEFINITION.findall(text)}
+    text = IMAGE_ELEMENT.sub("", IMAGE_DEFINITION.sub("", IMAGE_IN_TEXT.sub(r"\1", text)))
+    if embedded:
+        text = IMAGE_USE.sub(lambda use: use[1] if (use[2] or use[1]).casefold() in embedded else use[0], text)
+    return DATA_URL.sub("", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The characters of a table: its header rows from `start`, its other rows from `body` up to `end`."""
+
+    start: int
+    body: int
+    end: int
+
+
+def tables_in(text: str) -> list[Table]:
+    """Find the tables: a row, a row of dashes, and the rows up to a blank line. Those in code are left out."""
+    tables: list[Table] = []
+    at = 0
+    previous, is_open = "", False
+    for line in text.splitlines(keepends=True):
+        start, at = at, at + len(line)
+        row = line.rstrip("\r\n")
+        if "|" not in row:
+            previous, is_open = "", False
+        elif is_open:
+            tables[-1] = replace(tables[-1], end=at)
+        elif previous and DELIMITER_ROW.fullmatch(row):
+            tables.append(Table(start - len(previous), at, at))
+            is_open = True
+        else:
+            previous = line
+    if not tables:
+        return []
+    code = [(start, end) for event, start, end in events(text) if isinstance(event, dict) and is_code(event)]
+    starts = [start for start, _ in code]
+    return [table for table in tables if not is_within(table.start, code, starts)]
+
+
+def is_code(event: Mapping[str, Any]) -> bool:
+    return isinstance(event.get("Start"), dict) and "CodeBlock" in event["Start"]
+
+
+def is_within(character: int, ranges: Sequence[tuple[int, int]], starts: Sequence[int]) -> bool:
+    before = bisect_right(starts, character)
+    return bool(before) and character < ranges[before - 1][1]

@@ -1,12 +1,12 @@
 """Chunk a text: by characters for texts of the API, by structure for files. Sizes are in characters."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from vectorstores.base import Value
-from vectorstores.extraction import Extracted
+from vectorstores.extraction import Extracted, Table, tables_in
 
 # Chunks of texts, as AI Puffer makes them.
 CHUNK = 6000  # 1,500 tokens of 4 characters
@@ -81,6 +81,16 @@ def cut(text: str, size: int) -> list[Chunk]:
     return [chunk for chunk in _pieces(text, size) if chunk.text.strip()]
 
 
+def cut_with_facts(text: str, facts: str, size: int) -> list[Chunk]:
+    """Cut a text so that each chunk ends with the facts, such as a price. Long ones only follow the text."""
+    if not facts:
+        return cut(text, size)
+    if len(facts) > size // 3:
+        return cut(f"{text}\n\n{facts}", size)
+    chunks = cut(text, size - len(facts) - 2)
+    return [replace(chunk, text=f"{chunk.text}\n\n{facts}") for chunk in chunks]
+
+
 def _pieces(text: str, size: int) -> Iterator[Chunk]:
     for start in range(0, len(text), size - overlap_of(size)):
         end = min(start + size, len(text))
@@ -88,10 +98,40 @@ def _pieces(text: str, size: int) -> Iterator[Chunk]:
 
 
 def cut_by_structure(text: Extracted, size: int, overlap: int) -> list[Chunk]:
-    """Cut a text into chunks of at most `size` characters, if possible after a section, paragraph or sentence."""
+    """Cut a text into chunks of at most `size` characters, if possible after a section, paragraph or sentence.
+
+    A table that does not fit into one chunk is cut between its rows, and each chunk starts with its header rows.
+    """
     splitter = (MarkdownSplitter if text.is_markdown else TextSplitter)(size, overlap)
-    return [
-        Chunk(piece, start, start + len(piece), text.headings_at(start))
-        for start, piece in splitter.chunk_indices(text.text)
-        if piece.strip()
-    ]
+    chunks: list[Chunk] = []
+
+    def cut_part(start: int, end: int) -> None:
+        for at, piece in splitter.chunk_indices(text.text[start:end]):
+            if piece.strip():
+                chunks.append(Chunk(piece, start + at, start + at + len(piece), text.headings_at(start + at)))
+
+    done = 0
+    for table in tables_in(text.text) if text.is_markdown else []:
+        if table.end - table.start > size and (table.body - table.start) * 2 <= size:
+            cut_part(done, table.start)
+            chunks += cut_table(text, table, size)
+            done = table.end
+    cut_part(done, len(text.text))
+    return chunks
+
+
+def cut_table(text: Extracted, table: Table, size: int) -> Iterator[Chunk]:
+    """Yield as many rows at a time as fit into a chunk below the header rows; a longer row is cut into pieces."""
+    header, headings = text.text[table.start : table.body], text.headings_at(table.start)
+    room = size - len(header)
+    start = end = table.body
+    for row in text.text[table.body : table.end].splitlines(keepends=True):
+        if end > start and end + len(row) - start > room:
+            yield Chunk(header + text.text[start:end].rstrip(), start, end, headings)
+            start = end
+        end += len(row)
+        while end - start > room:
+            yield Chunk(header + text.text[start : start + room].rstrip(), start, start + room, headings)
+            start += room
+    if end > start:
+        yield Chunk(header + text.text[start:end].rstrip(), start, end, headings)

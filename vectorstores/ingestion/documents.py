@@ -21,8 +21,8 @@ from vectorstores.ingestion.chunking import (
     Chunk,
     Chunking,
     chunk_size,
-    cut,
     cut_by_structure,
+    cut_with_facts,
     file_chunk_size,
 )
 from vectorstores.ingestion.destination import Destination
@@ -95,12 +95,14 @@ def make_document(
     *,
     chunking: Chunking = DEFAULT_CHUNKING,
     extracted: Extracted | None = None,
+    facts: str = "",
     source: str = "",
     origin: str = "",
 ) -> NewDocument:
     """Make a document of an item as the API accepts it: content, id, metadata, uri.
 
     `extracted` is the content of a file, which is cut where its structure allows; other texts are cut by characters.
+    `facts` are lines that end each chunk.
     """
     given = item.get("metadata") or {}
     parent_id = first_id(given.get("parent_vector_id"), item.get("id"), given.get("id"))
@@ -116,14 +118,14 @@ def make_document(
         chunks = cut_by_structure(extracted, size, min(chunking.overlap, size // 2))
     else:
         size = min(chunking.size or largest, largest)
-        chunks = cut(text, size)
+        chunks = cut_with_facts(text, storable(facts), size)
     return NewDocument(
         parent_id=parent_id or f"text_{uuid.uuid4()}",
         chunks=chunks,
         metadata=metadata,
         source=source,
         origin=origin,
-        content_hash=hash_of([text, metadata, provider, model, size, chunking.overlap]),
+        content_hash=hash_of([text, metadata, provider, model, size, chunking.overlap, *([facts] if facts else [])]),
         has_own_id=bool(parent_id),
     )
 

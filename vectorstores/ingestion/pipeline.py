@@ -28,14 +28,14 @@ from providers.use_cases import known_dimension
 from puffer.api import ApiError, Caller
 from vectorstores.base import Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
-from vectorstores.extraction import Extracted, Unreadable, extract
+from vectorstores.extraction import Extracted, LeftOut, Unreadable, extract
 from vectorstores.ingestion.chunking import Chunking
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument, document_from_chunks, make_document
 from vectorstores.ingestion.embedding import Embedder, SharedBackoff, cancel
 from vectorstores.ingestion.embedding import batch_size as usual_batch_size
 from vectorstores.ingestion.grouping import group_chunks
-from vectorstores.ingestion.rows import File, Refused, Row
+from vectorstores.ingestion.rows import File, Found, Note, Refused, Row
 from vectorstores.ingestion.writer import BisectingWriter, Writer
 from vectorstores.registry import get_store
 from vectorstores.stores.threads import call_store
@@ -49,17 +49,39 @@ STORED_AT_ONCE = 500  # documents
 
 
 def documents_from_rows(
-    rows: Iterable[Row | Refused], destination: Destination, chunking: Chunking
-) -> Iterator[NewDocument | Refused]:
+    rows: Iterable[Found], destination: Destination, chunking: Chunking
+) -> Iterator[NewDocument | Refused | Note]:
     """Make documents of rows. Rows with vectors are chunks, and all chunks of a document become one document."""
     for group in group_chunks(rows, lambda row: row.vector if isinstance(row, Row) else None):
-        if isinstance(group[0], Refused):
-            yield group[0]
+        if isinstance(group[0], Row):
+            yield from documents_of([row for row in group if isinstance(row, Row)], destination, chunking)
         else:
-            yield document_from_rows([row for row in group if isinstance(row, Row)], destination, chunking)
+            yield group[0]
 
 
-def document_from_rows(rows: Sequence[Row], destination: Destination, chunking: Chunking) -> NewDocument | Refused:
+def documents_of(
+    rows: Sequence[Row], destination: Destination, chunking: Chunking
+) -> Iterator[NewDocument | Refused | Note]:
+    """Yield the document of a row, or of the chunks of one document, and notes about it."""
+    row = rows[0]
+    try:
+        item, extracted = extract_item(row.item, row.file) if row.file else (row.item, None)
+    except Unreadable as error:
+        yield Refused(row.place, str(error), document_id=row.item["id"])
+    except LeftOut as reason:
+        yield Note(row.place, str(reason), left_out=1)
+    else:
+        yield from (Note(row.place, text) for text in (extracted.notes if extracted else []))
+        yield document_from_rows(rows, item, extracted, destination, chunking)
+
+
+def document_from_rows(
+    rows: Sequence[Row],
+    item: Mapping[str, Any],
+    extracted: Extracted | None,
+    destination: Destination,
+    chunking: Chunking,
+) -> NewDocument | Refused:
     row = rows[0]
     model = destination.embedding_provider, destination.embedding_model
     if row.vector is None and not any(model):
@@ -71,18 +93,24 @@ def document_from_rows(rows: Sequence[Row], destination: Destination, chunking: 
         if row.vector:
             vectors = [chunk.vector for chunk in rows if chunk.vector]
             return document_from_chunks(vectors, with_values=True, source=row.source, origin=row.origin)
-        item, extracted = extract_item(row.item, row.file) if row.file else (row.item, None)
         return make_document(
-            item, destination, chunking=chunking, extracted=extracted, source=row.source, origin=row.origin
+            item,
+            destination,
+            chunking=chunking,
+            extracted=extracted,
+            facts=row.facts,
+            source=row.source,
+            origin=row.origin,
         )
-    except Unreadable as error:
-        return Refused(row.place, str(error), document_id=row.item["id"])
     except ApiError as error:
         return Refused(row.place, error.message, document_id=row.item["id"])
 
 
 def extract_item(item: Mapping[str, Any], file: File) -> tuple[Mapping[str, Any], Extracted]:
-    """Return the item with the text of the file and a title, and the text with its structure. Raise Unreadable."""
+    """Return the item with the text of the file and a title, and the text with its structure.
+
+    Raises Unreadable and LeftOut.
+    """
     extracted = extract(file.data, file.media_type, file.charset)
     if not extracted.text:
         raise Unreadable("It contains no text.")

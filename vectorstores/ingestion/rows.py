@@ -29,9 +29,10 @@ class File:
 class Row:
     """An item with the keys of the API: content, id (always set), metadata, uri.
 
-    `place` tells people where the row was found, `source` is the file or page, `origin` the argument of the import,
-    such as a folder. A row with a `file` has no content yet: it is extracted from the file. A row with a `vector` is a
-    chunk that brings its embedding, made by the provider and model in `embedding` ("" if unknown).
+    `place` tells people where the row was found, `source` is the file or page, `origin` what the import was told to
+    read. A row with a `file` has no content yet: it is extracted from the file. A row with a `vector` is a chunk that
+    brings its embedding, made by the provider and model in `embedding` ("" if unknown). `facts` are "name: value" lines
+    that belong to every chunk of the text, for example a price.
     """
 
     item: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Row:
     file: File | None = None
     vector: Vector | None = None
     embedding: tuple[str, str] = ("", "")
+    facts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,21 @@ class Refused:
     reason: str
     hides_documents: bool = False
     document_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that people should know about a source, although nothing failed.
+
+    `left_out` is the number of documents that are kept out on purpose, for example drafts.
+    """
+
+    place: str
+    text: str
+    left_out: int = 0
+
+
+Found = Row | Refused | Note
 
 
 def short_hash(text: str) -> str:

@@ -22,7 +22,7 @@ from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.embedding import embed_texts
 from vectorstores.ingestion.pipeline import CONCURRENCY, ingest
-from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.models import Collection, Document
 from vectorstores.registry import STORES, get_store
 from vectorstores.stores.threads import call_store
@@ -30,7 +30,7 @@ from vectorstores.stores.threads import call_store
 MAX_BATCH, MAX_BATCH_CHARACTERS = 200, 1_000_000  # documents that are read, and looked up in our records, together
 PATIENCE = 600.0  # seconds in a row to wait out a provider's rate limit
 
-Batches = AsyncIterator[Sequence[NewDocument | Refused]]
+Batches = AsyncIterator[Sequence[NewDocument | Refused | Note]]
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Report:
     unchanged_chunks: int = 0
     pruned: int = 0
     refused: int = 0
+    left_out: int = 0
     tokens: int = 0
     cost: Decimal | None = None
     is_complete: bool = True
@@ -53,7 +54,11 @@ class Report:
 
 @dataclass
 class Import:
-    """One run of an import. It calls `on_progress` after each step, and `on_refused` for everything it cannot store."""
+    """One run of an import.
+
+    Calls `on_progress` after each step, `on_refused` for everything that cannot be stored and `on_note` for what people
+    should know in addition.
+    """
 
     destination: Destination
     on_progress: Callable[[Report], None]
@@ -61,6 +66,7 @@ class Import:
     batch_size: int | None = None
     concurrency: int = CONCURRENCY
     refresh: bool = False  # store documents whose content has not changed, too
+    on_note: Callable[[Note], None] = lambda note: None
 
     def __post_init__(self) -> None:
         self.report = Report()
@@ -107,6 +113,9 @@ class Import:
             for found in batch:
                 if isinstance(found, Refused):
                     self.refuse(found)
+                elif isinstance(found, Note):
+                    self.report.left_out += found.left_out
+                    self.on_note(found)
             ids = [] if self.refresh else [document.parent_id for document in documents]
             stored = await sync_to_async(self.stored_hashes)(ids)
             for document in documents:
@@ -219,7 +228,7 @@ def recorded_dimension(destination: Destination) -> int | None:
 # Reading ahead
 
 
-async def read_batches(documents: Iterator[NewDocument | Refused], store: VectorStore | None = None) -> Batches:
+async def read_batches(documents: Iterator[NewDocument | Refused | Note], store: VectorStore | None = None) -> Batches:
     """Read the documents in batches, in a separate thread, or in a thread that may use the store they come from."""
     with reading_thread() as thread:
         while True:
@@ -241,8 +250,8 @@ def reading_thread() -> Iterator[ThreadPoolExecutor]:
         thread.shutdown(wait=False)  # a page that never arrives must not block the end of the import
 
 
-def next_batch(documents: Iterator[NewDocument | Refused]) -> list[NewDocument | Refused]:
-    batch: list[NewDocument | Refused] = []
+def next_batch(documents: Iterator[NewDocument | Refused | Note]) -> list[NewDocument | Refused | Note]:
+    batch: list[NewDocument | Refused | Note] = []
     characters = 0
     for found in documents:
         batch.append(found)

@@ -25,7 +25,7 @@ from puffer.api import ApiError
 from vectorstores.errors import CollectionNotFound
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.pipeline import CONCURRENCY
-from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.ingestion.sync import Import, Report
 from vectorstores.registry import STORES
 
@@ -36,6 +36,8 @@ CONTINUE = "Run the same command again to continue. Stored documents are skipped
 
 
 class ImportCommand(BaseCommand):
+    nothing_found = ""  # the error if there is nothing to store; "" if that is none
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         with CtrlC() as self.ctrl_c:
             return super().execute(*args, **options)
@@ -73,7 +75,14 @@ class ImportCommand(BaseCommand):
         with ExitStack() as stack:
             refusals = stack.enter_context(Refusals.written_to(options["report"]))
             update_bar = stack.enter_context(bar.shown())
-            run = Import(destination, update_bar, refusals.add, options["batch_size"], options["concurrency"])
+            run = Import(
+                destination,
+                update_bar,
+                refusals.add,
+                options["batch_size"],
+                options["concurrency"],
+                on_note=refusals.add_note,
+            )
             needs_model = embeds and destination.embedding_provider == "local"
             try:
                 with bundled_model() if needs_model else nullcontext():
@@ -87,6 +96,8 @@ class ImportCommand(BaseCommand):
             except asyncio.CancelledError:
                 failure, code = "Interrupted.", INTERRUPTED
         report = run.report
+        if not code and not (report.documents or report.unchanged or report.pruned or report.refused):
+            failure, code = self.nothing_found, NOTHING_DONE if self.nothing_found else 0
         if not code and report.refused:
             code = SOME_REFUSED if report.documents or report.unchanged else NOTHING_DONE
         self.write_refusals(refusals, options)
@@ -107,6 +118,10 @@ class ImportCommand(BaseCommand):
             self.stderr.write(f"Refused: {refused.place}: {refused.reason}")
         if more := refusals.count - len(refusals.first):
             self.stderr.write(f"... and {more} more{'' if options['report'] else ' (list all with --report FILE)'}.")
+        for note in refusals.notes:
+            self.stderr.write(f"Note: {note.place}: {note.text}")
+        if more := refusals.note_count - len(refusals.notes):
+            self.stderr.write(f"... and {more} more notes{'' if options['report'] else ' (see --report FILE)'}.")
 
     def write_summary(
         self, report: Report, failure: str, seconds: float, refusals: "Refusals", options: dict[str, Any]
@@ -120,7 +135,9 @@ class ImportCommand(BaseCommand):
                 "unchanged": report.unchanged,
                 "pruned": report.pruned,
                 "refused": report.refused,
+                "left_out": report.left_out,
                 "refusals": [{"place": refused.place, "reason": refused.reason} for refused in refusals.first],
+                "notes": [{"place": note.place, "text": note.text} for note in refusals.notes],
                 "seconds": round(seconds, 1),
             }
             if dry_run:
@@ -135,6 +152,8 @@ class ImportCommand(BaseCommand):
             text += f"; {report.pruned} removed"
         if report.refused:
             text += f"; {report.refused} refused"
+        if report.left_out:
+            text += f"; {report.left_out} left out"
         if dry_run:
             price = "at an unknown price" if cost is None else f"about US$ {cost:.4f}"
             text += f"; about {report.tokens} tokens, {price}"
@@ -153,11 +172,12 @@ def positive(text: str) -> int:
 
 
 class Refusals:
-    """The number of refusals, the first of them, and optionally a file that lists all."""
+    """The numbers of refusals and notes, the first of each, and optionally a file that lists all."""
 
     def __init__(self) -> None:
         self.first: list[Refused] = []
-        self.count = 0
+        self.notes: list[Note] = []
+        self.count = self.note_count = 0
         self.write: Callable[[str], Any] | None = None
 
     @classmethod
@@ -181,6 +201,13 @@ class Refusals:
             self.first.append(refused)
         if self.write:
             self.write(f"{refused.place}: {refused.reason}\n")
+
+    def add_note(self, note: Note) -> None:
+        self.note_count += 1
+        if len(self.notes) < SHOWN_REFUSALS:
+            self.notes.append(note)
+        if self.write:
+            self.write(f"Note: {note.place}: {note.text}\n")
 
 
 class Bar:

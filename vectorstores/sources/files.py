@@ -3,9 +3,10 @@
 Rows are yielded one by one, so that a source may be larger than the memory.
 """
 
+import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import takewhile
@@ -13,13 +14,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
-from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
-from vectorstores.sources.row_files import Columns, csv_rows, json_lines, json_list
-from vectorstores.sources.web import host_and_port, is_url, page_row, sitemap_rows
+from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, file_row, stable_id
+from vectorstores.sources.columns import Columns
+from vectorstores.sources.row_files import json_lines, json_rows
+from vectorstores.sources.sitemap import sitemap_rows
+from vectorstores.sources.tables import csv_rows
+from vectorstores.sources.web import file_name, is_url, page_row, read_page
 from vectorstores.sources.wordpress import wordpress_rows
 
 MAX_FILE = 100 * 1024 * 1024  # bytes of a file that is read as a whole: text, HTML, PDF
-ROW_TYPES = (".jsonl", ".ndjson", ".json", ".csv", ".xml")
+TABLE_TYPES = (".csv", ".tsv")
+ROW_TYPES = (".jsonl", ".ndjson", ".json", *TABLE_TYPES, ".xml")
+SHOWN_NAMES = 10  # of the files in a folder that were skipped
+ROW_MEDIA_TYPES = {
+    "text/csv": ".csv", "application/csv": ".csv", "text/tab-separated-values": ".tsv", "application/json": ".json",
+    "application/x-ndjson": ".jsonl", "application/jsonl": ".jsonl",
+}  # fmt: skip
+ROW_CARRIERS = ("", "text/plain", "application/octet-stream")  # media types with which the file's name counts
 SUPPORTED_TYPES = (*MEDIA_TYPES, *ROW_TYPES)  # file name extensions
 
 
@@ -31,6 +42,8 @@ class Sources:
     columns: Columns = field(default_factory=Columns)
     are_sitemaps: bool = False
     max_pages: int = 2000
+    post_types: Collection[str] = ()  # of WordPress, in addition to posts and pages
+    encoding: str | None = None  # None: recognize it
     bytes_done: int = 0  # of the files that have been read to their end
     open_file: BinaryIO | None = None
 
@@ -51,23 +64,36 @@ class Sources:
     def origins(self) -> list[str]:
         return [origin_of(name) for name in self.names]
 
-    def rows(self) -> Iterator[Row | Refused]:
+    def rows(self) -> Iterator[Found]:
         for name in self.names:
             origin = origin_of(name)
             if name == "-":
                 yield from json_lines(sys.stdin.buffer, "standard input", origin)
             elif is_url(name) and self.are_sitemaps:
-                yield from sitemap_rows(name, self.max_pages)
+                yield from sitemap_rows(name, self.max_pages, self.encoding)
             elif is_url(name):
-                yield page_row(name, origin, host_and_port(name)[0])
+                yield from self.rows_at(name, origin)
             else:
                 yield from self.rows_on_disk(name, origin)
 
-    def rows_on_disk(self, name: str, origin: str) -> Iterator[Row | Refused]:
+    def rows_at(self, url: str, origin: str) -> Iterator[Found]:
+        """Read a page, or the rows of a file on the web."""
+        page = read_page(url)
+        if isinstance(page, Refused):
+            yield page
+            return
+        suffix = Path(file_name(page.url)).suffix.lower()
+        suffix = ROW_MEDIA_TYPES.get(page.media_type, suffix if page.media_type in ROW_CARRIERS else "")
+        if suffix in ROW_TYPES and suffix != ".xml":
+            yield from self.rows_in(suffix, io.BytesIO(page.body), page.url, origin)
+        else:
+            yield page_row(page, origin, self.encoding)
+
+    def rows_on_disk(self, name: str, origin: str) -> Iterator[Found]:
         is_empty = True
         for file in files(name):
-            is_empty = False
-            if isinstance(file, Refused):
+            is_empty &= isinstance(file, Note)
+            if not isinstance(file, Path):
                 yield file
                 continue
             try:
@@ -77,7 +103,7 @@ class Sources:
         if is_empty:
             yield Refused(name, "It contains no files of a supported type.", True)
 
-    def rows_of_file(self, path: Path, folder: Path, origin: str) -> Iterator[Row | Refused]:
+    def rows_of_file(self, path: Path, folder: Path, origin: str) -> Iterator[Found]:
         suffix = path.suffix.lower()
         if suffix in MEDIA_TYPES:
             yield self.whole_file(path, folder, origin)
@@ -89,10 +115,12 @@ class Sources:
             yield Refused(str(path), f"This file type is not supported. Supported types: {', '.join(SUPPORTED_TYPES)}.")
         self.bytes_done += path.stat().st_size
 
-    def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
-        if suffix == ".csv":
-            return csv_rows(file, source, origin, self.columns)
-        return {".json": json_list, ".xml": wordpress_rows}.get(suffix, json_lines)(file, source, origin)
+    def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
+        if suffix in TABLE_TYPES:
+            return csv_rows(file, source, origin, self.columns, self.encoding)
+        if suffix == ".xml":
+            return wordpress_rows(file, source, origin, self.post_types, self.encoding)
+        return json_rows(file, source, origin, self.encoding, has_lines=suffix != ".json")
 
     def whole_file(self, path: Path, folder: Path, origin: str) -> Row | Refused:
         """Return the row of a file, identified by its folder's name and its path in it, as on any other machine."""
@@ -100,7 +128,7 @@ class Sources:
         key = f"{folder.resolve().name}/{name}"
         if path.stat().st_size > MAX_FILE:
             return Refused(str(path), f"It is larger than {MAX_FILE // 1024**2} MB.", document_id=stable_id(key))
-        file = File(path.read_bytes(), media_type_of(path.name), default_title=path.stem)
+        file = File(path.read_bytes(), media_type_of(path.name), self.encoding, default_title=path.stem)
         return file_row(file, str(path), origin, key=key, metadata={"file_name": name})
 
 
@@ -113,8 +141,11 @@ def origin_of(name: str) -> str:
     return (os.path.abspath(name) if is_on_disk(name) else name)[:2000]
 
 
-def files(name: str) -> Iterator[Path | Refused]:
-    """Yield the files of a source, in order. A name with glob characters is a glob unless a file has that very name."""
+def files(name: str) -> Iterator[Path | Refused | Note]:
+    """Yield the files of a source, in order. A name with glob characters is a glob unless a file has that very name.
+
+    Links in a folder or a glob that lead out of its folder are not followed.
+    """
     path = Path(name)
     try:
         if "\x00" in name:
@@ -124,7 +155,11 @@ def files(name: str) -> Iterator[Path | Refused]:
         elif path.exists() or not has_magic(name):
             yield path
         else:
-            yield from (Path(found) for found in sorted(glob(name, recursive=True)) if Path(found).is_file())
+            found = [Path(name) for name in sorted(glob(name, recursive=True)) if Path(name).is_file()]
+            outside = [path for path in found if not is_within(path, folder_of(name))]
+            yield from (path for path in found if path not in set(outside))
+            if outside:
+                yield Note(name, f"Links that lead out of the folder were skipped: {names_of(outside)}.")
     except OSError as error:
         yield Refused(name, f"It cannot be read: {error.strerror}.", True)
 
@@ -139,16 +174,37 @@ def folder_of(name: str) -> Path:
     return Path(*takewhile(lambda part: not has_magic(part), path.parent.parts))
 
 
-def files_in(folder: Path) -> Iterator[Path | Refused]:
-    """Yield all files of supported types, except hidden ones and links that lead out of the folder."""
+def is_within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def names_of(paths: Sequence[Path]) -> str:
+    """Return the number of files and the first names, such as "2: a.png, b.zip"."""
+    shown = ", ".join(str(path) for path in paths[:SHOWN_NAMES])
+    return f"{len(paths)}: {shown}{', …' if len(paths) > SHOWN_NAMES else ''}"
+
+
+def files_in(folder: Path) -> Iterator[Path | Refused | Note]:
+    """Yield all files of supported types but hidden ones, then what was skipped."""
     failures: list[OSError] = []
-    real_folder = folder.resolve()
+    unsupported: list[Path] = []
+    outside: list[Path] = []
     for here, folders, names in os.walk(folder, onerror=failures.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        outside += [Path(here, name).relative_to(folder) for name in folders if not is_within(Path(here, name), folder)]
         for name in sorted(names):
             path = Path(here, name)
-            is_supported = path.suffix.lower() in SUPPORTED_TYPES and not name.startswith(".")
-            if is_supported and path.is_file() and path.resolve().is_relative_to(real_folder):
+            if name.startswith("."):
+                continue
+            if not is_within(path, folder):
+                outside.append(path.relative_to(folder))
+            elif path.suffix.lower() not in SUPPORTED_TYPES:
+                unsupported.append(path.relative_to(folder))
+            elif path.is_file():
                 yield path
+    if unsupported:
+        yield Note(str(folder), f"Files of unsupported types were skipped: {names_of(unsupported)}.")
+    if outside:
+        yield Note(str(folder), f"Links that lead out of the folder were skipped: {names_of(outside)}.")
     for failure in failures:
         yield Refused(str(failure.filename), f"It cannot be read: {failure.strerror}.", True)

@@ -1,32 +1,25 @@
-"""Read files in which every row is an item: JSON lines, JSON lists, CSV."""
+"""Read JSON files in which every row is an item: one per line, a list, or one object after another."""
 
-import csv
-import io
+import codecs
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import replace
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, cast
 
 import ijson
 import orjson
 
-from vectorstores.extraction import UTF16_MARKS, Unreadable
-from vectorstores.ingestion.rows import Refused, Row, item_row
+from vectorstores.extraction import Unreadable, detect
+from vectorstores.ingestion.rows import Found, Note, Refused, Row, item_row
+from vectorstores.sources.columns import Columns, Layout, NoContentColumn
 
 MAX_ITEM = 20 * 1024 * 1024  # bytes
+MAX_WHOLE = 100 * 1024 * 1024  # bytes of a list that is read at once, because it is not quite JSON
 MAX_DEPTH = 100  # of nested JSON
-SAMPLE = 64 * 1024  # bytes from which the encoding is guessed
+PIECE = 1024 * 1024  # bytes that are looked at together to find the encoding
 UTF8_MARK = b"\xef\xbb\xbf"
-DELIMITERS = ",;\t|"
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The columns of a CSV file that have a meaning. All other columns become metadata."""
-
-    content: str = "content"
-    id: str = "id"
-    title: str = "title"
-    url: str = "url"
+API_KEYS = {"id", "content", "metadata", "uri", "values", "embedding_provider", "embedding_model"}
 
 
 class BoundedItems:
@@ -47,7 +40,71 @@ class BoundedItems:
         self.item_bytes = 0
 
 
-def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
+def json_rows(
+    file: BinaryIO, source: str, origin: str, charset: str | None = None, *, has_lines: bool = False
+) -> Iterator[Found]:
+    """Yield the rows of a JSON file. `has_lines` is what its name says, but its content decides."""
+    encoding = detect(iter(lambda: file.read(PIECE), b""), charset)
+    file.seek(0)
+    if encoding.doubt:
+        yield Note(source, encoding.doubt)
+    if (encoding.name, encoding.doubt) == ("utf-8", ""):
+        yield from rows_of_utf8(file, source, origin, has_lines)
+        return
+    with TemporaryFile() as copy:
+        pieces = iter(lambda: file.read(PIECE), b"")
+        copy.writelines(text.encode() for text in codecs.iterdecode(pieces, encoding.name, encoding.errors))
+        copy.seek(0)
+        yield from rows_of_utf8(cast(BinaryIO, copy), source, origin, has_lines)
+
+
+def rows_of_utf8(file: BinaryIO, source: str, origin: str, has_lines: bool) -> Iterator[Found]:
+    lines = filter(None, (line.strip() for line in iter(lambda: file.readline(MAX_ITEM), b"")))
+    first, second = next(lines, b""), next(lines, b"")
+    file.seek(0)
+    value = parsed(first.rstrip(b","))
+    if has_lines:  # one row may be faulty, but a line that ends like this is the start of several
+        is_lines = value is not None or not first.endswith((b"{", b"[", b","))
+    else:
+        is_lines = bool(second) and isinstance(value, dict) and "vectors" not in value
+    if is_lines and not first:
+        yield Refused(source, "It contains no rows.", True)
+    elif is_lines:
+        yield from json_lines(file, source, origin)
+    else:
+        yield from json_items(file, source, origin, ["item"] if first.startswith(b"[") else ["vectors.item", ""])
+
+
+def parsed(line: bytes) -> Any:
+    """Return a value; None for what is not JSON."""
+    try:
+        return loads(line)
+    except ValueError:
+        return None
+
+
+def loads(data: bytes) -> Any:
+    """Parse a row of JSON. Raises ValueError."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return loads_as_written(data)
+    is_rounded = isinstance(value, list) or (isinstance(value, dict) and isinstance(value.get("id"), float))
+    return loads_as_written(data) if is_rounded else value  # orjson rounds long integers, such as ids
+
+
+def loads_as_written(data: bytes) -> Any:
+    """Parse JSON as Python and JavaScript write it: with NaN, halves of surrogate pairs and integers of any length.
+
+    NaN and the like are null. Raises ValueError.
+    """
+    try:
+        return json.loads(data.decode(errors="replace"), strict=False, parse_constant=lambda name: None)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
     number = 0
     while line := file.readline(MAX_ITEM):
         number += 1
@@ -61,34 +118,56 @@ def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refus
         if not line:
             continue
         try:
-            item = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            item = loads(line.removesuffix(b","))
+        except ValueError as error:
             yield Refused(place, f"The line is not JSON: {error}.", True)
         else:
-            yield item_row(item, place, source, origin)
+            for each in item if isinstance(item, list) and all(isinstance(entry, dict) for entry in item) else [item]:
+                yield object_row(each, place, source, origin)
 
 
-def json_list(file: BinaryIO, source: str, origin: str) -> Iterator[Row | Refused]:
-    """Yield the items of a list, or of an object with the list under "vectors", as in a call of the API."""
-    start = file.read(1024)
-    file.seek(len(UTF8_MARK) if start.startswith(UTF8_MARK) else 0)
-    is_object = start.removeprefix(UTF8_MARK).lstrip().startswith(b"{")
-    bounded = BoundedItems(file)
+def json_items(file: BinaryIO, source: str, origin: str, prefixes: list[str]) -> Iterator[Found]:
+    """Yield the items of a list, of the list under "vectors", as in a call of the API, or objects in a row.
+
+    `prefixes` are the places in the file, in ijson's notation, that are tried until one has items.
+    """
     number = 0
     try:
-        events = limit_depth(ijson.basic_parse(bounded, use_float=True))
-        for item in ijson.items(ijson.parse(events), "vectors.item" if is_object else "item"):
-            number += 1
-            bounded.next_item()
-            yield item_row(item, f"{source}: item {number}", source, origin)
+        for prefix in prefixes:
+            bounded = BoundedItems(file)
+            file.seek(0)
+            events = limit_depth(ijson.basic_parse(bounded, use_float=True, multiple_values=True))
+            for item in ijson.items(ijson.parse(events), prefix):
+                if not prefix and not is_document(item):
+                    continue
+                number += 1
+                bounded.next_item()
+                yield object_row(item, f"{source}: item {number}", source, origin)
+            if number:
+                return
     except Unreadable as error:
         yield Refused(f"{source}: after item {number}", str(error), True)
+        return
     except (ijson.JSONError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        yield Refused(f"{source}: after item {number}", f"It is not JSON: {error}.", True)
-    else:
-        if not number:
-            reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors".'
-            yield Refused(source, reason, True)
+        rest = items_read_at_once(file, number)
+        if rest is None:
+            yield Refused(f"{source}: after item {number}", f"It is not JSON: {' '.join(str(error).split())}.", True)
+            return
+        for item in rest:
+            number += 1
+            yield object_row(item, f"{source}: item {number}", source, origin)
+    if not number:
+        reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors".'
+        yield Refused(source, reason, True)
+
+
+def items_read_at_once(file: BinaryIO, read: int) -> list[Any] | None:
+    """Return the items behind those that have been read, of a list with NaN or long integers; None if it is no list."""
+    file.seek(0)
+    data = file.read(MAX_WHOLE + 1)
+    value = parsed(data) if len(data) <= MAX_WHOLE else None
+    items = value.get("vectors") if isinstance(value, dict) else value
+    return items[read:] if isinstance(items, list) else None
 
 
 def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -104,58 +183,47 @@ def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         yield event
 
 
-def csv_rows(file: BinaryIO, source: str, origin: str, columns: Columns) -> Iterator[Row | Refused]:
-    csv.field_size_limit(MAX_ITEM)
-    sample = file.read(SAMPLE)
-    file.seek(0)
-    with io.TextIOWrapper(file, encoding_of(sample), errors="replace", newline="") as text:
-        yield from records(text, source, origin, columns)
+def is_document(item: Any) -> bool:
+    return isinstance(item, dict) and layout_of(item) is not None
 
 
-def records(text: io.TextIOWrapper, source: str, origin: str, columns: Columns) -> Iterator[Row | Refused]:
-    lines = bounded_lines(text)
-    header_line = next(lines, "")
-    headers: list[list[str]] = [next(csv.reader([header_line], delimiter=delimiter), []) for delimiter in DELIMITERS]
-    fits = [columns.content in header for header in headers]
-    if not any(fits):
-        widest: list[str] = max(headers, key=len)
-        found = ", ".join(widest) or "none"
-        yield Refused(source, f"It has no column {columns.content!r}. Its columns: {found}.", True)
-        return
-    at = fits.index(True)
-    reader = csv.DictReader(lines, headers[at], delimiter=DELIMITERS[at])
+def layout_of(item: Mapping[str, Any]) -> Layout | None:
+    """Return which keys of an object have which meaning; None if none of them holds a text."""
+    names = [name for name in item if name not in API_KEYS - {"id", "content"}]
     try:
-        for record in reader:
-            yield csv_row(record, f"{source}:{reader.line_num + 1}", source, origin, columns)
-    except csv.Error as error:
-        yield Refused(f"{source}:{reader.line_num + 1}", f"It is not CSV: {error}.", True)
+        return Layout.of(names, Columns(content="content" if "content" in item else ""))
+    except NoContentColumn:
+        return None
 
 
-def bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(MAX_ITEM):
-        if len(line) == MAX_ITEM and not line.endswith(("\n", "\r")):
-            raise csv.Error(f"a line is longer than {MAX_ITEM // 1024**2} MB")
-        yield line.replace("\x00", "")
+def object_row(item: Any, place: str, source: str, origin: str) -> Found:
+    """Return the row of an object: an item of the API, or one that names its text and title differently.
+
+    Keys that the API does not know become metadata and lines below the text, like the columns of a table.
+    """
+    if not isinstance(item, dict) or item.get("values") is not None or not item.keys() - API_KEYS:
+        return item_row(item, place, source, origin)
+    layout = layout_of(item)
+    if layout is None or not isinstance(item[layout.names[layout.roles["content"]]], str):
+        return item_row(item, place, source, origin)
+    values = [as_text(item[name]) for name in layout.names]
+    if layout.is_unpublished(values):
+        return Note(place, "It is a draft or not published. It was left out.", left_out=1)
+    row = layout.row(values, place, source, origin)
+    metadata = item.get("metadata") or {}
+    if not isinstance(row, Row) or not isinstance(metadata, dict):
+        return item_row(item, place, source, origin) if isinstance(row, Row) else row
+    known = {**row.item["metadata"], **{name: item[name] for name in item if name in row.item["metadata"]}, **metadata}
+    given = {**item, "content": row.item["content"], "metadata": known}
+    given["id"] = item[layout.names[layout.roles["id"]]] if "id" in layout.roles else row.item["id"]
+    made = item_row(given, place, source, origin)
+    return replace(made, facts=row.facts) if isinstance(made, Row) else made
 
 
-def csv_row(record: Mapping[Any, Any], place: str, source: str, origin: str, columns: Columns) -> Row | Refused:
-    if None in record:
-        return Refused(place, "It has more fields than the header has columns.", True)
-    named = {columns.content, columns.id, columns.title, columns.url}
-    metadata = {name: value for name, value in record.items() if name not in named and value}
-    metadata |= {
-        key: record[column] for key, column in (("title", columns.title), ("url", columns.url)) if record.get(column)
-    }
-    item = {"content": record[columns.content], "id": record.get(columns.id), "metadata": metadata}
-    return item_row(item, place, source, origin)
-
-
-def encoding_of(sample: bytes) -> str:
-    if sample.startswith(UTF16_MARKS):
-        return "utf-16"
-    try:
-        sample.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(sample) - 4:  # otherwise the sample ends within a character
-            return "cp1252"
-    return "utf-8-sig"
+def as_text(value: Any) -> str:
+    """Return a value as it is shown below a text; "" for objects and lists of them."""
+    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
+        return ", ".join(map(as_text, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, str | int | float) else ""

@@ -1,14 +1,15 @@
 """Read uploads from the admin: files, pasted texts, questions with answers."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 
 import orjson
 
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
-from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
+from vectorstores.ingestion.rows import File, Found, file_row, stable_id
 from vectorstores.models import Upload
+from vectorstores.sources.columns import COLUMN_ROLES, Columns
 from vectorstores.sources.files import Sources
 from vectorstores.sources.row_files import json_lines
 
@@ -21,16 +22,21 @@ def origin_of(kind: str, name: str) -> str:
     return {Upload.Kind.TEXT: PASTED, Upload.Kind.QUESTIONS: ANSWERED}.get(Upload.Kind(kind), f"{FILE_PREFIX}{name}")
 
 
-def uploaded_rows(kind: str, name: str, data: bytes) -> Iterator[Row | Refused]:
-    """Yield the rows of an upload. A file is identified by its name, so the same name again replaces its document."""
+def uploaded_rows(kind: str, name: str, data: bytes, options: Mapping[str, str]) -> Iterator[Found]:
+    """Yield the rows of an upload. A file is identified by its name, so the same name again replaces its document.
+
+    The options are those of the model Upload.
+    """
+    encoding = options.get("encoding")
     origin, suffix = origin_of(kind, name), PurePath(name).suffix.lower()
     if kind != Upload.Kind.FILE:
         yield from json_lines(io.BytesIO(data), origin, origin)
     elif suffix in MEDIA_TYPES:
-        file = File(data, media_type_of(name), default_title=PurePath(name).stem)
+        file = File(data, media_type_of(name), encoding, default_title=PurePath(name).stem)
         yield file_row(file, name, origin, key=f"upload/{name}", metadata={"file_name": name})
     else:
-        yield from Sources([]).rows_in(suffix, io.BytesIO(data), name, origin)
+        columns = Columns(**{role: options.get(role, "") for role in COLUMN_ROLES})
+        yield from Sources([], columns, encoding=encoding).rows_in(suffix, io.BytesIO(data), name, origin)
 
 
 def pasted_text(title: str, text: str, url: str) -> bytes:

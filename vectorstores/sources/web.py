@@ -1,141 +1,121 @@
-"""Read web pages, single ones or all pages of a sitemap. Source: https://www.sitemaps.org/protocol.html"""
+"""Read web pages. Pages of a sitemap are in sitemap.py."""
 
-import gzip
-import io
 import time
-from collections.abc import Iterator
 from pathlib import PurePath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urldefrag, urlsplit
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import ParseError, iterparse
-from protego import Protego
+from requests.utils import parse_header_links
 
-from puffer.net import USER_AGENT, NoAnswer, Page, fetch
-from vectorstores.extraction import MEDIA_TYPES, Unreadable, decode
+from puffer.net import USER_AGENT, NoAnswer, Page, fetch, parse_retry_after
+from vectorstores.extraction import MEDIA_TYPES, Unreadable, decode, forbids_indexing, head_of, recognize
 from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
-from vectorstores.sources.wordpress import local_name
 
-MAX_SITEMAP = 50 * 1024 * 1024  # bytes unpacked, as sitemaps.org allows
-MAX_SITEMAPS = 1000  # in an index of sitemaps
-MAX_ROBOTS = 512 * 1024  # bytes
-DELAY, LONGEST_DELAY = 0.2, 10.0  # seconds between two pages of a site
+ATTEMPTS = 3
+BUSY = (429, 503)
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the next attempt; a longer Retry-After is not waited for
 GONE = (404, 410)
-SUPPORTED_TYPES = {*MEDIA_TYPES.values(), "application/xhtml+xml"}
+SUPPORTED_TYPES = set(MEDIA_TYPES.values())
 
 
-def page_row(url: str, origin: str, trusted_host: str) -> Row | Refused:
-    """Read a page. `trusted_host` may be a private address; redirects to other hosts must be public."""
+def fetch_patiently(url: str, max_bytes: int | None = None) -> Page:
+    """Return the page. A server that is busy is asked again when it says, if that is soon. Raises NoAnswer."""
+    for attempt in range(1, ATTEMPTS + 1):
+        page = fetch(url, max_bytes=max_bytes)
+        asked = parse_retry_after(page.headers.get("retry-after", ""))
+        wait = FIRST_WAIT * attempt if asked is None else asked
+        if page.status not in BUSY or attempt == ATTEMPTS or wait > LONGEST_WAIT:
+            return page
+        time.sleep(wait)
+    raise AssertionError("the last attempt returns")
+
+
+def read_page(url: str) -> Page | Refused:
+    """Return a page that may be indexed, or why it cannot be read."""
     try:
-        page = fetch(url, trusted_host=trusted_host)
+        page = fetch_patiently(url)
     except NoAnswer as error:
         return Refused(url, f"It {error}", True)
     if page.status != 200:
         return Refused(url, f"The server answered with HTTP {page.status}.", page.status not in GONE)
-    media_type = page.media_type or "text/html"
+    if forbidden_by(page.headers.get("x-robots-tag", "")):
+        return Refused(url, "It asks not to be indexed (noindex in X-Robots-Tag).")
+    return page
+
+
+def page_row(page: Page, origin: str, encoding: str | None = None) -> Row | Refused:
+    """Return the row of a page, which is identified by its canonical URL or by its own, without a fragment.
+
+    An `encoding` overrides what the server says.
+    """
+    url = urldefrag(page.url)[0]
+    name = file_name(url)
+    media_type = recognize(page.body, page.media_type, name)
     if media_type not in SUPPORTED_TYPES:
-        reason = f"Pages of the type {media_type[:100]} are not supported."
-        return Refused(page.url, reason, document_id=stable_id(page.url))
-    file = File(page.body, media_type, page.charset, default_title=PurePath(page.url).stem)
-    return file_row(file, page.url, origin, key=page.url, metadata={"url": page.url})
+        reason = f"Pages of the type {media_type[:100] or 'unknown'} are not supported."
+        if media_type.endswith("xml"):
+            reason = "It is XML. If it is a sitemap or a feed, add --sitemap to import its pages."
+        return Refused(url, reason, document_id=stable_id(url))
+    charset = encoding or page.charset
+    key = url
+    if media_type == "text/html":
+        try:
+            head = head_of(decode(page.body, charset, media_type).text, url)
+        except Unreadable as error:
+            return Refused(url, str(error), document_id=stable_id(url))
+        if head.is_noindex:
+            return Refused(url, "It asks not to be indexed (<meta name=robots> with noindex).")
+        key = canonical_url(url, head.canonical)
+    elif canonical := canonical_in(page.headers.get("link", "")):
+        key = canonical_url(url, canonical)
+    file = File(page.body, media_type, charset, default_title=PurePath(name).stem)
+    return file_row(file, url, origin, key=key, metadata={"url": key})
 
 
-def sitemap_rows(url: str, max_pages: int) -> Iterator[Row | Refused]:
-    """Read the pages in a sitemap that are on its own host and that robots.txt allows, one after another."""
-    site = Site(url)
-    try:
-        robots = site.robots()
-        delay = min(robots.crawl_delay(USER_AGENT) or DELAY, LONGEST_DELAY)
-        for number, address in enumerate(site.pages(url, delay)):
-            if number == max_pages:
-                yield Refused(url, f"Only the first {max_pages} pages are read (--max-pages).", True)
-                return
-            if not site.has(address):
-                yield Refused(address, "It is on a different host than the sitemap.")
-            elif not robots.can_fetch(address, USER_AGENT):
-                yield Refused(address, "The robots.txt of the site does not allow reading it.")
-            else:
-                time.sleep(delay)
-                yield page_row(address, url, site.host)
-    except (NoAnswer, Unreadable) as error:
-        yield Refused(url, f"The sitemap {error}", True)
+def file_name(url: str) -> str:
+    return PurePath(unquote(urlsplit(url).path)).name
 
 
-class Site:
-    """The host and port of a sitemap."""
+def canonical_in(links: str) -> str:
+    """Return the canonical URL that a Link header names; "" if none."""
+    found = (link["url"] for link in parse_header_links(links) if "canonical" in link.get("rel", "").lower().split())
+    return next(found, "")
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.host, self.port = host_and_port(url)
 
-    def has(self, url: str) -> bool:
-        return host_and_port(url) == (self.host, self.port)
+def canonical_url(url: str, canonical: str) -> str:
+    """Return the canonical URL that the page at `url` names if it is believable, otherwise `url`.
 
-    def robots(self) -> Protego:
-        """Return the rules of robots.txt. A missing file allows everything, a failure nothing. Source: RFC 9309"""
-        parts = urlsplit(self.url)
-        page = self.fetch(f"{parts.scheme}://{parts.netloc}/robots.txt", MAX_ROBOTS)
-        if page.status == 200:
-            return Protego.parse(decode(page.body))
-        if page.status < 500:
-            return Protego.parse("")
-        raise Unreadable(f"cannot be read, because robots.txt answered with HTTP {page.status}.")
+    It must be on the same site. Many sites wrongly name their start page on every page.
+    """
+    if not is_url(canonical) or site_of(canonical) != site_of(url):
+        return url
+    is_start_page = urlsplit(canonical).path in ("", "/") and not urlsplit(canonical).query
+    return url if is_start_page and urlsplit(url).path not in ("", "/") else canonical
 
-    def pages(self, url: str, delay: float) -> Iterator[str]:
-        """Yield the addresses of the pages, each once. An index of sitemaps is followed within the site."""
-        waiting, seen, read = [url], {url}, 0
-        while waiting and read < MAX_SITEMAPS:
-            here = self.fetch(waiting.pop(0))
-            read += 1
-            if here.status != 200:
-                raise Unreadable(f"answered with HTTP {here.status}.")
-            for is_sitemap, address in entries(here.body):
-                if address in seen:
-                    continue
-                seen.add(address)
-                if not is_sitemap:
-                    yield address
-                elif self.has(address):
-                    waiting.append(address)
-            if waiting:
-                time.sleep(delay)
 
-    def fetch(self, url: str, max_bytes: int | None = None) -> Page:
-        return fetch(url, trusted_host=self.host, max_bytes=max_bytes)
+def forbidden_by(header: str) -> bool:
+    """Return whether an X-Robots-Tag header forbids indexing to us: "noindex", "puffer: noindex".
+
+    Rules after another crawler's name are for that crawler.
+    """
+    crawler = ""
+    for part in header.split(","):
+        named, colon, rules = part.rpartition(":")
+        if colon and " " not in named.strip() and named.strip().lower() != "unavailable_after":
+            crawler = named.strip().lower()
+        if crawler in ("", "*", USER_AGENT) and forbids_indexing(rules):
+            return True
+    return False
 
 
 def is_url(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
-def host_and_port(url: str) -> tuple[str, int | None]:
+def site_of(url: str) -> tuple[str, int | None]:
+    """Return the host and port. With and without "www." is one site, and so are the usual ports of http and https."""
     try:
         parts = urlsplit(url)
-        return parts.hostname or "", parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return "", None
-
-
-def entries(body: bytes) -> Iterator[tuple[bool, str]]:
-    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raise Unreadable."""
-    try:
-        for _, element in iterparse(io.BytesIO(unpacked(body)), forbid_dtd=True):
-            name = local_name(element.tag)
-            if name in ("url", "sitemap"):
-                found = (child.text or "" for child in element if local_name(child.tag) == "loc")
-                address = next(found, "").strip()
-                if is_url(address):
-                    yield name == "sitemap", address
-                element.clear()
-    except (ParseError, DefusedXmlException, ValueError, LookupError, OSError, EOFError) as error:
-        raise Unreadable(f"cannot be read as XML: {error}.") from error
-
-
-def unpacked(body: bytes) -> bytes:
-    if not body.startswith(b"\x1f\x8b"):
-        return body
-    with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
-        data = file.read(MAX_SITEMAP + 1)
-    if len(data) > MAX_SITEMAP:
-        raise Unreadable(f"is larger than {MAX_SITEMAP // 1024**2} MB.")
-    return data
+    return host.removeprefix("www."), None if port in (80, 443) else port

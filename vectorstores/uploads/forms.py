@@ -23,9 +23,11 @@ from unfold.widgets import (
 from providers.registry import PROVIDERS
 from puffer.api import ApiError
 from puffer.text import storable
+from vectorstores.extraction import COMMON_ENCODINGS
 from vectorstores.ingestion.destination import Destination, choose_embedding, configured, embedding_providers
 from vectorstores.models import Collection, Upload
 from vectorstores.registry import STORES
+from vectorstores.sources.columns import COLUMN_ROLES
 from vectorstores.sources.files import SUPPORTED_TYPES
 
 MAX_FILES = 100  # also Django's limit
@@ -82,6 +84,16 @@ class CollectionField(forms.ModelChoiceField):
         return f"{collection.name} ({STORES[collection.store].label})"
 
 
+def column_field(label: Any) -> forms.CharField:
+    return forms.CharField(
+        label=label,
+        max_length=200,
+        required=False,
+        help_text=gettext_lazy("Of CSV files. Empty: found by its usual names. All other columns follow the text."),
+        widget=UnfoldAdminTextInputWidget,
+    )
+
+
 class ContentForm(forms.Form):
     """Content and its collection. A valid form has a `destination`."""
 
@@ -126,6 +138,17 @@ class ContentForm(forms.Form):
         required=False,
         widget=FilesInput({"class": " ".join(BASE_INPUT_CLASSES), "accept": ",".join(SUPPORTED_TYPES)}),
     )
+    encoding = forms.ChoiceField(
+        label=gettext_lazy("Encoding"),
+        choices=[("", gettext_lazy("Recognize it")), *((name, name) for name in COMMON_ENCODINGS)],
+        required=False,
+        help_text=gettext_lazy("Of text files. Choose one if letters with accents came out wrong."),
+        widget=UnfoldAdminSelectWidget,
+    )
+    content_column = column_field(gettext_lazy("Column with the text"))
+    title_column = column_field(gettext_lazy("Column with the title or question"))
+    id_column = column_field(gettext_lazy("Column with the id"))
+    url_column = column_field(gettext_lazy("Column with the URL"))
     title = forms.CharField(
         label=gettext_lazy("Title"),
         max_length=255,
@@ -151,6 +174,21 @@ class ContentForm(forms.Form):
         ]
         text = _("%(types)s; at most %(limit)s MB each. A file with the same name replaces the earlier one.")
         self.fields["uploads"].help_text = text % {"types": ", ".join(SUPPORTED_TYPES), "limit": max_megabytes()}
+
+    @property
+    def has_options(self) -> bool:
+        """Return whether the fields about reading files are filled in or faulty, so that they are to be seen."""
+        names = ["encoding", *(f"{role}_column" for role in COLUMN_ROLES)]
+        return any(self[name].value() or self[name].errors for name in names)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Return how to read the files, as the model Upload keeps it."""
+        if self.cleaned_data["kind"] != Kind.FILE:
+            return {}
+        chosen = {role: storable(self.cleaned_data[f"{role}_column"]) for role in COLUMN_ROLES}
+        chosen["encoding"] = self.cleaned_data["encoding"]
+        return {name: value for name, value in chosen.items() if value}
 
     @property
     def kind_chosen(self) -> str:

@@ -9,6 +9,7 @@ stored.
 import asyncio
 import logging
 import threading
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -27,7 +28,7 @@ from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat
 from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.embedding import needs_configuration
-from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.ingestion.sync import Import, read_batches
 from vectorstores.models import CANCELLED, Upload, UploadContent
 from vectorstores.sources.uploaded import origin_of
@@ -38,6 +39,7 @@ MAX_TRANSIENT_FAILURES = 6
 FIRST_DELAY, LAST_DELAY = 10.0, 600.0  # seconds before the next attempt
 MAX_ATTEMPTS = 25  # including those of workers that were killed, perhaps by this upload
 SHOWN_REFUSALS, MAX_REFUSAL = 100, 500  # refusals, characters of each
+NOTHING_FOUND = "It contains no documents."
 INTERNAL_ERROR = "Internal error. See the log of the worker."
 
 logger = logging.getLogger(__name__)
@@ -51,9 +53,16 @@ class Cancelled(Exception):
 
 
 @transaction.atomic
-def queue(destination: Destination, kind: str, name: str, data: bytes, user: User | None = None) -> Upload:
+def queue(
+    destination: Destination,
+    kind: str,
+    name: str,
+    data: bytes,
+    user: User | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Upload:
     """Queue content for indexing. It replaces earlier uploads of the same name that are not stored yet."""
-    upload = Upload(kind=kind, name=name, size=len(data), added_by=user, **asdict(destination))
+    upload = Upload(kind=kind, name=name, size=len(data), added_by=user, options=options or {}, **asdict(destination))
     if kind != Upload.Kind.QUESTIONS:
         earlier = Upload.objects.versions_of(upload)
         for other in earlier.filter(state=Upload.State.WAITING):
@@ -115,13 +124,14 @@ class Indexing:
     chunks: int | None = None
     refused: int = 0
     refusals: list[dict[str, str]] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         upload = self.upload
         self.destination = Destination(
             upload.store, upload.target, upload.embedding_provider, upload.embedding_model, upload.namespace
         )
-        self.import_run = Import(self.destination, lambda report: None, self.add_refusal)
+        self.import_run = Import(self.destination, lambda report: None, self.add_refusal, on_note=self.add_note)
 
     async def run(self) -> None:
         """Index the upload while extending its lease. Raise the error that ends either of them."""
@@ -144,7 +154,14 @@ class Indexing:
         upload, data = self.upload, bytes(content.data)
         try:
             self.chunks = await asyncio.to_thread(
-                read_in_sandbox, spool, upload.kind, upload.name, data, self.destination, stop
+                read_in_sandbox,
+                spool,
+                upload.kind,
+                upload.name,
+                data,
+                self.destination,
+                stop,
+                options=upload.options,
             )
         finally:
             stop.set()
@@ -153,6 +170,10 @@ class Indexing:
         self.refused += 1
         if len(self.refusals) < SHOWN_REFUSALS:
             self.refusals.append({"place": refused.place[:MAX_REFUSAL], "reason": refused.reason[:MAX_REFUSAL]})
+
+    def add_note(self, note: Note) -> None:
+        if len(self.notes) < SHOWN_REFUSALS:
+            self.notes.append({"place": note.place[:MAX_REFUSAL], "text": note.text[:MAX_REFUSAL]})
 
     def heartbeat(self) -> None:
         """Extend the lease and write the progress. Raise LeaseLost, and Cancelled if the upload was cancelled."""
@@ -170,15 +191,16 @@ class Indexing:
         }
 
     def result(self) -> dict[str, Any]:
-        return {**self.progress(), "refusals": self.refusals}
+        return {**self.progress(), "refusals": self.refusals, "notes": self.notes}
 
     @transaction.atomic
     def finish(self) -> None:
         """Record the end of the attempt. The content is kept for a retry if some of it was refused."""
         result = self.result()
-        if self.refused and not result["documents"]:
-            first = self.refusals[0]
-            self.upload.fail(f"{first['place']}: {first['reason']}", **result)
+        if not result["documents"]:
+            told = [f"{refusal['place']}: {refusal['reason']}" for refusal in self.refusals]
+            told += [f"{note['place']}: {note['text']}" for note in self.notes]
+            self.upload.fail(told[0] if told else NOTHING_FOUND, **result)
             return
         self.upload.finish(**result)
         if not self.refused:

@@ -9,13 +9,14 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import IO
 
 from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
-from vectorstores.ingestion.rows import Refused
+from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.uploads.sandbox_process import Limits, send_documents
 
 TOO_SLOW = "It takes too long to read."
@@ -36,13 +37,14 @@ def read_in_sandbox(
     destination: Destination,
     stop: threading.Event,
     limits: Limits = LIMITS,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Write the documents and refusals to the spool for read_spool(), and return the number of chunks.
 
     Repeated documents are written once. Raise Unreadable, also when `stop` is set.
     """
     receiver, sender = processes.Pipe(duplex=False)
-    arguments = (sender, kind, name, data, destination, limits)
+    arguments = (sender, kind, name, data, dict(options), destination, limits)
     process = processes.Process(target=send_documents, args=arguments, daemon=True)
     deadline = time.monotonic() + limits.seconds
     seen: set[tuple[str, str]] = set()
@@ -76,7 +78,7 @@ def read_in_sandbox(
             process.close()
 
 
-def read_spool(spool: IO[bytes]) -> Iterator[NewDocument | Refused]:
+def read_spool(spool: IO[bytes]) -> Iterator[NewDocument | Refused | Note]:
     spool.seek(0)
     while True:
         try:

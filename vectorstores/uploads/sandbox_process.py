@@ -24,23 +24,23 @@ class Limits:
 
 
 def send_documents(
-    sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, destination: Any, limits: Limits
+    sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, options: Any, destination: Any, limits: Limits
 ) -> None:
     """Send lists of documents, then an empty list, or a string that says why reading ended early."""
     from vectorstores.ingestion.chunking import DEFAULT_CHUNKING
     from vectorstores.ingestion.documents import NewDocument
     from vectorstores.ingestion.pipeline import documents_from_rows
-    from vectorstores.ingestion.rows import Refused
+    from vectorstores.ingestion.rows import Note, Refused
     from vectorstores.sources.uploaded import uploaded_rows
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     os.nice(5)
-    logging.disable()  # pypdf logs a lot about bad files
-    batch: list[NewDocument | Refused] = []
+    logging.disable()  # readers log a lot about bad files
+    batch: list[NewDocument | Refused | Note] = []
     characters = 0
-    for found in documents_from_rows(uploaded_rows(kind, name, data), destination, DEFAULT_CHUNKING):
+    for found in documents_from_rows(uploaded_rows(kind, name, data, options), destination, DEFAULT_CHUNKING):
         if isinstance(found, NewDocument):
             characters += sum(len(chunk.text) for chunk in found.chunks)
         if characters > limits.characters:

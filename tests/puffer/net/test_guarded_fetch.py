@@ -61,9 +61,13 @@ def test_private_addresses_are_refused_over_tls_too(server):
     assert server.sent == []
 
 
-def test_a_trusted_host_may_be_private(server):
+def test_a_private_host_may_be_allowed_with_one_port(server, settings):
+    settings.PRIVATE_HOST_ALLOWLIST = [f"{HOST}:{server.server_port}"]
     server.will_answer(b"hello")
-    assert fetch(server.url, trusted_host=HOST).body == b"hello"
+    assert fetch(server.url).body == b"hello"
+    settings.PRIVATE_HOST_ALLOWLIST = [f"{HOST}:1"]
+    with pytest.raises(NoAnswer, match="no public address"):
+        fetch(server.url)
 
 
 def test_redirects_are_followed(server, allowed):
@@ -82,12 +86,14 @@ def test_redirects_are_followed(server, allowed):
         "http://[::1]:{port}/inside",
         "//0.0.0.0:{port}/inside",
         "https://localhost:{port}/inside",
+        f"http://{HOST}:9/inside",  # the same host at another port
     ],
 )
-def test_a_redirect_to_a_private_address_is_refused(server, location):
+def test_a_redirect_to_a_private_address_is_refused(server, settings, location):
+    settings.PRIVATE_HOST_ALLOWLIST = [f"{HOST}:{server.server_port}"]
     server.will_answer(b"", 302, {"Location": location.format(port=server.server_port)})
     with pytest.raises(NoAnswer):
-        fetch(f"{server.url}/outside", trusted_host=HOST)
+        fetch(f"{server.url}/outside")
     assert [sent.target for sent in server.sent] == ["/outside"]
 
 
@@ -101,10 +107,10 @@ def test_a_redirect_to_a_private_address_is_refused(server, location):
         "data:text/html,x",
     ],
 )
-def test_a_redirect_to_an_invalid_url_is_refused(server, location):
+def test_a_redirect_to_an_invalid_url_is_refused(server, allowed, location):
     server.will_answer(b"", 302, {"Location": location})
     with pytest.raises(NoAnswer, match="address"):
-        fetch(server.url, trusted_host=HOST)
+        fetch(server.url)
     assert len(server.sent) == 1
 
 

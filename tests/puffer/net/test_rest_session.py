@@ -341,6 +341,6 @@ def test_base_urls_that_are_refused(url):
     ],
 )  # fmt: skip
 def test_private_addresses_need_an_entry_in_the_allowlist(address, allowed, settings):
-    assert may_connect("host.example", address) is allowed
+    assert may_connect("host.example", 443, address) is allowed
     settings.PRIVATE_HOST_ALLOWLIST = ["host.example"]
-    assert may_connect("host.example", address)
+    assert may_connect("host.example", 443, address)

@@ -1,77 +1,31 @@
-"""import_vectors: kinds of sources, refused rows, repeated runs, and the calls to the embedding provider."""
+"""import_vectors: every kind of source, what is refused and where, what a second run does, and what goes out."""
 
-import gzip
 import io
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.support.documents import pdf
+from tests.support.imports import counts, lines, post, run, sent_texts, stored, texts, write, wxr
 from tests.support.upstream import Upstream, answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.management import import_command
 from vectorstores.models import Collection, Document
 from vectorstores.sources import files as reading
-from vectorstores.sources import row_files, web
+from vectorstores.sources import row_files, tables
 from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def model(upstream: Upstream) -> Upstream:
-    """Return the embedding provider that imports use by default."""
-    upstream.pages["/v1/embeddings"] = embedding()
-    return upstream
-
-
-def run(*sources: Any, code: int = 0, **options: Any) -> dict[str, Any]:
-    """Run an import with `--json`, check its exit code, and return its summary."""
-    out, err = io.StringIO(), io.StringIO()
-    options = {"target": "kb", "embedding_provider": "openai", "embedding_model": "emb-1", **options}
-    ended_with = 0
-    try:
-        call_command("import_vectors", *map(str, sources), json=True, stdout=out, stderr=err, **options)
-    except SystemExit as end:
-        ended_with = end.code
-    assert ended_with == code, err.getvalue()
-    return {**json.loads(out.getvalue()), "stderr": err.getvalue()}
-
-
-def counts(summary: dict[str, Any]) -> tuple[int, int, int]:
-    return summary["documents"], summary["unchanged"], summary["refused"]
-
-
-def stored_vectors(target: str = "kb", namespace: str = "") -> dict[str, Any]:
-    return {vector.id: vector for vector in Local(StoreSettings()).scan(target, namespace)}
-
-
-def stored_texts() -> set[str]:
-    return {vector.text for vector in stored_vectors().values()}
-
-
-def embedded_texts(upstream: Upstream) -> list[str]:
-    return [text for sent in upstream.sent if sent.method == "POST" for text in sent.json["input"]]
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def lines(*rows: Any) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
 SHOES, SOCKS = {"id": "shoes", "content": "We sell shoes."}, {"id": "socks", "content": "We sell socks."}
 
 
-# Kinds of sources
+# Every kind of source
 
 
 @pytest.mark.parametrize(
@@ -86,37 +40,37 @@ SHOES, SOCKS = {"id": "shoes", "content": "We sell shoes."}, {"id": "socks", "co
         ("rows.csv", ("id\tcontent\nshoes\tWe sell shoes.\nsocks\tWe sell socks.\n").encode("utf-16")),
     ],
 )
-def test_files_of_rows_are_imported(model, tmp_path, name, content):
+def test_files_of_rows(model, tmp_path, name, content):
     summary = run(write(tmp_path / name, content))
     assert counts(summary) == (2, 0, 0)
-    assert {vector_id: vector.text for vector_id, vector in stored_vectors().items()} == {
+    assert {vector_id: vector.text for vector_id, vector in stored().items()} == {
         "shoes": "We sell shoes.",
         "socks": "We sell socks.",
     }
 
 
-def test_a_row_has_the_same_fields_as_an_api_item(model, tmp_path):
+def test_a_row_is_an_item_of_the_api(model, tmp_path):
     item = {"id": "shoes", "content": "Blue.", "uri": "https://x.example/a", "metadata": {"Size": 9, "tags": ["a"]}}
     run(write(tmp_path / "rows.jsonl", lines(item)))
-    metadata = stored_vectors()["shoes"].metadata
+    metadata = stored()["shoes"].metadata
     assert (metadata["uri"], metadata["size"], metadata["tags"]) == ("https://x.example/a", 9, ["a"])
     assert metadata["parent_vector_id"] == "shoes"
     document = Document.objects.get()
     assert (document.source, document.origin) == (str(tmp_path / "rows.jsonl"),) * 2
-    assert embedded_texts(model) == ["Blue."]
+    assert sent_texts(model) == ["Blue."]
 
 
-def test_csv_columns_can_be_chosen(model, tmp_path):
-    table = 'sku,text,name,link,color\n7,"Shoes, ""fine"" ones\nfor rain",Rain,https://x.example/7,blue\n8,Socks,,,\n'
+def test_columns_of_csv_are_chosen(model, tmp_path):
+    table = 'sku,text,name,link,colour\n7,"Shoes, ""fine"" ones\nfor rain",Rain,https://x.example/7,blue\n8,Socks,,,\n'
     file = write(tmp_path / "rows.csv", table)
     run(file, content_column="text", id_column="sku", title_column="name", url_column="link")
-    rain, socks = stored_vectors()["7"], stored_vectors()["8"]
-    assert rain.text == 'Shoes, "fine" ones\nfor rain'
-    assert {key: rain.metadata[key] for key in ("title", "url", "color")} == {
-        "title": "Rain", "url": "https://x.example/7", "color": "blue",
+    rain, socks = stored()["7"], stored()["8"]
+    assert rain.text == 'Shoes, "fine" ones\nfor rain\n\ncolour: blue'
+    assert {key: rain.metadata[key] for key in ("title", "url", "colour")} == {
+        "title": "Rain", "url": "https://x.example/7", "colour": "blue",
     }  # fmt: skip
-    assert not {"title", "url", "color"} & socks.metadata.keys()
-    assert embedded_texts(model)[0].startswith("Rain\nShoes")
+    assert not {"title", "url", "colour"} & socks.metadata.keys()
+    assert sent_texts(model)[0].startswith("Rain\nShoes")
 
 
 MARKDOWN = """\
@@ -145,16 +99,16 @@ On Mondays.
 """
 
 
-def test_markdown_headings_are_kept(model, tmp_path):
+def test_markdown_keeps_its_headings(model, tmp_path):
     run(write(tmp_path / "handbook.md", MARKDOWN), chunk_size=40)
-    found = {vector.text.split("\n")[0]: vector.metadata for vector in stored_vectors().values()}
+    found = {vector.text.split("\n")[0]: vector.metadata for vector in stored().values()}
     assert {metadata["title"] for metadata in found.values()} == {"The handbook"}
     headings = {text: metadata.get("headings") for text, metadata in found.items()}
     assert headings["## Returns"] == "Welcome > Returns"
     assert headings["### Abroad"] == "Welcome > Returns > Abroad"
     assert headings["## Shipping"] == "Welcome > Shipping"
     assert not any("no heading" in str(path) for path in headings.values())
-    embedded = next(text for text in embedded_texts(model) if "60 days" in text)
+    embedded = next(text for text in sent_texts(model) if "60 days" in text)
     assert embedded.startswith("The handbook\nWelcome > Returns > Abroad\n")
 
 
@@ -164,46 +118,21 @@ and every pair may come back within 45 days.</p><h2>Care</h2><p>Brush them when 
 oven, for leather does not like heat at all.</p></article><script>alert("no")</script></body></html>"""
 
 
-def test_the_main_text_of_html_is_extracted(model, tmp_path):
+def test_html_gives_its_main_text(model, tmp_path):
     run(write(tmp_path / "shoes.html", HTML))
-    (vector,) = stored_vectors().values()
+    (vector,) = stored().values()
     assert vector.metadata["title"] == "Our shoes"
     assert "within 45 days" in vector.text
     assert "alert" not in vector.text
 
 
-def pdf(*pages: str) -> bytes:
-    """Return a PDF file with one page per text."""
-    kids = " ".join(f"{4 + 2 * at} 0 R" for at in range(len(pages)))
-    objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>",
-        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    for at, text in enumerate(pages):
-        stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET"
-        objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {5 + 2 * at} 0 R"
-            " /Resources << /Font << /F1 3 0 R >> >> >>"
-        )
-        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-    data, offsets = b"%PDF-1.4\n", []
-    for number, body in enumerate(objects, 1):
-        offsets.append(len(data))
-        data += f"{number} 0 obj\n{body}\nendobj\n".encode()
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
-    end += f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(data)}\n%%EOF\n"
-    return data + end.encode()
-
-
-def test_pdf_page_numbers_are_kept(model, tmp_path):
+def test_pdf_tells_its_pages(model, tmp_path):
     run(write(tmp_path / "guide.pdf", pdf("Returns within 45 days.", "Shipping on Mondays.")), chunk_size=30)
-    found = {vector.text: vector.metadata["headings"] for vector in stored_vectors().values()}
+    found = {vector.text: vector.metadata["headings"] for vector in stored().values()}
     assert found == {"Returns within 45 days.": "Page 1", "Shipping on Mondays.": "Page 2"}
 
 
-def make_folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     here = tmp_path / "docs"
     write(here / "a.txt", "Alpha.")
     write(here / "sub" / "b.md", "# Beta\n\nBeta text.")
@@ -214,186 +143,49 @@ def make_folder(tmp_path: Path) -> Path:
     return here
 
 
-def test_folders_are_read_recursively_without_hidden_files_and_links(model, tmp_path):
-    here = make_folder(tmp_path)
-    write(tmp_path / "secret.txt", "A secret.")
-    (here / "link.txt").symlink_to(tmp_path / "secret.txt")
+def test_a_folder_is_read_with_what_is_in_it(model, tmp_path):
+    here = folder(tmp_path)
+    write(tmp_path / "secret" / "secret.txt", "A secret.")
+    (here / "link.txt").symlink_to(tmp_path / "secret" / "secret.txt")
+    (here / "link").symlink_to(tmp_path / "secret")
     (here / "loop").symlink_to(here)
-    (here / "broken.txt").symlink_to(tmp_path / "nothing")
-    assert counts(run(here)) == (3, 0, 0)
-    assert stored_texts() == {"Alpha.", "# Beta\n\nBeta text.", "Gamma."}
-    names = {vector.metadata.get("file_name") for vector in stored_vectors().values()}
+    (here / "broken.txt").symlink_to(here / "nothing")
+    summary = run(here)
+    assert counts(summary) == (3, 0, 0)
+    assert texts() == {"Alpha.", "# Beta\n\nBeta text.", "Gamma."}
+    names = {vector.metadata.get("file_name") for vector in stored().values()}
     assert names == {"a.txt", "sub/b.md", None}
+    unsupported, outside = (note["text"] for note in summary["notes"])
+    assert "1: picture.png." in unsupported
+    assert "2: link, link.txt." in outside
 
 
-def test_globs_are_expanded(model, tmp_path):
-    here = make_folder(tmp_path)
-    assert counts(run(f"{here}/**/*.[mt][dx]*")) == (2, 0, 0)
-    assert stored_texts() == {"Alpha.", "# Beta\n\nBeta text."}
-    assert counts(run(here)) == (1, 2, 0)  # the same files under a folder are the same documents
+def test_a_glob_names_files(model, tmp_path):
+    here = folder(tmp_path)
+    write(tmp_path / "secret" / "c.md", "A secret.")
+    (here / "link.md").symlink_to(tmp_path / "secret" / "c.md")
+    (here / "link").symlink_to(tmp_path / "secret")
+    summary = run(f"{here}/**/*.[mt][dx]*")
+    assert counts(summary) == (2, 0, 0)
+    assert "lead out of the folder were skipped: 2" in summary["notes"][0]["text"]
+    assert texts() == {"Alpha.", "# Beta\n\nBeta text."}
+    assert counts(run(here)) == (1, 2, 0)  # the same files are the same documents
 
 
-def test_an_existing_file_takes_precedence_over_a_glob(model, tmp_path):
+def test_a_file_may_have_the_signs_of_a_glob_in_its_name(model, tmp_path):
     file = write(tmp_path / "what [is] this?.txt", "Odd.")
     write(tmp_path / "what i this!.txt", "Another.")
     run(file)
-    assert stored_texts() == {"Odd."}
+    assert texts() == {"Odd."}
 
 
-def test_standard_input_is_read_as_json_lines(model, monkeypatch):
+def test_standard_input_is_json_lines(model, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(SHOES, SOCKS).encode())))
     assert counts(run("-")) == (2, 0, 0)
     assert Document.objects.get(parent_vector_id="shoes").source == "standard input"
 
 
-# The web
-
-
-@pytest.fixture
-def no_crawl_delay(monkeypatch):
-    monkeypatch.setattr(web, "DELAY", 0.0)
-
-
-def page(name: str) -> str:
-    return f"<html><head><title>{name}</title></head><body><article><p>{name} is told here.</p></article></body></html>"
-
-
-def serve_pages(httpserver, *names: str) -> str:
-    for name in names:
-        httpserver.expect_request(f"/{name}").respond_with_data(page(name), content_type="text/html")
-    return httpserver.url_for("").rstrip("/")
-
-
-def sitemap(*addresses: str, kind: str = "url", around: str = "urlset") -> str:
-    entries = "".join(f"<{kind}><loc> {address} </loc></{kind}>" for address in addresses)
-    return f'<?xml version="1.0"?><{around} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{entries}</{around}>'
-
-
-def requested_paths(httpserver) -> list[str]:
-    return [request.path for request, _ in httpserver.log]
-
-
-def test_a_web_page_is_imported(model, httpserver):
-    base = serve_pages(httpserver, "shoes")
-    run(f"{base}/shoes")
-    (vector,) = stored_vectors().values()
-    assert (vector.metadata["title"], vector.metadata["url"]) == ("shoes", f"{base}/shoes")
-    assert "shoes is told here." in vector.text
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        ({"status": 404}, "HTTP 404"),
-        ({"status": 500}, "HTTP 500"),
-        ({"response_data": b"\x89PNG", "content_type": "image/png"}, "image/png"),
-        ({"response_data": b"", "content_type": "text/plain"}, "no text"),
-        ({"status": 302, "headers": {"Location": "http://10.0.0.1/"}}, "no public address|can't be reached|could not"),
-        ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "not a valid http or https URL"),
-    ],
-)
-def test_unreadable_pages_are_refused(model, httpserver, settings, answer, reason):
-    settings.CONNECT_TIMEOUT = 0.2
-    httpserver.expect_request("/a").respond_with_data(**answer)
-    summary = run(httpserver.url_for("/a"), code=2)
-    assert any(part in summary["refusals"][0]["reason"] for part in reason.split("|"))
-
-
-def test_a_sitemap_is_imported_within_its_site_and_robots_txt(model, httpserver, no_crawl_delay):
-    base = serve_pages(httpserver, "shoes", "socks", "hats", "secret")
-    httpserver.expect_request("/robots.txt").respond_with_data("User-agent: *\nDisallow: /secret\n")
-    httpserver.expect_request("/index.xml").respond_with_data(
-        sitemap(f"{base}/one.xml", f"{base}/two.xml.gz", f"{base}/index.xml", kind="sitemap", around="sitemapindex")
-    )
-    httpserver.expect_request("/one.xml").respond_with_data(
-        sitemap(f"{base}/shoes", f"{base}/secret", "https://elsewhere.example/a", "ftp://x/y", "")
-    )
-    packed = gzip.compress(sitemap(f"{base}/socks", f"{base}/shoes", f"{base}/hats").encode())
-    httpserver.expect_request("/two.xml.gz").respond_with_data(packed, content_type="application/gzip")
-    summary = run(f"{base}/index.xml", sitemap=True, code=1)
-    assert counts(summary) == (3, 0, 2)
-    assert {refusal["place"] for refusal in summary["refusals"]} == {f"{base}/secret", "https://elsewhere.example/a"}
-    assert {vector.metadata["url"] for vector in stored_vectors().values()} == {
-        f"{base}/{name}" for name in ("shoes", "socks", "hats")
-    }
-    assert "/secret" not in requested_paths(httpserver)
-    assert requested_paths(httpserver)[0] == "/robots.txt"
-    assert {document.origin for document in Document.objects.all()} == {f"{base}/index.xml"}
-
-
-@pytest.mark.parametrize(
-    ("answers", "reason"),
-    [
-        ({"/map.xml": (404, "")}, "HTTP 404"),
-        ({"/map.xml": (200, "<urlset><url>")}, "as XML"),
-        ({"/map.xml": (200, "<!DOCTYPE a [<!ENTITY b 'c'>]><urlset>&b;</urlset>")}, "as XML"),
-        ({"/map.xml": (200, gzip.compress(b"x" * 1000)[:50])}, "as XML"),
-        ({"/map.xml": (200, gzip.compress(b" " * (web.MAX_SITEMAP + 1)))}, "larger than"),
-        (
-            {"/robots.txt": (500, ""), "/map.xml": (200, sitemap())},
-            "robots.txt",
-        ),  # an unreadable robots.txt forbids everything
-    ],
-)
-def test_unreadable_sitemaps_are_refused(model, httpserver, no_crawl_delay, answers, reason):
-    for path, (status, body) in answers.items():
-        httpserver.expect_request(path).respond_with_data(body, status=status)
-    httpserver.expect_request("/robots.txt").respond_with_data("", status=404)
-    summary = run(httpserver.url_for("/map.xml"), sitemap=True, code=2)
-    assert reason in summary["refusals"][0]["reason"]
-
-
-def test_max_pages_limits_a_sitemap(model, httpserver, no_crawl_delay):
-    base = serve_pages(httpserver, "a", "b", "c")
-    httpserver.expect_request("/robots.txt").respond_with_data("", status=404)
-    httpserver.expect_request("/map.xml").respond_with_data(sitemap(f"{base}/a", f"{base}/b", f"{base}/c"))
-    summary = run(f"{base}/map.xml", sitemap=True, max_pages=2, code=1)
-    assert counts(summary) == (2, 0, 1)
-    assert "/c" not in requested_paths(httpserver)
-
-
-def test_the_sites_crawl_delay_is_respected_up_to_a_limit(model, httpserver, monkeypatch):
-    monkeypatch.setattr(web, "LONGEST_DELAY", 0.3)
-    base = serve_pages(httpserver, "a", "b")
-    httpserver.expect_request("/robots.txt").respond_with_data("User-agent: *\nCrawl-delay: 60\n")
-    httpserver.expect_request("/map.xml").respond_with_data(sitemap(f"{base}/a", f"{base}/b"))
-    assert run(f"{base}/map.xml", sitemap=True)["seconds"] >= 0.6
-
-
-# WordPress
-
-
-def post(number: int, *, status: str = "publish", post_type: str = "post", content: str = "") -> str:
-    return f"""<item><title>Post {number}</title><link>https://blog.example/{number}/</link>
-    <guid isPermaLink="false">https://blog.example/?p={number}</guid>
-    <content:encoded><![CDATA[{content or f"<p>Text of number {number}.</p>"}]]></content:encoded>
-    <excerpt:encoded><![CDATA[Excerpt {number}]]></excerpt:encoded>
-    <wp:post_id>{number}</wp:post_id><wp:status>{status}</wp:status><wp:post_type>{post_type}</wp:post_type></item>"""
-
-
-def wxr(*posts: str, before: str = "") -> str:
-    return f"""<?xml version="1.0" encoding="UTF-8"?>{before}
-<rss version="2.0" xmlns:excerpt="http://wordpress.org/export/1.2/excerpt/"
- xmlns:content="http://purl.org/rss/1.0/modules/content/" xmlns:wp="http://wordpress.org/export/1.2/">
-<channel><title>Blog</title>{"".join(posts)}</channel></rss>"""
-
-
-def test_published_posts_of_a_wordpress_export_are_imported(model, tmp_path):
-    export = wxr(
-        post(1), post(2, status="draft"), post(3, post_type="page"), post(4, post_type="attachment"),
-        post(5, status="private"), post(6, content="<!-- wp:image --> "),
-    )  # fmt: skip
-    summary = run(write(tmp_path / "blog.xml", export), code=1)
-    assert counts(summary) == (2, 0, 1)
-    assert "item 6" in summary["refusals"][0]["place"]
-    found = {vector.metadata["title"]: vector for vector in stored_vectors().values()}
-    assert found.keys() == {"Post 1", "Post 3"}
-    assert found["Post 3"].text == "Text of number 3."
-    assert found["Post 3"].metadata["url"] == "https://blog.example/3/"
-    assert found["Post 3"].metadata["post_type"] == "page"
-
-
-# Refusals and exit codes
+# What is refused, and how an import ends
 
 
 @pytest.mark.parametrize(
@@ -408,13 +200,13 @@ def test_published_posts_of_a_wordpress_export_are_imported(model, tmp_path):
         ('{"content": "x", "metadata": ["a"]}', '"metadata" is not a JSON object'),
         ('{"content": "x", "id": {"a": 1}}', '"id" and "uri" must be strings'),
         ('{"content": "x", "uri": 5}', '"id" and "uri" must be strings'),
-        ('{"content": "x", "id": "a", "values": []}', "invalid numbers|list of numbers"),
+        ('{"content": "x", "id": "a", "values": []}', "not only numbers|list of numbers"),
         ('{"content": "x", "id": "a", "values": [1, "b"]}', "list of numbers"),
         ('{"content": "x", "id": "a", "values": [[1], [2]]}', "list of numbers"),
         ('{"content": "x", "values": [1, 2]}', "needs an id"),
     ],
 )
-def test_a_bad_row_is_reported_and_the_others_are_imported(model, tmp_path, row, reason):
+def test_a_bad_row_is_told_and_the_others_go_on(model, tmp_path, row, reason):
     file = write(tmp_path / "rows.jsonl", lines(SHOES) + row + "\n" + lines(SOCKS))
     report = tmp_path / "report.txt"
     summary = run(file, code=1, report=report)
@@ -426,7 +218,7 @@ def test_a_bad_row_is_reported_and_the_others_are_imported(model, tmp_path, row,
     assert f"Refused: {refusal['place']}" in summary["stderr"]
 
 
-def test_only_the_report_lists_all_of_many_refusals(model, tmp_path):
+def test_many_refusals_are_in_the_report_only(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines(SHOES) + "{}\n" * 50)
     summary = run(file, code=1, report=tmp_path / "report.txt")
     assert summary["refused"] == 50
@@ -442,25 +234,24 @@ def test_only_the_report_lists_all_of_many_refusals(model, tmp_path):
         ("a.json", "[{]", "not JSON"),
         ("a.json", '{"vectors": [{"content": "x"', "not JSON"),
         ("a.json", "[" * 100_000, "nested more than"),
-        ("a.jsonl", "[" * 100_000, "not JSON"),
+        ("a.jsonl", "[" * 100_000, "nested more than"),
         ("a.json", "{}", "contains no items"),
         ("a.json", "", "not JSON"),
-        ("a.csv", "id,text\n1,x\n", "no column 'content'"),
+        ("a.csv", "id,colour\n1,x\n", "no column 'content'"),
         ("a.csv", "", "no column 'content'"),
         ("a.csv", "id,content\n1,x,y\n", "more fields"),
         ("a.xml", "<rss><channel></channel></rss>", "no items"),
-        ("a.xml", "<rss><channel><item>", "as XML"),
-        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>'), "as XML"),
-        ("a.xml", wxr(post(1), before='<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'), "as XML"),
-        ("a.xml", '<?xml version="1.0" encoding="martian"?><rss/>', "as XML"),
+        ("a.xml", "<rss><channel><item>", "breaks off"),
+        ("a.xml", '<?xml version="1.0" encoding="martian"?><rss/>', "no items"),
         ("a.pdf", b"%PDF-1.4 broken", "PDF is damaged"),
         ("a.pdf", pdf(""), "no text"),
         ("a.html", "", "no text|damaged"),
         ("a.txt", " \n\x00 ", "no text"),
-        ("a.docx", "x", "This file type is not supported"),
+        ("a.doc", "x", "This file type is not supported"),
+        ("a.docx", "x", "damaged"),
     ],
 )
-def test_unreadable_files_are_refused(model, tmp_path, name, content, reason):
+def test_files_that_cannot_be_read(model, tmp_path, name, content, reason):
     file = write(tmp_path / name, content)
     summary = run(file, code=2)
     refusal = summary["refusals"][0]
@@ -470,12 +261,12 @@ def test_unreadable_files_are_refused(model, tmp_path, name, content, reason):
 
 
 @pytest.mark.parametrize("name", ["nothing.txt", "nothing/*.txt", "n" * 5000, "nothing\x00.txt"])
-def test_missing_sources_are_refused(model, tmp_path, name):
+def test_sources_that_are_not_there(model, tmp_path, name):
     summary = run(tmp_path / name, code=2)
     assert summary["refused"] == 1
 
 
-def test_items_before_a_syntax_error_are_imported(model, tmp_path):
+def test_a_file_that_breaks_off_keeps_what_was_before(model, tmp_path):
     file = write(tmp_path / "rows.json", json.dumps([SHOES, SOCKS])[:-8])
     summary = run(file, code=1)
     assert counts(summary) == (1, 0, 1)
@@ -483,8 +274,9 @@ def test_items_before_a_syntax_error_are_imported(model, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.xml"])
-def test_the_size_of_an_item_is_limited(model, tmp_path, monkeypatch, name):
+def test_an_item_has_a_largest_size(model, tmp_path, monkeypatch, name):
     monkeypatch.setattr(row_files, "MAX_ITEM", 200_000)
+    monkeypatch.setattr(tables, "MAX_RECORD", 200_000)
     huge = "x" * 400_000
     content = {
         "rows.jsonl": lines(SHOES, {"content": huge}, SOCKS),
@@ -497,7 +289,7 @@ def test_the_size_of_an_item_is_limited(model, tmp_path, monkeypatch, name):
     assert any(word in summary["refusals"][-1]["reason"] for word in ("longer than", "larger than"))
 
 
-def test_the_size_of_a_file_is_limited(model, tmp_path, monkeypatch):
+def test_a_file_has_a_largest_size(model, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MAX_FILE", 10)
     assert "larger than" in run(write(tmp_path / "a.txt", "x" * 11), code=2)["refusals"][0]["reason"]
 
@@ -509,36 +301,36 @@ def test_the_size_of_a_file_is_limited(model, tmp_path, monkeypatch):
         ("\ufeffGröße".encode(), "Größe"),
         ("Größe".encode("cp1252"), "Größe"),
         ("Größe".encode("utf-16"), "Größe"),
-        (b"a\x81b", "a\ufffdb"),  # not valid in any encoding that the import tries
+        ("Größe ".encode() + b"\x81", "Größe \ufffd"),  # a byte that is in no encoding that we try
         (b"a\r\nb\rc", "a\nb\nc"),
     ],
 )
-def test_text_encodings_are_detected(model, tmp_path, content, text):
+def test_odd_encodings(model, tmp_path, content, text):
     run(write(tmp_path / "a.txt", content))
-    assert stored_texts() == {text}
+    assert texts() == {text}
 
 
-def test_a_duplicate_id_with_another_text_is_refused(model, tmp_path):
+def test_no_id_may_be_there_twice(model, tmp_path):
     other = {"id": "shoes", "content": "Other shoes."}
     file = write(tmp_path / "rows.jsonl", lines(SHOES, other, SHOES, SOCKS))
-    for unchanged in (1, 3):  # an identical duplicate is not refused
+    for unchanged in (1, 3):  # the same one is no fault
         summary = run(file, code=1)
         assert (summary["unchanged"], summary["refused"]) == (unchanged, 1)
         assert "same id, 'shoes'" in summary["refusals"][0]["reason"]
-        assert stored_texts() == {"We sell shoes.", "We sell socks."}
+        assert texts() == {"We sell shoes.", "We sell socks."}
 
 
 @pytest.mark.parametrize("row", [{"content": "x"}, {"content": "x", "id": "--"}, {"content": "x", "id": None}])
-def test_rows_without_an_id_are_identified_by_their_text(model, tmp_path, row):
+def test_a_row_without_an_id_is_known_by_its_text(model, tmp_path, row):
     file = write(tmp_path / "rows.jsonl", lines(row))
     assert counts(run(file)) == (1, 0, 0)
     assert counts(run(file)) == (0, 1, 0)
 
 
-# Repeated runs
+# A second run
 
 
-def test_unchanged_rows_are_skipped(model, tmp_path):
+def test_what_is_unchanged_is_skipped(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS))
     run(file)
     model.sent.clear()
@@ -550,31 +342,31 @@ def test_unchanged_rows_are_skipped(model, tmp_path):
     "changes",
     [{"embedding_model": "emb-2", "target": "other"}, {"chunk_size": 10}, {"namespace": "another"}],
 )
-def test_rows_are_imported_again_with_other_options(model, tmp_path, changes):
+def test_what_goes_elsewhere_or_otherwise_is_not_skipped(model, tmp_path, changes):
     file = write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS))
     run(file)
     assert counts(run(file, **changes)) == (2, 0, 0)
 
 
-def test_changed_rows_are_replaced(model, tmp_path):
+def test_what_has_changed_is_replaced(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines({"id": "shoes", "content": "x" * 13_000}, SOCKS))
     run(file)
-    assert stored_vectors().keys() == {"shoes_chunk_0", "shoes_chunk_1", "shoes_chunk_2", "socks"}
-    write(file, lines(SHOES, {**SOCKS, "metadata": {"color": "red"}}))
+    assert stored().keys() == {"shoes_chunk_0", "shoes_chunk_1", "shoes_chunk_2", "socks"}
+    write(file, lines(SHOES, {**SOCKS, "metadata": {"colour": "red"}}))
     assert counts(run(file)) == (2, 0, 0)
-    assert stored_vectors().keys() == {"shoes", "socks"}
-    assert stored_vectors()["socks"].metadata["color"] == "red"
+    assert stored().keys() == {"shoes", "socks"}
+    assert stored()["socks"].metadata["colour"] == "red"
     assert Document.objects.get(parent_vector_id="shoes").chunks == 1
 
 
-def test_failed_rows_are_retried(model, tmp_path):
+def test_what_failed_is_tried_again(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines(SHOES))
     run(file)
     Document.objects.update(status=Document.Status.FAILED)
     assert counts(run(file)) == (1, 0, 0)
 
 
-def test_rows_deleted_from_the_store_are_imported_again(model, tmp_path):
+def test_a_collection_that_was_emptied_is_filled_again(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS))
     run(file)
     store = Local(StoreSettings())
@@ -591,64 +383,51 @@ def test_a_count_of_zero_in_a_remote_store_deletes_no_records(model, server, slu
     assert Document.objects.filter(status=Document.Status.STORED).count() == 2
 
 
-def test_pruning_deletes_documents_missing_from_the_given_sources(model, tmp_path):
+def test_pruning_removes_what_vanished_from_these_sources(model, tmp_path):
     here, other = tmp_path / "docs", write(tmp_path / "other.txt", "Another source.")
     write(here / "a.txt", "Alpha.")
-    removed = write(here / "b.txt", "Beta. " * 2000)
+    gone = write(here / "b.txt", "Beta. " * 2000)
     run(here, other)
-    removed.unlink()
+    gone.unlink()
     assert counts(run(here)) == (0, 1, 0)
-    assert "Another source." in stored_texts()
-    assert len(stored_texts()) > 2
+    assert "Another source." in texts()
+    assert len(texts()) > 2
     assert run(here, prune=True, dry_run=True)["pruned"] == 1
-    assert len(stored_texts()) > 2
+    assert len(texts()) > 2
     assert run(here, prune=True)["pruned"] == 1
-    assert stored_texts() == {"Alpha.", "Another source."}
+    assert texts() == {"Alpha.", "Another source."}
     assert Document.objects.count() == 2
 
 
 @pytest.mark.parametrize(
     ("content", "pruned"),
     [
-        (lines(SHOES) + "{\n", 0),  # the broken line may be the missing row
-        (lines(SHOES, {"id": "socks"}), 0),  # the row is still there, but has no text
+        (lines(SHOES) + "{\n", 0),  # it may be that line
+        (lines(SHOES, {"id": "socks"}), 0),  # it is still there, though it has no text now
         (lines(SHOES), 1),
     ],
 )
-def test_refused_rows_are_not_pruned(model, tmp_path, content, pruned):
+def test_what_is_refused_has_not_vanished(model, tmp_path, content, pruned):
     file = write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS))
     run(file)
     write(file, content)
     assert run(file, prune=True, code=0 if pruned else 1)["pruned"] == pruned
 
 
-def test_nothing_is_pruned_if_a_source_is_unreadable(model, tmp_path):
+def test_nothing_is_pruned_unless_all_was_read(model, tmp_path):
     file = write(tmp_path / "rows.json", json.dumps([SHOES, SOCKS]))
     run(file)
     write(file, json.dumps([SHOES])[:-1])
     summary = run(file, prune=True, code=1)
     assert summary["pruned"] == 0
     assert "Nothing was pruned" in summary["stderr"]
-    assert len(stored_texts()) == 2
+    assert len(texts()) == 2
 
 
-def test_only_pages_that_are_gone_for_good_are_pruned(model, httpserver, no_crawl_delay):
-    base = serve_pages(httpserver, "a")
-    httpserver.expect_request("/robots.txt").respond_with_data("", status=404)
-    httpserver.expect_request("/map.xml").respond_with_data(sitemap(f"{base}/a", f"{base}/b"))
-    httpserver.expect_oneshot_request("/b").respond_with_data(page("b"), content_type="text/html")
-    httpserver.expect_oneshot_request("/b").respond_with_data("", status=503)
-    httpserver.expect_oneshot_request("/b").respond_with_data("", status=410)
-    run(f"{base}/map.xml", sitemap=True)
-    for pruned, remaining in ((0, 2), (1, 1)):
-        assert run(f"{base}/map.xml", sitemap=True, prune=True, code=1)["pruned"] == pruned
-        assert len(stored_vectors()) == remaining
+# Before anything is paid for
 
 
-# Checks before the first paid call
-
-
-def test_a_dry_run_estimates_the_cost_and_sends_nothing(model, tmp_path):
+def test_a_dry_run_sends_nothing_and_estimates(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines({"content": "x" * 400_000}, SHOES))
     summary = run(file, dry_run=True, embedding_model="text-embedding-3-small")
     assert (summary["documents"], summary["chunks"]) == (2, 76)
@@ -660,7 +439,7 @@ def test_a_dry_run_estimates_the_cost_and_sends_nothing(model, tmp_path):
     assert counts(run(file, dry_run=True)) == (0, 2, 0)
 
 
-def test_a_dry_run_with_an_unknown_price(model, tmp_path):
+def test_a_dry_run_without_a_price(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines(SHOES))
     assert run(file, dry_run=True)["cost"] is None
     out = io.StringIO()
@@ -672,28 +451,28 @@ def test_a_dry_run_with_an_unknown_price(model, tmp_path):
 
 
 @pytest.mark.parametrize("embedding_model", ["text-embedding-3-small", "emb-of-unknown-length"])
-def test_the_dimension_is_checked_before_embedding(model, tmp_path, embedding_model):
+def test_the_dimension_is_checked_first(model, tmp_path, embedding_model):
     Local(StoreSettings()).create("kb", 32)
     summary = run(write(tmp_path / "rows.jsonl", lines(SHOES)), embedding_model=embedding_model, code=2)
     assert "dimension mismatch. Expected 32" in summary["error"]
-    assert "We sell shoes." not in embedded_texts(model)
+    assert "We sell shoes." not in sent_texts(model)
 
 
-def test_an_unreachable_store_is_reported_before_embedding(model, tmp_path, settings):
+def test_a_store_that_cannot_be_reached_is_told_first(model, tmp_path, settings):
     settings.VECTOR_STORE_ENVIRONMENT = {"qdrant": {"base_url": "http://127.0.0.1:9", "api_key": "k"}}
     summary = run(write(tmp_path / "rows.jsonl", lines(SHOES)), provider="qdrant", code=2)
     assert "Qdrant" in summary["error"]
     assert not model.sent
 
 
-def test_a_store_without_configuration_is_reported_before_embedding(model, tmp_path, settings):
+def test_a_store_that_is_not_configured(model, tmp_path, settings):
     settings.VECTOR_STORE_ENVIRONMENT = {}
     summary = run(write(tmp_path / "rows.jsonl", lines(SHOES)), provider="pinecone", code=2)
     assert "Pinecone" in summary["error"]
     assert not model.sent
 
 
-def test_a_missing_collection_is_created_on_request(model, tmp_path, settings, chroma_url):
+def test_a_collection_is_made_on_demand(model, tmp_path, settings, chroma_url):
     settings.VECTOR_STORE_ENVIRONMENT = {"chroma": {"base_url": chroma_url}}
     file = write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS))
     target = f"kb-{tmp_path.name}"
@@ -704,16 +483,16 @@ def test_a_missing_collection_is_created_on_request(model, tmp_path, settings, c
     assert counts(run(file, provider="chroma", target=target, create=True)) == (0, 2, 0)
 
 
-def test_a_collection_accepts_only_one_embedding_model(model, tmp_path):
+def test_one_collection_one_model(model, tmp_path):
     file = write(tmp_path / "rows.jsonl", lines(SHOES))
     run(file)
-    with pytest.raises(CommandError, match=r"'kb' was filled with emb-1 of openai") as error:
+    with pytest.raises(CommandError, match=r"'kb' was filled with emb-1 of openai") as refused:
         run(file, embedding_model="emb-2")
-    assert error.value.returncode == 2
+    assert refused.value.returncode == 2
     assert counts(run(file, embedding_provider=None, embedding_model=None)) == (0, 1, 0)
 
 
-def test_an_import_needs_an_embedding_model(upstream, tmp_path, settings):
+def test_without_an_embedding_model_nothing_goes(upstream, tmp_path, settings):
     settings.PROVIDER_ENVIRONMENT = {}
     file = write(tmp_path / "rows.jsonl", lines(SHOES))
     with pytest.raises(CommandError, match="No embedding model is available"):
@@ -723,42 +502,42 @@ def test_an_import_needs_an_embedding_model(upstream, tmp_path, settings):
 # The embedding provider
 
 
-def test_texts_are_embedded_in_concurrent_batches(model, tmp_path):
-    answer, active, peak = embedding(2), [0], [0]
+def test_texts_go_out_in_batches_and_some_at_a_time(model, tmp_path):
+    answer, under_way, most = embedding(2), [0], [0]
 
-    def answer_slowly(connection):
-        active[0] += 1
-        peak[0] = max(peak[0], active[0])
+    def slowly(connection):
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
         time.sleep(0.05)
-        active[0] -= 1
+        under_way[0] -= 1
         answer(connection)
 
-    model.pages["/v1/embeddings"] = answer_slowly
+    model.pages["/v1/embeddings"] = slowly
     rows = [{"id": f"row-{number}", "content": f"Text {number}."} for number in range(60)]
     run(write(tmp_path / "rows.jsonl", lines(*rows)), batch_size=7, concurrency=3)
     assert [len(sent.json["input"]) for sent in model.sent].count(7) == 8
     assert max(len(sent.json["input"]) for sent in model.sent) == 7
-    assert sorted(embedded_texts(model)) == sorted(row["content"] for row in rows)
-    assert peak == [3]
+    assert sorted(sent_texts(model)) == sorted(row["content"] for row in rows)
+    assert most == [3]
 
 
-def test_rate_limits_and_overload_are_retried(model, tmp_path):
+def test_a_rate_limit_slows_down(model, tmp_path):
     model.will_answer({"error": {"message": "slow down"}}, 429, {"Retry-After": "1"})
     model.will_answer({"error": {"message": "overloaded"}}, 503)
-    then_answer_normally(model)
+    answer_the_rest(model)
     summary = run(write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS)), concurrency=1)
     assert counts(summary) == (2, 0, 0)
     assert summary["seconds"] >= 1.9
     assert len(model.sent) == 3
 
 
-def then_answer_normally(model: Upstream) -> None:
-    """Answer normally once the queued answers are used up."""
+def answer_the_rest(model: Upstream) -> None:
+    """Once what was queued is told."""
     queue, rest = model.queue, embedding()
     model.pages["/v1/embeddings"] = lambda connection: (queue.popleft() if queue else rest)(connection)
 
 
-def test_retries_end_after_a_while(model, tmp_path, monkeypatch):
+def test_patience_has_an_end(model, tmp_path, monkeypatch):
     monkeypatch.setattr("vectorstores.ingestion.sync.PATIENCE", 0.1)
     model.pages["/v1/embeddings"] = answering({"error": {"message": "slow down"}}, 429, {"Retry-After": "30"})
     summary = run(write(tmp_path / "rows.jsonl", lines(SHOES)), code=2)
@@ -777,7 +556,7 @@ def test_retries_end_after_a_while(model, tmp_path, monkeypatch):
         [[], []],
     ],
 )
-def test_invalid_embeddings_are_not_stored(model, tmp_path, vectors):
+def test_wrong_embeddings_reach_no_store(model, tmp_path, vectors):
     data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
     model.pages["/v1/embeddings"] = answering({"object": "list", "data": data, "usage": {"prompt_tokens": 1}})
     summary = run(write(tmp_path / "rows.jsonl", lines(SHOES, SOCKS)), code=2)
@@ -786,14 +565,14 @@ def test_invalid_embeddings_are_not_stored(model, tmp_path, vectors):
     assert not Collection.objects.exists()
 
 
-def test_only_the_texts_that_the_model_rejects_are_refused(model, tmp_path):
-    accept = embedding()
+def test_a_text_that_the_model_does_not_take_is_refused_alone(model, tmp_path):
+    takes = embedding()
 
     def behave(connection):
         if "poison" in str(connection.received.json["input"]):
             answering({"error": {"message": "This input is not taken."}}, 400)(connection)
         else:
-            accept(connection)
+            takes(connection)
 
     model.pages["/v1/embeddings"] = behave
     rows = [{"id": f"row-{at}", "content": "poison" if at in (3, 40) else f"Text {at}."} for at in range(60)]
@@ -804,7 +583,7 @@ def test_only_the_texts_that_the_model_rejects_are_refused(model, tmp_path):
     assert counts(run(file, code=1)) == (0, 58, 2)
 
 
-def test_an_import_stops_if_every_text_is_rejected(model, tmp_path):
+def test_when_every_text_is_refused_it_is_not_the_texts(model, tmp_path):
     model.pages["/v1/embeddings"] = answering({"error": {"message": "No such model."}}, 400)
     rows = [{"id": f"row-{at}", "content": f"Text {at}."} for at in range(300)]
     summary = run(write(tmp_path / "rows.jsonl", lines(*rows)), code=2, concurrency=1)
@@ -812,7 +591,7 @@ def test_an_import_stops_if_every_text_is_rejected(model, tmp_path):
     assert len(model.sent) < 40
 
 
-def test_a_failed_import_keeps_the_stored_documents(model, tmp_path):
+def test_a_failure_half_way_keeps_what_is_stored(model, tmp_path):
     calls = []
 
     def behave(connection):
@@ -827,10 +606,10 @@ def test_a_failed_import_keeps_the_stored_documents(model, tmp_path):
     assert "bad key" in summary["error"]
     assert import_command.CONTINUE in summary["stderr"]
     assert counts(run(file)) == (20, 20, 0)
-    assert len(stored_vectors()) == 40
+    assert len(stored()) == 40
 
 
-def test_the_summary_without_json(model, tmp_path, capfd):
+def test_the_summary_for_people(model, tmp_path, capfd):
     out, err = io.StringIO(), io.StringIO()
     file = write(tmp_path / "rows.jsonl", lines(SHOES, {"id": "long", "content": "x" * 7000}) + "{\n")
     with pytest.raises(SystemExit) as end:
@@ -840,16 +619,16 @@ def test_the_summary_without_json(model, tmp_path, capfd):
         )  # fmt: skip
     assert end.value.code == 1
     assert out.getvalue().startswith("Stored 2 documents, 3 chunks; 0 unchanged; 1 refused; ")
-    assert capfd.readouterr().err == ""  # no progress bar without a terminal
+    assert capfd.readouterr().err == ""  # no bar where there is no terminal
 
 
 @pytest.mark.parametrize("option", ["batch_size", "concurrency", "chunk_size", "max_pages"])
-def test_options_are_validated(tmp_path, option):
+def test_options_are_checked(tmp_path, option):
     with pytest.raises(CommandError, match="invalid"):
         call_command("import_vectors", "x", "--target=kb", f"--{option.replace('_', '-')}=0")
 
 
-def test_an_unwritable_report_is_an_error(model, tmp_path):
+def test_a_report_that_cannot_be_written(model, tmp_path):
     with pytest.raises(CommandError, match="cannot be written"):
         run(write(tmp_path / "rows.jsonl", lines(SHOES)), report=tmp_path / "nothing" / "report.txt")
     assert not model.sent

@@ -1,22 +1,24 @@
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 from puffer.api import ApiError
+from vectorstores.extraction import known_encoding
 from vectorstores.ingestion.chunking import Chunking
 from vectorstores.ingestion.destination import Destination, choose_embedding, embedding_of
 from vectorstores.ingestion.pipeline import documents_from_rows
-from vectorstores.ingestion.rows import Refused, Row
+from vectorstores.ingestion.rows import Found, Row
 from vectorstores.ingestion.sync import Import, Report, prepare, read_batches
 from vectorstores.management.import_command import Bar, ImportCommand, positive, refused_command
+from vectorstores.sources.columns import Columns
 from vectorstores.sources.files import Sources
-from vectorstores.sources.row_files import Columns
 
-Rows = Iterator[Row | Refused]
+Rows = Iterator[Found]
 
 
 class Command(ImportCommand):
+    nothing_found = "No documents were found in the sources."
     help = (
         "Import files, folders, web pages, sitemaps and WordPress exports into a collection. Run it again to store "
         "only new and changed documents. A document is identified by its id, otherwise by its file or URL; a row with "
@@ -32,6 +34,16 @@ class Command(ImportCommand):
         parser.add_argument("--dry-run", action="store_true", help="count and estimate the cost, send nothing")
         parser.add_argument("--prune", action="store_true", help="remove documents that are no longer in these sources")
         parser.add_argument(
+            "--post-type",
+            action="append",
+            default=[],
+            metavar="TYPE",
+            help="of WordPress exports, in addition to post and page: for example product; may be repeated",
+        )
+        parser.add_argument(
+            "--encoding", type=encoding_name, metavar="NAME", help="of text files, if it is not recognized correctly"
+        )
+        parser.add_argument(
             "--refresh", action="store_true", help="store unchanged documents again, for example after a loss of data"
         )
         parser.add_argument("--sitemap", action="store_true", help="treat the URLs as sitemaps and import their pages")
@@ -44,13 +56,23 @@ class Command(ImportCommand):
         )
         for name in ("content", "id", "title", "url"):
             parser.add_argument(
-                f"--{name}-column", default=name, metavar="NAME", help=f"this column in CSV files (default: {name})"
+                f"--{name}-column",
+                default="",
+                metavar="NAME",
+                help="column of CSV files (default: a common name)",
             )
         self.add_import_arguments(parser)
 
     def handle(self, *, sources: list[str], **options: Any) -> None:
         columns = Columns(*(options[f"{name}_column"] for name in ("content", "id", "title", "url")))
-        reading = Sources(sources, columns, are_sitemaps=options["sitemap"], max_pages=options["max_pages"])
+        reading = Sources(
+            sources,
+            columns,
+            are_sitemaps=options["sitemap"],
+            max_pages=options["max_pages"],
+            post_types=options["post_type"],
+            encoding=options["encoding"],
+        )
         try:
             destination, first, rows = self.destination(reading.rows(), options)
         except ApiError as error:
@@ -84,7 +106,7 @@ class Command(ImportCommand):
         named = options["embedding_provider"], options["embedding_model"]
         first = None
         if not any(named) and not embedding_of(store, target):
-            passed: list[Row | Refused] = []
+            passed: list[Found] = []
             for row in rows:
                 passed.append(row)
                 if isinstance(row, Row):
@@ -99,6 +121,12 @@ class Command(ImportCommand):
         super().write_summary(report, *others)
         if others[-1]["prune"] and not report.is_complete:
             self.stderr.write("Nothing was pruned, because not everything in the sources could be read.")
+
+
+def encoding_name(text: str) -> str:
+    if not known_encoding(text):
+        raise ArgumentTypeError(f"{text!r} is not a known encoding. Try one like windows-1251, gb18030 or utf-16.")
+    return text
 
 
 def bar_for(reading: Sources) -> Bar:

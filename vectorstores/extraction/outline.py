@@ -1,0 +1,56 @@
+"""Collect the blocks of a document as Markdown: headings, paragraphs, lists and tables."""
+
+from collections.abc import Sequence
+
+from puffer.text import storable
+from vectorstores.extraction.extracted import Extracted
+from vectorstores.extraction.titles import own_title
+
+LEVELS = 6
+
+
+class Outline:
+    """A text that is written block by block, and where its headings are."""
+
+    def __init__(self) -> None:
+        self.blocks: list[str] = []
+        self.length = 0
+        self.levels: list[tuple[int, int, str]] = []  # character, level, heading
+
+    def block(self, text: str, *, tight: bool = False) -> None:
+        """Add a paragraph or, if `tight`, a line directly below the block before it."""
+        if text := storable(text).strip("\n"):
+            joint = "" if not self.blocks else "\n" if tight else "\n\n"
+            self.blocks.append(joint + text)
+            self.length += len(self.blocks[-1])
+
+    def heading(self, level: int, text: str) -> None:
+        if name := " ".join(storable(text).split()):
+            level = min(max(level, 1), LEVELS)
+            self.block(f"{'#' * level} {name}")
+            self.levels.append((self.length - len(name) - level - 1, level, name))
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Add a Markdown table whose first row is its header. Empty rows and columns are left out."""
+        cells = [[" ".join(cell.split()) for cell in row] for row in rows if any(cell.strip() for cell in row)]
+        width = max(map(len, cells), default=0)
+        cells = [[*row, *[""] * (width - len(row))] for row in cells]
+        columns = [column for column in zip(*cells, strict=True) if any(column)]
+        if len(columns) < 2:
+            for row in cells:
+                self.block(" ".join(filter(None, row)))
+            return
+        lines = [f"| {' | '.join(row)} |" for row in zip(*columns, strict=True)]
+        lines.insert(1, f"|{' --- |' * len(columns)}")
+        self.block("\n".join(lines))
+
+    def extracted(self, title: str = "", notes: Sequence[str] = ()) -> Extracted:
+        """Return the text. Without a title, its first heading is the title."""
+        title = " ".join(storable(title).split()) or (own_title(self.levels[0][2]) if self.levels else "")
+        path: list[tuple[int, str]] = []
+        headings: list[tuple[int, str]] = []
+        for at, level, name in self.levels:
+            path = [*(above for above in path if above[0] < level), (level, name)]
+            shown = path[1:] if path[0][1] == title else path  # the title is always shown above
+            headings.append((at, " > ".join(name for _, name in shown)))
+        return Extracted("".join(self.blocks), title, True, headings, list(notes))

@@ -1,0 +1,59 @@
+"""What kind of file it is that another server sent, whatever it says."""
+
+import io
+import zipfile
+
+from vectorstores.extraction.extract import media_type_of
+
+PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # bytes, as PDF viewers do
+HTML_MARKS = (b"<!doctype html", b"<html", b"<head", b"<body")
+XML_MARK = b"<?xml"
+ZIP_MARK = b"PK\x03\x04"
+MARKS_WITHIN = 1024
+UNTOLD = {"", "application/octet-stream", "binary/octet-stream", "application/x-download", "application/force-download"}
+GENERAL = {"text/plain", "application/zip", "application/xml", "text/xml"}  # a file name may say more
+SAME_AS = {
+    "application/xhtml+xml": "text/html", "application/x-pdf": "application/pdf", "text/x-markdown": "text/markdown",
+    "application/csv": "text/csv", "text/json": "application/json", "application/ld+json": "application/json",
+}  # fmt: skip
+
+
+def is_pdf(data: bytes) -> bool:
+    return PDF_MARK in data[:PDF_MARK_WITHIN]
+
+
+def is_html(data: bytes) -> bool:
+    return data[:MARKS_WITHIN].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML_MARKS)
+
+
+def recognize(data: bytes, declared: str, name: str) -> str:
+    """Return the media type of a file by its bytes, then by what its sender declares, then by its name."""
+    declared = SAME_AS.get(declared, declared)
+    if is_pdf(data):
+        return "application/pdf"
+    if is_html(data) and declared in {*UNTOLD, *GENERAL, "application/pdf"} - {"text/plain"}:
+        return "text/html"
+    by_name = media_type_of(name)
+    if declared in UNTOLD or declared in GENERAL:
+        if data.startswith(ZIP_MARK):
+            return office_type(data) or by_name or declared
+        return by_name or (guessed(data) if declared in UNTOLD else declared)
+    return declared
+
+
+def guessed(data: bytes) -> str:
+    """Return the type of a file of which nothing is known: text, unless it has NUL bytes."""
+    return "" if b"\x00" in data[:MARKS_WITHIN] else "text/plain"
+
+
+def office_type(data: bytes) -> str:
+    """Return the media type of a document that is a ZIP file; "" for another archive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = set(archive.namelist())
+            if "mimetype" in names and archive.getinfo("mimetype").file_size < MARKS_WITHIN:
+                return archive.read("mimetype").decode("ascii", "replace").strip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
+        return ""
+    parts = {"word/document.xml": ".docx", "xl/workbook.xml": ".xlsx", "ppt/presentation.xml": ".pptx"}
+    return next((media_type_of(f"x{suffix}") for part, suffix in parts.items() if part in names), "")

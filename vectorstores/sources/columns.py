@@ -1,0 +1,169 @@
+"""Which columns of a table, or keys of a JSON object, hold the text, the title, the id and the URL of a document.
+
+Columns that are not chosen are guessed by their names, as shops, help desks and office programs write them. All others
+become "name: value" lines below the text, because questions are about prices and sizes too.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import unescape
+from typing import Any
+
+from django.utils.text import Truncator
+from w3lib.html import remove_comments, remove_tags, remove_tags_with_content
+
+from vectorstores.ingestion.documents import first_id
+from vectorstores.ingestion.rows import Refused, Row, item_row, short_hash
+
+# The names of each role in the order of preference, as normalized() writes them.
+ANSWERS = ("answer", "answers", "response", "reply", "antwort", "réponse", "respuesta", "risposta", "resposta")
+NAMES: Mapping[str, Sequence[str]] = {
+    "content": (
+        *("content", "text", "body", "body html", *ANSWERS, "page content", "post content", "description"),
+        *("long description", "product description", "short description", "details", "inhalt", "beschreibung"),
+        *("contenu", "contenido", "descripción", "contenuto", "descrizione", "antwoord", "omschrijving"),
+    ),
+    "title": (
+        *("title", "question", "questions", "name", "heading", "headline", "subject", "product name", "post title"),
+        *("titel", "frage", "betreff", "bezeichnung", "titre", "pregunta", "título", "titolo", "domanda", "vraag"),
+    ),
+    "id": (
+        *("id", "handle", "uuid", "guid", "key", "slug", "sku", "product id", "post id", "number", "nr"),
+        *("artikelnummer", "article number", "item number"),
+    ),
+    "url": ("url", "uri", "link", "permalink", "href", "page url", "product url", "web address"),
+}
+COLUMN_ROLES = tuple(NAMES)
+UNPUBLISHED = {
+    "published": {"false", "0", "no"},
+    "status": {"draft", "private", "pending", "archived", "trash", "future", "auto draft", "unpublished"},
+    "draft": {"true", "1", "yes"},
+}
+UNPUBLISHED["post status"] = UNPUBLISHED["status"]
+
+NOT_IN_NAMES = re.compile(r"[\W_]+")
+HTML = re.compile(r"</[a-z]\w*\s*>|<(?:br|hr|img|p)\b[^<>]*>|&(?:[a-z]{2,8}|#\d{1,7}|#x[\da-f]{1,6});", re.IGNORECASE)
+LINE_ENDS = re.compile(r"<(?:br|hr|/p|/div|/li|/tr|/h[1-6]|/ul|/ol|/table|/dt|/dd)\b[^<>]*>", re.IGNORECASE)
+LIST_ITEM = re.compile(r"<li\b[^<>]*>", re.IGNORECASE)
+CELL_END = re.compile(r"</t[dh]\b[^<>]*>", re.IGNORECASE)
+BLANKS = re.compile(r"[ \t\xa0]+")
+BLANK_LINES = re.compile(r"\n\s*\n\s*")
+IMAGE_URL = re.compile(r"https?://\S+\.(?:png|jpe?g|gif|webp|svg|avif)(?:\?\S*)?", re.IGNORECASE)
+
+
+class NoContentColumn(Exception):
+    """A chosen column is missing, or the one with the text is neither chosen nor recognized; the message says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The chosen names of columns, in any letter case. "" stands for a guess."""
+
+    content: str = ""
+    id: str = ""
+    title: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The names of the columns, and the position of those with a role: content, title, id, url."""
+
+    names: Sequence[str]
+    roles: Mapping[str, int]
+
+    @classmethod
+    def of(cls, names: Sequence[str], chosen: Columns) -> "Layout":
+        """Find the columns with a role. Raises NoContentColumn."""
+        positions: dict[str, int] = {}
+        for position, name in enumerate(names):
+            positions.setdefault(normalized(name), position)
+        roles: dict[str, int] = {}
+        for role in NAMES:
+            if name := getattr(chosen, role):
+                if normalized(name) not in positions:
+                    raise NoContentColumn(f"It has no column {name!r}. {columns_in_words(names)}")
+                roles[role] = positions[normalized(name)]
+        for role, known in NAMES.items():
+            if role not in roles:
+                free = [positions[name] for name in known if positions.get(name, -1) not in (-1, *roles.values())]
+                if free:
+                    roles[role] = free[0]
+        if "content" not in roles:
+            reason = "It has no column 'content', nor another usual one for a text. Choose the column to read."
+            raise NoContentColumn(f"{reason} {columns_in_words(names)}")
+        return cls(names, roles)
+
+    def guesses(self, chosen: Columns) -> str:
+        """Return a sentence about the columns that were guessed by another name than their role's; "" for none."""
+        read = [
+            f"{role} from {self.names[position]!r}"
+            for role, position in self.roles.items()
+            if not getattr(chosen, role) and normalized(self.names[position]) != role
+        ]
+        return f"Its columns were guessed: {', '.join(read)}. Choose other columns if that is wrong." if read else ""
+
+    def is_unpublished(self, values: Sequence[str]) -> bool:
+        """Return whether a column says that the row is a draft, private or deleted."""
+        named = [(normalized(name), value) for name, value in zip(self.names, values, strict=False)]
+        return any(
+            normalized(value) in UNPUBLISHED.get(name, ()) or (name == "published" and value.strip() == "-1")
+            for name, value in named
+        )
+
+    def value(self, role: str, values: Sequence[str]) -> str:
+        position = self.roles.get(role)
+        return values[position] if position is not None and position < len(values) else ""
+
+    def others(self, values: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the name and the text of the other columns that are not empty."""
+        taken = self.roles.values()
+        named = zip(self.names, values, strict=False)
+        found = [(name, text_of_cell(value)) for position, (name, value) in enumerate(named) if position not in taken]
+        return [(name, value) for name, value in found if value]
+
+    def row(self, values: Sequence[str], place: str, source: str, origin: str) -> Row | Refused:
+        """Return the row of a document."""
+        content = text_of_cell(self.value("content", values))
+        others = self.others(values)
+        facts = "\n".join(fact(name, value) for name, value in others if not IMAGE_URL.fullmatch(value))
+        if not content and normalized(self.names[self.roles["content"]]) not in ANSWERS:
+            content, facts = facts, ""  # a product without a description still has a price
+        metadata: dict[str, Any] = {name: value for name, value in others if normalized(name) not in ("title", "url")}
+        for role in ("title", "url"):
+            if text := text_of_cell(self.value(role, values)):
+                metadata[role] = text
+        document_id, title = self.value("id", values).strip(), metadata.get("title")
+        if not content:
+            reason = f"It has no text in {self.names[self.roles['content']]!r}."
+            return Refused(place, reason, not document_id, first_id(document_id))
+        if not document_id and title:
+            document_id = f"text-{short_hash(f'{title}/{content}')}"  # many questions have the answer "Yes."
+        item = {"content": content, "id": document_id, "metadata": metadata}
+        row = item_row(item, place, source, origin)
+        return replace(row, facts=facts) if isinstance(row, Row) else row
+
+
+def columns_in_words(names: Sequence[str]) -> str:
+    return f"Its columns: {Truncator(', '.join(filter(None, names)) or 'none').chars(1000)}."
+
+
+def fact(name: str, value: str) -> str:
+    return f"{name}: {' '.join(value.split())}" if name else value
+
+
+def normalized(name: str) -> str:
+    """Return the name in lower case, with single blanks in place of all but letters and digits."""
+    return NOT_IN_NAMES.sub(" ", name.casefold()).strip()
+
+
+def text_of_cell(value: str) -> str:
+    """Return the text of a cell that may contain HTML, as exports of shops do."""
+    value = value.strip()
+    if not HTML.search(value):
+        return value
+    html = remove_tags_with_content(remove_comments(value), ("script", "style"))
+    html = LIST_ITEM.sub("- ", LINE_ENDS.sub("\n", CELL_END.sub(" ", html)))
+    lines = unescape(remove_tags(html)).split("\n")
+    return BLANK_LINES.sub("\n\n", "\n".join(BLANKS.sub(" ", line).strip() for line in lines)).strip()

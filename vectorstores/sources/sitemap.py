@@ -1,0 +1,216 @@
+"""Read all pages of a sitemap: XML, text, or a feed. Source: https://www.sitemaps.org/protocol.html"""
+
+import gzip
+import io
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from lxml import etree
+from protego import Protego
+
+from puffer.net import USER_AGENT, NoAnswer
+from vectorstores.extraction import Unreadable, decode, detect, is_html
+from vectorstores.ingestion.rows import Found, Note, Refused, Row, stable_id
+from vectorstores.sources.web import fetch_patiently, is_url, page_row, read_page, site_of
+from vectorstores.sources.xml import local_name, well_formed
+
+MAX_SITEMAP = 50 * 1024 * 1024  # bytes unpacked, as sitemaps.org allows
+MAX_SITEMAPS = 1000  # in an index of sitemaps
+MAX_ROBOTS = 512 * 1024  # bytes
+DELAY, LONGEST_DELAY = 0.2, 10.0  # seconds between two pages of a site
+
+
+def sitemap_rows(url: str, max_pages: int, encoding: str | None = None) -> Iterator[Found]:
+    """Read the pages in a sitemap that are on its own site and that robots.txt allows, one after another."""
+    site = Site(url, encoding)
+    read: set[str] = set()  # the ids of the pages that were read under their own URL
+    variants: dict[str, str] = {}  # the id of a canonical URL -> a page that names it and has another URL
+    number = variant_count = 0
+    for found in site.pages():
+        if isinstance(found, Refused):
+            yield found
+            continue
+        if number == max_pages:
+            yield Refused(url, f"Only the first {max_pages} pages are read (--max-pages).", True)
+            break
+        number += 1
+        row = site.row(found)
+        if isinstance(row, Row) and row.item["id"] != stable_id(row.source):
+            variants.setdefault(row.item["id"], found)
+            variant_count += 1
+            continue
+        if isinstance(row, Row):
+            read.add(row.item["id"])
+        yield row
+    for document_id, address in variants.items():
+        if document_id not in read:  # the canonical page itself is not in the sitemap
+            variant_count -= 1
+            yield site.row(address)
+    if variant_count:
+        yield Note(
+            url, f"Pages that are another version of a page that was read, by their canonical URL: {variant_count}."
+        )
+    if not number and not site.has_failed:
+        yield Refused(url, "The sitemap contains no pages.", True)
+
+
+class Site:
+    """The site of a sitemap: its own hosts, and what their robots.txt allows."""
+
+    def __init__(self, url: str, encoding: str | None) -> None:
+        self.url = url
+        self.encoding = encoding  # None: recognize it for each page
+        self.hosts = {site_of(url)}
+        self.rules: dict[str, Protego | Refused] = {}
+        self.delay = DELAY
+        self.has_failed = False
+
+    def row(self, url: str) -> Row | Refused:
+        """Read a page, if the site has it and its robots.txt allows it."""
+        if site_of(url) not in self.hosts:
+            return Refused(url, "It is on a different host than the sitemap.")
+        rules = self.robots(url)
+        if isinstance(rules, Refused):
+            return Refused(url, rules.reason, True)
+        if not rules.can_fetch(url, USER_AGENT):
+            return Refused(url, "The robots.txt of the site does not allow reading it.")
+        time.sleep(self.delay)
+        page = read_page(url)
+        return page if isinstance(page, Refused) else page_row(page, self.url, self.encoding)
+
+    def robots(self, url: str) -> Protego | Refused:
+        """Return the rules for the host. A missing robots.txt allows everything, a failure nothing. Source: RFC 9309"""
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self.rules:
+            self.rules[origin] = rules = self.read_robots(f"{origin}/robots.txt")
+            if isinstance(rules, Protego):
+                self.delay = max(self.delay, min(rules.crawl_delay(USER_AGENT) or DELAY, LONGEST_DELAY))
+        return self.rules[origin]
+
+    def read_robots(self, url: str) -> Protego | Refused:
+        try:
+            page = fetch_patiently(url, MAX_ROBOTS)
+        except NoAnswer as error:
+            return Refused(url, f"It cannot be read, because robots.txt {error}", True)
+        if page.status == 200:
+            encoding = detect([page.body])
+            return Protego.parse(page.body.decode(encoding.name, encoding.errors))
+        if page.status < 500:
+            return Protego.parse("")
+        return Refused(url, f"It cannot be read, because robots.txt answered with HTTP {page.status}.", True)
+
+    def pages(self) -> Iterator[str | Refused]:
+        """Yield the addresses of the pages, each once. An index of sitemaps is followed within the site."""
+        rules = self.robots(self.url)
+        if isinstance(rules, Refused):
+            yield self.failure(self.url, rules.reason)
+            return
+        waiting, seen, count = [self.url], {self.url}, 0
+        while waiting:
+            url = waiting.pop(0)
+            count += 1
+            try:
+                if count > MAX_SITEMAPS:
+                    raise Unreadable(f"Only the first {MAX_SITEMAPS} sitemaps of an index are read.")
+                for is_sitemap, address in self.entries(url, is_root=count == 1):
+                    if address in seen:
+                        continue
+                    seen.add(address)
+                    if not is_sitemap:
+                        yield address
+                    elif site_of(address) in self.hosts:
+                        waiting.append(address)
+                    else:
+                        yield self.failure(address, "The sitemap is on a different host than its index.")
+            except NoAnswer as error:
+                yield self.failure(url, f"The sitemap {error}")
+            except Unreadable as error:
+                yield self.failure(url, str(error))
+                if count > MAX_SITEMAPS:
+                    return
+            if waiting:
+                time.sleep(self.delay)
+
+    def failure(self, place: str, reason: str) -> Refused:
+        self.has_failed = True
+        return Refused(place, reason, True)
+
+    def entries(self, url: str, *, is_root: bool) -> Iterator[tuple[bool, str]]:
+        """Fetch a sitemap and yield its entries. The site that the first one redirects to is the site as well."""
+        page = fetch_patiently(url)
+        if page.status != 200:
+            raise Unreadable(f"The sitemap answered with HTTP {page.status}.")
+        if is_root:
+            self.hosts.add(site_of(page.url))
+        yield from entries(page.body, page.charset, page.url)
+
+
+def entries(body: bytes, charset: str | None, base: str) -> Iterator[tuple[bool, str]]:
+    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raises Unreadable."""
+    data = unpacked(body)
+    if is_html(data):
+        raise Unreadable("It is a web page and not a sitemap. Import it without --sitemap.")
+    text = decode(data, charset, "text/xml").text.lstrip("\ufeff \t\r\n")
+    damage = ""
+    if text.startswith("<"):
+        root, damage = parsed(text)
+        found = [] if root is None else list(xml_entries(root))
+    else:
+        found = [(False, line) for line in map(str.strip, text.splitlines()) if is_url(line) or line.startswith("/")]
+        if text and not found:
+            raise Unreadable("It is not a sitemap: neither XML nor a list of URLs.")
+    for is_sitemap, location in found:
+        if address := absolute(base, location):
+            yield is_sitemap, address
+    if damage:
+        raise Unreadable(f"The sitemap is damaged, so pages may be missing: {damage}.")
+
+
+def parsed(text: str) -> tuple[Any, str]:
+    """Return the root of the XML and what is wrong with it, "" if nothing is. No entity is resolved."""
+    parser = etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=True)
+    try:
+        root = etree.fromstring(well_formed(text).encode(), parser)
+    except etree.XMLSyntaxError as error:
+        return None, str(error)
+    fatal = [error for error in parser.error_log if error.level == etree.ErrorLevels.FATAL]
+    return root, f"{fatal[0].message.strip()} in line {fatal[0].line}" if fatal else ""
+
+
+def xml_entries(root: Any) -> Iterator[tuple[bool, str]]:
+    """Yield (whether it is a sitemap, location) of a sitemap, an index of sitemaps, or a feed (RSS, Atom)."""
+    for element in root.iter(etree.Element):
+        name, parent = local_name(element.tag), element.getparent()
+        above = local_name(parent.tag) if parent is not None else ""
+        if name == "loc" and above in ("url", "sitemap", "urlset"):
+            yield above == "sitemap", "".join(element.itertext())
+        elif name == "link" and above == "item":
+            yield False, "".join(element.itertext())
+        elif name == "link" and above == "entry" and element.get("rel", "alternate") == "alternate":
+            yield False, element.get("href", "")
+
+
+def absolute(base: str, location: str) -> str:
+    """Return the address of a location, which may be relative, without its fragment; "" if it is no web page."""
+    location = "".join(location.split("\n")).strip()
+    try:
+        address = urldefrag(urljoin(base, location))[0] if location else ""
+    except ValueError:
+        return ""
+    return address if is_url(address) else ""
+
+
+def unpacked(body: bytes) -> bytes:
+    if not body.startswith(b"\x1f\x8b"):
+        return body
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+            data = file.read(MAX_SITEMAP + 1)
+    except (OSError, EOFError) as error:
+        raise Unreadable(f"The sitemap cannot be unpacked: {error}.") from error
+    if len(data) > MAX_SITEMAP:
+        raise Unreadable(f"The sitemap is larger than {MAX_SITEMAP // 1024**2} MB.")
+    return data
