@@ -23,18 +23,28 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 
 api_handler = ApiHandler()
 API_ROOT = "/wp-json"
+ROOT = settings.FORCE_SCRIPT_NAME or ""
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
-    elif scope["type"] == "http" and (path := api_path(scope)):
+        return
+    scope = {**scope, "path": path_below_root(scope["path"])}
+    if scope["type"] == "http" and (path := api_path(scope)):
         # WordPress matches routes in any letter case and with or without a slash at the end.
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
     elif scope["type"] == "http":
         (health_threads if scope["path"].startswith("/health/") else page_threads).assign_one()
-        await django_application.handle(scope, receive, send)
+        # Django expects the path as visitors see it.
+        await django_application.handle({**scope, "path": ROOT + scope["path"]}, receive, send)
+
+
+def path_below_root(path: str) -> str:
+    """Return the path without settings.FORCE_SCRIPT_NAME, which some proxies remove and others do not."""
+    is_below = path == ROOT or path.startswith(f"{ROOT}/")
+    return path[len(ROOT) :] or "/" if is_below else path
 
 
 def api_path(scope: Scope) -> str | None:

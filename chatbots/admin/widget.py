@@ -22,6 +22,7 @@ from chatbots.models import Chatbot
 from chatbots.models.limits import MAX_DOMAINS
 from chatbots.widget.config import snippet, widget_config
 from chatbots.widget.pages import PAGE_POLICY, chat_page
+from puffer.api import path_below_site, requested_url
 
 MAX_LINE = 300  # characters shown of a line of the list
 
@@ -97,14 +98,14 @@ def snippet_html(bot: Chatbot, site: str) -> SafeString:
 
 
 def chat_page_html(bot: Chatbot, site: str) -> str:
-    address = site + reverse(chat_page, args=[bot.pk])
+    address = site + path_below_site(chat_page, bot.pk)
     if not bot.enable_chat_page or bot.status != Chatbot.Status.PUBLISHED:
         return f"{address}, once the chatbot is published and its page switched on and saved."
     return format_html('<a class="text-link" href="{0}" target="_blank" rel="noopener">{0}</a>', address)
 
 
 def draft(form: Any, saved: Chatbot) -> Chatbot:
-    """The chatbot of a bound form, with what is valid of it. What is not stays as it is saved."""
+    """Return the chatbot of a bound form with its valid fields; the invalid ones keep the saved values."""
     for name in form.errors:
         if name in form.fields:
             setattr(form.instance, name, getattr(saved, name))
@@ -113,7 +114,7 @@ def draft(form: Any, saved: Chatbot) -> Chatbot:
 
 def preview_config(request: HttpRequest, bot: Chatbot) -> dict[str, Any]:
     """From the host that the admin is seen at: the frame may load from no other."""
-    return widget_config(bot, request.build_absolute_uri("/").rstrip("/")) | {"preview": True}
+    return widget_config(bot, requested_url(request)) | {"preview": True}
 
 
 def sites_context(domains: Sequence[str], *, any_domain: bool) -> dict[str, Any]:

@@ -181,7 +181,7 @@ class Preview {
     await chat.ready;
     requestAnimationFrame(() => (chat.inert = false)); // by then it knows of the width of its screen
     this.#page.documentElement.style.colorScheme = scheme;
-    if (!["light", "dark"].includes(this.#config.theme)) chat.root.style.colorScheme = scheme;
+    if (!["light", "dark"].includes(this.#config.theme)) chat.root.dataset.scheme = scheme;
     if (shape === "button") this.#close(chat);
   }
 
