@@ -70,7 +70,7 @@ export class Reply {
   }
 
   #mark(note) {
-    this.content.append(element("span", { class: "stopped" }, note));
+    this.content.append(" ", element("span", { class: "stopped" }, note));
   }
 
   /** Show the error below the text that has arrived, or in its place if there is none. */

@@ -104,7 +104,7 @@ const styleSheets = new Map(); // address -> promise, so that several bots on a 
 /** Load a style sheet to adopt: the host's Content-Security-Policy for styles does not apply to adopted ones. */
 export function loadStyleSheet(address) {
   if (!styleSheets.has(address)) {
-    const loading = fetch(address, { credentials: "omit" }).then(async (response) => {
+    const loading = fetch(address, { __proto__: null, credentials: "omit" }).then(async (response) => {
       if (!response.ok) throw new Error(`${address} answers ${response.status}`);
       return new CSSStyleSheet().replace(await response.text());
     });

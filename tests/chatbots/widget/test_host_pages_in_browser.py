@@ -257,7 +257,8 @@ def test_properties_of_every_object_are_no_settings(visit, host):
         const evil = "{host.url}/evil.js";
         Object.assign(Object.prototype, {{
             configUrl: "{host.url}/evil", wpSite: "{host.url}", site: "{host.url}", bot: 666, botId: 666,
-            headers: {{ evil }}, PufferConfig: {{ site: "{host.url}" }}, config: {{ assetUrls: {{ mainJs: evil }} }}, method: "DELETE",
+            config: {{ assetUrls: {{ mainJs: evil }} }}, PufferConfig: {{ site: "{host.url}" }},
+            method: "DELETE", headers: {{ evil }},
         }});
     </script>"""
     page = visit("inline", head=polluted)
@@ -385,4 +386,4 @@ def test_an_answer_that_was_cut_is_marked(visit, model, reason, is_marked):
     )
     page = visit("inline")
     ask(page, "What do you sell?")
-    expect(page.get_by_text("This answer is incomplete.")).to_have_count(int(is_marked))
+    expect(page.locator(".content", has_text="This answer is incomplete.")).to_have_count(int(is_marked))
