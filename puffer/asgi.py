@@ -27,17 +27,26 @@ API_ROOT = "/wp-json"
 API_PATH = re.compile(r"/+(?:index\.php/+)?wp-json(/.*)?\Z", re.IGNORECASE | re.DOTALL)
 SLASHES = re.compile("/+")
 MAX_FIELDS = 1000  # in a query, as Django has it
+ROOT = settings.FORCE_SCRIPT_NAME or ""
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
-    elif scope["type"] == "http" and (path := api_path(scope)):
+        return
+    scope = {**scope, "path": path_below_root(scope["path"])}
+    if scope["type"] == "http" and (path := api_path(scope)):
         # WordPress matches routes in any letter case and with or without a slash at the end.
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
     elif scope["type"] == "http":
         await page(django_application, scope, receive, send)
+
+
+def path_below_root(path: str) -> str:
+    """Return the path without settings.FORCE_SCRIPT_NAME, which some proxies remove and others do not."""
+    is_below = path == ROOT or path.startswith(f"{ROOT}/")
+    return path[len(ROOT) :] or "/" if is_below else path
 
 
 def api_path(scope: Scope) -> str | None:

@@ -27,10 +27,12 @@ SECRET_KEY = env.str("SECRET_KEY", default="insecure-and-for-debugging-only" if 
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is empty.")
 PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")
-ALLOWED_HOSTS = env.list(
-    "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", *filter(None, [urlsplit(PUBLIC_URL).hostname])]
-)
-CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+PUBLIC = urlsplit(PUBLIC_URL)
+# The path below which a proxy serves puffer, such as /ai. The proxy may remove it from the requests, or leave it.
+FORCE_SCRIPT_NAME = env.str("FORCE_SCRIPT_NAME", default=PUBLIC.path).rstrip("/") or None
+ROOT_PATH = f"{FORCE_SCRIPT_NAME or ''}/"
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", *filter(None, [PUBLIC.hostname])])
+CSRF_TRUSTED_ORIGINS = [f"{PUBLIC.scheme}://{PUBLIC.netloc}"] if PUBLIC_URL else []
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 
 # The API and its keys
@@ -200,10 +202,10 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
 FORMAT_MODULE_PATH = "puffer.formats"
 
-STATIC_URL = "/static/"
+STATIC_URL = f"{ROOT_PATH}static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # only for a web server in front that serves them itself
 WHITENOISE_USE_FINDERS = True  # serve static files from their apps: no collectstatic before the first start
-MEDIA_URL = "/media/"
+MEDIA_URL = "/media/"  # below the site's address
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(VAR_DIR / "media"))
 
 LOGIN_REDIRECT_URL = "admin:index"
@@ -227,11 +229,12 @@ AXES_VERBOSE = False
 OTP_TOTP_ISSUER = "puffer"
 
 HTTPS = urlsplit(PUBLIC_URL).scheme == "https"
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = ROOT_PATH
 SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
-if HTTPS:
-    # With this prefix, browsers refuse the cookie from plain http and from other hosts of the domain.
+if HTTPS and not FORCE_SCRIPT_NAME:
+    # With this prefix, browsers refuse the cookie from plain http, from other hosts of the domain, and for a path.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a proxy's header, every request looks like http

@@ -4,9 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
+OWN_SETTINGS = ("PUBLIC_URL", "FORCE_SCRIPT_NAME", "ALLOWED_HOSTS", "DEBUG")
 os.environ["PUFFER_ENV_FILE"] = "/nonexistent"
 for name in list(os.environ):
-    if name.endswith(("_API_KEY", "_BASE_URL", "_ENDPOINT")) or name in ("PUBLIC_URL", "ALLOWED_HOSTS", "DEBUG"):
+    if name.endswith(("_API_KEY", "_BASE_URL", "_ENDPOINT")) or name in OWN_SETTINGS:
         del os.environ[name]
 os.environ["SECRET_KEY"] = "only-for-tests"
 

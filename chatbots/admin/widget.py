@@ -23,6 +23,7 @@ from chatbots.models import Chatbot
 from chatbots.models.limits import MAX_DOMAINS
 from chatbots.widget.config import snippet, widget_config
 from chatbots.widget.pages import PAGE_POLICY, chat_page
+from puffer.api import path_below_site, requested_url
 
 MAX_LINE = 300  # characters shown of an entry of the allowed domains
 
@@ -99,7 +100,7 @@ def snippet_html(bot: Chatbot, site: str) -> SafeString:
 
 
 def chat_page_html(bot: Chatbot, site: str) -> str:
-    address = site + reverse(chat_page, args=[bot.pk])
+    address = site + path_below_site(chat_page, bot.pk)
     if not bot.enable_chat_page or bot.status != Chatbot.Status.PUBLISHED:
         return _("%(address)s, once the chatbot is published and the page is turned on and saved.") % {
             "address": address
@@ -117,7 +118,7 @@ def draft(form: Any, saved: Chatbot) -> Chatbot:
 
 def preview_config(request: HttpRequest, bot: Chatbot) -> dict[str, Any]:
     """Return the widget's config for the host that serves the admin, because the frame may load from no other."""
-    return widget_config(bot, request.build_absolute_uri("/").rstrip("/")) | {"preview": True}
+    return widget_config(bot, requested_url(request)) | {"preview": True}
 
 
 def sites_context(domains: Sequence[str], *, any_domain: bool) -> dict[str, Any]:

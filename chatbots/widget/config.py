@@ -11,11 +11,11 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.staticfiles import finders
-from django.urls import reverse
 from django.utils.html import format_html
 
 from chatbots.models import Chatbot
-from chatbots.widget.labels import LABELS, RIGHT_TO_LEFT, language_of
+from chatbots.widget.labels import LABELS, direction_of, language_of
+from puffer.api import path_below_site
 
 STYLES, SCRIPT, LOADER = "widget.css", "widget.js", "embed.js"
 MAX_MESSAGE_LENGTH = 8000  # characters of a visitor's question
@@ -26,7 +26,8 @@ def widget_config(bot: Chatbot, site: str, language: str = "") -> dict[str, Any]
 
     `language` is the page's language, used if the bot has none set.
     """
-    language = language_of(bot.language or language)
+    tag = bot.language or language
+    language = language_of(tag)
     return {
         "botId": bot.pk,
         "siteUrl": site,
@@ -75,7 +76,7 @@ def widget_config(bot: Chatbot, site: str, language: str = "") -> dict[str, Any]
         "showSources": bot.show_sources,
         "maxMessageLength": MAX_MESSAGE_LENGTH,
         "language": language,
-        "direction": "rtl" if language in RIGHT_TO_LEFT else "ltr",
+        "direction": direction_of(tag),
         "preview": False,
         "text": LABELS[language] | custom_labels(bot),
     }
@@ -116,7 +117,7 @@ def snippet(bot: Chatbot, site: str) -> str:
 
 def asset_url(site: str, name: str) -> str:
     """Return a file's address with its version, so that browsers and proxies can cache it for long."""
-    return site + reverse("widget_file", args=[version_of(name), name])
+    return site + path_below_site("widget_file", version_of(name), name)
 
 
 def version_of(name: str) -> str:

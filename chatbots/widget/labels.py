@@ -1,7 +1,8 @@
 """The widget's texts in each of its languages. To add a language, add it here and to ThemeSettings.Language."""
 
 DEFAULT_LANGUAGE = "en"
-RIGHT_TO_LEFT = {"ar"}
+# Languages and scripts. The widget has labels of its own in few of them, but its owner may write in any.
+RIGHT_TO_LEFT = {"ar", "arc", "ckb", "dv", "fa", "he", "iw", "ji", "ps", "sd", "ug", "ur", "yi", "arab", "hebr", "thaa"}
 
 LABELS: dict[str, dict[str, str]] = {
     "en": {
@@ -40,6 +41,7 @@ LABELS: dict[str, dict[str, str]] = {
         "dismissHint": "Dismiss",
         "charactersLeft": "{count} characters left",
         "stopped": "Stopped",
+        "incomplete": "This answer is incomplete.",
         "back": "Back",
         "menu": "Menu",
         "chatWith": "Chat with {name}",
@@ -81,6 +83,7 @@ LABELS: dict[str, dict[str, str]] = {
         "dismissHint": "Ausblenden",
         "charactersLeft": "Noch {count} Zeichen",
         "stopped": "Angehalten",
+        "incomplete": "Diese Antwort ist unvollständig.",
         "back": "Zurück",
         "menu": "Menü",
         "chatWith": "Chat mit {name}",
@@ -122,6 +125,7 @@ LABELS: dict[str, dict[str, str]] = {
         "dismissHint": "Masquer",
         "charactersLeft": "{count} caractères restants",
         "stopped": "Arrêté",
+        "incomplete": "Cette réponse est incomplète.",
         "back": "Retour",
         "menu": "Menu",
         "chatWith": "Discussion avec {name}",
@@ -163,6 +167,7 @@ LABELS: dict[str, dict[str, str]] = {
         "dismissHint": "Ocultar",
         "charactersLeft": "Quedan {count} caracteres",
         "stopped": "Detenido",
+        "incomplete": "Esta respuesta está incompleta.",
         "back": "Volver",
         "menu": "Menú",
         "chatWith": "Chat con {name}",
@@ -204,6 +209,7 @@ LABELS: dict[str, dict[str, str]] = {
         "dismissHint": "Gizle",
         "charactersLeft": "{count} karakter kaldı",
         "stopped": "Durduruldu",
+        "incomplete": "Bu yanıt tamamlanmadı.",
         "back": "Geri",
         "menu": "Menü",
         "chatWith": "{name} ile sohbet",
@@ -245,6 +251,7 @@ LABELS: dict[str, dict[str, str]] = {
         "dismissHint": "إخفاء",
         "charactersLeft": "بقي {count} حرفًا",
         "stopped": "تم الإيقاف",
+        "incomplete": "هذه الإجابة غير مكتملة.",
         "back": "رجوع",
         "menu": "القائمة",
         "chatWith": "محادثة مع {name}",
@@ -257,3 +264,10 @@ def language_of(wanted: str) -> str:
     """Return the widget's language for a tag such as de-AT, or English."""
     primary = wanted.strip().lower().replace("_", "-").partition("-")[0]
     return primary if primary in LABELS else DEFAULT_LANGUAGE
+
+
+def direction_of(tag: str) -> str:
+    """Return "rtl" for a tag such as he-IL or az-Arab, else "ltr"."""
+    language, *subtags = tag.strip().lower().replace("_", "-").split("-")
+    scripts = [subtag for subtag in subtags if len(subtag) == 4 and subtag.isalpha()]
+    return "rtl" if (scripts or [language])[0] in RIGHT_TO_LEFT else "ltr"

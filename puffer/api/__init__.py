@@ -5,7 +5,7 @@ from puffer.api.errors import ApiError, InsufficientScope
 from puffer.api.event_stream import Event, EventStream
 from puffer.api.permissions import HasScope
 from puffer.api.schema import Array, Boolean, Integer, Lenient, Object, Parameters, String, StringOrArray
-from puffer.api.site_url import site_url
+from puffer.api.site_url import path_below_site, requested_url, site_url
 from puffer.api.views import AsyncAPIView
 
 __all__ = [
@@ -26,5 +26,7 @@ __all__ = [
     "String",
     "StringOrArray",
     "caller_of",
+    "path_below_site",
+    "requested_url",
     "site_url",
 ]

@@ -52,13 +52,18 @@ async def page(application: ASGIHandler, scope: Scope, receive: Receive, send: S
         if scope["path"] == SIGN_IN and scope["method"] == "POST":
             await sign_in(application, scope, body, send)
         else:
-            await application.handle(scope, await receiver(scope, body), send)
+            await application.handle(with_root(scope), await receiver(scope, body), send)
     except InvalidHead as error:
         await send_text(send, error.status, error.message)
     except BodyTooLarge as error:
         await send_text(send, 413, str(error))
     except Refusal as refusal:
         await send_text(send, refusal.status, refusal.message, refusal.retry_after)
+
+
+def with_root(scope: Scope) -> Scope:
+    """Return the scope with the path as visitors see it, which Django expects."""
+    return {**scope, "path": f"{settings.FORCE_SCRIPT_NAME or ''}{scope['path']}"}
 
 
 def threads_for(path: str) -> DatabaseThreads:
@@ -101,7 +106,7 @@ async def sign_in(application: ASGIHandler, scope: Scope, body: Body, send: Send
         raise Refusal(503, "Too many sign-ins are being checked. Try again in a moment.", "10")
     _waiting += 1
     try:
-        await application.handle(scope, body.limited(SMALL_BODY), send)
+        await application.handle(with_root(scope), body.limited(SMALL_BODY), send)
     finally:
         _waiting -= 1
 

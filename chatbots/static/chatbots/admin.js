@@ -183,7 +183,7 @@ class Preview {
     await chat.ready;
     requestAnimationFrame(() => (chat.inert = false)); // after it has adapted to the width of its screen
     this.#page.documentElement.style.colorScheme = scheme;
-    if (!["light", "dark"].includes(this.#config.theme)) chat.root.style.colorScheme = scheme;
+    if (!["light", "dark"].includes(this.#config.theme)) chat.root.dataset.scheme = scheme;
     if (shape === "button") this.#close(chat);
   }
 

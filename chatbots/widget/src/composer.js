@@ -53,7 +53,7 @@ export class Composer {
     const left = maxMessageLength - this.#length;
     const isNear = left < maxMessageLength * (1 - COUNTER_FROM);
     this.#counter.textContent = isNear ? text.charactersLeft.replace("{count}", left) : "";
-    this.#input.ariaInvalid = left < 0;
+    this.#input.setAttribute("aria-invalid", left < 0);
     this.#input.dir = this.#input.value ? "auto" : ""; // the placeholder follows the chat's direction
     this.#transcript.follow(() => {
       this.#input.style.height = "auto";
@@ -70,7 +70,7 @@ export class Composer {
   #updateButton() {
     const label = this.#isReplying ? "stopResponse" : "sendMessage";
     relabel(this.#button, this.#config.text[label], this.#isReplying ? "stop" : "send");
-    this.#button.ariaDisabled = !this.#isReplying && !this.#sendable();
+    this.#button.setAttribute("aria-disabled", !this.#isReplying && !this.#sendable());
   }
 
   /** Return the question in the field, or null if it cannot be sent now. */

@@ -6,6 +6,7 @@ import { icon, iconButton, relabel } from "./icons.js";
 import { PHONE, TOUCH } from "./media.js";
 import { applyTheme } from "./theme.js";
 
+const HAS_POPOVER = "showPopover" in HTMLElement.prototype; // Safari from 17
 const popups = new Map(); // <puffer-chat> -> its frame, so that popups in one corner stand side by side
 
 export const forgetPopup = (widget) => popups.delete(widget);
@@ -43,12 +44,14 @@ export class Frame {
     const { direction, kind, language, text, theme } = this.#config;
     this.#chat = chat;
     this.#root = element("div", {
-      class: `root ${kind}`, lang: language, dir: direction, "data-theme": theme,
+      class: `root ${kind}`, lang: language, dir: direction,
+      "data-theme": theme, "data-scheme": ["light", "dark"].includes(theme) && theme,
       onkeydown: (event) => this.#keyPressed(event),
       onpointerdown: ({ target }) => chat.header.leaveMenu(target),
     });
-    // The host page cannot tell that keys are typed into a field here, and would run its keyboard shortcuts.
-    for (const name of ["keydown", "keypress", "keyup"]) {
+    // The host page cannot tell that keys are typed into a field here, and would run its keyboard shortcuts. Its modals
+    // would take the focus back.
+    for (const name of ["keydown", "keypress", "keyup", "focusin", "focusout"]) {
       this.#root.addEventListener(name, (event) => event.stopPropagation());
     }
     applyTheme(this.#root, this.#config, this.#widget);
@@ -71,7 +74,8 @@ export class Frame {
     });
     this.#showIcon();
     this.#corner = element("div", {
-      class: `corner ${popupPosition}`, popover: "manual", hidden: true, role: "region", "aria-label": headerName,
+      class: `corner ${popupPosition}`, role: "region", "aria-label": headerName,
+      popover: HAS_POPOVER && "manual", hidden: true,
     }, this.#dialog, this.hint.node, this.#launcher);
     return this.#corner;
   }
@@ -80,7 +84,7 @@ export class Frame {
   #showIcon() {
     const { popupIconValue, text } = this.#config;
     const isAddress = popupIconValue.startsWith("https://");
-    this.#launcher.ariaExpanded = "false";
+    this.#launcher.setAttribute("aria-expanded", false);
     relabel(this.#launcher, text.openChat, isAddress ? "chat-bubble" : popupIconValue);
     if (isAddress) this.#launcher.replaceChildren(image(popupIconValue, icon("chat-bubble")));
   }
@@ -105,7 +109,7 @@ export class Frame {
   showCorner() {
     if (!this.#corner?.isConnected) return;
     this.#corner.hidden = false;
-    if (this.#corner.showPopover && !this.#corner.matches(":popover-open")) this.#corner.showPopover();
+    if (HAS_POPOVER && !this.#corner.matches(":popover-open")) this.#corner.showPopover();
   }
 
   /** Restore what the browser drops when the page moves the element: the top layer and the scroll position. */
@@ -122,7 +126,7 @@ export class Frame {
     this.showCorner();
     this.#showDialog();
     this.hint.chatOpened();
-    this.#launcher.ariaExpanded = "true";
+    this.#launcher.setAttribute("aria-expanded", true);
     relabel(this.#launcher, this.#config.text.closeChat, "close");
     this.#chat.resume();
     this.#widget.emit("open");

@@ -44,7 +44,8 @@ export function iconButton(label, name, onclick, attributes) {
 
 /** Change a button's label and icon, which belong together. Return the button. */
 export function relabel(button, label, name) {
-  button.ariaLabel = button.title = label;
+  button.title = label;
+  button.setAttribute("aria-label", label);
   button.replaceChildren(icon(name));
   return button;
 }

@@ -50,11 +50,12 @@ export class Reply {
     this.#unwritten = "";
   }
 
-  finish({ message_id: id, text, html, feedback }) {
+  finish({ message_id: id, text, html, feedback, finish_reason: reason }) {
     this.#flush();
     this.text = text;
     this.#transcript.follow(() => {
       this.content.replaceChildren(...sanitizedNodes(html, text, this.#config.text.sourceOpens));
+      if (["length", "content_filter"].includes(reason)) this.#mark(this.#config.text.incomplete);
       this.node.append(this.#actions(id, feedback));
     });
   }
@@ -64,8 +65,12 @@ export class Reply {
     this.#flush();
     this.#transcript.follow(() => {
       if (!this.text) this.content.replaceChildren();
-      this.content.append(element("span", { class: "stopped" }, this.#config.text.stopped));
+      this.#mark(this.#config.text.stopped);
     });
+  }
+
+  #mark(note) {
+    this.content.append(" ", element("span", { class: "stopped" }, note));
   }
 
   /** Show the error below the text that has arrived, or in its place if there is none. */
@@ -127,8 +132,8 @@ export class Reply {
   /** Send the vote. Voting the same way again takes the vote back. */
   async #vote(id, value) {
     const buttons = [...this.node.querySelectorAll("[data-vote]")];
-    const before = buttons.find(({ ariaPressed }) => ariaPressed === "true")?.dataset.vote ?? "none";
-    const show = (vote) => buttons.forEach((one) => (one.ariaPressed = one.dataset.vote === vote));
+    const before = buttons.find((one) => one.getAttribute("aria-pressed") === "true")?.dataset.vote ?? "none";
+    const show = (vote) => buttons.forEach((one) => one.setAttribute("aria-pressed", one.dataset.vote === vote));
     const vote = before === value ? "none" : value;
     show(vote);
     if (!(await this.#sendFeedback(id, vote))) show(before);

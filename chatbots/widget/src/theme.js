@@ -78,11 +78,11 @@ function paletteOf({ theme, customThemePresetKey, customThemeSettings }, mode) {
   return palette(mode, PRESETS[customThemePresetKey] ?? [primaryColor, secondaryColor, accentColor]);
 }
 
-/** Set custom properties on `node`. Colors hold both modes: the style sheet's `color-scheme` picks one. */
+/** Set custom properties on `node`. Colors hold both modes: the style sheet picks one. */
 export function applyTheme(node, config, host) {
   const [light, dark] = ["light", "dark"].map((mode) => paletteOf(config, mode));
   const set = (name, value) => node.style.setProperty(`--${name}`, value);
-  for (const name in light) set(name, `light-dark(${light[name]}, ${dark[name]})`);
+  for (const name in light) set(name, `var(--light, ${light[name]}) var(--dark, ${dark[name]})`);
   for (const [name, value] of Object.entries(config.customThemeSettings)) {
     if (typeof value === "number") set(name, `${value}px`); // such as --popupWidth
   }
@@ -104,7 +104,7 @@ const styleSheets = new Map(); // address -> promise, so that several bots on a 
 /** Load a style sheet to adopt: the host's Content-Security-Policy for styles does not apply to adopted ones. */
 export function loadStyleSheet(address) {
   if (!styleSheets.has(address)) {
-    const loading = fetch(address, { credentials: "omit" }).then(async (response) => {
+    const loading = fetch(address, { __proto__: null, credentials: "omit" }).then(async (response) => {
       if (!response.ok) throw new Error(`${address} answers ${response.status}`);
       return new CSSStyleSheet().replace(await response.text());
     });

@@ -98,7 +98,7 @@ export class VisitorSession {
 
   async #send(path, { token, body, signal }) {
     const headers = new Headers(token && { Authorization: `Visitor ${token}` });
-    const request = { headers, signal, credentials: "omit" };
+    const request = { __proto__: null, headers, signal, credentials: "omit" }; // without the host's additions
     if (body) {
       headers.set("Content-Type", "application/json");
       Object.assign(request, { method: "POST", body: JSON.stringify(body) });

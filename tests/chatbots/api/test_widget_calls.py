@@ -86,7 +86,8 @@ def test_embed_config_returns_everything_the_widget_needs(api, bot):
 @pytest.mark.parametrize(
     ("bot_language", "page_language", "language", "direction"),
     [("", "", "en", "ltr"), ("", "de-AT", "de", "ltr"), ("fr", "de", "fr", "ltr"), ("", "ar", "ar", "rtl"),
-     ("", "xx", "en", "ltr")],
+     ("", "xx", "en", "ltr"), ("", "he-IL", "en", "rtl"), ("", "az_Arab-IR", "en", "rtl"), ("", "he-Latn", "en", "ltr"),
+     ("de", "fa", "de", "ltr")],
 )  # fmt: skip
 def test_the_language_is_the_bots_or_else_the_pages(api, bot, bot_language, page_language, language, direction):
     change(bot, language=bot_language, greeting="")
