@@ -124,9 +124,6 @@ INSTALLED_APPS = [
     "simple_history",
     "axes",
     "csp",
-    "django_otp",
-    "django_otp.plugins.otp_totp",
-    "django_otp.plugins.otp_static",
     "puffer",
     "logs",
     "providers",
@@ -218,9 +215,9 @@ AXES_ENABLE_ACCESS_FAILURE_LOG = True
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]  # not recorded
 AXES_ENABLE_ADMIN = False  # puffer/admin/activity.py replaces its pages
 AXES_VERBOSE = False
-OTP_TOTP_ISSUER = "puffer"
 
 HTTPS = urlsplit(PUBLIC_URL).scheme == "https"
+SESSION_ENGINE = "puffer.security.admin_sessions"
 SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True

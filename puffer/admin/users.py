@@ -14,19 +14,18 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django_otp.plugins.otp_static.models import StaticDevice
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from puffer.admin.navigation import MenuItem, Section
 from puffer.security import second_factor
+from puffer.security.authenticator import AuthenticatorApp
 from puffer.security.roles import ROLES
 
 ACTIONS = {"view": _("view"), "add": _("add"), "change": _("change"), "delete": _("delete")}  # in display order
 
-admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
+admin.site.unregister([User, Group])
 admin.site.login_template = "admin/puffer/sign_in.html"
 
 
@@ -46,7 +45,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         return [path("second-factor/", own_page, name="auth_user_second_factor"), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        apps = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
+        apps = AuthenticatorApp.objects.filter(user=OuterRef("pk"), confirmed=True)
         return super().get_queryset(request).prefetch_related("groups").annotate(has_app=Exists(apps))
 
     @display(description=_("roles"), label=True)

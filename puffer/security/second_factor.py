@@ -4,7 +4,6 @@ setup: page -> key as a QR code -> first correct code -> on, and recovery codes 
 sign-in: name and password -> code from the app, or one of the recovery codes
 """
 
-from base64 import b32encode
 from typing import Any
 
 import segno
@@ -18,48 +17,45 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
-from django_otp.models import Device
-from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
-CODE_LENGTH = 6  # digits; a longer one is a recovery code
+from puffer.security.authenticator import AuthenticatorApp, RecoveryCode, digest, new_recovery_code, new_secret
+
+MAX_CODE = 40  # characters, blanks included
 RECOVERY_CODES = 10
 
 
 def is_on(user: Any) -> bool:
-    return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+    return AuthenticatorApp.objects.filter(user=user, confirmed=True).exists()
 
 
 def is_right(user: Any, code: str, *, confirmed: bool = True) -> bool:
     """Return whether the code is the app's current one or an unused recovery code. Each works once."""
     code = "".join(code.split()).lower()
-    devices: Any = TOTPDevice if len(code) == CODE_LENGTH else StaticDevice
     with transaction.atomic():
-        device: Device | None = devices.objects.select_for_update().filter(user=user, confirmed=confirmed).first()
-        return device is not None and device.verify_token(code)
+        app = AuthenticatorApp.objects.select_for_update().filter(user=user, confirmed=confirmed).first()
+        return app is not None and app.verify_token(code)
 
 
 def turn_off(user: Any) -> bool:
     """Turn two-factor authentication off, and return whether it was on."""
     was_on = is_on(user)
-    TOTPDevice.objects.filter(user=user).delete()
-    StaticDevice.objects.filter(user=user).delete()
+    AuthenticatorApp.objects.filter(user=user).delete()
+    RecoveryCode.objects.filter(user=user).delete()
     return was_on
 
 
 def new_recovery_codes(user: Any) -> list[str]:
-    StaticDevice.objects.filter(user=user).delete()
-    device = StaticDevice.objects.create(user=user, name="recovery codes")
-    codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
-    StaticToken.objects.bulk_create(StaticToken(device=device, token=code) for code in codes)
+    RecoveryCode.objects.filter(user=user).delete()
+    codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]
+    RecoveryCode.objects.bulk_create(RecoveryCode(user=user, digest=digest(code)) for code in codes)
     return codes
 
 
 def code_field(**options: Any) -> forms.CharField:
     widget = UnfoldAdminTextInputWidget({"autocomplete": "one-time-code", "spellcheck": "false"})
-    return forms.CharField(label=_("Code"), max_length=20, widget=widget, **options)
+    return forms.CharField(label=_("Code"), max_length=MAX_CODE, widget=widget, **options)
 
 
 class SignInForm(AuthenticationForm):
@@ -71,12 +67,12 @@ class SignInForm(AuthenticationForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if not TOTPDevice.objects.filter(confirmed=True).exists():
+        if not AuthenticatorApp.objects.filter(confirmed=True).exists():
             del self.fields["code"]
 
     def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
         super().confirm_login_allowed(user)
-        if is_on(user) and not is_right(user, self.data.get("code", "")[:20]):
+        if is_on(user) and not is_right(user, self.data.get("code", "")[:MAX_CODE]):
             # Makes django-axes count the attempt like a wrong password.
             credentials = {"username": user.get_username()}
             user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
@@ -123,24 +119,27 @@ def two_factor_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> Http
             model_admin.log_change(request, user, "Two-factor authentication turned off.")
             messages.success(request, _("Two-factor authentication is off."))
             return HttpResponseRedirect(request.path)
-        TOTPDevice.objects.filter(user=user).update(confirmed=True)
+        AuthenticatorApp.objects.filter(user=user).update(confirmed=True)
         model_admin.log_change(request, user, "Two-factor authentication turned on.")
         context["recovery_codes"] = new_recovery_codes(user)
     elif context["is_on"]:
-        context["codes_left"] = StaticToken.objects.filter(device__user=user).count()
+        context["codes_left"] = RecoveryCode.objects.filter(user=user).count()
     else:
-        device, _created = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
-        context |= {"qr_code": qr_code(device), "key": key_of(device)}
+        app, _created = AuthenticatorApp.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
+        if not app.key:  # encrypted with a key that is gone
+            app.key = new_secret()
+            app.save()
+        context |= {"qr_code": qr_code(app), "key": key_of(app)}
     context |= {**model_admin.admin_site.each_context(request), "title": _("Two-factor authentication")}
     return TemplateResponse(request, "admin/puffer/second_factor.html", context)
 
 
-def qr_code(device: TOTPDevice) -> SafeString:
-    svg = segno.make(device.config_url, error="m").svg_inline(scale=5, border=4, light="#fff", title="QR code")
+def qr_code(app: AuthenticatorApp) -> SafeString:
+    svg = segno.make(app.config_url, error="m").svg_inline(scale=5, border=4, light="#fff", title="QR code")
     return mark_safe(svg)  # noqa: S308  segno draws it from a percent-encoded URL
 
 
-def key_of(device: TOTPDevice) -> str:
+def key_of(app: AuthenticatorApp) -> str:
     """Return the key in groups of four letters, for users who cannot scan the QR code."""
-    key = b32encode(device.bin_key).decode()
+    key = app.base32_key
     return " ".join(key[start : start + 4] for start in range(0, len(key), 4))
