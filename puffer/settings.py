@@ -62,7 +62,8 @@ PROVIDER_ENVIRONMENT = {
     "deepseek": {"api_key": env.str("DEEPSEEK_API_KEY", ""), "base_url": env.str("DEEPSEEK_BASE_URL", "")},
     "xai": {"api_key": env.str("XAI_API_KEY", ""), "base_url": env.str("XAI_BASE_URL", "")},
     "ollama": {"base_url": env.str("OLLAMA_BASE_URL", "")},
-    "local": {"base_url": env.str("LOCAL_MODEL_URL", "")},  # set by `serve` when it starts the bundled model
+    # Set by `serve` when it starts the bundled model.
+    "local": {"base_url": env.str("LOCAL_MODEL_URL", ""), "api_key": env.str("LOCAL_MODEL_TOKEN", "")},
 }
 VECTOR_STORE_ENVIRONMENT = {
     "pinecone": {"api_key": env.str("PINECONE_API_KEY", ""), "base_url": env.str("PINECONE_BASE_URL", "")},

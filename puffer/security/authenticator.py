@@ -94,6 +94,9 @@ class RecoveryCode(models.Model):
         verbose_name = _("recovery code")
         verbose_name_plural = _("recovery codes")
 
+    def __str__(self) -> str:
+        return self.digest[:8]
+
 
 def new_recovery_code() -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(RECOVERY_LENGTH))
