@@ -145,6 +145,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "puffer.security.second_factor.RequireSecondFactorMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",  # records who saved a version of a chatbot
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -218,6 +219,7 @@ AXES_ENABLE_ADMIN = False  # puffer/admin/activity.py replaces its pages
 AXES_VERBOSE = False
 
 HTTPS = urlsplit(PUBLIC_URL).scheme == "https"
+REQUIRE_SECOND_FACTOR = env.bool("REQUIRE_SECOND_FACTOR", default=False)
 SESSION_ENGINE = "puffer.security.admin_sessions"
 SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -298,6 +300,7 @@ UNFOLD = {
         "navigation": [
             {"title": _("Password"), "link": reverse_lazy("admin:password_change")},
             {"title": _("Two-factor authentication"), "link": reverse_lazy("admin:auth_user_second_factor")},
+            {"title": _("Your sign-ins"), "link": reverse_lazy("admin:auth_user_own_sessions")},
         ],
     },
     "SIDEBAR": {"navigation": "puffer.admin.navigation.navigation"},

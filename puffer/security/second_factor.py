@@ -4,26 +4,32 @@ setup: page -> key as a QR code -> first correct code -> on, and recovery codes 
 sign-in: name and password -> code from the app, or one of the recovery codes
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import segno
+from asgiref.sync import sync_to_async
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth import authenticate
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.signals import user_login_failed
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.decorators import async_only_middleware
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AuthenticationForm
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from puffer.security.authenticator import AuthenticatorApp, RecoveryCode, digest, new_recovery_code, new_secret
+from puffer.security.confirmation import check_password, password_field
 
 MAX_CODE = 40  # characters, blanks included
 RECOVERY_CODES = 10
+OPEN_WITHOUT = ["admin:auth_user_second_factor", "admin:login", "admin:logout", "admin:jsi18n"]
 
 
 def is_on(user: Any) -> bool:
@@ -82,9 +88,7 @@ class SignInForm(AuthenticationForm):
 class SwitchForm(forms.Form):
     """A form that asks for the password again, so that nobody at an unattended browser can change the second factor."""
 
-    password = forms.CharField(
-        label=_("Your password"), widget=UnfoldAdminPasswordWidget({"autocomplete": "current-password"})
-    )
+    password = password_field()
     code = code_field()
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
@@ -95,9 +99,7 @@ class SwitchForm(forms.Form):
 
     def clean_password(self) -> str:
         password = self.cleaned_data["password"]
-        # authenticate() counts it as a sign-in: too many wrong passwords lock the user out.
-        if authenticate(self.request, username=self.request.user.get_username(), password=password) is None:
-            raise forms.ValidationError(_("This is not your password."))
+        check_password(self.request, password)
         return password
 
     def clean(self) -> None:
@@ -112,7 +114,7 @@ def two_factor_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> Http
     """Show the page on which users turn two-factor authentication on and off for themselves."""
     user: Any = request.user
     form = SwitchForm(request, request.POST if request.method == "POST" else None)
-    context: dict[str, Any] = {"form": form, "is_on": is_on(user)}
+    context: dict[str, Any] = {"form": form, "is_on": is_on(user), "is_required": settings.REQUIRE_SECOND_FACTOR}
     if form.is_valid():
         if context["is_on"]:
             turn_off(user)
@@ -132,6 +134,29 @@ def two_factor_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> Http
         context |= {"qr_code": qr_code(app), "key": key_of(app)}
     context |= {**model_admin.admin_site.each_context(request), "title": _("Two-factor authentication")}
     return TemplateResponse(request, "admin/puffer/second_factor.html", context)
+
+
+@async_only_middleware
+def RequireSecondFactorMiddleware(
+    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
+) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+    """With REQUIRE_SECOND_FACTOR, lead users without a second factor to its page before any other."""
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        if (
+            settings.REQUIRE_SECOND_FACTOR
+            and request.path.startswith(reverse("admin:index"))
+            and request.path not in [reverse(name) for name in OPEN_WITHOUT]
+            and await sync_to_async(lacks_second_factor)(request)
+        ):
+            return HttpResponseRedirect(reverse("admin:auth_user_second_factor"))
+        return await get_response(request)
+
+    return middleware
+
+
+def lacks_second_factor(request: HttpRequest) -> bool:
+    return request.user.is_authenticated and not is_on(request.user)
 
 
 def qr_code(app: AuthenticatorApp) -> SafeString:
