@@ -90,6 +90,7 @@ AI_PARAMETERS = env.json(
 # Personal data in the log
 
 LOG_RETENTION_DAYS = env.int("LOG_RETENTION_DAYS", default=0)  # after a conversation's last message; 0: forever
+IMAGE_RETENTION_DAYS = env.int("IMAGE_RETENTION_DAYS", default=0)  # after an image was generated; 0: forever
 ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
 REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/conversations/redaction.py
 
@@ -103,6 +104,7 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
     "chatbots.quality.golden.run_due",
     "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
+    "providers.use_cases.image_retention.run_due",
 ]
 EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from puffer.net.client_ip import anonymized, client_ip
 from puffer.security import confirmation
-from puffer.security.admin_sessions import Session, digest
+from puffer.security.admin_sessions import Session, SessionStore, digest
 
 SIGN_IN = "sign_in"  # in the session: when, from which address and with which browser the user signed in
 MAX_AGENT = 300  # characters
@@ -48,6 +48,7 @@ def record_sign_in(sender: Any, request: HttpRequest, user: AbstractBaseUser, **
     address, agent = client_ip(request), request.META.get("HTTP_USER_AGENT", "")[:MAX_AGENT]
     request.session[SIGN_IN] = {"at": timezone.now().isoformat(), "address": address, "agent": agent}
     confirmation.remember(request)
+    SessionStore.clear_expired()  # here, because only sign-ins make sessions
     own = AccessLog.objects.filter(username=user.get_username()).order_by("-pk")
     earlier = own.values_list("ip_address", "user_agent")[1:MAX_COMPARED]
     places = {(anonymized(ip or ""), device(browser)) for ip, browser in earlier}

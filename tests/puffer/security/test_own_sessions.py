@@ -114,3 +114,10 @@ def test_new_devices_and_networks_are_in_the_audit_log():
         "Signed in from a new device or network: Firefox, Linux, 198.51.100.0.",
     ]
     assert AccessLog.objects.count() == 5
+
+
+def test_expired_sessions_are_deleted_at_the_next_sign_in():
+    browser()
+    Session.objects.update(expire_date=timezone.now() - SEEN_EVERY)
+    browser()
+    assert Session.objects.count() == 1
