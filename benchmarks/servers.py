@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-API_KEY = "bench-key"
+API_KEY = "bench-key-0123456789abcdef"
 MESSAGES = [{"role": "user", "content": "Say hello."}]
 COMPLETION_REQUEST = {"model": "gpt-4o-mini", "messages": MESSAGES}
 EMBEDDING_REQUEST = {"model": "text-embedding-3-small", "input": "hello"}

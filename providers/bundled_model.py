@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from django.conf import settings
 
 from providers.local import process as local_process
-from providers.local.engines import installed
+from providers.local.engines import TOKEN_VARIABLE, installed
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +45,16 @@ def start_model() -> None:
     if not installed() or local.get("base_url"):  # not installed, or already running
         return
     try:
-        base_url = _model.enter_context(local_process.running())
+        address = _model.enter_context(local_process.running())
     except RuntimeError:
         logger.exception("the bundled model did not start")
         return
-    os.environ["LOCAL_MODEL_URL"] = base_url  # the workers read the settings again
-    local["base_url"] = base_url
+    # The workers read the settings again.
+    os.environ["LOCAL_MODEL_URL"], os.environ[TOKEN_VARIABLE] = address
+    local["base_url"], local["api_key"] = address
     _model.callback(clear_address)
 
 
 def clear_address() -> None:
-    del os.environ["LOCAL_MODEL_URL"]
-    settings.PROVIDER_ENVIRONMENT["local"]["base_url"] = ""
+    del os.environ["LOCAL_MODEL_URL"], os.environ[TOKEN_VARIABLE]
+    settings.PROVIDER_ENVIRONMENT["local"].update(base_url="", api_key="")

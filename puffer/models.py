@@ -1,4 +1,4 @@
-"""API keys."""
+"""API keys. The models of sessions and of the second factor are in puffer/security."""
 
 import hashlib
 import secrets
@@ -13,6 +13,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from puffer.runtime.live_cache import invalidate
+from puffer.security.admin_sessions import Session  # noqa: F401 - Django looks for models here
+from puffer.security.authenticator import AuthenticatorApp, RecoveryCode  # noqa: F401
 
 KEY_PREFIX = "puf_"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -67,7 +67,8 @@ PROVIDER_ENVIRONMENT = {
     "deepseek": {"api_key": env.str("DEEPSEEK_API_KEY", ""), "base_url": env.str("DEEPSEEK_BASE_URL", "")},
     "xai": {"api_key": env.str("XAI_API_KEY", ""), "base_url": env.str("XAI_BASE_URL", "")},
     "ollama": {"base_url": env.str("OLLAMA_BASE_URL", "")},
-    "local": {"base_url": env.str("LOCAL_MODEL_URL", "")},  # set by `serve` when it starts the bundled model
+    # Set by `serve` when it starts the bundled model.
+    "local": {"base_url": env.str("LOCAL_MODEL_URL", ""), "api_key": env.str("LOCAL_MODEL_TOKEN", "")},
 }
 OLLAMA_CONTEXT_LENGTH = env.int("OLLAMA_CONTEXT_LENGTH", default=4096)  # tokens; the server's own variable and default
 VECTOR_STORE_ENVIRONMENT = {
@@ -95,6 +96,7 @@ AI_PARAMETERS = env.json(
 # Personal data in the log
 
 LOG_RETENTION_DAYS = env.int("LOG_RETENTION_DAYS", default=0)  # after a conversation's last message; 0: forever
+IMAGE_RETENTION_DAYS = env.int("IMAGE_RETENTION_DAYS", default=0)  # after an image was generated; 0: forever
 ANONYMIZE_IP = env.bool("PUFFER_ANONYMIZE_IP", default=False)
 REDACT = env.list("PUFFER_REDACT", default=[])  # kinds of logs/conversations/redaction.py
 
@@ -109,6 +111,7 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
     "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
     "puffer.security.sign_in_records.run_due",
+    "providers.use_cases.image_retention.run_due",
 ]
 EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
@@ -131,9 +134,6 @@ INSTALLED_APPS = [
     "simple_history",
     "axes",
     "csp",
-    "django_otp",
-    "django_otp.plugins.otp_totp",
-    "django_otp.plugins.otp_static",
     "puffer",
     "logs",
     "providers",
@@ -154,6 +154,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "puffer.security.second_factor.RequireSecondFactorMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",  # records who saved a version of a chatbot
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -226,10 +227,11 @@ AXES_ENABLE_ACCESS_FAILURE_LOG = True
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]  # not recorded
 AXES_ENABLE_ADMIN = False  # puffer/admin/activity.py replaces its pages
 AXES_VERBOSE = False
-OTP_TOTP_ISSUER = "puffer"
 
 HTTPS = urlsplit(PUBLIC_URL).scheme == "https"
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = ROOT_PATH
+REQUIRE_SECOND_FACTOR = env.bool("REQUIRE_SECOND_FACTOR", default=False)
+SESSION_ENGINE = "puffer.security.admin_sessions"
 SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
@@ -309,6 +311,7 @@ UNFOLD = {
         "navigation": [
             {"title": _("Password"), "link": reverse_lazy("admin:password_change")},
             {"title": _("Two-factor authentication"), "link": reverse_lazy("admin:auth_user_second_factor")},
+            {"title": _("Your sign-ins"), "link": reverse_lazy("admin:auth_user_own_sessions")},
         ],
     },
     "SIDEBAR": {"navigation": "puffer.admin.navigation.navigation"},

@@ -15,7 +15,7 @@ SETTINGS = (ROOT / "puffer" / "settings.py").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 FILE_NAMES = re.compile(r"`((?:puffer|logs|providers|vectorstores|chatbots|tests|docs|benchmarks)/[\w/.]+)`")
 TUNING = {"CONN_MAX_AGE", "STATIC_ROOT"}  # described only in settings.py
-SET_BY_SERVE = {"LOCAL_MODEL_URL"}
+SET_BY_SERVE = {"LOCAL_MODEL_URL", "LOCAL_MODEL_TOKEN"}
 
 
 def test_every_environment_variable_is_documented():

@@ -40,7 +40,7 @@ from chatbots.models import Chatbot
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
 from logs.models import Conversation
-from puffer.admin import DeletionSummary, MenuItem, Section, record_export
+from puffer.admin import DeletionSummary, GuardedSecrets, MenuItem, Section, recently_confirmed, record_export
 from puffer.api import site_url
 from puffer.runtime import invalidate
 
@@ -57,7 +57,7 @@ PAGES = [
 
 
 @admin.register(Chatbot)
-class ChatbotAdmin(DeletionSummary, ModelAdmin):
+class ChatbotAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
     """The list of chatbots and their settings. The other pages are the views in this package."""
 
     menu = [
@@ -173,6 +173,7 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
             "form_submit_text": _("Create new secret"),
         },
     )
+    @recently_confirmed
     def renew_identity_secret(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         bot = self.get_object(request, object_id)
         if bot is None:
@@ -244,8 +245,9 @@ class ChatbotAdmin(DeletionSummary, ModelAdmin):
         return moderation_state(bot)
 
     @admin.display(description=_("identity secret"))
-    def identity(self, bot: Chatbot) -> SafeString:
-        return render_to_string("admin/chatbots/chatbot/identity.html", {"secret": bot.identity_secret})
+    def identity(self, bot: Any) -> SafeString:
+        context = {"secret": bot.identity_secret, "confirm_url": bot.confirm_url}
+        return render_to_string("admin/chatbots/chatbot/identity.html", context)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Chatbot]) -> None:
         super().delete_queryset(request, queryset)

@@ -22,7 +22,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from logs.webhooks.delivery import send_test
 from logs.webhooks.models import EventName, Webhook, WebhookDelivery, new_secret
-from puffer.admin import DeletionSummary, MenuItem, RecordAdmin, Section
+from puffer.admin import DeletionSummary, GuardedSecrets, MenuItem, RecordAdmin, Section, recently_confirmed
 from puffer.runtime import Job
 from puffer.text import duration, moment
 
@@ -72,7 +72,7 @@ class WebhookForm(forms.ModelForm):
 
 
 @admin.register(Webhook)
-class WebhookAdmin(DeletionSummary, ModelAdmin):
+class WebhookAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
     """Webhooks: their settings, their secret, a test and their deliveries."""
 
     menu = [MenuItem(Section.ACTIVITY, 4, "webhook")]
@@ -114,8 +114,9 @@ class WebhookAdmin(DeletionSummary, ModelAdmin):
         }
 
     @admin.display(description=_("signed with"))
-    def signing(self, webhook: Webhook) -> SafeString:
-        return render_to_string("admin/logs/webhook/signing.html", {"secret": webhook.secret})
+    def signing(self, webhook: Any) -> SafeString:
+        context = {"secret": webhook.secret, "confirm_url": webhook.confirm_url}
+        return render_to_string("admin/logs/webhook/signing.html", context)
 
     def response_add(self, request: HttpRequest, obj: Webhook, post_url_continue: str | None = None) -> HttpResponse:
         """Redirect to the webhook's page, which shows the secret and can send a test."""
@@ -166,6 +167,7 @@ class WebhookAdmin(DeletionSummary, ModelAdmin):
             "form_submit_text": _("Create secret"),
         },
     )
+    @recently_confirmed
     def renew_secret(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         webhook = self.saved(request, object_id)
         webhook.secret = new_secret()

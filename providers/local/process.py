@@ -1,21 +1,30 @@
-"""Start and stop the process of the bundled models: `with running() as base_url: ...`"""
+"""Start and stop the process of the bundled models: `with running() as address: ...`"""
 
 import http.client
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from providers.local.engines import MISSING, installed
+from providers.local.engines import MISSING, TOKEN_VARIABLE, installed
 from puffer.runtime import ChildProcess
 
 START_SECONDS = 60
 
 
+class Address(NamedTuple):
+    """Where the bundled models are, and the API key of this start."""
+
+    url: str
+    token: str
+
+
 @contextmanager
-def running() -> Iterator[str]:
-    """Yield the base URL of the bundled models, which run until the block ends.
+def running() -> Iterator[Address]:
+    """Yield the address of the bundled models, which run until the block ends.
 
     Raise RuntimeError with the process's last output if it does not start.
     """
@@ -28,7 +37,7 @@ def running() -> Iterator[str]:
         try:
             local.wait_until_healthy()
             local.watcher.start()
-            yield f"http://127.0.0.1:{local.port}"
+            yield Address(f"http://127.0.0.1:{local.port}", local.token)
         finally:
             local.stop()
 
@@ -38,7 +47,8 @@ class LocalProcess(ChildProcess):
         self.port = listener.getsockname()[1]
         fd = listener.fileno()
         arguments = ["-m", "providers.local.server", f"--fd={fd}", f"--parent={os.getpid()}"]
-        super().__init__("local model", arguments, pass_fds=[fd])
+        self.token = secrets.token_urlsafe(32)
+        super().__init__("local model", arguments, pass_fds=[fd], variables={TOKEN_VARIABLE: self.token})
 
     def wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -53,7 +63,7 @@ class LocalProcess(ChildProcess):
     def is_healthy(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", "/health", headers={"Authorization": f"Bearer {self.token}"})
             return connection.getresponse().status == 200
         except OSError:
             return False

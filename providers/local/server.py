@@ -8,6 +8,7 @@ The engines are in `providers.local.engines`; `providers.local.process` starts a
 import argparse
 import asyncio
 import base64
+import hmac
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from providers.local.engines import (
     DIMENSIONS,
     EMBEDDING_MODEL,
     MISSING,
+    TOKEN_VARIABLE,
     MultilingualE5,
     Refused,
     SmolLM2,
@@ -32,7 +34,9 @@ from providers.local.engines import (
 )
 
 MAX_TOKENS = 1024  # where a request sets none: a model this small may repeat itself until its context is full
+MIN_TOKEN = 20
 MAX_BODY = 10 * 1024 * 1024
+LOOPBACK = (b"127.0.0.1", b"localhost", b"[::1]")  # names in the Host header
 MAX_INPUTS = 2048  # texts in one embeddings request: OpenAI's own limit
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -44,9 +48,10 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """The ASGI application."""
+    """The ASGI application. Every call must carry the token, because any local user can reach the port."""
 
-    def __init__(self):
+    def __init__(self, token):
+        self.authorization = f"Bearer {token}".encode()
         self.smollm2 = SmolLM2()
         self.e5 = MultilingualE5()
         self.views = {
@@ -58,6 +63,7 @@ class App:
 
     async def __call__(self, scope, receive, send):
         try:
+            self.check_access(dict(scope["headers"]))
             view = self.views.get((scope["method"], scope["path"]))
             if view is None:
                 raise Refused(404, f"There is no endpoint {scope['method']} {scope['path']}.")
@@ -68,6 +74,13 @@ class App:
         except Exception:
             log.exception("%s failed", scope["path"])
             await send_json(send, Refused(500, "The local model failed; see the server's log.").as_json(), 500)
+
+    def check_access(self, headers):
+        """Refuse callers without the token, and browsers: no web page has a reason to call."""
+        if b"origin" in headers or headers.get(b"host", b"").rpartition(b":")[0] not in LOOPBACK:
+            raise Refused(403, "The local model answers puffer only.", "forbidden")
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self.authorization):
+            raise Refused(401, "The API key is missing or wrong.", "invalid_api_key")
 
     async def health(self, body, send):
         await send_json(send, {"status": "ok"})  # the port opens after the completion model is loaded
@@ -236,11 +249,15 @@ def exit_with(parent: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the bundled models in OpenAI's protocol.")
-    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8081)
-    parser.add_argument("--fd", type=int, help="a listening socket to serve instead of host and port")
+    parser.add_argument("--fd", type=int, help="a listening socket to serve instead of the port")
     parser.add_argument("--parent", type=int, help="end when the process with this id is no longer the parent")
     arguments = parser.parse_args()
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if len(token) < MIN_TOKEN:
+        sys.exit(
+            f"Set {TOKEN_VARIABLE} to a random text of at least {MIN_TOKEN} characters: callers send it as API key."
+        )
     if not installed():
         sys.exit(MISSING)
     cpuinfo = Path("/proc/cpuinfo")
@@ -253,8 +270,8 @@ def main() -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        App(),
-        host=arguments.host,
+        App(token),
+        host="127.0.0.1",
         port=arguments.port,
         http="h11",
         ws="none",

@@ -18,6 +18,7 @@ from providers.base import Capability, GeneratedImage, ImageRequest, Images, Pro
 from providers.calls import provider_call
 from providers.registry import get_provider
 from providers.upstream_errors import failure_code
+from providers.use_cases.stored_images import FOLDER
 from puffer.api import ApiError, Caller
 from puffer.net import may_connect
 
@@ -80,7 +81,7 @@ def detect_type(provider: Provider, data: bytes) -> tuple[str, str]:
 
 def store(data: bytes, extension: str) -> str:
     """Store an image under an unguessable name and return its URL path."""
-    name = f"images/{secrets.token_urlsafe(24)}.{extension}"
+    name = f"{FOLDER}/{secrets.token_urlsafe(24)}.{extension}"
     return settings.MEDIA_URL + default_storage.save(name, ContentFile(data))
 
 

@@ -13,9 +13,11 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from puffer.admin.confirmed import ConfirmedChanges
 from puffer.admin.lines_field import LinesField
 from puffer.admin.navigation import MenuItem, Section
 from puffer.models import ApiKey, Scope
+from puffer.security.confirmation import recently_confirmed
 
 STATES = {  # key -> label, and unfold's color of it
     "active": (_("active"), "success"),
@@ -55,7 +57,7 @@ class ApiKeyForm(forms.ModelForm):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):
+class ApiKeyAdmin(ConfirmedChanges, ModelAdmin):
     """API keys. A key is shown once, when it is created. A revoked key stays listed, because usage refers to it."""
 
     menu = [
@@ -117,6 +119,7 @@ class ApiKeyAdmin(ModelAdmin):
         return TemplateResponse(request, "admin/puffer/apikey/issued.html", context)
 
     @action(description=_("Revoke the selected keys"), permissions=["change"])
+    @recently_confirmed
     def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> HttpResponse | None:
         keys = keys.filter(revoked_at=None)
         if not keys:

@@ -15,6 +15,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanWidget
 
+from puffer.admin.confirmed import ConfirmedChanges
 from puffer.security.encryption import UnreadableSecret
 
 KEY_STATES = {  # key -> label, and unfold's color of it
@@ -74,7 +75,7 @@ class CredentialsForm(forms.ModelForm):
         return bool(self.instance.environment.get("api_key") and cleaned.get("base_url"))
 
 
-class CredentialsAdmin(ModelAdmin):
+class CredentialsAdmin(ConfirmedChanges, ModelAdmin):
     """Pages for rows that always exist: they can be changed and tested, but not added or deleted."""
 
     list_display_links = ["label"]

@@ -14,24 +14,26 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django_otp.plugins.otp_static.models import StaticDevice
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from puffer.admin.confirmed import ConfirmedChanges
 from puffer.admin.navigation import MenuItem, Section
 from puffer.security import second_factor
+from puffer.security.authenticator import AuthenticatorApp
+from puffer.security.confirmation import confirmation_page, recently_confirmed
+from puffer.security.own_sessions import own_sessions_page
 from puffer.security.roles import ROLES
 
 ACTIONS = {"view": _("view"), "add": _("add"), "change": _("change"), "delete": _("delete")}  # in display order
 
-admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
+admin.site.unregister([User, Group])
 admin.site.login_template = "admin/puffer/sign_in.html"
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(ConfirmedChanges, DjangoUserAdmin, ModelAdmin):
     menu = [MenuItem(Section.ACCESS, 3, "person")]
     form = UserChangeForm
     add_form = UserCreationForm
@@ -42,11 +44,16 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     actions = ["remove_second_factor"]
 
     def get_urls(self) -> list[URLPattern]:
-        own_page = self.admin_site.admin_view(self.own_second_factor)
-        return [path("second-factor/", own_page, name="auth_user_second_factor"), *super().get_urls()]
+        own = {
+            "second-factor/": (self.own_second_factor, "auth_user_second_factor"),
+            "sign-ins/": (self.own_sessions, "auth_user_own_sessions"),
+            "confirm-password/": (confirmation_page, "auth_user_confirm_password"),
+        }
+        pages = [path(route, self.admin_site.admin_view(view), name=name) for route, (view, name) in own.items()]
+        return [*pages, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        apps = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
+        apps = AuthenticatorApp.objects.filter(user=OuterRef("pk"), confirmed=True)
         return super().get_queryset(request).prefetch_related("groups").annotate(has_app=Exists(apps))
 
     @display(description=_("roles"), label=True)
@@ -60,7 +67,15 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     def own_second_factor(self, request: HttpRequest) -> HttpResponse:
         return second_factor.two_factor_page(request, self)
 
+    def own_sessions(self, request: HttpRequest) -> HttpResponse:
+        return own_sessions_page(request, self)
+
+    @recently_confirmed
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        return super().user_change_password(request, id, form_url)
+
     @action(description=_("Turn off two-factor authentication"), permissions=["change"])
+    @recently_confirmed
     def remove_second_factor(self, request: HttpRequest, users: QuerySet[User]) -> None:
         """Turn two-factor authentication off for users who have lost their phone and their recovery codes."""
         removed = [user for user in users if second_factor.turn_off(user)]

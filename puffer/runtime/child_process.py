@@ -1,11 +1,12 @@
 """A Python process that runs alongside the server and is restarted whenever it ends."""
 
 import logging
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from puffer.runtime.backoff import backoff
@@ -17,12 +18,23 @@ log = logging.getLogger(__name__)
 
 
 class ChildProcess:
-    """A supervised process. `arguments` are those of the Python interpreter; its output is logged."""
+    """A supervised process. `arguments` are those of the Python interpreter; its output is logged.
 
-    def __init__(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
+    Secrets belong in `variables`, which are added to its environment: any local user can read the arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        pass_fds: Sequence[int] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.arguments = arguments
         self.pass_fds = pass_fds
+        self.variables = variables or {}
         self.stopping = threading.Event()
         self.lock = threading.Lock()  # serializes stop() and a restart by keep_alive()
         self.process: subprocess.Popen[str]
@@ -35,6 +47,7 @@ class ChildProcess:
             self.process = subprocess.Popen(  # noqa: S603  our own module, no shell
                 [sys.executable, *self.arguments],
                 cwd=Path(__file__).parents[2],
+                env={**os.environ, **self.variables},
                 pass_fds=self.pass_fds,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

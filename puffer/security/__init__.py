@@ -1,4 +1,4 @@
-"""Encryption of secrets, roles, sign-in and the second factor."""
+"""Encryption of secrets, roles, sign-in, sessions, the second factor, and asking for the password again."""
 
 from puffer.security.encryption import EncryptedTextField
 

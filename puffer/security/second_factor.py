@@ -4,62 +4,64 @@ setup: page -> key as a QR code -> first correct code -> on, and recovery codes 
 sign-in: name and password -> code from the app, or one of the recovery codes
 """
 
-from base64 import b32encode
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import segno
+from asgiref.sync import sync_to_async
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth import authenticate
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.signals import user_login_failed
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.decorators import async_only_middleware
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
-from django_otp.models import Device
-from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.forms import AuthenticationForm
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextInputWidget
 
-CODE_LENGTH = 6  # digits; a longer one is a recovery code
+from puffer.security.authenticator import AuthenticatorApp, RecoveryCode, digest, new_recovery_code, new_secret
+from puffer.security.confirmation import check_password, password_field
+
+MAX_CODE = 40  # characters, blanks included
 RECOVERY_CODES = 10
+OPEN_WITHOUT = ["admin:auth_user_second_factor", "admin:login", "admin:logout", "admin:jsi18n"]
 
 
 def is_on(user: Any) -> bool:
-    return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+    return AuthenticatorApp.objects.filter(user=user, confirmed=True).exists()
 
 
 def is_right(user: Any, code: str, *, confirmed: bool = True) -> bool:
     """Return whether the code is the app's current one or an unused recovery code. Each works once."""
     code = "".join(code.split()).lower()
-    devices: Any = TOTPDevice if len(code) == CODE_LENGTH else StaticDevice
     with transaction.atomic():
-        device: Device | None = devices.objects.select_for_update().filter(user=user, confirmed=confirmed).first()
-        return device is not None and device.verify_token(code)
+        app = AuthenticatorApp.objects.select_for_update().filter(user=user, confirmed=confirmed).first()
+        return app is not None and app.verify_token(code)
 
 
 def turn_off(user: Any) -> bool:
     """Turn two-factor authentication off, and return whether it was on."""
     was_on = is_on(user)
-    TOTPDevice.objects.filter(user=user).delete()
-    StaticDevice.objects.filter(user=user).delete()
+    AuthenticatorApp.objects.filter(user=user).delete()
+    RecoveryCode.objects.filter(user=user).delete()
     return was_on
 
 
 def new_recovery_codes(user: Any) -> list[str]:
-    StaticDevice.objects.filter(user=user).delete()
-    device = StaticDevice.objects.create(user=user, name="recovery codes")
-    codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
-    StaticToken.objects.bulk_create(StaticToken(device=device, token=code) for code in codes)
+    RecoveryCode.objects.filter(user=user).delete()
+    codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]
+    RecoveryCode.objects.bulk_create(RecoveryCode(user=user, digest=digest(code)) for code in codes)
     return codes
 
 
 def code_field(**options: Any) -> forms.CharField:
     widget = UnfoldAdminTextInputWidget({"autocomplete": "one-time-code", "spellcheck": "false"})
-    return forms.CharField(label=_("Code"), max_length=20, widget=widget, **options)
+    return forms.CharField(label=_("Code"), max_length=MAX_CODE, widget=widget, **options)
 
 
 class SignInForm(AuthenticationForm):
@@ -71,12 +73,12 @@ class SignInForm(AuthenticationForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if not TOTPDevice.objects.filter(confirmed=True).exists():
+        if not AuthenticatorApp.objects.filter(confirmed=True).exists():
             del self.fields["code"]
 
     def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
         super().confirm_login_allowed(user)
-        if is_on(user) and not is_right(user, self.data.get("code", "")[:20]):
+        if is_on(user) and not is_right(user, self.data.get("code", "")[:MAX_CODE]):
             # Makes django-axes count the attempt like a wrong password.
             credentials = {"username": user.get_username()}
             user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
@@ -86,9 +88,7 @@ class SignInForm(AuthenticationForm):
 class SwitchForm(forms.Form):
     """A form that asks for the password again, so that nobody at an unattended browser can change the second factor."""
 
-    password = forms.CharField(
-        label=_("Your password"), widget=UnfoldAdminPasswordWidget({"autocomplete": "current-password"})
-    )
+    password = password_field()
     code = code_field()
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
@@ -99,9 +99,7 @@ class SwitchForm(forms.Form):
 
     def clean_password(self) -> str:
         password = self.cleaned_data["password"]
-        # authenticate() counts it as a sign-in: too many wrong passwords lock the user out.
-        if authenticate(self.request, username=self.request.user.get_username(), password=password) is None:
-            raise forms.ValidationError(_("This is not your password."))
+        check_password(self.request, password)
         return password
 
     def clean(self) -> None:
@@ -116,31 +114,57 @@ def two_factor_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> Http
     """Show the page on which users turn two-factor authentication on and off for themselves."""
     user: Any = request.user
     form = SwitchForm(request, request.POST if request.method == "POST" else None)
-    context: dict[str, Any] = {"form": form, "is_on": is_on(user)}
+    context: dict[str, Any] = {"form": form, "is_on": is_on(user), "is_required": settings.REQUIRE_SECOND_FACTOR}
     if form.is_valid():
         if context["is_on"]:
             turn_off(user)
             model_admin.log_change(request, user, "Two-factor authentication turned off.")
             messages.success(request, _("Two-factor authentication is off."))
             return HttpResponseRedirect(request.path)
-        TOTPDevice.objects.filter(user=user).update(confirmed=True)
+        AuthenticatorApp.objects.filter(user=user).update(confirmed=True)
         model_admin.log_change(request, user, "Two-factor authentication turned on.")
         context["recovery_codes"] = new_recovery_codes(user)
     elif context["is_on"]:
-        context["codes_left"] = StaticToken.objects.filter(device__user=user).count()
+        context["codes_left"] = RecoveryCode.objects.filter(user=user).count()
     else:
-        device, _created = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
-        context |= {"qr_code": qr_code(device), "key": key_of(device)}
+        app, _created = AuthenticatorApp.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
+        if not app.key:  # encrypted with a key that is gone
+            app.key = new_secret()
+            app.save()
+        context |= {"qr_code": qr_code(app), "key": key_of(app)}
     context |= {**model_admin.admin_site.each_context(request), "title": _("Two-factor authentication")}
     return TemplateResponse(request, "admin/puffer/second_factor.html", context)
 
 
-def qr_code(device: TOTPDevice) -> SafeString:
-    svg = segno.make(device.config_url, error="m").svg_inline(scale=5, border=4, light="#fff", title="QR code")
+@async_only_middleware
+def RequireSecondFactorMiddleware(
+    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
+) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+    """With REQUIRE_SECOND_FACTOR, lead users without a second factor to its page before any other."""
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        if (
+            settings.REQUIRE_SECOND_FACTOR
+            and request.path.startswith(reverse("admin:index"))
+            and request.path not in [reverse(name) for name in OPEN_WITHOUT]
+            and await sync_to_async(lacks_second_factor)(request)
+        ):
+            return HttpResponseRedirect(reverse("admin:auth_user_second_factor"))
+        return await get_response(request)
+
+    return middleware
+
+
+def lacks_second_factor(request: HttpRequest) -> bool:
+    return request.user.is_authenticated and not is_on(request.user)
+
+
+def qr_code(app: AuthenticatorApp) -> SafeString:
+    svg = segno.make(app.config_url, error="m").svg_inline(scale=5, border=4, light="#fff", title="QR code")
     return mark_safe(svg)  # noqa: S308  segno draws it from a percent-encoded URL
 
 
-def key_of(device: TOTPDevice) -> str:
+def key_of(app: AuthenticatorApp) -> str:
     """Return the key in groups of four letters, for users who cannot scan the QR code."""
-    key = b32encode(device.bin_key).decode()
+    key = app.base32_key
     return " ".join(key[start : start + 4] for start in range(0, len(key), 4))

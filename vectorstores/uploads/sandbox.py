@@ -1,11 +1,10 @@
-"""Read an upload in a sandbox: a separate process with limited time and memory.
+"""Read an upload in a sandbox: a separate process with limited time and memory and without network.
 
 An upload may be crafted to break its reader: a few kilobytes of PDF can require gigabytes or days. The process ends
-with each upload, and the worker receives only documents from it.
+with each upload, and the worker receives only documents from it, as JSON.
 """
 
 import multiprocessing
-import pickle
 import signal
 import threading
 import time
@@ -17,7 +16,8 @@ from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.rows import Note, Refused
-from vectorstores.uploads.sandbox_process import Limits, send_documents
+from vectorstores.uploads.answer import from_json, to_json
+from vectorstores.uploads.sandbox_process import PROBLEM, Limits, send_documents
 
 TOO_SLOW = "It takes too long to read."
 TOO_LARGE = "It takes too much memory to read, or it crashes the reader."
@@ -57,9 +57,10 @@ def read_in_sandbox(
                 while not receiver.poll(POLL):
                     if stop.is_set() or time.monotonic() > deadline:
                         raise Unreadable(TOO_SLOW)
-                batch = receiver.recv()
-                if isinstance(batch, str):
-                    raise Unreadable(batch)
+                answer = receiver.recv_bytes(limits.memory)
+                if answer.startswith(PROBLEM):
+                    raise Unreadable(answer.removeprefix(PROBLEM).decode(errors="replace"))
+                batch = from_json(answer)
                 if not batch:
                     return chunks
                 for found in batch:
@@ -68,7 +69,7 @@ def read_in_sandbox(
                             continue
                         seen.add((found.parent_id, found.content_hash))
                         chunks += len(found.chunks)
-                    pickle.dump(found, spool)
+                    spool.write(to_json([found]) + b"\n")
         except EOFError:
             process.join()
             raise Unreadable(TOO_SLOW if process.exitcode == -signal.SIGXCPU else TOO_LARGE) from None
@@ -80,8 +81,5 @@ def read_in_sandbox(
 
 def read_spool(spool: IO[bytes]) -> Iterator[NewDocument | Refused | Note]:
     spool.seek(0)
-    while True:
-        try:
-            yield pickle.load(spool)  # noqa: S301  written by read_in_sandbox()
-        except EOFError:
-            return
+    for line in spool:
+        yield from from_json(line)

@@ -11,6 +11,7 @@ import django
 from django.apps import apps
 
 BATCH = 100  # documents that are sent together
+PROBLEM = b"!"  # begins a message with a reason; JSON does not begin so
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,20 @@ class Limits:
 def send_documents(
     sender: "Connection[Any, Any]", kind: str, name: str, data: bytes, options: Any, destination: Any, limits: Limits
 ) -> None:
-    """Send lists of documents, then an empty list, or a string that says why reading ended early."""
+    """Send lists of documents as JSON, then an empty list, or PROBLEM with the reason why reading ended early."""
     from vectorstores.ingestion.chunking import DEFAULT_CHUNKING
     from vectorstores.ingestion.documents import NewDocument
     from vectorstores.ingestion.pipeline import documents_from_rows
     from vectorstores.ingestion.rows import Note, Refused
     from vectorstores.sources.uploaded import uploaded_rows
+    from vectorstores.uploads.answer import to_json
+    from vectorstores.uploads.no_network import take_network
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     os.nice(5)
+    take_network()
     logging.disable()  # readers log a lot about bad files
     batch: list[NewDocument | Refused | Note] = []
     characters = 0
@@ -44,15 +48,15 @@ def send_documents(
         if isinstance(found, NewDocument):
             characters += sum(len(chunk.text) for chunk in found.chunks)
         if characters > limits.characters:
-            sender.send(f"It contains more than {limits.characters} characters of text.")
+            sender.send_bytes(PROBLEM + f"It contains more than {limits.characters} characters of text.".encode())
             return
         batch.append(found)
         if len(batch) == BATCH:
-            sender.send(batch)
+            sender.send_bytes(to_json(batch))
             batch = []
     if batch:
-        sender.send(batch)
-    sender.send([])
+        sender.send_bytes(to_json(batch))
+    sender.send_bytes(to_json([]))
 
 
 if not apps.apps_ready:  # at the end, because the apps import the function above

@@ -34,26 +34,29 @@ BAKERY = (
     "You are the assistant of a shop. Answer only from this text. The Tallow Lane Bakery opens at 6:30 and closes at "
     "14:00. It is closed on Wednesdays. A rye loaf costs 4 euros. The baker is called Imre Foss."
 )
+TOKENS = {}  # by base URL
 LONG_STORY = [{"role": "user", "content": "Write a very long story about a lighthouse."}]
 
 
 @pytest.fixture(scope="module")
 def base_url():
-    with running() as url:
-        yield url
+    with running() as address:
+        TOKENS[address.url] = address.token
+        yield address.url
 
 
 @pytest.fixture(scope="module")
 def client(base_url):
-    with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=f"{base_url}/v1", api_key=TOKENS[base_url], max_retries=0, timeout=60) as client:
         yield client
 
 
-def post(base_url, path, body):
+def post(base_url, path, body, **headers):
     """Post `body`, raw bytes or a JSON value, and return the status and the JSON of the answer."""
+    headers = {"Authorization": f"Bearer {TOKENS[base_url]}"} | headers
     connection = http.client.HTTPConnection(base_url.removeprefix("http://"), timeout=60)
     try:
-        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body))
+        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
     finally:
@@ -193,7 +196,7 @@ def run_on_loop(base_url, calls):
 
     async def run():
         try:
-            return await calls(Local(ProviderSettings(base_url=base_url), http_client.http_client()))
+            return await calls(Local(ProviderSettings(TOKENS[base_url], base_url), http_client.http_client()))
         finally:
             await http_client.close()
 
@@ -319,6 +322,37 @@ def test_invalid_calls_are_errors(base_url, path, body, status, code):
     assert answer["error"]["code"] == code
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:80"}, 200),
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Bearer none"}, 401),
+        ({"Origin": "http://127.0.0.1"}, 403),  # a page in a browser on this machine
+        ({"Origin": "null"}, 403),
+        ({"Host": "rebound.example:80"}, 403),  # a name that resolves to 127.0.0.1
+        ({"Host": "127.0.0.1.example:80"}, 403),
+    ],
+)
+def test_only_puffer_may_call_the_server(base_url, headers, status):
+    for path, body in ((CHAT, HELLO | {"max_tokens": 1}), (EMBED, LAMP)):
+        assert post(base_url, path, body, **headers)[0] == status
+
+
+def test_the_token_is_not_among_the_arguments(base_url):
+    arguments = Path(f"/proc/{process_started_by(os.getpid())}/cmdline").read_bytes()
+    assert TOKENS[base_url].encode() not in arguments
+
+
+def test_the_server_does_not_start_without_a_token():
+    command = [sys.executable, "-m", "providers.local.server"]
+    environment = {name: value for name, value in os.environ.items() if name != "LOCAL_MODEL_TOKEN"}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 1
+    assert "Set LOCAL_MODEL_TOKEN" in ran.stderr
+
+
 def test_a_killed_server_restarts_on_the_same_port(base_url):
     killed = process_started_by(os.getpid())
     os.kill(killed, signal.SIGKILL)
@@ -330,9 +364,10 @@ def test_a_killed_server_restarts_on_the_same_port(base_url):
 
 def test_the_server_stops_at_the_end_of_the_block():
     already_there = process_started_by(os.getpid())
-    with running() as url:
-        host = url.removeprefix("http://")
-        assert post(url, "/v1/embeddings", {})[0] == 404
+    with running() as address:
+        host = address.url.removeprefix("http://")
+        TOKENS[address.url] = address.token
+        assert post(address.url, "/v1/embeddings", {})[0] == 404
     with pytest.raises(ConnectionRefusedError):
         http.client.HTTPConnection(host).connect()
     assert process_started_by(os.getpid()) == already_there
