@@ -41,7 +41,9 @@ def staff(client, django_user_model):
 
     def with_permissions(*names: str):
         user = django_user_model.objects.create_user("staff", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=[*names, *(f"{name}_chatbot" for name in names)]))
+        user.user_permissions.set(
+            Permission.objects.filter(codename__in=[*names, *(f"{name}_chatbot" for name in names)])
+        )
         client.force_login(user)
         return client
 
