@@ -1,6 +1,14 @@
 """Clean and render untrusted text, and format numbers and times for pages."""
 
-from puffer.text.clean import excerpt, has_control_characters, one_line, storable, without_control_characters
+from puffer.text.clean import (
+    excerpt,
+    has_control_characters,
+    one_line,
+    storable,
+    without_bidi,
+    without_control_characters,
+    without_invisible,
+)
 from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole
 from puffer.text.markdown import render
 
@@ -16,5 +24,7 @@ __all__ = [
     "render",
     "storable",
     "whole",
+    "without_bidi",
     "without_control_characters",
+    "without_invisible",
 ]
