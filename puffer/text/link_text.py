@@ -7,8 +7,11 @@ from urllib.parse import unquote, urlsplit
 TAG = re.compile(r"<[^>]*>")
 DOT = "[.\u3002\uff0e\uff61]"  # browsers take each for a dot
 HOST = re.compile(rf"(?:[\w-]{{1,63}}{DOT}){{1,10}}(?:xn--[\w-]{{1,59}}|[^\W\d_]{{2,63}})|\d+(?:{DOT}\d+){{3}}")
-FILES = ("css", "csv", "docx", "htm", "html", "jpeg", "jpg", "js", "json", "jsx", "pdf", "php", "png", "toml", "ts")
-FILES += ("tsx", "txt", "xlsx", "xml", "yaml", "yml")  # endings of file names that are no top-level domains
+# Endings of file names that are no top-level domains.
+FILES = {
+    *("css", "csv", "docx", "htm", "html", "jpeg", "jpg", "js", "json", "jsx", "pdf", "php", "png", "toml"),
+    *("ts", "tsx", "txt", "xlsx", "xml", "yaml", "yml"),
+}
 
 
 def misleads(html: str, url: str) -> bool:
