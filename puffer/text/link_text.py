@@ -4,8 +4,11 @@ import re
 from html import unescape
 from urllib.parse import unquote, urlsplit
 
+from puffer.text.clean import without_invisible
+
 TAG = re.compile(r"<[^>]*>")
-DOT = "[.\u3002\uff0e\uff61]"  # browsers take each for a dot
+DOT = "[.\u2024\u3002\uff0e\uff61]"  # signs that browsers or readers take for a dot
+JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\u034f"))
 HOST = re.compile(rf"(?:[\w-]{{1,63}}{DOT}){{1,10}}(?:xn--[\w-]{{1,59}}|[^\W\d_]{{2,63}})|\d+(?:{DOT}\d+){{3}}")
 # Endings of file names that are no top-level domains.
 FILES = {
@@ -17,7 +20,8 @@ FILES = {
 def misleads(html: str, url: str) -> bool:
     """Return whether the link's text, as HTML, names a host that is neither the URL's nor above or below it."""
     target = host_of(url)
-    named = (plain(host) for host in HOST.findall(unescape(TAG.sub("", html))))
+    text = without_invisible(unescape(TAG.sub("", html))).translate(JOINERS)
+    named = map(plain, HOST.findall(text))
     return any(not is_related(host, target) for host in named if host.rpartition(".")[2] not in FILES)
 
 

@@ -110,6 +110,8 @@ def test_a_url_in_a_link_text_is_not_linked_again():
         ("ba*nk.exa*mple", "https://evil.example"),
         ("bank&#46;example", "https://evil.example"),
         ("b&#x202e;ank.example", "https://evil.example"),
+        ("bank\u200b.example", "https://evil.example"),
+        ("ba\u200dnk\u2024example", "https://evil.example"),
         ("bänk.example", "https://evil.example"),
         ("help@bank.example", "mailto:help@evil.example"),
         ("help@bank.example", "https://evil.example"),
