@@ -18,10 +18,11 @@ def choices(request: HttpRequest) -> dict[str, Any]:
     configs = list(ProviderConfig.objects.order_by("id"))
     may_refresh = request.user.has_perm("providers.change_providerconfig")
     page = "admin:providers_providerconfig_change"
+    may_see_models = any(map(request.user.has_perm, ("chatbots.change_chatbot", "providers.view_providerconfig")))
     providers = {
         config.slug: {
             "label": PROVIDERS[config.slug].label,
-            "models": config.known_models,
+            "models": config.known_models if may_see_models else [],
             "default": default_model(config, Capability.COMPLETION),
             "page": reverse(page, args=[config.pk]) if may_refresh else "",
         }

@@ -12,7 +12,7 @@ from chatbots.models import Chatbot
 from providers.models import ProviderConfig
 from providers.registry import is_configured
 
-FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")  # set by proxies
+FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")  # set by proxies
 MAX_NAMED = 10  # chatbots in a warning
 
 

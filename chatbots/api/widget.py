@@ -50,7 +50,7 @@ from logs.webhooks import EventName
 from providers.api import usage_json
 from puffer.api import ApiError, AsyncAPIView, Event, EventStream, Integer, Object, Parameters, String, site_url
 from puffer.net import client_ip
-from puffer.text import is_blank, render
+from puffer.text import is_blank, render, without_bidi
 
 logger = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ class StreamView(WidgetView):
                         case Found(passages) if self.bot.show_sources:
                             yield "sources", sources_json(passages)
                         case Piece(text):
-                            yield "delta", {"text": text}
+                            yield "delta", {"text": without_bidi(text)}
                         case Reply():
                             yield "done", await asyncio.to_thread(done_json, event)
         except ApiError as error:
@@ -295,7 +295,7 @@ class StreamView(WidgetView):
 def done_json(reply: Reply) -> dict[str, Any]:
     return {
         "message_id": reply.message_id,
-        "text": reply.text,
+        "text": without_bidi(reply.text),
         "html": render(reply.text),
         "usage": usage_json(reply.usage),
         "finish_reason": reply.finish_reason,
@@ -340,7 +340,7 @@ def message_json(message: Message, *, show_sources: bool) -> dict[str, Any]:
     return {
         "message_id": message.message_id,
         "role": message.role,
-        "text": text,
+        "text": without_bidi(text),
         "html": render(text) if is_reply else "",
         "created_at": message.created_at.isoformat(),
         "sources": logged_sources(message.passages or []) if show_sources else [],

@@ -8,9 +8,9 @@ from django.conf import settings
 
 from chatbots.models import Chatbot
 from providers.base import CompletionRequest, Message
-from providers.prompt_text import fill_placeholders
+from providers.prompt_text import fill_placeholders, without_special_tokens
 from providers.use_cases import read_sampling
-from puffer.text import one_line, without_control_characters
+from puffer.text import one_line, without_control_characters, without_invisible
 from vectorstores.retrieve import Passage
 
 PASSAGE_CHARACTERS = 24_000  # of all passages together
@@ -22,8 +22,14 @@ ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
     "If they do not hold the answer, say exactly this: {refusal}"
 )
-# A document that contains the fence's tags, or something similar, must not end the fence.
-MARK = re.compile(r"<(\s*/?\s*passages)", re.IGNORECASE)
+# A document that contains the fence's tags, or something that looks similar, must not end the fence: any sign like "<",
+# few others, then the letters of "passages" or digits, signs and foreign letters that resemble them, marks in between.
+OPENING = r"(?:[<\u02c2\u2039\u2329\u276c\u276e\u27e8\u3008\ufe64\uff1c]|&(?:lt|#0*60|#x0*3c);?)"
+BETWEEN = r"[\s._\-\u200c\u200d\u0300-\u036f\ufe00-\ufe0f]*+"
+FOREIGN = r"\u0080-\U0010ffff"
+COMPARISON = rf"(?!\s+[{FOREIGN}]{{8}})"  # such as "a < größe" in any other script
+LETTERS = [f"[{letter}{FOREIGN}]" for letter in ("p", "a4@", "s5$", "s5$", "a4@", "g69q", "e3", "s5$")]
+MARK = re.compile(rf"{OPENING}{COMPARISON}(?=[^\w<]{{0,10}}{BETWEEN.join(LETTERS)})", re.IGNORECASE)
 
 
 def build_prompt(
@@ -44,7 +50,7 @@ def build_prompt(
         instructions = f"{instructions}\n\n{only}".strip()
     return CompletionRequest(
         model=model,
-        messages=[*history_in_prompt(bot, history), Message("user", with_passages(question, passages))],
+        messages=[*history_in_prompt(bot, history), Message("user", with_passages(clean(question), passages))],
         instructions=instructions,
         sampling=read_sampling(
             {
@@ -57,12 +63,13 @@ def build_prompt(
 
 
 def history_in_prompt(bot: Chatbot, history: Sequence[Mapping[str, Any]]) -> list[Message]:
-    earlier = [
-        Message(message["role"], text)
-        for message in history
-        if (text := without_control_characters(message["content"]))
-    ]
+    earlier = [Message(message["role"], text) for message in history if (text := clean(message["content"]))]
     return earlier[-bot.max_messages :]
+
+
+def clean(text: str) -> str:
+    """Return the text of a stranger as a model gets it."""
+    return without_special_tokens(without_control_characters(text))
 
 
 def expected_context(bot: Chatbot, history: Sequence[Mapping[str, Any]]) -> int:
@@ -105,4 +112,5 @@ def with_passages(question: str, passages: Sequence[Passage]) -> str:
 
 def fenced_passage(number: int, passage: Passage) -> str:
     heading = " > ".join(part for part in (passage.title, passage.headings) if part)
-    return MARK.sub(r"(\1", f"[{number}] {one_line(heading)}\n{without_control_characters(passage.text)}")
+    text = without_invisible(f"[{number}] {one_line(heading)}\n{without_control_characters(passage.text)}")
+    return without_special_tokens(MARK.sub("(", text))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chatbots.models import Chatbot
+from puffer.text import without_bidi
 from vectorstores.retrieve import Passage
 
 SCHEMA: dict[str, Any] = {
@@ -30,10 +31,10 @@ def sources_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
             best[document] = passage
     return [
         {
-            "title": passage.title,
+            "title": without_bidi(passage.title),
             "url": passage.url or None,
             "score": round(passage.score, 4),
-            "excerpt": passage.excerpt,
+            "excerpt": without_bidi(passage.excerpt),
         }
         for passage in best.values()
     ]
@@ -66,10 +67,10 @@ def logged_sources(passages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     for passage in passages:
         title, url = str(passage.get("title") or ""), str(passage.get("url") or "")
         source = {
-            "title": title,
+            "title": without_bidi(title),
             "url": url or None,
             "score": passage.get("score", 0.0),
-            "excerpt": passage.get("content_preview", ""),
+            "excerpt": without_bidi(str(passage.get("content_preview", ""))),
         }
         found.setdefault((title, url), source)
     return list(found.values())

@@ -4,6 +4,7 @@ ids -> conversations by the hundred -> their messages by the thousand -> lines -
 """
 
 import csv
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -38,7 +39,10 @@ COLUMNS = [
     "Usage Details JSON",
 ]
 # Beginnings that a spreadsheet takes for a formula. Source: https://owasp.org/www-community/attacks/CSV_Injection
-FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+# A cell may also begin within a text: many spreadsheets separate cells by semicolons or tabs, and then take neither a
+# quotation mark within a cell for one, nor a line break.
+CELL_START = re.compile(r"""((?:\A|[;\t\r\n])[\s;"]*+)([=+\-@＝＋－＠])?""")
+STARTS_A_CELL = tuple("\t\r\n")
 
 WithMessages = Iterable[tuple[Conversation, Iterable[Message]]]
 OnProgress = Callable[[], object]
@@ -106,8 +110,11 @@ def csv_lines(conversations: WithMessages) -> Iterator[bytes]:
 
 
 def escaped(value: Any) -> Any:
-    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    """Put an apostrophe before each part of a text that a spreadsheet could take for a formula."""
+    if not isinstance(value, str):
+        return value
+    marked = CELL_START.sub(lambda start: f"{start[1]}'{start[2]}" if start[2] else start[0], value)
+    return f"'{marked}" if value.startswith(STARTS_A_CELL) else marked
 
 
 def row(conversation: Conversation, message: Message) -> list[Any]:

@@ -24,6 +24,8 @@ from puffer.models import Scope
 NAMESPACE = "aipkit/v1"
 BASE = f"/wp-json/{NAMESPACE}"
 API_KEY = String(description="The API key, for callers who can't send an Authorization header.")
+# Proxies, browsers and servers write URLs to logs and histories.
+KEY_IN_URL = "The API key is in the URL, where logs keep it. Send it as Authorization: Bearer KEY, or in the body."
 UNSUPPORTED = {"parser_classes", "renderer_classes", "content_negotiation_class", "versioning_class", "metadata_class"}
 ASYNC_HOOKS = ("initial", "perform_authentication", "check_permissions", "check_throttles")
 
@@ -132,6 +134,8 @@ class AsyncAPIView(APIView):
             if result := await ask(authenticator, "authenticate", request):
                 request._authenticator = authenticator  # type: ignore[attr-defined]
                 request.user, request.auth = result
+                if PARAMETER in request._request.GET:
+                    self.headers["X-Puffer-Warning"] = KEY_IN_URL
                 return
         request._not_authenticated()  # type: ignore[attr-defined]
 

@@ -78,3 +78,18 @@ def private_paths() -> Iterator[Path]:
         elsewhere.append(Path(database["NAME"]))
     yield var
     yield from (path for path in elsewhere if not path.is_relative_to(var))
+
+
+@register(Tags.security)
+def check_proxy_count(**_: Any) -> list[CheckMessage]:
+    """Warn if PUBLIC_URL is https, which only a proxy can serve, and no proxy is trusted."""
+    if not settings.PUBLIC_URL.startswith("https://") or settings.TRUSTED_PROXY_COUNT:
+        return []
+    return [
+        Warning(
+            "PUBLIC_URL is https, so a proxy serves it, but TRUSTED_PROXY_COUNT is 0: all visitors share the proxy's IP"
+            " address, its limits, its bans and its lock-outs.",
+            hint="Set TRUSTED_PROXY_COUNT to the number of proxies in front of this server, usually 1.",
+            id="puffer.W002",
+        )
+    ]

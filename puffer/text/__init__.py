@@ -6,7 +6,9 @@ from puffer.text.clean import (
     is_blank,
     one_line,
     storable,
+    without_bidi,
     without_control_characters,
+    without_invisible,
 )
 from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole
 from puffer.text.markdown import render
@@ -26,5 +28,7 @@ __all__ = [
     "render",
     "storable",
     "whole",
+    "without_bidi",
     "without_control_characters",
+    "without_invisible",
 ]

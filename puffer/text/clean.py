@@ -4,6 +4,10 @@ import re
 import unicodedata
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Zero-width spaces, soft hyphens, tags. Joiners stay, because Persian, Hindi and emoji need them.
+INVISIBLE = re.compile(r"[\u00ad\u180e\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+# Characters that show text in another order than it is written.
+BIDI = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 CONTROL_BUT_TAB_AND_LF = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 # Letters and marks without a shape: fillers, the blank of braille, variation selectors.
@@ -31,6 +35,16 @@ def has_control_characters(text: str) -> bool:
 def without_control_characters(text: str) -> str:
     """Trim the text, end its lines with LF and remove all other control characters but TAB. HTML stays."""
     return CONTROL_BUT_TAB_AND_LF.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def without_bidi(text: str) -> str:
+    """Remove the characters with which a text can show another order than it has. Right-to-left scripts need none."""
+    return BIDI.sub("", text)
+
+
+def without_invisible(text: str) -> str:
+    """Remove characters that readers cannot see, but models and computers can."""
+    return INVISIBLE.sub("", without_bidi(text))
 
 
 def one_line(text: str) -> str:

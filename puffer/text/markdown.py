@@ -12,7 +12,8 @@ from urllib.parse import quote
 import nh3
 from pyromark import Markdown, Options
 
-from puffer.text.clean import storable
+from puffer.text.clean import storable, without_bidi
+from puffer.text.link_text import has_credentials, misleads
 
 MARKDOWN = Markdown(options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH)
 MAX_DEPTH = 20  # open elements: a list within a list is two deeper, a quote one
@@ -66,7 +67,7 @@ SANITIZER = nh3.Cleaner(
 
 def render(text: str) -> str:
     """Return the text as sanitized HTML."""
-    text = storable(text)
+    text = without_bidi(storable(text))
     html = to_html(text)
     return SANITIZER.clean(as_written(text) if html is None else html)
 
@@ -83,18 +84,23 @@ def to_html(text: str) -> str | None:
         return None
     parts: list[str] = []
     closing: list[str] = []  # the end tags of the open elements
+    link: tuple[int, str] = (0, "")  # where the open link begins in `parts`, and its address
     for event in MARKDOWN.events(SYNTAX.sub(break_syntax, text)):
         match event:
             case {"Start": tag}:
                 start, end = tags(tag, closing)
                 if end.endswith("\n") and parts and not parts[-1].endswith("\n"):
                     parts.append("\n")
+                if end == "</a>":
+                    link = len(parts), address_of(tag)
                 parts.append(start)
                 closing.append(end)
                 if len(closing) > MAX_DEPTH or len(parts) > MAX_PARTS + MAX_PARTS_PER_CHARACTER * len(text):
                     return None
             case {"End": _}:
                 parts.append(closing.pop())
+                if parts[-1] == "</a>" and misleads("".join(parts[link[0] + 1 :]), quoted(link[1])):
+                    parts[link[0]], parts[-1] = "", f" ({start_of_link(link[1])}{escape_text(link[1])}</a>)"
             case {"Code": str(code)} if PLAIN[1] not in closing:
                 parts.append(f"<code>{escape_text(shown(code))}</code>")
             case {"Text": str(content)} | {"Code": str(content)}:
@@ -111,7 +117,7 @@ def break_syntax(found: re.Match[str]) -> str:
 
 
 def shown(text: str) -> str:
-    return text.replace(BREAK, "").replace(TILDE, "~")
+    return without_bidi(text.replace(BREAK, "").replace(TILDE, "~"))  # a character reference may stand for one
 
 
 def tags(tag: Any, closing: list[str]) -> tuple[str, str]:
@@ -125,15 +131,20 @@ def tags(tag: Any, closing: list[str]) -> tuple[str, str]:
             return "<ul>", "</ul>\n"
         case {"List": first}:
             return f'<ol start="{first}">' if first != 1 else "<ol>", "</ol>\n"
-        case {"Link": {"dest_url": url, "link_type": kind}}:
-            url = ("mailto:" if kind == "Email" else "") + shown(url)
-            is_link = ALLOWED_URL.match(url) and len(url) <= MAX_URL
+        case {"Link": _}:
+            url = address_of(tag)
+            is_link = ALLOWED_URL.match(url) and len(url) <= MAX_URL and not has_credentials(quoted(url))
             return (start_of_link(url), "</a>") if is_link else ("[", link_urls(f"]({url})"))
         case {"Image": _}:
             return PLAIN
         case "TableCell":
             return ("<th>", "</th>\n") if TAGS["TableHead"][1] in closing else ("<td>", "</td>\n")
     return TAGS.get(tag if isinstance(tag, str) else next(iter(tag)), PLAIN)
+
+
+def address_of(tag: Any) -> str:
+    link = tag["Link"]
+    return ("mailto:" if link["link_type"] == "Email" else "") + shown(link["dest_url"])
 
 
 def escape_text(text: str) -> str:
@@ -143,7 +154,11 @@ def escape_text(text: str) -> str:
 
 
 def start_of_link(url: str) -> str:
-    return f'<a href="{escape(quote(url, KEPT_IN_A_URL))}">'
+    return f'<a href="{escape(quoted(url))}">'
+
+
+def quoted(url: str) -> str:
+    return quote(url, KEPT_IN_A_URL)
 
 
 def link_urls(text: str) -> str:
@@ -151,9 +166,10 @@ def link_urls(text: str) -> str:
     parts: list[str] = []
     for position, part in enumerate(BARE_URL.split(text)):
         url = without_end_of_sentence(part) if position % 2 else ""
-        if url:
+        if url and not has_credentials(quoted(url)):
             parts.append(f"{start_of_link(url)}{escape_text(url)}</a>")
-        parts.append(escape_text(part[len(url) :]))
+            part = part[len(url) :]
+        parts.append(escape_text(part))
     return "".join(parts)
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import signing
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -291,6 +292,18 @@ def test_one_user_can_be_signed_out(widget, bot, api):
     invalidate()
     ada.begin(identity=signed(bot, nonce="signed-after"))
     assert ada.get("conversations").status_code == 200
+
+
+def test_a_command_signs_a_user_out_of_all_or_some_chatbots(widget, bot, api, capsys):
+    other_bot = Chatbot.objects.create(name="Other", embed_allowed_domains=["shop.example"])
+    visits = [Widget(api, one).begin(identity=signed(one)) for one in (bot, other_bot)]
+    call_command("sign_out_visitor", "u-7", bot=[bot.pk])
+    assert [visit.get("conversations").status_code for visit in visits] == [401, 200]
+    call_command("sign_out_visitor", "u-7")
+    assert [visit.get("conversations").status_code for visit in visits] == [401, 401]
+    assert "out of 2 chatbots" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="no chatbot 999"):
+        call_command("sign_out_visitor", "u-7", bot=[999])
 
 
 def test_records_of_signed_out_visitors_are_deleted(widget, bot):

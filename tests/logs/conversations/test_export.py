@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +18,7 @@ from django.core.management import CommandError, call_command
 from django.test import AsyncClient
 
 from chatbots.models import Chatbot
-from logs.conversations.export import COLUMNS, CONVERSATION_BATCH, MESSAGE_BATCH
+from logs.conversations.export import COLUMNS, CONVERSATION_BATCH, MESSAGE_BATCH, escaped
 from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message
 from tests.support.installation import migrated_file
@@ -108,6 +109,38 @@ def test_csv_cells_are_never_formulas(bot, capsysbinary, start):
         cells = list(row.values())
         assert not any(cell.startswith(start) for cell in cells)
         assert cells.count(f"'{formula}") >= 5
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "shoes;=1+1",
+        "shoes; \t=1+1",
+        'shoes;"=1+1"',
+        "shoes\n=1+1",
+        "shoes\r\n\r\n@SUM(1)",
+        "shoes\n-2+3+cmd|' /C calc'!A0",
+        " =1+1",
+        '"=1+1',
+        "shoes\t+1",
+        "a;b;＝1",
+    ],
+)
+def test_csv_cells_are_never_formulas_whatever_separates_them(bot, capsysbinary, separator, text):
+    write_turns([Turn(text, bot.pk, reply=text, conversation_uuid="one", external_name=text)])
+    lines = export(capsysbinary)
+    for row in csv.reader(io.StringIO(lines, newline=""), delimiter=separator):
+        assert not [cell for cell in row if cell.strip('" \t\r\n').startswith(tuple("=+-@＝"))]
+    if separator == ",":
+        assert rows_of(lines)[0]["Message Content"].replace("'", "") == text.replace("'", "")
+
+
+def test_marking_formulas_takes_linear_time():
+    for text in ("\n" * 200_000, ";" * 200_000, '"' * 200_000, ";=" * 100_000):
+        started = time.process_time()
+        escaped(text)
+        assert time.process_time() - started < 1
 
 
 def test_json_lines_contain_all_unchanged_data(logged, capsysbinary):

@@ -271,7 +271,7 @@ def test_moderation_that_cannot_work_is_announced(admin_client, bot, settings, k
 PROXY = "TRUSTED_PROXY_COUNT is 0"
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_an_unknown_proxy_is_announced_to_owners(admin_client, client, settings, header):
     headers = {header: "for=192.0.2.1"}
     client.force_login(member(EDITOR))

@@ -203,6 +203,18 @@ def test_an_invalid_form_creates_no_key(admin_client, wrong):
     assert ApiKey.objects.count() == 1
 
 
+def test_the_models_of_a_key_can_be_edited(admin_client):
+    key = make_key(0)
+    url = url_of(ApiKey, "change", key.pk)
+    admin_client.post(url, {**NEW_KEY, "allowed_models": "openai/gpt-4o-mini\r\n claude \r\n"})
+    key.refresh_from_db()
+    assert key.allowed_models == ["openai/gpt-4o-mini", "claude"]
+    assert "is not a model" in admin_client.post(url, {**NEW_KEY, "allowed_models": "gpt-4o-mini"}).text
+    admin_client.post(url, {**NEW_KEY, "allowed_models": ""})
+    key.refresh_from_db()
+    assert key.allowed_models == []
+
+
 def test_editing_a_key_does_not_change_its_secret_part(admin_client):
     key = make_key(0)
     admin_client.post(url_of(ApiKey, "change", key.pk), {**NEW_KEY, "digest": "x", "ending": "x", "revoked_at": "x"})

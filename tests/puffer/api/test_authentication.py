@@ -10,6 +10,8 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from puffer.models import ApiKey, Scope, is_well_formed, new_key
 from tests.support.api import Api
+from tests.support.providers import CHAT_COMPLETION
+from tests.support.upstream import answering, embedding
 
 ENDPOINTS = {
     Scope.GENERATE: ("POST", "/generate"),
@@ -24,7 +26,7 @@ INSUFFICIENT = (403, "rest_aipkit_insufficient_scope")
 
 def outcome(response):
     body = response.json()
-    return response.status_code, body["code"] if isinstance(body, dict) else None
+    return response.status_code, body.get("code") if isinstance(body, dict) else None
 
 
 @pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer  {} "])
@@ -41,6 +43,14 @@ def test_the_parameter_is_read_from_query_form_and_json(api):
     assert api.get(f"/logs?aipkit_api_key={api.key}", key=None).status_code == 200
     for body in ({"json": {"aipkit_api_key": api.key}}, {"data": {"aipkit_api_key": api.key}}):
         assert outcome(api.post("/generate", key=None, **body)) == (400, "rest_missing_callback_param")
+
+
+def test_a_key_in_the_url_is_answered_with_a_warning(api):
+    response = api.get(f"/logs?aipkit_api_key={api.key}", key=None)
+    assert response.headers["x-puffer-warning"].startswith("The API key is in the URL")
+    assert api.key not in str(response.headers)
+    assert "x-puffer-warning" not in api.get("/logs").headers
+    assert "x-puffer-warning" not in api.post("/generate", key=None, json={"aipkit_api_key": api.key}).headers
 
 
 def test_one_valid_key_in_header_or_parameter_is_enough(api):
@@ -119,6 +129,89 @@ def test_a_bound_key_cannot_use_another_bot_after_its_bot_is_deleted(api_key, ap
     assert api.get("/logs").json() == []
 
 
+MODELS_CALLED = {
+    "/generate": {"provider": "openai", "model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]},
+    "/embeddings": {"provider": "openai", "model": "gpt-4o-mini", "input": "Hi"},
+    "/images/generate": {"provider": "openai", "model": "gpt-4o-mini", "prompt": "A shoe"},
+}
+
+
+@pytest.mark.parametrize(("path", "call"), MODELS_CALLED.items())
+@pytest.mark.parametrize(
+    ("models", "is_bound", "is_allowed"),
+    [
+        ([], False, True),
+        ([], True, False),  # a key for chatbots calls no other model
+        (["openai/gpt-4o-mini"], False, True),
+        (["openai/gpt-4o-mini"], True, True),
+        (["claude", "openai"], True, True),
+        (["openai/gpt-4o"], False, False),
+        (["openai/gpt-4o-mini-high"], False, False),
+        (["claude"], False, False),
+    ],
+)
+def test_a_key_calls_only_its_models(api, api_key, settings, path, call, models, is_bound, is_allowed):
+    settings.PROVIDER_ENVIRONMENT = {}
+    api_key.allowed_models, api_key.is_bound = models, is_bound
+    api_key.save()
+    assert outcome(api.post(path, json=call)) == ((503, "missing_api_key") if is_allowed else INSUFFICIENT)
+
+
+@pytest.mark.parametrize("model", ["GPT-4o-mini", "../gpt-4o-mini", "gpt-4o-mini/", ""])
+def test_a_model_must_be_named_as_in_the_list(api, api_key, model):
+    api_key.allowed_models = ["openai/gpt-4o-mini"]
+    api_key.save()
+    for path, call in MODELS_CALLED.items():
+        assert api.post(path, json=call | {"model": model}).status_code in (400, 403)
+
+
+def test_the_default_image_model_must_be_allowed_too(api, api_key):
+    api_key.allowed_models = ["openai/gpt-4o-mini"]
+    api_key.save()
+    assert outcome(api.post("/images/generate", json={"prompt": "A shoe"})) == INSUFFICIENT
+
+
+def test_a_bound_key_fills_only_the_collections_of_its_bots(api_key, api, bot, upstream):
+    upstream.pages["/v1/embeddings"] = embedding()
+    Chatbot.objects.create(name="Other", collections=["salaries"])
+    bot.collections, bot.namespace = ["shop"], "blue"
+    bot.save()
+    bind(api_key, bot)
+
+    def upsert(target="shop", namespace="blue", model="emb-1", store="local"):
+        call = {"provider": store, "target_id": target, "namespace": namespace, "vectors": [{"content": "Hi"}]}
+        response = api.post(
+            "/vector-stores/upsert", json=call | {"embedding_provider": "openai", "embedding_model": model}
+        )
+        return outcome(response)
+
+    for refused in ({"target": "salaries"}, {"target": "new"}, {"namespace": ""}, {"store": "qdrant"}):
+        assert upsert(**refused) == INSUFFICIENT, refused
+    assert not upstream.sent
+    assert upsert() == (200, None)
+    assert upsert(model="text-embedding-3-large") == INSUFFICIENT  # the collection has another model
+    bot.vector_embedding_provider, bot.vector_embedding_model = "openai", "emb-2"
+    bot.save()
+    assert upsert(model="emb-2") == (200, None)
+    api_key.is_bound = False
+    api_key.save()
+    assert upsert("salaries") == (200, None)
+    api_key.allowed_models = ["openai/emb-2"]
+    api_key.save()
+    assert upsert("salaries") == INSUFFICIENT
+
+
+def test_a_bound_key_chats_with_the_models_of_its_bot(api_key, api, bot, upstream):
+    upstream.pages["/v1/embeddings"] = embedding()
+    upstream.pages["/v1/chat/completions"] = answering(CHAT_COMPLETION)
+    bot.enable_vector_store, bot.collections = True, ["shop"]
+    bot.vector_embedding_provider, bot.vector_embedding_model = "openai", "emb-1"
+    bot.save()
+    bind(api_key, bot)
+    question = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert api.post(f"/chat/{bot.pk}/message", json=question).status_code == 200
+
+
 def test_a_revoked_key_is_refused_at_once(api, api_key):
     assert api.get("/logs").status_code == 200
     api_key.revoke()
@@ -192,15 +285,26 @@ def test_invalid_keys_are_not_well_formed(key):
 
 
 def test_create_api_key_prints_the_key_on_the_last_line(db, bot, capsys):
-    call_command("create_api_key", "ci", scope=["logs", "chat"], bot=[bot.pk], expires=None)
+    models = ["openai/gpt-4o-mini", "claude"]
+    call_command("create_api_key", "ci", scope=["logs", "chat"], bot=[bot.pk], model=models, expires=None)
     key = capsys.readouterr().out.splitlines()[-1]
     saved = ApiKey.objects.get(name="ci")
     assert Api(key).get("/logs").status_code == 200
     assert (saved.scopes, list(saved.chatbots.all()), saved.ending) == (["logs", "chat"], [bot], key[-4:])
+    assert saved.allowed_models == models
 
 
 @pytest.mark.parametrize(
-    "options", [{"name": ""}, {"name": "x" * 101}, {"name": "ci", "bot": [999]}, {"name": "taken"}]
+    "options",
+    [
+        {"name": ""},
+        {"name": "x" * 101},
+        {"name": "ci", "bot": [999]},
+        {"name": "taken"},
+        {"name": "ci", "model": ["gpt-4o-mini"]},
+        {"name": "ci", "model": ["openai/"]},
+        {"name": "ci", "model": [""]},
+    ],
 )
 def test_create_api_key_refuses_invalid_options_and_saves_nothing(db, options):
     ApiKey(name="taken", scopes=["logs"]).issue()

@@ -1,6 +1,7 @@
 """The client's address behind proxies."""
 
 import pytest
+from django.core.checks import run_checks
 from django.test import RequestFactory
 
 from puffer.net.client_ip import client_ip
@@ -28,3 +29,17 @@ def test_client_ip(settings, proxies, forwarded, remote, expected):
     settings.TRUSTED_PROXY_COUNT = proxies
     headers = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
     assert client_ip(RequestFactory().get("/", REMOTE_ADDR=remote, **headers)) == expected
+
+
+@pytest.mark.parametrize(
+    ("public_url", "proxies", "warnings"),
+    [
+        ("https://ai.example.com", 0, ["puffer.W001"]),
+        ("https://ai.example.com", 1, []),
+        ("http://ai.example.com", 0, []),
+        ("", 0, []),
+    ],
+)
+def test_a_proxy_that_is_not_counted_is_reported(settings, public_url, proxies, warnings):
+    settings.PUBLIC_URL, settings.TRUSTED_PROXY_COUNT = public_url, proxies
+    assert [warning.id for warning in run_checks() if warning.id == "puffer.W001"] == warnings

@@ -15,6 +15,7 @@ from django.test import Client, RequestFactory
 from django.urls import NoReverseMatch, reverse
 
 from chatbots.models import Chatbot
+from providers.models import ProviderConfig
 from puffer.security.roles import EDITOR, OWNER, RIGHTS, ROLES, VIEWER, may
 from tests.support.accounts import member
 from tests.support.admin_rows import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
@@ -286,8 +287,9 @@ def test_only_owners_see_a_chatbots_identity_secret(clients):
         assert bot.identity_secret not in clients[role].post(url_of(Chatbot, "changelist"), exported).text
 
 
-def test_a_chatbots_page_lists_collections_only_for_roles_that_may_see_them(clients):
+def test_a_chatbots_page_lists_collections_and_models_only_for_roles_that_may_see_them(clients):
     Collection.objects.create(store="local", name="salaries")
+    ProviderConfig.objects.filter(slug="openai").update(known_models=["ft:gpt-salaries"])
     url = url_of(Chatbot, "change", make_bot(0).pk)
     assert ["salaries" in clients[role].get(url).text for role in ROLES] == [True, True, False]
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -94,6 +95,78 @@ def test_a_url_in_a_link_text_is_not_linked_again():
 
 
 # Security
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://bank.example/login", "https://evil.example"),
+        ("bank.example", "https://evil.example/a"),
+        ("Sign in at **www.bank.example** now", "https://evil.example"),
+        ("`bank.example`", "https://evil.example"),
+        ("https://bank.example", "https://bank.example.evil.example"),
+        ("https://bank.example", "https://notbank.example"),
+        ("bank。example", "https://evil.example"),
+        ("ba*nk.exa*mple", "https://evil.example"),
+        ("bank&#46;example", "https://evil.example"),
+        ("b&#x202e;ank.example", "https://evil.example"),
+        ("bank\u200b.example", "https://evil.example"),
+        ("ba\u200dnk\u2024example", "https://evil.example"),
+        ("bänk.example", "https://evil.example"),
+        ("help@bank.example", "mailto:help@evil.example"),
+        ("help@bank.example", "https://evil.example"),
+        ("192.0.2.1", "https://192.0.2.9"),
+        ("https://bank.example", "mailto:bank.example@evil.example"),
+    ],
+)
+def test_a_link_whose_text_names_another_address_shows_its_own(text, url):
+    (link,) = html.fromstring(f"<div>{render(f'See [{text}]({url}).')}</div>").iter("a")
+    assert link.text == url
+    assert link.tail.strip() == ")."
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("the shop", "https://evil.example"),
+        ("shop.example", "https://www.shop.example/a"),
+        ("www.shop.example", "https://shop.example"),
+        ("shop.example", "https://docs.shop.example"),
+        ("docs.shop.example", "https://shop.example"),
+        ("SHOP.example", "https://shop.EXAMPLE:8443/a?b"),
+        ("straße.example", "https://straße.example"),
+        ("help@shop.example", "mailto:help@shop.example?subject=x"),
+        ("Node.js and index.html, version 1.2.3, e.g. this", "https://nodejs.example"),
+    ],
+)
+def test_other_links_keep_their_text(text, url):
+    (link,) = html.fromstring(f"<div>{render(f'See [{text}]({url}).')}</div>").iter("a")
+    assert (link.text, link.tail) == (text, ".")
+
+
+@pytest.mark.parametrize("url", ["https://bank.example@evil.example/", "https://bank.example:a@evil.example?b"])
+def test_an_address_with_a_name_before_its_host_is_no_link(url):
+    for text in (url, f"<{url}>", f"[a]({url})"):
+        rendered = render(text)
+        assert "<a" not in rendered
+        assert url in rendered
+    assert "<a" in render("https://a.example/@name?mail=b@c.example")
+
+
+@pytest.mark.parametrize("sign", ["\u202e", "\u2066", "\u202a"])
+def test_no_sign_reverses_the_text_around_it(sign):
+    for text in (f"a{sign}b", f"a&#{ord(sign)};b", f"`a{sign}b`", "> " * 30 + f"a{sign}b"):
+        rendered = render(text)
+        assert sign not in rendered
+        assert "ab" in rendered
+    assert render("שלום\u200f!") == "<p>שלום\u200f!</p>\n"  # a mark without effect on others
+
+
+def test_addresses_in_link_texts_take_linear_time():
+    for text in ("a." * 40_000, "1." * 40_000, "a" * 80_000, "[a.b](https://c.example) " * 4000, "<" * 80_000):
+        started = time.process_time()
+        render(f"[{text}](https://c.example)")
+        assert time.process_time() - started < 2
 
 
 def test_the_payloads_are_many_and_distinct():
