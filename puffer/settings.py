@@ -105,6 +105,7 @@ WORKER_JOBS = [  # each in a thread of its own; one that is named twice is done 
     "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
     "puffer.security.sign_in_records.run_due",
+    "chatbots.guards.leftovers.run_due",
 ]
 EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]

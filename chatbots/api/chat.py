@@ -15,6 +15,8 @@ from puffer.api import ApiError, Array, AsyncAPIView, Lenient, Object, Parameter
 from puffer.models import Scope
 from puffer.net import client_ip
 
+MAX_MESSAGES = 1000
+MAX_CONTENT = 100_000  # characters of a message: what the log normalizes and searches
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
 
 
@@ -44,10 +46,11 @@ class ChatMessageView(AsyncAPIView):
             Object(
                 {
                     "role": String(required=True, enum=["user", "assistant"]),
-                    "content": String(required=True),
+                    "content": String(required=True, max_length=MAX_CONTENT),
                 }
             ),
             required=True,
+            max_items=MAX_MESSAGES,
             description="The conversation so far; the last message is the question.",
         ),
         conversation_uuid=Lenient(String(description="The logged conversation to continue."), clean_uuid),

@@ -58,9 +58,10 @@ class Parameter(ABC):
 class String(Parameter):
     type_name = "string"
 
-    def __init__(self, *, enum: Iterable[str] | None = None, **options: Any) -> None:
+    def __init__(self, *, enum: Iterable[str] | None = None, max_length: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.enum = list(enum) if enum else None
+        self.max_length = max_length
 
     def check(self) -> Check:
         allowed = frozenset(self.enum or ())
@@ -76,12 +77,15 @@ class String(Parameter):
                 raise wrong_type(path, "string")
             if allowed and value not in allowed:
                 raise Problem("rest_not_in_enum", f"{path} {refusal}")
+            if self.max_length is not None and len(value) > self.max_length:
+                raise Problem("rest_too_long", f"{path} must be at most {self.max_length} characters long.")
             return value
 
         return check
 
     def json_schema(self) -> dict[str, Any]:
-        return super().json_schema() | ({"enum": self.enum} if self.enum else {})
+        bounds = {"enum": self.enum, "maxLength": self.max_length}
+        return super().json_schema() | {name: bound for name, bound in bounds.items() if bound}
 
 
 class Integer(Parameter):
@@ -153,9 +157,10 @@ class Array(Parameter):
 
     type_name = "array"
 
-    def __init__(self, items: Parameter, **options: Any) -> None:
+    def __init__(self, items: Parameter, *, max_items: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.items = items
+        self.max_items = max_items
 
     def check(self) -> Check:
         check_item = self.items.check()
@@ -167,12 +172,15 @@ class Array(Parameter):
                 value = list(value.values())
             if not isinstance(value, list):
                 raise wrong_type(path, "array")
+            if self.max_items is not None and len(value) > self.max_items:
+                raise Problem("rest_too_many_items", f"{path} must contain at most {self.max_items} items.")
             return [check_item(item, f"{path}[{index}]") for index, item in enumerate(value)]
 
         return check
 
     def json_schema(self) -> dict[str, Any]:
-        return super().json_schema() | {"items": self.items.json_schema()}
+        bound = {"maxItems": self.max_items} if self.max_items else {}
+        return super().json_schema() | {"items": self.items.json_schema()} | bound
 
 
 def _as_text(value: str | float) -> str:

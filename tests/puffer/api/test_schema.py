@@ -17,6 +17,8 @@ THING = Parameters(
     tags=Array(String(enum=["a", "b"])),
     opts=Object({"depth": Integer(required=True), "mode": String(enum=["x", "y"])}),
     free=Object(),
+    short=String(max_length=3),
+    few=Array(String(), max_items=2),
     messages=Array(Object({"role": String(required=True, enum=["user"]), "content": String(required=True)})),
     input=StringOrArray(String()),
 )
@@ -44,6 +46,8 @@ GOOD = {"name": "abc", "kind": "red"}
         ({"tags": {}}, {"tags": []}),
         ({"opts": {"depth": "1", "more": [1]}}, {"opts": {"depth": 1, "more": [1]}}),
         ({"free": ""}, {"free": {}}),
+        ({"short": "äöü"}, {"short": "äöü"}),
+        ({"few": "a,b"}, {"few": ["a", "b"]}),
         ({"free": [1]}, {"free": {"0": 1}}),
         ({"input": "a, b"}, {"input": "a, b"}),  # a string stays whole where a string is allowed
         ({"input": ["a", "b"]}, {"input": ["a", "b"]}),
@@ -79,6 +83,8 @@ def test_what_is_accepted_and_as_what(sent, values):
         ({"kind": 5}, "kind", "rest_invalid_type", "kind is not of type string.", {"param": "kind"}),
         ({"only": "b"}, "only", "rest_not_in_enum", "only is not a.", None),
         ({"three": "d"}, "three", "rest_not_in_enum", "three is not one of a, b, and c.", None),
+        ({"short": "abcd"}, "short", "rest_too_long", "short must be at most 3 characters long.", None),
+        ({"few": ["a", "b", "c"]}, "few", "rest_too_many_items", "few must contain at most 2 items.", None),
         ({"count": 0}, "count", "rest_out_of_bounds", "count must be between 1 (inclusive) and 5 (inclusive)", None),
         ({"count": 9}, "count", "rest_out_of_bounds", "count must be between 1 (inclusive) and 5 (inclusive)", None),
         ({"seed": -1}, "seed", "rest_out_of_bounds", "seed must be greater than or equal to 0", None),
