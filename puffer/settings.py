@@ -142,6 +142,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "puffer.request_id.RequestIdMiddleware",
     "puffer.security.request_validation.RejectNulMiddleware",
+    "puffer.security.request_validation.OutOfRangeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
