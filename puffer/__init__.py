@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 # The modules and packages that other apps may import.
-__all__ = ["admin", "api", "json_logs", "models", "net", "request_id", "runtime", "security", "text"]
+__all__ = ["admin", "api", "http", "json_logs", "models", "net", "request_id", "runtime", "security", "text"]

@@ -112,6 +112,7 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
     "logs.conversations.retention.run_due",
     "puffer.security.sign_in_records.run_due",
     "providers.use_cases.image_retention.run_due",
+    "chatbots.guards.leftovers.run_due",
 ]
 EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
@@ -145,6 +146,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "puffer.request_id.RequestIdMiddleware",
     "puffer.security.request_validation.RejectNulMiddleware",
+    "puffer.security.request_validation.OutOfRangeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -97,7 +97,7 @@ LAYOUT: list[tuple[str | Promise | None, dict[str, Any]]] = [
         "paused_message",
         ("token_guest_limit", "token_user_limit", "token_reset_period"),
         "token_limit_message",
-        ("messages_per_minute", "messages_per_minute_per_address", "messages_per_day"),
+        ("messages_per_minute", "messages_per_minute_per_address", "messages_per_day", "tokens_per_day"),
         "rate_limit_message",
     ),
     tab(

@@ -10,12 +10,14 @@ from chatbots.conversation.sources import SCHEMA, sources_json
 from chatbots.conversation.turn import take_turn
 from chatbots.conversation.visitor import Visitor
 from chatbots.models import live_bots
-from providers.api import MAX_MESSAGES, UPSTREAM_STATUSES, USAGE, usage_json
+from providers.api import UPSTREAM_STATUSES, USAGE, usage_json
 from puffer.api import ApiError, Array, AsyncAPIView, Lenient, Object, Parameters, String, caller_of
 from puffer.models import Scope
 from puffer.net import client_ip
 from puffer.text import is_blank
 
+MAX_MESSAGES = 1000
+MAX_CONTENT = 100_000  # characters of a message: what the log normalizes and searches
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
 
 
@@ -45,7 +47,7 @@ class ChatMessageView(AsyncAPIView):
             Object(
                 {
                     "role": String(required=True, enum=["user", "assistant"]),
-                    "content": String(required=True),
+                    "content": String(required=True, max_length=MAX_CONTENT),
                 }
             ),
             required=True,

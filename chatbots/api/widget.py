@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
@@ -14,10 +15,19 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from chatbots.api.widget_errors import (
+    CannotAnswer,
+    InvalidBotId,
+    NoSuchBot,
+    NoSuchConversation,
+    OriginRefused,
+    TooManyCalls,
+)
 from chatbots.conversation.sources import logged_sources, sources_json
 from chatbots.conversation.turn import follow_turn
 from chatbots.conversation.turn_events import Found, Piece, Reply, Searching, Started
 from chatbots.conversation.visitor import Refusal, Visitor
+from chatbots.guards.consents import record_consent
 from chatbots.guards.cors import allowed_origin
 from chatbots.guards.sessions import (
     VALID_SECONDS,
@@ -33,7 +43,7 @@ from chatbots.guards.sessions import (
     renew,
     verify_identity,
 )
-from chatbots.models import Consent, live_bots
+from chatbots.models import live_bots
 from chatbots.widget.config import MAX_MESSAGE_LENGTH, widget_config, widget_html
 from chatbots.widget.events import publish_event
 from logs.conversations import (
@@ -49,11 +59,13 @@ from logs.models import Conversation, Feedback, Message
 from logs.webhooks import EventName
 from providers.api import usage_json
 from puffer.api import ApiError, AsyncAPIView, Event, EventStream, Integer, Object, Parameters, String, site_url
-from puffer.net import client_ip
+from puffer.http import RateLimit
+from puffer.net import client_ip, network_of
 from puffer.text import is_blank, render, without_bidi
 
 logger = logging.getLogger(__name__)
 
+visitor_reads, network_reads = RateLimit(60), RateLimit(600)  # per minute
 NO_VOTE = "none"
 CONFIG_SECONDS = 60  # for which browsers may cache a configuration
 SESSION = {
@@ -68,47 +80,13 @@ SESSION = {
 }
 
 
-class OriginRefused(ApiError):
-    status = 403
-    code = "rest_aipkit_cors_denied"
-    message = "This chatbot may not be used on this site."
-
-
-class InvalidBotId(ApiError):
-    """WordPress' error for a parameter that its own check refuses. `details` is an empty list, like PHP's array."""
-
-    status = 400
-    code = "rest_invalid_param"
-    message = "Invalid parameter(s): bot_id"
-
-    def __init__(self) -> None:
-        super().__init__(data={"params": {"bot_id": "Invalid parameter."}, "details": []})
-
-
-class NoSuchBot(ApiError):
-    status = 404
-    code = "rest_aipkit_bot_not_found"
-    message = "This chatbot does not exist or is not published."
-
-
-class CannotAnswer(ApiError):
-    status = 502
-    code = "chatbot_unavailable"
-    message = "The chatbot can't answer right now. Please try again in a moment."
-
-
-class NoSuchConversation(ApiError):
-    status = 404
-    code = "conversation_not_found"
-    message = "You have no such conversation."
-
-
 class WidgetView(AsyncAPIView):
     """A widget call: sets `bot` (published), `origin` (allowed) and `session` (from the visitor's token)."""
 
     authentication_classes = []  # web pages are public, so they contain no API key
     permission_classes = []
     needs_session: ClassVar[bool] = True
+    is_limited: ClassVar[bool] = False  # a read that costs more than most
 
     error_statuses: ClassVar[dict[str, str]] = {
         "401": "The visitor's token is missing, expired, or for another chatbot or site.",
@@ -131,7 +109,15 @@ class WidgetView(AsyncAPIView):
             self.session = read_token(bot, token.strip() if scheme.lower() == "visitor" else "", self.origin)
             if await is_signed_out(bot, self.session):
                 raise InvalidVisitorToken
+        if self.is_limited:
+            self.check_rate()
         return await super().respond(request, captured)
+
+    def check_rate(self) -> None:
+        visitor = self.visitor()
+        for reads, subject in ((visitor_reads, visitor.key), (network_reads, network_of(visitor.ip_address))):
+            if not reads.allows(subject):
+                raise TooManyCalls(headers={"Retry-After": reads.retry_after()})
 
     def check_origin(self, request: HttpRequest) -> str:
         origin = allowed_origin(self.bot, request)
@@ -229,8 +215,11 @@ class ConsentView(WidgetView):
     answer = SESSION
 
     async def post(self, request: Request, *, bot_id: int) -> Response:
+        if not self.bot.enable_consent_compliance:
+            raise ApiError("This chatbot asks for no consent.", status=400, code="consent_not_required")
         agreed = self.session.with_consent(consent_digest(self.bot))
-        await Consent.objects.aget_or_create(chatbot=self.bot, visitor=self.visitor().key, text_digest=agreed.consent)
+        if not await sync_to_async(record_consent)(self.bot, self.visitor(), agreed.consent):
+            raise TooManyCalls(headers={"Retry-After": "60"})
         return Response(self.session_json(agreed))
 
 
@@ -292,11 +281,17 @@ class StreamView(WidgetView):
             yield "error", error_json(ApiError())
 
 
+@lru_cache(maxsize=500)
+def rendered(text: str) -> str:
+    """Return a reply as HTML, which takes milliseconds, from memory if it was shown lately."""
+    return render(text)
+
+
 def done_json(reply: Reply) -> dict[str, Any]:
     return {
         "message_id": reply.message_id,
         "text": without_bidi(reply.text),
-        "html": render(reply.text),
+        "html": rendered(reply.text),
         "usage": usage_json(reply.usage),
         "finish_reason": reply.finish_reason,
     }
@@ -311,6 +306,8 @@ def error_json(error: ApiError) -> dict[str, Any]:
 
 class HistoryView(WidgetView):
     """GET /chatbots/{bot_id}/history: the messages of one of the visitor's conversations."""
+
+    is_limited = True
 
     answer = {
         "type": "object",
@@ -341,7 +338,7 @@ def message_json(message: Message, *, show_sources: bool) -> dict[str, Any]:
         "message_id": message.message_id,
         "role": message.role,
         "text": without_bidi(text),
-        "html": render(text) if is_reply else "",
+        "html": rendered(text) if is_reply else "",
         "created_at": message.created_at.isoformat(),
         "sources": logged_sources(message.passages or []) if show_sources else [],
         "feedback": message.feedback or "none",
@@ -351,6 +348,8 @@ def message_json(message: Message, *, show_sources: bool) -> dict[str, Any]:
 
 class ConversationsView(WidgetView):
     """GET /chatbots/{bot_id}/conversations: the visitor's conversations, newest first."""
+
+    is_limited = True
 
     answer = {"type": "object", "properties": {"conversations": {"type": "array", "items": {"type": "object"}}}}
 

@@ -8,7 +8,7 @@ from django.db.models import Case, Count, F, Q, When
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from chatbots.guards.limits import ALL_VISITORS, period_of
+from chatbots.guards.limits import ALL_VISITORS, NETWORK_PREFIX, period_of
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.usage import midnight, today
 from puffer.text import whole
@@ -36,7 +36,8 @@ class Budget:
 
 def near_budgets() -> list[Budget]:
     """Return the budgets that are nearly or completely used, the fullest first."""
-    return sorted([*messages_of_today(), *visitors_at_their_quota()], key=lambda budget: (-budget.share, budget.name))
+    budgets = [*messages_of_today(), *tokens_of_today(), *visitors_at_their_quota()]
+    return sorted(budgets, key=lambda budget: (-budget.share, budget.name))
 
 
 def messages_of_today() -> Iterator[Budget]:
@@ -49,6 +50,17 @@ def messages_of_today() -> Iterator[Budget]:
         yield Budget(bot.pk, bot.name, _("%(count)s of %(limit)s messages today") % numbers, count.count / limit)
 
 
+def tokens_of_today() -> Iterator[Budget]:
+    near = TokenAllowance.objects.filter(
+        visitor=ALL_VISITORS, period_start=midnight(today()), used__gte=F("chatbot__tokens_per_day") * NEAR
+    )
+    for allowance in near.select_related("chatbot"):
+        bot, limit = allowance.chatbot, allowance.chatbot.tokens_per_day
+        assert limit is not None
+        numbers = {"count": whole(allowance.used), "limit": whole(limit)}
+        yield Budget(bot.pk, bot.name, _("%(count)s of %(limit)s tokens today") % numbers, allowance.used / limit)
+
+
 def visitors_at_their_quota() -> Iterator[Budget]:
     """Yield one budget per chatbot. Each visitor has their own quota; the share is that of the fullest one."""
     in_period = Q()
@@ -57,6 +69,8 @@ def visitors_at_their_quota() -> Iterator[Budget]:
     identified = When(visitor__startswith="user:", then="chatbot__token_user_limit")
     near: Any = (
         TokenAllowance.objects.filter(in_period)
+        .exclude(visitor=ALL_VISITORS)
+        .exclude(visitor__startswith=NETWORK_PREFIX)
         .annotate(limit=Case(identified, default="chatbot__token_guest_limit"))
         .filter(limit__gt=0, used__gte=F("limit") * NEAR)
         .values("chatbot_id", "chatbot__name")

@@ -1,6 +1,6 @@
 """Limits of the widget: reserve a visitor's quota before a turn and settle it afterwards.
 
-    reserve() -> one transaction: tokens; messages of the visitor, of the address, of the bot -> the turn -> one update
+    reserve() -> one transaction: tokens and messages of the visitor, the network, the bot -> the turn -> the real usage
 
 Callers of the API and users of the admin are not limited here. Each limit is one SQL statement that counts only while
 the limit is not reached, which stays correct under concurrent workers. A refusal rolls the whole transaction back, so
@@ -22,6 +22,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from chatbots.conversation.visitor import Refusal, Visitor
 from chatbots.guards.counters import MINUTE, count_within_limit
@@ -41,7 +42,9 @@ logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXPECTED_ANSWER = 512  # tokens, the estimate's upper bound: most answers are far shorter than the maximum length
-ALL_VISITORS = "bot"  # a MessageCount.subject; the subjects of visitors and addresses begin with a prefix
+ALL_VISITORS = "bot"  # whose messages and tokens a day are counted; keys of visitors and networks begin with a prefix
+NETWORK_PREFIX = "network:"
+NETWORK_QUOTAS = 10  # guests' quotas that one network may use: anybody can become a new guest, but not a new network
 
 # A row of an earlier period is reset to 0 in the same statement. A row may also be of a period that began later, after
 # the owner chose a longer one: then its tokens still count.
@@ -112,6 +115,7 @@ class ReservedTokens:
     estimate: int
 
     def replace_by(self, used: int) -> None:
+        """Put the real usage in place of the estimate."""
         # If a new period has begun since, the estimate is not part of it and nothing needs replacing.
         row = TokenAllowance.objects.filter(pk=self.allowance.pk, period_start=self.allowance.period_start)
         row.update(used=Greatest(F("used") + used - self.estimate, 0))
@@ -170,18 +174,23 @@ def estimate(bot: Chatbot, characters: int) -> int:
     return tokens_of(len(bot.instructions) + characters) + min(bot.max_completion_tokens, EXPECTED_ANSWER)
 
 
-async def settle(reserving: "asyncio.Future[ReservedTokens | None]", reservation: Reservation) -> None:
+async def settle(reserving: "asyncio.Future[list[ReservedTokens]]", reservation: Reservation) -> None:
     try:
         reserved = await reserving
     except Exception:
         return  # the turn was refused, and reserve() has raised the error
-    if reserved is None:
+    if not reserved:
         return
     used = reservation.usage.total_tokens if reservation.usage else 0
     try:
-        await sync_to_async(reserved.replace_by)(used)
+        await sync_to_async(replace_all)(reserved, used)
     except DatabaseError:
-        logger.exception("usage of a turn could not be stored: its estimate of %d tokens stays", reserved.estimate)
+        logger.exception("usage of a turn could not be stored: its estimate of %d tokens stays", reserved[0].estimate)
+
+
+def replace_all(reserved: list[ReservedTokens], used: int) -> None:
+    for tokens in reserved:
+        tokens.replace_by(used)
 
 
 _unfinished: set["asyncio.Task[None]"] = set()  # asyncio itself keeps only weak references to tasks
@@ -200,13 +209,14 @@ async def finish() -> None:
     await asyncio.gather(*_unfinished)
 
 
-def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> ReservedTokens | None:
-    """Count the message and reserve the tokens in one transaction; return None if there is no token quota."""
+def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> list[ReservedTokens]:
+    """Count the message and reserve the tokens in one transaction."""
     try:
         with transaction.atomic():
             # All workers lock rows in the same order, so no deadlock, and the shared rows last, so only briefly.
             reserved = reserve_tokens(bot, visitor, tokens, now)
             count_message(bot, visitor, now)
+            reserved += reserve_of_day(bot, tokens, now)
     except IntegrityError:  # the in-process cache can hold a chatbot for a moment after it was deleted
         raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found") from None
     sweep_if_due()
@@ -216,22 +226,48 @@ def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime
 # Tokens
 
 
-def reserve_tokens(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> ReservedTokens | None:
+def reserve_tokens(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -> list[ReservedTokens]:
+    """Reserve tokens of the visitor's quota, and for a guest also of their network's. Raise LimitReached."""
     name = "token_user_limit" if visitor.identity else "token_guest_limit"
     limit = getattr(bot, name)
     if limit is None:
-        return None
+        return []
     if limit == 0:
         message = "Access disabled for your account/role." if visitor.identity else "Access disabled for guests."
         code = "token_limit_exceeded_user_logic" if visitor.identity else "token_limit_exceeded_guest_logic"
         raise LimitReached(message, name, visitor.key, code=code, is_quota=True)
+    quotas = {visitor.key: limit}
+    if not visitor.identity and (network := network_key(network_of(visitor.ip_address))):
+        quotas[network] = NETWORK_QUOTAS * limit
     start, end = period_of(bot.token_reset_period, timezone.localdate(now, timezone.get_default_timezone()))
+    reserved = []
+    for subject, quota in quotas.items():
+        if (allowance := add_tokens(bot, subject, start, tokens, quota)) is None:
+            code = "token_limit_exceeded_final_logic"
+            raise LimitReached(bot.token_limit_message, name, subject, code=code, until=end, is_quota=True)
+        reserved.append(ReservedTokens(allowance, tokens))
+    return reserved
+
+
+def reserve_of_day(bot: Chatbot, tokens: int, now: datetime) -> list[ReservedTokens]:
+    """Reserve tokens of what all visitors together may use in a day. Raise LimitReached."""
+    if bot.tokens_per_day is None:
+        return []
+    start, end = period_of(LimitSettings.ResetPeriod.DAILY, timezone.localdate(now, timezone.get_default_timezone()))
+    if (allowance := add_tokens(bot, ALL_VISITORS, start, tokens, bot.tokens_per_day)) is None:
+        raise LimitReached(bot.rate_limit_message, "tokens_per_day", ALL_VISITORS, until=end)
+    return [ReservedTokens(allowance, tokens)]
+
+
+def add_tokens(bot: Chatbot, subject: str, start: datetime, tokens: int, limit: int) -> TokenAllowance | None:
+    """Add tokens to what the subject has used since `start`; return None, and add nothing, if `limit` is reached."""
     begins = connection.ops.adapt_datetimefield_value(start)
-    allowances = list(TokenAllowance.objects.raw(RESERVE_TOKENS, [bot.pk, visitor.key, begins, tokens, limit]))
-    if not allowances:
-        code = "token_limit_exceeded_final_logic"
-        raise LimitReached(bot.token_limit_message, name, visitor.key, code=code, until=end, is_quota=True)
-    return ReservedTokens(allowances[0], tokens)
+    return next(iter(TokenAllowance.objects.raw(RESERVE_TOKENS, [bot.pk, subject, begins, tokens, limit])), None)
+
+
+def network_key(network: str) -> str:
+    """Return the key of a network: a keyed hash, because a quota can outlast the log's addresses. "" stays ""."""
+    return NETWORK_PREFIX + salted_hmac("chatbots.guards.limits", network).hexdigest() if network else ""
 
 
 def period_of(period: str, today: date) -> tuple[datetime, datetime | None]:

@@ -15,6 +15,8 @@ from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 
 from chatbots.conversation.visitor import Identity, Visitor
+from chatbots.guards.consents import CONSENT_PREFIX
+from chatbots.guards.limits import network_key
 from chatbots.lifecycle.erasure_records import AddressRecords
 from chatbots.models import Consent, MessageCount, TokenAllowance
 from chatbots.widget.events import EVENT_PREFIX
@@ -60,7 +62,7 @@ class Erasure:
             counts["messages"] += messages.count()
             counts["votes"] += messages.exclude(feedback="").count()
         counts["consents"] = self.rows_of(Consent, "visitor").count()
-        counts["token allowances"] = self.rows_of(TokenAllowance, "visitor").count()
+        counts["token allowances"] = self.allowances().count()
         counts["webhook deliveries"] = len(self.deliveries())
         counts["message counts"] = self.message_counts().count()
         counts["mentions of the address by others"] = sum(1 for _ in self.messages_of_others())
@@ -85,7 +87,7 @@ class Erasure:
         for batch in batches(self.conversations):
             Conversation.objects.filter(pk__in=[conversation.pk for conversation in batch]).delete()
         self.rows_of(Consent, "visitor").delete()
-        self.rows_of(TokenAllowance, "visitor").delete()
+        self.allowances().delete()
         self.message_counts().delete()
         for rows in self.sign_ins():
             rows.delete()
@@ -101,9 +103,14 @@ class Erasure:
             condition |= Q(**{field: key}) & (Q() if chatbot_ids is None else Q(chatbot__in=chatbot_ids))
         return model._default_manager.filter(condition)
 
+    def allowances(self) -> QuerySet[TokenAllowance]:
+        """Return the person's quotas, and those of their networks, which may be shared."""
+        of_networks = TokenAllowance.objects.filter(visitor__in=map(network_key, self.networks))
+        return self.rows_of(TokenAllowance, "visitor") | of_networks
+
     def message_counts(self) -> QuerySet[MessageCount]:
         """Return the message counts of the person and of their IP addresses, which last a minute and may be shared."""
-        subjects = self.networks | {EVENT_PREFIX + network for network in self.networks}
+        subjects = {prefix + network for network in self.networks for prefix in ("", EVENT_PREFIX, CONSENT_PREFIX)}
         return self.rows_of(MessageCount, "subject") | MessageCount.objects.filter(subject__in=subjects)
 
     def deliveries(self) -> set[int]:

@@ -6,10 +6,13 @@ from chatbots.models.chatbot import Chatbot
 
 
 class TokenAllowance(models.Model):
-    """A visitor's token quota for one period: the tokens used so far, those reserved by running turns included."""
+    """A token quota for one period: the tokens used so far, those reserved by running turns included.
+
+    It is a visitor's, that of a network of guests, or that of all visitors.
+    """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.CASCADE, related_name="+")
-    visitor = models.CharField(max_length=80, help_text="Visitor.key.")
+    visitor = models.CharField(max_length=80, help_text="Visitor.key, limits.network_key() or limits.ALL_VISITORS.")
     period_start = models.DateTimeField()
     used = models.BigIntegerField(default=0)
 

@@ -79,7 +79,10 @@ class LimitSettings(models.Model):
 
     token_guest_limit = models.PositiveIntegerField(
         _("tokens for guests"), null=True, blank=True,
-        help_text=_("Per visitor and period. 0: guests cannot chat. Leave empty for no limit."),
+        help_text=_(
+            "Per visitor and period; ten times as many for all guests of an IP address. 0: guests cannot chat. Leave"
+            " empty for no limit."
+        ),
     )  # fmt: skip
     token_user_limit = models.PositiveIntegerField(
         _("tokens for identified visitors"), null=True, blank=True,
@@ -104,6 +107,10 @@ class LimitSettings(models.Model):
     messages_per_day = models.PositiveIntegerField(
         _("messages per day"), null=True, blank=True, default=2000, validators=[MinValueValidator(1)],
         help_text=_("All visitors together. Leave empty for no limit."),
+    )  # fmt: skip
+    tokens_per_day = models.PositiveIntegerField(
+        _("tokens per day"), null=True, blank=True, validators=[MinValueValidator(1)],
+        help_text=_("All visitors together: what a day can cost at most. Leave empty for no limit."),
     )  # fmt: skip
     rate_limit_message = models.CharField(
         _("rate limit text"), max_length=500, default="That was too many messages. Please wait a moment.",

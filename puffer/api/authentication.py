@@ -1,7 +1,7 @@
 """DRF authentication by API key: find the caller that a key belongs to, and what the caller may do."""
 
 import hmac
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -148,9 +148,11 @@ class ApiKeyAuthentication(BaseAuthentication):
         """Return the caller as `request.auth`. Raise AccessDisabled, NoApiKeyConfigured or InvalidApiKey."""
         if not settings.PUFFER_API_ENABLED:
             raise AccessDisabled
-        async for key in submitted_keys(request):
+        for key in keys_of_head(request):
             if caller := await find_caller(key):
                 return AnonymousUser(), caller
+        if (key := await key_of_body(request)) and (caller := await find_caller(key)):
+            return AnonymousUser(), caller
         if not settings.PUFFER_API_KEY and not await any_active_key.get(""):
             raise NoApiKeyConfigured
         raise InvalidApiKey
@@ -160,11 +162,8 @@ class ApiKeyAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-async def submitted_keys(request: Request) -> AsyncIterator[str]:
-    """Yield the key of the header, of the query, and last of the body, which is read only if it is small.
-
-    Raise InvalidParameters for a list or an object in place of a key.
-    """
+def keys_of_head(request: Request) -> Iterator[str]:
+    """Yield the key of the header, then that of the query. Raise InvalidParameters for a list in place of a key."""
     scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         yield credentials.strip()
@@ -173,15 +172,18 @@ async def submitted_keys(request: Request) -> AsyncIterator[str]:
         raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
     if settings.PUFFER_API_KEY_IN_QUERY and (key := query.get(PARAMETER)):
         yield key
+
+
+async def key_of_body(request: Request) -> str:
+    """Return the key of the body, which is read only if it is small, or "". Raise InvalidParameters for a list."""
     try:
         body = await body_of(request._request, SMALL_BODY)
     except RequestTooLarge:
-        return
+        return ""
     key = parameter_in_body(request._request, body, PARAMETER)
     if isinstance(key, list | dict):
         raise InvalidParameters({PARAMETER: wrong_type(PARAMETER, "string")})
-    if isinstance(key, str) and key:
-        yield key
+    return key if isinstance(key, str) else ""
 
 
 def caller_of(request: Request) -> Caller:

@@ -58,9 +58,10 @@ class Parameter(ABC):
 class String(Parameter):
     type_name = "string"
 
-    def __init__(self, *, enum: Iterable[str] | None = None, **options: Any) -> None:
+    def __init__(self, *, enum: Iterable[str] | None = None, max_length: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.enum = list(enum) if enum else None
+        self.max_length = max_length
 
     def check(self) -> Check:
         allowed = frozenset(self.enum or ())
@@ -76,12 +77,15 @@ class String(Parameter):
                 raise wrong_type(path, "string")
             if allowed and value not in allowed:
                 raise Problem("rest_not_in_enum", f"{path} {refusal}")
+            if self.max_length is not None and len(value) > self.max_length:
+                raise Problem("rest_too_long", f"{path} must be at most {self.max_length} characters long.")
             return value
 
         return check
 
     def json_schema(self) -> dict[str, Any]:
-        return super().json_schema() | ({"enum": self.enum} if self.enum else {})
+        bounds = {"enum": self.enum, "maxLength": self.max_length}
+        return super().json_schema() | {name: bound for name, bound in bounds.items() if bound}
 
 
 class Integer(Parameter):

@@ -8,7 +8,7 @@ import resource
 from contextlib import suppress
 from enum import IntEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -84,27 +84,24 @@ class HttpProtocol(NoUpgradeProtocol):
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
-            self.refusal = HTTPStatus.TOO_MANY_REQUESTS
-            raise Refused
+            self.stop(HTTPStatus.TOO_MANY_REQUESTS)
         self.enter(Phase.HEAD)
         self.head_bytes = self.body_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        self.count_head(len(url))
+        self.head_bytes += len(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.count_head(len(name) + len(value))
+        self.head_bytes += len(name) + len(value)
+        if self.head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
+            self.stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         super().on_header(name, value)
 
-    def count_head(self, size: int) -> None:
-        self.head_bytes += size
-        if self.head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
-            self.refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            raise Refused
-
     def on_headers_complete(self) -> None:
+        if self.head_bytes > MAX_HEAD_BYTES:  # an address without headers
+            self.stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self.enter(Phase.BODY)
         super().on_headers_complete()
 
@@ -113,8 +110,7 @@ class HttpProtocol(NoUpgradeProtocol):
         self.body_bytes += len(body)
         self.deadline += len(body) / MIN_BODY_RATE
         if self.body_bytes > DISCARDED_BODIES * settings.MAX_REQUEST_BYTES:
-            self.refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            raise Refused
+            self.stop(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -126,6 +122,10 @@ class HttpProtocol(NoUpgradeProtocol):
         super().on_response_complete()
         if self.phase is Phase.ANSWER and (self.cycle is None or self.cycle.response_complete):
             self.enter(Phase.NEXT_REQUEST)  # uvicorn closes the connection if none comes
+
+    def stop(self, status: HTTPStatus) -> NoReturn:
+        self.refusal = status
+        raise Refused
 
     # The answers to requests that break a limit
 

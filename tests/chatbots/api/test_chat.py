@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,27 @@ def test_the_reply_has_the_documented_shape(api, bot, upstream):
         "conversation_uuid": None,
     }
     assert re.fullmatch(r"[0-9a-f-]{36}", answer["conversation_uuid"])
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([user("x" * 100_001)], "rest_too_long"),
+        ([user("Hi"), assistant("Hi")] * 500 + [user("Hi")], "rest_too_many_items"),
+    ],
+)
+def test_a_conversation_has_an_end(api, bot, upstream, messages, code):
+    response = ask(api, bot, *messages)
+    assert response.status_code == 400
+    assert response.json()["data"]["details"]["messages"]["code"] == code
+    assert not upstream.sent
+
+
+def test_a_heap_of_marks_stops_nothing(api, bot, upstream):
+    upstream.will_answer(CHAT_COMPLETION)
+    started = time.process_time()
+    assert ask(api, bot, user("a" + "\u0315\u0316" * 49_000)).status_code == 200
+    assert time.process_time() - started < 1
 
 
 def test_the_prompt_contains_the_bots_settings_and_the_conversation(api, bot, upstream):

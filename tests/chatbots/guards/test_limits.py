@@ -9,12 +9,12 @@ from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.utils import timezone
 
 from chatbots.conversation.turn import follow_turn
 from chatbots.conversation.visitor import Identity, Visitor
-from chatbots.guards import limits
+from chatbots.guards import leftovers, limits
 from chatbots.guards.limits import ChatbotPaused, LimitReached, period_of, reserve
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.models import Conversation
@@ -22,7 +22,12 @@ from providers.base import Usage
 from puffer.api.errors import ApiError
 from tests.support.repository import ROOT
 
-NO_LIMITS = {"messages_per_minute": None, "messages_per_minute_per_address": None, "messages_per_day": None}
+NO_LIMITS = {
+    "messages_per_minute": None,
+    "messages_per_minute_per_address": None,
+    "messages_per_day": None,
+    "tokens_per_day": None,
+}
 
 
 def guest(session_id="one", ip_address="192.0.2.1"):
@@ -63,7 +68,12 @@ def refusal(bot, visitor=None):
 
 
 def used():
-    return TokenAllowance.objects.get().used
+    return allowance().used
+
+
+def allowance():
+    """Return the visitor's own: guests also use up that of their network."""
+    return TokenAllowance.objects.exclude(visitor__startswith=limits.NETWORK_PREFIX).get()
 
 
 def counts():
@@ -118,6 +128,49 @@ def test_messages_beyond_a_limit_are_refused(limited, limit, allowed, refused_to
         assert 1 <= int(error.headers["Retry-After"]) <= (60 if "minute" in limit else 24 * 60 * 60)
     if not_refused:
         turn(bot, not_refused)
+
+
+def test_a_new_session_for_each_message_is_no_new_quota(limited):
+    """A guest costs nothing, so all guests of a network have ten quotas together."""
+    bot = limited(token_guest_limit=100)
+    for number in range(10):
+        turn(bot, guest(f"session-{number}", "2001:db8::1"), usage=100)
+    error = refusal(bot, guest("session-11", "2001:db8::ffff:2"))
+    assert (error.limit, error.code) == ("token_guest_limit", "token_limit_exceeded_final_logic")
+    assert error.quota_notice
+    turn(bot, guest("session-11", "2001:db8:0:1::1"))
+    Chatbot.objects.filter(pk=bot.pk).update(token_user_limit=100)
+    turn(bot, Visitor(source=Conversation.Source.WIDGET, ip_address="2001:db8::1", identity=Identity("7")))
+    assert not TokenAllowance.objects.filter(visitor__contains="2001").exists()
+
+
+def test_all_visitors_together_may_use_so_many_tokens_a_day(limited):
+    bot = limited(tokens_per_day=1000, rate_limit_message="Come back tomorrow.")
+    turn(bot, guest("one", "192.0.2.1"), usage=600)
+    turn(bot, guest("two", "192.0.2.2"), usage=600)
+    for visitor in (guest("three", "192.0.2.3"), identified()):
+        error = refusal(bot, visitor)
+        assert (error.status, error.limit, error.message) == (429, "tokens_per_day", "Come back tomorrow.")
+        assert 1 <= int(error.headers["Retry-After"]) <= 24 * 60 * 60
+    assert counts() == []  # and what is refused counts as no message
+    TokenAllowance.objects.update(period_start=timezone.now() - timedelta(days=2))
+    turn(bot, guest())
+
+
+def test_quotas_of_the_past_are_deleted(limited):
+    bot = limited(token_guest_limit=1000, tokens_per_day=1000, token_reset_period="daily")
+    forever = Chatbot.objects.create(name="Forever", token_guest_limit=1000)
+    for number in range(3):
+        turn(bot, guest(f"session-{number}"))
+    turn(forever)
+    while leftovers.run_due():
+        pass
+    assert TokenAllowance.objects.count() == 3 + 1 + 1 + 2
+    TokenAllowance.objects.filter(chatbot=bot).update(period_start=timezone.now() - timedelta(days=2))
+    leftovers._cleaning.__init__(every_seconds=3600)
+    while leftovers.run_due():
+        pass
+    assert set(TokenAllowance.objects.values_list("chatbot", flat=True)) == {forever.pk}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +281,7 @@ def test_the_last_answer_may_exceed_the_quota(limited):
     turn(bot, usage=5000)
     assert used() == 5099
     refusal(bot)
-    turn(bot, guest("another"))
+    turn(bot, guest("another", "192.0.2.2"))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +296,7 @@ def test_an_estimate_is_reserved_while_the_turn_runs(limited, instructions, ques
     @async_to_sync
     async def read_reservation():
         async with reserve(bot, guest(), question) as reservation:
-            held = (await TokenAllowance.objects.aget()).used
+            held = (await sync_to_async(allowance)()).used
             reservation.settle(Usage(30, 10, 40))
         return held
 
@@ -380,7 +433,7 @@ def test_without_a_period_the_quota_is_never_reset(limited):
     turn(bot, usage=100)
     error = refusal(bot)
     assert "Retry-After" not in error.headers
-    assert TokenAllowance.objects.get().period_start == limits.EPOCH
+    assert allowance().period_start == limits.EPOCH
 
 
 @pytest.mark.parametrize(("period", "days"), [("daily", 1), ("weekly", 7), ("monthly", 31)])
@@ -389,11 +442,11 @@ def test_the_quota_starts_at_zero_in_a_new_period(limited, period, days):
     turn(bot, usage=100)
     assert 1 <= int(refusal(bot).headers["Retry-After"]) <= days * 24 * 60 * 60 + 60 * 60
     start = period_of(period, timezone.localdate())[0]
-    assert TokenAllowance.objects.get().period_start == start
+    assert allowance().period_start == start
     # One microsecond before this period starts is in the previous one.
     TokenAllowance.objects.update(period_start=start - timedelta(microseconds=1))
     turn(bot, usage=60)
-    assert (used(), TokenAllowance.objects.get().period_start) == (60, start)
+    assert (used(), allowance().period_start) == (60, start)
 
 
 def test_a_turn_that_ends_in_the_next_period_does_not_count_there(limited):

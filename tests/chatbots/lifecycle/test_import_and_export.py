@@ -91,6 +91,7 @@ FULL = {
     "messages_per_minute": 3,
     "messages_per_minute_per_address": None,
     "messages_per_day": 500,
+    "tokens_per_day": 90_000,
     "rate_limit_message": "Langsam.",
     "banned_words": "spam, eggs",
     "banned_words_message": "Nein.",

@@ -189,6 +189,21 @@ def test_daily_message_limits(bot, fields, count, expected):
     assert [(budget.words, budget.percent, budget.is_over) for budget in near_budgets()] == expected
 
 
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        (7_999, []),
+        (8_000, [("8,000 of 10,000 tokens today", 80, False)]),
+        (12_000, [("12,000 of 10,000 tokens today", 100, True)]),
+    ],
+)
+def test_tokens_of_a_day(bot, used, expected):
+    Chatbot.objects.update(tokens_per_day=10_000, token_guest_limit=100)
+    TokenAllowance.objects.create(chatbot=bot, visitor=ALL_VISITORS, period_start=midnight(today()), used=used)
+    TokenAllowance.objects.create(chatbot=bot, visitor="network:x", period_start=midnight(today()), used=1000)
+    assert [(budget.words, budget.percent, budget.is_over) for budget in near_budgets()] == expected
+
+
 @pytest.mark.parametrize("period", Chatbot.ResetPeriod.values)
 def test_token_quotas(bot, period):
     Chatbot.objects.update(token_guest_limit=1000, token_user_limit=5000, token_reset_period=period)

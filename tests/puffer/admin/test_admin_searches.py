@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib import admin
@@ -142,3 +143,19 @@ def test_urls_with_nul_bytes_are_refused(admin_client, admin_user, model):
         assert admin_client.get(url, {parameter: "a\x00b"}).status_code == 400
     assert "Bad request" in admin_client.get(f"{url}?q=%%0000").text
     assert admin_client.get(f"{url}a%00b/change/", follow=True).status_code in (200, 404)
+
+
+EXTREMES = ["id__in=9999999999999999999", "id__in=" + "9" * 30, "p=" + "9" * 5000, "q=" + "9" * 5000, "q=%ED%A0%80"]
+DATES = ["0001-01-01 00:00:00+14:00", "9999-12-31 23:59:59-12:00", "0001-01-01", "9999-12-31", "99999-01-01"]
+
+
+@pytest.mark.filterwarnings("ignore:DateTimeField .* received a naive datetime")
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize("model", ROWS, ids=lambda model: model._meta.label)
+def test_values_that_no_column_holds_are_refused(admin_client, admin_user, settings, model, zone):
+    settings.TIME_ZONE = zone
+    admin_client.raise_request_exception = False
+    dates = [parameter for parameter in filters_of(model, admin_user) if parameter.endswith(("__gte", "__lt"))]
+    queries = [*EXTREMES, *(urlencode({parameter: date}) for parameter in dates for date in DATES)]
+    for query in queries if zone == "UTC" else queries[len(EXTREMES) :]:
+        assert admin_client.get(f"{url_of(model, 'changelist')}?{query}").status_code in (200, 302, 400), query

@@ -1,6 +1,7 @@
 """Behavior of all requests below /wp-json/: parsing, routing, error format, headers, limits."""
 
 import json
+import time
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -93,6 +94,29 @@ def test_a_broken_form_is_400(api, content_type, body):
     response = api.post("/generate", content=body, headers={"Content-Type": content_type})
     assert response.status_code == 400
     assert code(response) in ("rest_invalid_form", "rest_missing_callback_param", "rest_too_many_parameters")
+
+
+def test_names_without_end_are_refused_before_they_are_read(api):
+    """Even of a caller with a key: each name takes a microsecond, in which nothing else runs."""
+    names = "{" + ",".join(f'"{number}" :1' for number in range(300_000)) + "}"
+    started = time.process_time()
+    response = api.post("/generate", content=names, headers={"Content-Type": "application/json"})
+    assert (response.status_code, code(response)) == (400, "rest_too_many_parameters")
+    assert time.process_time() - started < 0.5
+    text = json.dumps({"system_instruction": 'Say: "a": 1, "b": 2. ' * 100_000, **QUESTION})
+    assert code(api.post("/generate", content=text, headers={"Content-Type": "application/json"})) == NOT_CONFIGURED
+
+
+def test_a_chunked_multipart_form_is_read_too(api):
+    parts = {"provider": "openai", "model": "m", "messages[0][role]": "user", "messages[0][content]": "Hi"}
+    form = "".join(f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{parts[name]}\r\n' for name in parts)
+
+    async def pieces():
+        yield form.encode()
+        yield b"--B--\r\n"
+
+    response = api.post("/generate", content=pieces(), headers={"Content-Type": "multipart/form-data; boundary=B"})
+    assert code(response) == NOT_CONFIGURED
 
 
 def test_the_body_overrides_the_query(api):

@@ -18,7 +18,9 @@ PIECE = b"a" * 65_536
 UNFINISHED = {
     "head": b"GET /embed.js HTTP/1.1\r\nHost: localhost\r\nX-A: ",
     "body of a page": b"POST /admin/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc",
-    "body of a call": b"POST /wp-json/aipkit/v1/logs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc",
+    "body of a call": (
+        b"POST /wp-json/aipkit/v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"
+    ),
     "nothing": b"",
     "blank lines": b"\r\n\r\n",
 }
@@ -80,6 +82,22 @@ def test_a_request_that_does_not_go_on_is_ended(server, name):
         assert status_of(connection) == 408
         assert connection.recv(1) == b""
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /health/live?" + b"a" * 31_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET /health/live?" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"GET /health/live?" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * 90 + b"\r\n", 200),
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
+        (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nCookie: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+    ],
+)
+def test_a_head_has_a_size(server, head, status):
+    with connect(server, head) as connection:
+        assert status_of(connection) == status
 
 
 def test_drops_do_not_keep_a_head_alive(server):
