@@ -7,8 +7,18 @@ import pytest
 
 from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
-from tests.providers.api.test_completions import generate
-from tests.providers.api.test_streams import call_of, end_of, failure_of, on_a_loop, piece_of, started, stream, text_of
+from tests.support.provider_calls import (
+    PROTOCOLS,
+    call_of,
+    end_of,
+    failure_of,
+    generate,
+    on_a_loop,
+    piece_of,
+    started,
+    stream,
+    text_of,
+)
 from tests.support.providers import (
     ANTHROPIC_END,
     ANTHROPIC_MESSAGE,
@@ -25,7 +35,6 @@ from tests.support.providers import (
 
 pytestmark = pytest.mark.django_db
 
-PROTOCOLS = ["openai", "claude", "google"]
 HELLO = chat_chunk({"content": "Hello"})
 STOP = chat_chunk({}, "stop")
 

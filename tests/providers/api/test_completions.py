@@ -10,6 +10,7 @@ import pytest
 from providers.base import Capability
 from providers.registry import PROVIDERS, providers_with
 from providers.use_cases.completions import DEFAULT_INSTRUCTIONS
+from tests.support.provider_calls import generate
 from tests.support.provider_requests import CONVERSATION, SENT
 from tests.support.providers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
 
@@ -54,11 +55,6 @@ KEYS = {
     "ollama": ("Authorization", "Bearer none"),  # the SDK insists on one
     "local": ("Authorization", "Bearer none"),
 }
-
-
-def generate(api, provider, content="Hi", **options):
-    body = {"provider": provider, "model": "some-model", "messages": [{"role": "user", "content": content}], **options}
-    return api.post("/generate", json=body)
 
 
 def sent_by(api, upstream, provider, **options):

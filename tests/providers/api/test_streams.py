@@ -3,22 +3,29 @@
 import asyncio
 import gzip
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from itertools import chain, repeat
-from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
 
 from logs.models import UsageEvent
-from logs.usage import recorder
-from providers import registry
 from providers.base import Capability, CompletionChunk, CompletionRequest, Message, Sampling, Usage
 from providers.calls import streamed_call
 from providers.registry import PROVIDERS, get_provider
 from providers.token_estimate import estimate_usage
 from puffer.api.errors import ApiError
+from tests.support.provider_calls import (
+    HELLO,
+    PROTOCOLS,
+    call_of,
+    end_of,
+    failure_of,
+    on_a_loop,
+    piece_of,
+    started,
+    stream,
+    text_of,
+)
 from tests.support.provider_failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
 from tests.support.provider_requests import SENT
 from tests.support.providers import (
@@ -29,7 +36,6 @@ from tests.support.providers import (
     CHAT_STREAM,
     COMPLETIONS,
     STREAMS,
-    anthropic_piece,
     chat_chunk,
     environment,
     event,
@@ -39,73 +45,6 @@ from tests.support.rows import crossed
 from tests.support.upstream import closed_port
 
 pytestmark = pytest.mark.django_db
-
-HELLO = CompletionRequest("some-model", [Message("user", "Hi there")], instructions="Be nice.")
-PROTOCOLS = ["openai", "claude", "google"]
-
-
-def started(slug: str) -> list[bytes]:
-    """The beginning of a stream that has said "Hello"."""
-    return {
-        "claude": [*ANTHROPIC_START, anthropic_piece("Hello")],
-        "google": [google_chunk("Hello")],
-    }.get(slug, [chat_chunk({"role": "assistant", "content": "Hello"})])
-
-
-def piece_of(slug: str, text: str) -> bytes:
-    make: dict[str, Callable[[str], bytes]] = {"claude": anthropic_piece, "google": google_chunk}
-    return make.get(slug, lambda text: chat_chunk({"content": text}))(text)
-
-
-def end_of(slug: str) -> list[bytes]:
-    return {"claude": ANTHROPIC_END, "google": [google_chunk("", finishReason="STOP")]}.get(slug, CHAT_END)
-
-
-def on_a_loop(calls: Callable[[], Any]) -> Any:
-    """What `await calls()` gives, on an event loop that is left as a server leaves it."""
-
-    @async_to_sync
-    async def run() -> Any:
-        try:
-            return await calls()
-        finally:
-            await recorder.finish()
-            await registry.close_clients()
-            await asyncio.sleep(0)
-
-    return run()
-
-
-@asynccontextmanager
-async def call_of(slug: str, request: CompletionRequest = HELLO) -> AsyncIterator[Any]:
-    async with streamed_call(await get_provider(slug, Capability.COMPLETION), request) as call:
-        yield call
-
-
-def stream(slug: str, request: CompletionRequest = HELLO) -> list[CompletionChunk]:
-    async def calls() -> list[CompletionChunk]:
-        async with call_of(slug, request) as call:
-            return [chunk async for chunk in call]
-
-    return on_a_loop(calls)
-
-
-def text_of(chunks: list[CompletionChunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
-
-
-def failure_of(slug: str, request: CompletionRequest = HELLO) -> tuple[ApiError, str]:
-    """How it fails, and what was said before."""
-    said: list[str] = []
-
-    async def calls() -> None:
-        async with call_of(slug, request) as call:
-            async for chunk in call:
-                said.append(chunk.text)
-
-    with pytest.raises(ApiError) as raised:
-        on_a_loop(calls)
-    return raised.value, "".join(said)
 
 
 def recorded() -> tuple[int, str, int | None, int | None]:

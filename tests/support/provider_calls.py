@@ -1,0 +1,89 @@
+"""Calls of a provider's adapter and of /generate, and the pieces of a stream in each protocol."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from logs.usage import recorder
+from providers import registry
+from providers.base import Capability, CompletionChunk, CompletionRequest, Message
+from providers.calls import streamed_call
+from providers.registry import get_provider
+from puffer.api.errors import ApiError
+from tests.support.providers import ANTHROPIC_END, ANTHROPIC_START, CHAT_END, anthropic_piece, chat_chunk, google_chunk
+
+HELLO = CompletionRequest("some-model", [Message("user", "Hi there")], instructions="Be nice.")
+PROTOCOLS = ["openai", "claude", "google"]
+
+
+def started(slug: str) -> list[bytes]:
+    """The beginning of a stream that has said "Hello"."""
+    return {
+        "claude": [*ANTHROPIC_START, anthropic_piece("Hello")],
+        "google": [google_chunk("Hello")],
+    }.get(slug, [chat_chunk({"role": "assistant", "content": "Hello"})])
+
+
+def piece_of(slug: str, text: str) -> bytes:
+    make: dict[str, Callable[[str], bytes]] = {"claude": anthropic_piece, "google": google_chunk}
+    return make.get(slug, lambda text: chat_chunk({"content": text}))(text)
+
+
+def end_of(slug: str) -> list[bytes]:
+    return {"claude": ANTHROPIC_END, "google": [google_chunk("", finishReason="STOP")]}.get(slug, CHAT_END)
+
+
+def on_a_loop(calls: Callable[[], Any]) -> Any:
+    """What `await calls()` gives, on an event loop that is left as a server leaves it."""
+
+    @async_to_sync
+    async def run() -> Any:
+        try:
+            return await calls()
+        finally:
+            await recorder.finish()
+            await registry.close_clients()
+            await asyncio.sleep(0)
+
+    return run()
+
+
+@asynccontextmanager
+async def call_of(slug: str, request: CompletionRequest = HELLO) -> AsyncIterator[Any]:
+    async with streamed_call(await get_provider(slug, Capability.COMPLETION), request) as call:
+        yield call
+
+
+def stream(slug: str, request: CompletionRequest = HELLO) -> list[CompletionChunk]:
+    async def calls() -> list[CompletionChunk]:
+        async with call_of(slug, request) as call:
+            return [chunk async for chunk in call]
+
+    return on_a_loop(calls)
+
+
+def text_of(chunks: list[CompletionChunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def failure_of(slug: str, request: CompletionRequest = HELLO) -> tuple[ApiError, str]:
+    """How it fails, and what was said before."""
+    said: list[str] = []
+
+    async def calls() -> None:
+        async with call_of(slug, request) as call:
+            async for chunk in call:
+                said.append(chunk.text)
+
+    with pytest.raises(ApiError) as raised:
+        on_a_loop(calls)
+    return raised.value, "".join(said)
+
+
+def generate(api: Any, provider: str, content: str = "Hi", **options: Any) -> Any:
+    body = {"provider": provider, "model": "some-model", "messages": [{"role": "user", "content": content}], **options}
+    return api.post("/generate", json=body)
