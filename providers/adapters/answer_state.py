@@ -12,6 +12,7 @@ import httpx2
 from providers.adapters.answer_events import DONE, events_of
 from providers.adapters.thinking import ThinkingFilter
 from providers.base import Completion, CompletionChunk, Provider, Usage
+from providers.http_client import UnusableAnswer
 from providers.upstream_errors import broken_off, ended_badly, without_text
 from puffer.text import storable
 
@@ -39,6 +40,7 @@ FAILURES = frozenset(
     ("error", "failed", "failure", "abort", "aborted", "cancelled", "canceled", "interrupted", "timeout")
 ) | {"network_error", "server_error", "insufficient_system_resource", "malformed_function_call", "malformed_response"}
 
+MAX_CHARACTERS = 1_000_000  # of an answer, several times what any model writes
 LAST_SECONDS = 5  # for token counts and the last event after the finish reason
 
 
@@ -53,6 +55,7 @@ class AnswerState(ABC):
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.thinking = ThinkingFilter()
+        self.length = 0
         self.half = ""  # a lone high surrogate at the end of the last piece
 
     @abstractmethod
@@ -79,6 +82,9 @@ class AnswerState(ABC):
         if not self.has_begun:
             text = text.lstrip()
         self.half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        self.length += len(piece)
+        if self.length > MAX_CHARACTERS:
+            raise UnusableAnswer(f"is longer than {MAX_CHARACTERS:,} characters")
         text = storable(with_pairs_joined(text.removesuffix(self.half)))
         self.has_begun = self.has_begun or bool(text)
         return text

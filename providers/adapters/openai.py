@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import httpx2
 import orjson
 
-from providers.adapters.answer_events import raise_failure
+from providers.adapters.answer_events import in_turns, raise_failure
 from providers.adapters.answer_state import read_chunks, whole_completion
 from providers.adapters.base_urls import with_version
 from providers.adapters.chat_completion import ChatState, read_usage
@@ -172,7 +172,7 @@ class OpenAI(Provider):
                     f"{self.label} sent embeddings for {len(items)} of {len(request.texts)} texts.",
                 )
             as_base64 = self.sends_encoding_format and request.encoding_format == "base64"
-            vectors: Any = [vector_in(items[index]["embedding"], as_base64) for index in sorted(items)]
+            vectors: Any = [vector_in(items[index]["embedding"], as_base64) async for index in in_turns(sorted(items))]
             usage = read_usage(answer)
         return Embeddings(vectors, usage)
 

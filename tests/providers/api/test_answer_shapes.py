@@ -1,5 +1,6 @@
 """Answers as the many servers really send them, whole and in pieces: what callers and visitors get of them."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -473,3 +474,61 @@ def test_an_answer_is_not_asked_for_twice_when_it_fails_midway(upstream):
 def test_a_message_of_anthropic_may_lack_its_type(api, upstream):
     upstream.will_answer({name: value for name, value in ANTHROPIC_MESSAGE.items() if name != "type"})
     assert generate(api, "claude").json()["content"] == "Hi!"
+
+
+# Large answers
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ([b"data: {}\n\n" * 20_000], "broke off its answer"),
+        ([b"data: ping\n\n" * 20_000], "broke off its answer"),
+        ([chat_chunk({"content": "<think>"}), chat_chunk({"content": "Hm. "}) * 5000], "broke off its answer"),
+        ([HELLO[6:].strip() * 10_000], "broke off its answer"),
+    ],
+)
+def test_other_calls_get_their_turn_during_a_flood_of_events(upstream, pieces, words):
+    upstream.will_stream(pieces)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def calls() -> None:
+        others = asyncio.create_task(take_turns())
+        try:
+            async with call_of("openai") as call:
+                async for _ in call:
+                    pass
+        finally:
+            others.cancel()
+
+    with pytest.raises(ApiError, match=words):
+        on_a_loop(calls)
+    assert turns > 90
+
+
+@pytest.mark.parametrize("slug", PROTOCOLS)
+def test_an_answer_that_no_model_writes_is_refused(api, upstream, slug):
+    """Reading it would hold up all other calls."""
+    whole = json.dumps(COMPLETIONS[slug]).replace("Hi!", 4_200_000 * "x").encode()
+    upstream.will_answer(whole)
+    refused = generate(api, slug)
+    assert (refused.status_code, refused.json()["code"]) == (502, "http_request_failed")
+    assert "answer is larger than 4194304 bytes" in refused.json()["message"]
+    upstream.will_stream([*started(slug), *11 * [piece_of(slug, 100_000 * "x")]], then="silent")
+    error, said = failure_of(slug)
+    assert "answer is longer than 1,000,000 characters" in error.message
+    assert len(said) <= 1_000_000
+    assert upstream.client_hung_up.wait(1)
+
+
+def test_a_huge_error_is_told_by_its_beginning(api, upstream):
+    upstream.will_answer({"error": {"message": "Too long: " + 1_000_000 * "x"}}, 400)
+    message = generate(api, "openai").json()["message"]
+    assert "Too long: xxx" in message
+    assert len(message) < 1100
