@@ -9,7 +9,7 @@ import math
 import re
 from array import array
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import httpx2
@@ -131,17 +131,12 @@ class OpenAI(Provider):
     # Completions
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        return await whole_completion(self.chunks(self.completion_body(request)))
+        body = self.completion_body(request)
+        return await whole_completion(ChatState(self), partial(self.send, "/chat/completions", body))
 
     def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        return self.chunks(self.completion_body(request) | {"stream": True, "stream_options": {"include_usage": True}})
-
-    async def chunks(self, body: dict[str, Any]) -> AsyncGenerator[CompletionChunk, None]:
-        with upstream_errors(self, Capability.COMPLETION):
-            response = await self.send("/chat/completions", body, stream="stream" in body)
-            async with aclosing(read_chunks(response, ChatState(self))) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        body = self.completion_body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        return read_chunks(ChatState(self), partial(self.send, "/chat/completions", body, stream=True))
 
     def completion_body(self, request: CompletionRequest) -> dict[str, Any]:
         messages = [{"role": "system", "content": request.instructions}] if request.instructions else []
