@@ -7,7 +7,8 @@ import pytest
 
 from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
-from tests.support.provider_requests import generate
+from tests.providers.api.test_completions import generate
+from tests.providers.api.test_streams import call_of, end_of, failure_of, on_a_loop, piece_of, started, stream, text_of
 from tests.support.providers import (
     ANTHROPIC_END,
     ANTHROPIC_MESSAGE,
@@ -21,7 +22,6 @@ from tests.support.providers import (
     event,
     google_chunk,
 )
-from tests.support.streams import end_of, failure_of, joined, open_call, piece_of, run_on_loop, start_of, stream
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +38,7 @@ def completion(message: Any = None, finish_reason: Any = "stop", **more: Any) ->
 def outcome(slug: str) -> tuple[str, str]:
     """Return what a visitor reads, and the finish reason."""
     chunks = stream(slug)
-    return joined(chunks), chunks[-1].finish_reason or ""
+    return text_of(chunks), chunks[-1].finish_reason or ""
 
 
 # Streams and whole answers, whichever was asked for
@@ -49,7 +49,7 @@ def outcome(slug: str) -> tuple[str, str]:
 def test_a_stream_may_be_answered_by_a_whole_answer(upstream, slug, content_type):
     upstream.will_answer(COMPLETIONS[slug], headers={"Content-Type": content_type})
     *_, last = chunks = stream(slug)
-    assert (joined(chunks), last.finish_reason, last.usage.total_tokens) == ("Hi!", "stop", 16)
+    assert (text_of(chunks), last.finish_reason, last.usage.total_tokens) == ("Hi!", "stop", 16)
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
@@ -77,7 +77,7 @@ def test_a_whole_answer_may_be_wrapped(api, upstream, slug, body):
     for _ in range(2):
         upstream.will_answer(body)
     assert generate(api, slug).json()["content"] == "Hello"
-    assert joined(stream(slug)) == "Hello"
+    assert text_of(stream(slug)) == "Hello"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_stream_may_hold_more_than_an_answer(upstream, pieces):
             event({"type": "content_block_delta", "delta": {"type": "citations_delta", "citation": {}}}),
             event({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hello"}}),
         ],
-        [event({}), event({"type": "ping"}), event(b"null"), *start_of("claude")[-1:]],
+        [event({}), event({"type": "ping"}), event(b"null"), *started("claude")[-1:]],
     ],
 )
 def test_anthropics_text_is_found_wherever_it_is(upstream, pieces):
@@ -142,7 +142,7 @@ def test_google_may_say_more_than_once_that_it_stops(upstream, pieces):
 @pytest.mark.parametrize("slug", PROTOCOLS)
 def test_a_connection_may_break_after_the_finish_reason(upstream, slug):
     pieces = [piece for piece in end_of(slug) if b"[DONE]" not in piece and b"message_stop" not in piece]
-    upstream.will_stream([*start_of(slug), *pieces], then="break off")
+    upstream.will_stream([*started(slug), *pieces], then="break off")
     assert outcome(slug) == ("Hello", "stop")
 
 
@@ -172,7 +172,7 @@ def test_a_connection_may_break_after_the_finish_reason(upstream, slug):
 def test_thinking_in_the_text_is_hidden(upstream, said, text, size):
     pieces = [said[at : at + size] for at in range(0, len(said), size)]
     upstream.will_stream([*(piece_of("ollama", piece) for piece in pieces), *CHAT_END])
-    assert joined(stream("ollama")) == text
+    assert text_of(stream("ollama")) == text
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
@@ -205,8 +205,8 @@ def test_who_thinks_is_not_silent(upstream, settings, slug, sign):
     settings.COMPLETION_TIMEOUT = 0.8
     closing = [piece_of(slug, "</think>")] if b"<think>" in sign else []
     begin = ANTHROPIC_START if slug == "claude" else []
-    upstream.will_stream([*begin, *8 * [sign], *closing, *start_of(slug)[-1:], *end_of(slug)], pause=0.15)
-    assert joined(stream(slug)) == "Hello"
+    upstream.will_stream([*begin, *8 * [sign], *closing, *started(slug)[-1:], *end_of(slug)], pause=0.15)
+    assert text_of(stream(slug)) == "Hello"
 
 
 # Ends
@@ -234,7 +234,7 @@ def test_a_reason_to_end(upstream, slug, reason, finish_reason):
         "claude": [event({"type": "message_delta", "delta": {"stop_reason": reason}}), ANTHROPIC_END[-1]],
         "google": [google_chunk("", finishReason=reason)],
     }
-    upstream.will_stream([*start_of(slug), *endings[slug]])
+    upstream.will_stream([*started(slug), *endings[slug]])
     assert outcome(slug) == ("Hello", finish_reason)
 
 
@@ -284,7 +284,7 @@ def test_a_failure_may_come_with_status_200(api, upstream, said, status, text):
 @pytest.mark.parametrize(("said", "status", "text"), FAILURES)
 @pytest.mark.parametrize("last", [b"", CHAT_DONE])
 def test_a_failure_may_be_an_event(upstream, said, status, text, last):
-    upstream.will_stream([*start_of("openai"), event(said), last] if last else [*start_of("openai"), event(said)])
+    upstream.will_stream([*started("openai"), event(said), last] if last else [*started("openai"), event(said)])
     error, before = failure_of("openai")
     assert (error.status, before) == (status, "Hello")
     assert error.message.endswith(text)
@@ -302,7 +302,7 @@ def test_a_failure_may_be_an_event(upstream, said, status, text, last):
     ],
 )
 def test_an_event_named_error_is_one(upstream, slug, said):
-    upstream.will_stream([*start_of(slug), said], then="silent")
+    upstream.will_stream([*started(slug), said], then="silent")
     error, before = failure_of(slug)
     assert (error.status, error.code, before) == (502, "api_error", "Hello")
     assert "Oh no." in error.message
@@ -411,14 +411,14 @@ def test_openai_may_want_the_other_name(api, upstream):
 def test_a_stream_is_asked_for_without_what_is_refused(upstream):
     upstream.will_answer(pydantic_error("stream_options"), 422)
     upstream.will_stream([HELLO, *CHAT_END])
-    assert joined(stream("openai")) == "Hello"
+    assert text_of(stream("openai")) == "Hello"
     assert ["stream_options" in sent.json for sent in upstream.sent] == [True, False]
 
 
 def test_a_server_without_streams_is_asked_for_the_whole(upstream):
     upstream.will_answer({"error": {"message": "Unsupported value: 'stream' is not supported here."}}, 400)
     upstream.will_answer(CHAT_COMPLETION)
-    assert joined(stream("openai")) == "Hi!"
+    assert text_of(stream("openai")) == "Hi!"
     assert [sent.json.keys() & {"stream", "stream_options"} for sent in upstream.sent][1] == set()
 
 
@@ -447,15 +447,15 @@ def test_what_a_server_refuses_is_remembered(upstream):
 
     async def calls() -> None:
         for _ in range(2):
-            async with open_call("openai") as call:
-                assert joined([chunk async for chunk in call]) == "Hello"
+            async with call_of("openai") as call:
+                assert text_of([chunk async for chunk in call]) == "Hello"
 
-    run_on_loop(calls)
+    on_a_loop(calls)
     assert ["stream_options" in sent.json for sent in upstream.sent] == [True, False, False]
 
 
 def test_an_answer_is_not_asked_for_twice_when_it_fails_midway(upstream):
-    upstream.will_stream([*start_of("openai"), event(pydantic_error("stream_options"))])
+    upstream.will_stream([*started("openai"), event(pydantic_error("stream_options"))])
     with pytest.raises(ApiError):
         stream("openai")
     assert len(upstream.sent) == 1

@@ -1,4 +1,4 @@
-"""POST /generate: the request to each provider, and the response to the caller."""
+"""POST /generate: what goes out to each provider, and what comes back."""
 
 import datetime
 import json
@@ -10,7 +10,7 @@ import pytest
 from providers.base import Capability
 from providers.registry import PROVIDERS, providers_with
 from providers.use_cases.completions import DEFAULT_INSTRUCTIONS
-from tests.support.provider_requests import CONVERSATION, SENT, generate
+from tests.support.provider_requests import CONVERSATION, SENT
 from tests.support.providers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
 
 USAGE = {"input_tokens": 11, "output_tokens": 5, "total_tokens": 16}
@@ -19,7 +19,7 @@ GOOGLE_USAGE = {**USAGE, "cached_tokens": 0, "thought_tokens": 0, "tool_use_toke
 
 PLAIN_MESSAGES = [{"role": "system", "content": DEFAULT_INSTRUCTIONS}, {"role": "user", "content": "Hi"}]
 PLAIN_CHAT = {"model": "some-model", "messages": PLAIN_MESSAGES, "temperature": 1.0, "top_p": 1.0}
-# The body for a call without options.
+# The body of a call that says nothing but Hi.
 PLAIN = {
     "openai": PLAIN_CHAT,
     "azure": {"model": "some-model", "messages": PLAIN_MESSAGES},
@@ -42,7 +42,7 @@ PLAIN = {
     "local": PLAIN_CHAT,
 }
 
-# The header that carries the key, and its value.
+# Where the key goes: header and value.
 KEYS = {
     "openai": ("Authorization", "Bearer sk-openai-0123456789"),
     "azure": ("api-key", "azure0123456789abcdef"),
@@ -51,13 +51,18 @@ KEYS = {
     "claude": ("x-api-key", "sk-ant-0123456789"),
     "deepseek": ("Authorization", "Bearer sk-deepseek-0123456789"),
     "xai": ("Authorization", "Bearer xai-0123456789"),
-    "ollama": ("Authorization", "Bearer none"),  # the SDK requires a key
+    "ollama": ("Authorization", "Bearer none"),  # the SDK insists on one
     "local": ("Authorization", "Bearer none"),
 }
 
 
-def request_body(api, upstream, provider, **options):
-    """Call the API, and return the body that the provider was sent."""
+def generate(api, provider, content="Hi", **options):
+    body = {"provider": provider, "model": "some-model", "messages": [{"role": "user", "content": content}], **options}
+    return api.post("/generate", json=body)
+
+
+def sent_by(api, upstream, provider, **options):
+    """The body of the request that the provider got."""
     upstream.will_answer(COMPLETIONS[provider])
     answer = generate(api, provider, **options)
     assert answer.status_code == 200, answer.text
@@ -85,7 +90,7 @@ def test_all_providers_give_the_same_completion(api, upstream, slug):
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_calls_are_translated_for_each_provider(api, upstream, slug):
+def test_what_a_caller_says_goes_out_in_the_providers_words(api, upstream, slug):
     upstream.will_answer(COMPLETIONS[slug])
     generate(api, slug, **CONVERSATION)
     (request,) = upstream.sent
@@ -96,13 +101,13 @@ def test_calls_are_translated_for_each_provider(api, upstream, slug):
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_the_request_without_options(api, upstream, slug):
-    assert request_body(api, upstream, slug) == PLAIN[slug]
+def test_what_goes_out_when_nothing_is_chosen(api, upstream, slug):
+    assert sent_by(api, upstream, slug) == PLAIN[slug]
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_the_key_is_sent_in_exactly_one_header(api, upstream, slug):
-    request_body(api, upstream, slug)
+def test_the_key_goes_out_in_one_header_and_nowhere_else(api, upstream, slug):
+    sent_by(api, upstream, slug)
     name, value = KEYS[slug]
     (request,) = upstream.sent
     assert request.headers[name] == value
@@ -111,42 +116,42 @@ def test_the_key_is_sent_in_exactly_one_header(api, upstream, slug):
     assert secret not in request.target
 
 
-def test_the_anthropic_api_version_is_one_that_accepts_a_temperature(api, upstream):
-    request_body(api, upstream, "claude")
+def test_the_version_of_anthropics_api_is_the_one_that_takes_a_temperature(api, upstream):
+    sent_by(api, upstream, "claude")
     assert upstream.sent[0].headers["anthropic-version"] == "2023-06-01"
 
 
 @pytest.mark.parametrize(("public_url", "referer"), [("https://bots.example", "https://bots.example"), ("", None)])
-def test_openrouter_gets_the_public_url_as_referer(api, upstream, settings, public_url, referer):
+def test_openrouter_is_told_who_calls_if_that_is_known(api, upstream, settings, public_url, referer):
     settings.PUBLIC_URL = public_url
-    request_body(api, upstream, "openrouter")
+    sent_by(api, upstream, "openrouter")
     assert upstream.sent[0].headers["HTTP-Referer"] == referer
     assert upstream.sent[0].headers["X-OpenRouter-Title"] == "puffer"
 
 
 @pytest.mark.parametrize("slug", [slug for slug in PROVIDERS if slug != "openrouter"])
-def test_other_providers_do_not_get_the_public_url(api, upstream, settings, slug):
+def test_nobody_else_is_told_who_calls(api, upstream, settings, slug):
     settings.PUBLIC_URL = "https://bots.example"
-    request_body(api, upstream, slug)
+    sent_by(api, upstream, slug)
     assert "bots.example" not in str(upstream.sent[0].headers)
 
 
 def test_azures_api_version_is_configurable(api, upstream, settings):
     settings.PROVIDER_ENVIRONMENT["azure"]["api_version"] = "2026-02-01"
-    request_body(api, upstream, "azure")
+    sent_by(api, upstream, "azure")
     assert upstream.sent[0].query == {"api-version": ["2026-02-01"]}
 
 
-@pytest.mark.parametrize("model", ["models/gemini-4", "gemini-4"])  # Google's list of models has the prefix
+@pytest.mark.parametrize("model", ["models/gemini-4", "gemini-4"])  # the API's own lists have the prefix
 def test_a_google_model_may_be_named_with_or_without_its_prefix(api, upstream, model):
-    request_body(api, upstream, "google", model=model)
+    sent_by(api, upstream, "google", model=model)
     assert upstream.sent[0].target == "/v1beta/models/gemini-4:generateContent"
 
 
 def test_turns_of_one_role_are_merged_for_google(api, upstream):
     roles = ["user", "user", "assistant", "assistant", "user"]
     messages = [{"role": role, "content": str(number)} for number, role in enumerate(roles)]
-    assert request_body(api, upstream, "google", messages=messages)["contents"] == [
+    assert sent_by(api, upstream, "google", messages=messages)["contents"] == [
         {"role": "user", "parts": [{"text": "0"}, {"text": "1"}]},
         {"role": "model", "parts": [{"text": "2"}, {"text": "3"}]},
         {"role": "user", "parts": [{"text": "4"}]},
@@ -161,15 +166,15 @@ def test_turns_of_one_role_are_merged_for_google(api, upstream):
     [
         ("gpt-5", "low", "low"),
         ("gpt-5-mini", "minimal", "low"),
-        ("gpt-5", "none", None),  # "none" is supported since 5.1
+        ("gpt-5", "none", None),  # none came with 5.1
         ("gpt-5.1", "none", "none"),
-        ("gpt-5.1", "xhigh", None),  # "xhigh" is supported since 5.2
+        ("gpt-5.1", "xhigh", None),  # and xhigh with 5.2
         ("gpt-5.6-luna", "xhigh", "xhigh"),
         ("gpt-5-pro", "low", None),
         ("gpt-5-pro", "high", "high"),
         ("gpt-5.2-pro", "medium", "medium"),
         ("gpt-5.1-codex", "xhigh", "xhigh"),
-        ("gpt-5-chat-latest", None, None),  # rejects sampling parameters like all of its family
+        ("gpt-5-chat-latest", None, None),  # refuses sampling like the others of its family
         ("o1", "medium", "medium"),
         ("o3-mini", "high", "high"),
         ("o4-mini-2025-04-16", None, None),
@@ -178,10 +183,10 @@ def test_turns_of_one_role_are_merged_for_google(api, upstream):
         ("o3", "enormous", None),
     ],
 )
-def test_reasoning_models_get_an_effort_and_no_sampling(api, upstream, model, effort, sent_effort):
+def test_a_reasoning_model_chooses_its_own_sampling(api, upstream, model, effort, sent_effort):
     ai_params = {"temperature": 0.2, "top_p": 0.5, "frequency_penalty": 0.4, "max_completion_tokens": 9, "stop": "END"}
     ai_params["reasoning"] = {"effort": effort}
-    body = request_body(api, upstream, "openai", model=model, ai_params=ai_params)
+    body = sent_by(api, upstream, "openai", model=model, ai_params=ai_params)
     assert not body.keys() & {"temperature", "top_p", "frequency_penalty", "presence_penalty", "reasoning"}
     assert body.get("reasoning_effort") == sent_effort
     assert (body["max_completion_tokens"], body["stop"]) == (9, ["END"])
@@ -191,9 +196,9 @@ def test_reasoning_models_get_an_effort_and_no_sampling(api, upstream, model, ef
     "model",
     ["gpt-4o", "gpt-4o1", "o1-chat-latest", "llama-o3x", "foo1", "gpt-4.5", "chatgpt-4o-latest"],
 )
-def test_other_models_get_sampling_and_no_effort(api, upstream, model):
+def test_any_other_model_takes_sampling_but_no_effort(api, upstream, model):
     ai_params = {"temperature": 0.2, "reasoning": {"effort": "low"}}
-    body = request_body(api, upstream, "openai", model=model, ai_params=ai_params)
+    body = sent_by(api, upstream, "openai", model=model, ai_params=ai_params)
     assert (body["temperature"], body["top_p"]) == (0.2, 1.0)
     assert "reasoning_effort" not in body
 
@@ -202,34 +207,34 @@ def test_other_models_get_sampling_and_no_effort(api, upstream, model):
     ("ai_params", "sent"),
     [
         ({"temperature": 0.4}, {"temperature": 0.4}),
-        ({"temperature": 1.7}, {"temperature": 1.0}),  # the API's maximum
+        ({"temperature": 1.7}, {"temperature": 1.0}),  # the API refuses more
         ({"top_p": 0.4}, {"top_p": 0.4}),
         ({"temperature": 1, "top_p": 0.4}, {"top_p": 0.4}),
-        ({"temperature": 0.3, "top_p": 0.4}, {"temperature": 0.3}),  # the API rejects both together
+        ({"temperature": 0.3, "top_p": 0.4}, {"temperature": 0.3}),  # both together are refused
         ({"temperature": 0.3, "top_p": 1}, {"temperature": 0.3}),
         ({"temperature": 0}, {"temperature": 0.0}),
         ({"top_p": 3}, {"top_p": 1.0}),
         ({"top_p": -1}, {"top_p": 0.0}),
     ],
 )
-def test_anthropic_gets_either_temperature_or_top_p(api, upstream, ai_params, sent):
-    body = request_body(api, upstream, "claude", ai_params=ai_params)
+def test_anthropic_gets_temperature_or_top_p(api, upstream, ai_params, sent):
+    body = sent_by(api, upstream, "claude", ai_params=ai_params)
     assert {name: body[name] for name in ("temperature", "top_p") if name in body} == sent
 
 
 @pytest.mark.parametrize(
     ("ai_params", "sent"),
     [
-        ({}, {}),  # a deployment's name does not show whether its model supports sampling
+        ({}, {}),  # a deployment's name does not tell whether its model takes them
         ({"temperature": 1}, {"temperature": 1.0}),
         ({"top_p": 0.5}, {"top_p": 0.5}),
         ({"temperature": None}, {}),
         ({"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
     ],
 )
-def test_azure_gets_only_explicit_parameters(api, upstream, settings, ai_params, sent):
+def test_azure_gets_only_what_was_chosen(api, upstream, settings, ai_params, sent):
     settings.AI_PARAMETERS = {"temperature": 0.7, "top_p": 0.8}
-    body = request_body(api, upstream, "azure", ai_params=ai_params)
+    body = sent_by(api, upstream, "azure", ai_params=ai_params)
     assert {name: value for name, value in body.items() if name not in ("model", "messages")} == sent
 
 
@@ -243,8 +248,8 @@ def test_azure_gets_only_explicit_parameters(api, upstream, settings, ai_params,
         ({"thinking": "yes"}, {"type": "disabled"}),
     ],
 )
-def test_thinking_of_deepseek_is_disabled_by_default(api, upstream, ai_params, thinking):
-    assert request_body(api, upstream, "deepseek", ai_params=ai_params)["thinking"] == thinking
+def test_deepseek_thinks_only_if_asked(api, upstream, ai_params, thinking):
+    assert sent_by(api, upstream, "deepseek", ai_params=ai_params)["thinking"] == thinking
 
 
 @pytest.mark.parametrize(
@@ -254,7 +259,7 @@ def test_thinking_of_deepseek_is_disabled_by_default(api, upstream, ai_params, t
         ({"temperature": 9}, {"temperature": 2.0}),
         ({"temperature": "0.3"}, {"temperature": 0.3}),
         ({"temperature": "hot"}, {"temperature": 0.0}),
-        ({"temperature": "0.5 or so"}, {"temperature": 0.5}),  # PHP reads the leading number
+        ({"temperature": "0.5 or so"}, {"temperature": 0.5}),  # PHP reads a number at the beginning
         ({"temperature": [1]}, {"temperature": 0.0}),
         ({"temperature": "NAN"}, {"temperature": 0.0}),
         ({"temperature": None}, {"temperature": 1.0}),
@@ -269,7 +274,7 @@ def test_thinking_of_deepseek_is_disabled_by_default(api, upstream, ai_params, t
         ({"max_tokens": 30}, {"max_tokens": 30}),
         ({"max_tokens": 30, "max_completion_tokens": 20}, {"max_tokens": 20}),
         ({"max_tokens": 30, "max_completion_tokens": None}, {"max_tokens": 30}),
-        ({"top_p": 7}, {"top_p": 7.0}),  # only temperature and tokens are clamped; the provider may reject the rest
+        ({"top_p": 7}, {"top_p": 7.0}),  # only temperature and tokens are clamped: the provider may say no
         ({"top_k": -4}, {"top_k": 4}),
         ({"presence_penalty": "x"}, {"presence_penalty": 0.0}),
         ({"top_logprobs": 0}, {"top_logprobs": 0}),
@@ -295,14 +300,14 @@ def test_thinking_of_deepseek_is_disabled_by_default(api, upstream, ai_params, t
         ),
     ],
 )
-def test_ai_params_are_converted_as_in_ai_puffer(api, upstream, ai_params, sent):
-    body = request_body(api, upstream, "openrouter", ai_params=ai_params)
+def test_ai_params_are_read_as_the_original_reads_them(api, upstream, ai_params, sent):
+    body = sent_by(api, upstream, "openrouter", ai_params=ai_params)
     assert body == {**PLAIN["openrouter"], **sent}
 
 
-def test_the_sites_defaults_apply_to_missing_parameters(api, upstream, settings):
+def test_the_sites_defaults_hold_where_nothing_is_chosen(api, upstream, settings):
     settings.AI_PARAMETERS = {"temperature": 0.3, "top_p": None, "max_completion_tokens": 77}
-    body = request_body(api, upstream, "deepseek", ai_params={"stop": "END"})
+    body = sent_by(api, upstream, "deepseek", ai_params={"stop": "END"})
     assert body == {
         "model": "some-model",
         "messages": PLAIN_MESSAGES,
@@ -323,20 +328,20 @@ def test_the_sites_defaults_apply_to_missing_parameters(api, upstream, settings)
         ("  \r\n ", [], DEFAULT_INSTRUCTIONS),
         (None, ["Be brief."], "Be brief."),
         ("You are Ada.", ["Be brief.", " ", "Be kind."], "You are Ada.\n\nBe brief.\n\nBe kind."),
-        ("Hello [username]!", [], "Hello !"),  # API keys have no user
+        ("Hello [username]!", [], "Hello !"),  # behind a key there is no user
         ("<b>You</b> are Ada.", [], "<b>You</b> are Ada."),
         ("a\r\nb\rc\x00\x07d\te", [], "a\nb\ncd\te"),
-        (None, ["[username]"], "[username]"),  # placeholders work in the instruction only
+        (None, ["[username]"], "[username]"),  # only the instruction has placeholders
     ],
 )
-def test_the_instruction_and_system_messages_are_joined(api, upstream, instruction, system, sent):
+def test_the_instruction_and_the_system_messages_become_one(api, upstream, instruction, system, sent):
     messages = [{"role": "system", "content": text} for text in system] + [{"role": "user", "content": "Hi"}]
     options = {} if instruction is None else {"system_instruction": instruction}
-    assert request_body(api, upstream, "openai", messages=messages, **options)["messages"][0]["content"] == sent
+    assert sent_by(api, upstream, "openai", messages=messages, **options)["messages"][0]["content"] == sent
 
 
-def test_the_date_placeholder_is_today_in_the_sites_time_zone(api, upstream, settings):
-    settings.TIME_ZONE = "Pacific/Kiritimati"  # the time zone where each day starts first
+def test_date_is_todays_in_the_sites_time_zone(api, upstream, settings):
+    settings.TIME_ZONE = "Pacific/Kiritimati"  # the first to have a new day
     days = []
     for _ in range(2):  # the test may run at midnight
         today = datetime.datetime.now(ZoneInfo("Pacific/Kiritimati"))
@@ -359,26 +364,26 @@ def test_the_date_placeholder_is_today_in_the_sites_time_zone(api, upstream, set
         ('"\\{}', '"\\{}'),
     ],
 )
-def test_control_characters_are_removed_from_messages(api, upstream, content, sent):
-    assert request_body(api, upstream, "openai", content=content)["messages"][1] == {"role": "user", "content": sent}
+def test_a_message_is_cleaned_and_otherwise_left_as_it_is(api, upstream, content, sent):
+    assert sent_by(api, upstream, "openai", content=content)["messages"][1] == {"role": "user", "content": sent}
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_unicode_is_preserved_in_both_directions(api, upstream, slug):
+def test_unicode_arrives_whole_both_ways(api, upstream, slug):
     text = "Grüße, 你好, 👩"
     upstream.will_answer(json.dumps(COMPLETIONS[slug], ensure_ascii=False).replace("Hi!", text).encode())
     assert generate(api, slug, content=text).json()["content"] == text
     assert text in str(upstream.sent[0].json)
 
 
-def test_blank_messages_are_dropped(api, upstream):
+def test_messages_that_say_nothing_are_dropped(api, upstream):
     messages = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": " \r\n\x00 "},
         {"role": "user", "content": ""},
         {"role": "user", "content": "Still there?", "name": "Eve", "extra": 1},
     ]
-    assert request_body(api, upstream, "openai", messages=messages)["messages"][1:] == [
+    assert sent_by(api, upstream, "openai", messages=messages)["messages"][1:] == [
         {"role": "user", "content": "Hi"},
         {"role": "user", "content": "Still there?"},
     ]
@@ -399,12 +404,12 @@ def test_a_message_without_anything_to_see_is_not_sent(api, upstream, slug, cont
         ({"messages": []}, "rest_aipkit_invalid_param"),
         ({"messages": 2001 * [{"role": "user", "content": "Hi"}]}, "rest_invalid_param"),
         ({"stream": True}, "rest_aipkit_streaming_not_supported"),
-        ({"stream": True, "messages": []}, "rest_aipkit_invalid_param"),  # messages are validated first
+        ({"stream": True, "messages": []}, "rest_aipkit_invalid_param"),  # messages are looked at first
         ({"messages": [{"role": "tool", "content": "x"}]}, "rest_invalid_param"),
         ({"provider": "mistral"}, "rest_invalid_param"),
     ],
 )
-def test_invalid_calls_are_not_sent(api, upstream, options, code):
+def test_what_is_refused_is_not_sent(api, upstream, options, code):
     answer = generate(api, **{"provider": "openai", **options})
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert upstream.sent == []
@@ -439,7 +444,7 @@ def chat(**message):
         ),
     ],
 )
-def test_the_text_is_read_from_every_shape_of_answer(api, upstream, slug, answer, text):
+def test_the_text_is_found_wherever_it_is(api, upstream, slug, answer, text):
     upstream.will_answer(answer)
     assert generate(api, slug).json() == {
         "content": text,
@@ -450,7 +455,7 @@ def test_the_text_is_read_from_every_shape_of_answer(api, upstream, slug, answer
 
 
 @pytest.mark.filterwarnings("ignore:A_NEW_REASON is not a valid FinishReason")
-def test_an_unknown_finish_reason_is_accepted(api, upstream):
+def test_a_finish_reason_that_is_yet_unknown_does_no_harm(api, upstream):
     answer = deepcopy(GENERATED_CONTENT)
     answer["candidates"][0]["finishReason"] = "A_NEW_REASON"
     upstream.will_answer(answer)
@@ -462,12 +467,8 @@ def test_an_unknown_finish_reason_is_accepted(api, upstream):
     [
         ("openai", {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, [3, 4, 7]),
         ("openai", {"prompt_tokens": 3, "completion_tokens": 4}, [3, 4, 7]),
-        (
-            "xai",
-            {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 27},
-            [3, 4, 27],
-        ),  # the total includes reasoning tokens
-        ("openrouter", {"input_tokens": 3, "output_tokens": 4}, [3, 4, 7]),  # the other naming scheme
+        ("xai", {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 27}, [3, 4, 27]),  # with the thinking
+        ("openrouter", {"input_tokens": 3, "output_tokens": 4}, [3, 4, 7]),  # the other family of names
         ("openai", {"prompt_tokens": 3.0, "completion_tokens": None, "total_tokens": "7"}, [3, 0, 3]),
         ("openai", {"prompt_tokens": -3, "completion_tokens": 1e300, "total_tokens": []}, [0, 2**31 - 1, 2**31 - 1]),
         ("openai", {}, None),
@@ -494,7 +495,7 @@ def test_an_unknown_finish_reason_is_accepted(api, upstream):
         ("google", None, None),
     ],
 )
-def test_usage_is_normalized_to_whole_tokens(api, upstream, slug, usage, expected):
+def test_usage_is_counted_in_whole_tokens_whatever_was_sent(api, upstream, slug, usage, expected):
     name = "usageMetadata" if slug == "google" else "usage"
     upstream.will_answer({**COMPLETIONS[slug], name: usage})
     answer = generate(api, slug)
@@ -502,7 +503,7 @@ def test_usage_is_normalized_to_whole_tokens(api, upstream, slug, usage, expecte
     assert answer.json()["usage"] == (expected and dict(zip(GOOGLE_USAGE, expected, strict=False)))
 
 
-def test_the_response_names_the_requested_model(api, upstream):
+def test_the_model_is_echoed_as_it_was_named(api, upstream):
     upstream.will_answer(ANTHROPIC_MESSAGE)
     assert generate(api, "claude", model="claude-2.1").json()["model"] == "claude-2.1"
     assert upstream.sent[0].json["model"] == "claude-2.1"

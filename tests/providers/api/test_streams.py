@@ -1,14 +1,19 @@
-"""Streamed completions: the request to each provider, the chunks, failures, cancellation and the usage record."""
+"""Completions in pieces: what goes out to each provider, what comes back, and who is told when it is over."""
 
 import asyncio
 import gzip
 import time
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from itertools import chain, repeat
+from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from logs.models import UsageEvent
+from logs.usage import recorder
+from providers import registry
 from providers.base import Capability, CompletionChunk, CompletionRequest, Message, Sampling, Usage
 from providers.calls import streamed_call
 from providers.registry import PROVIDERS, get_provider
@@ -24,40 +29,96 @@ from tests.support.providers import (
     CHAT_STREAM,
     COMPLETIONS,
     STREAMS,
+    anthropic_piece,
     chat_chunk,
     environment,
     event,
     google_chunk,
 )
 from tests.support.rows import crossed
-from tests.support.streams import (
-    HELLO,
-    PROTOCOLS,
-    end_of,
-    failure_of,
-    joined,
-    open_call,
-    piece_of,
-    run_on_loop,
-    start_of,
-    stream,
-)
 from tests.support.upstream import closed_port
 
 pytestmark = pytest.mark.django_db
 
+HELLO = CompletionRequest("some-model", [Message("user", "Hi there")], instructions="Be nice.")
+PROTOCOLS = ["openai", "claude", "google"]
 
-def recorded_usage() -> tuple[int, str, int | None, int | None]:
+
+def started(slug: str) -> list[bytes]:
+    """The beginning of a stream that has said "Hello"."""
+    return {
+        "claude": [*ANTHROPIC_START, anthropic_piece("Hello")],
+        "google": [google_chunk("Hello")],
+    }.get(slug, [chat_chunk({"role": "assistant", "content": "Hello"})])
+
+
+def piece_of(slug: str, text: str) -> bytes:
+    make: dict[str, Callable[[str], bytes]] = {"claude": anthropic_piece, "google": google_chunk}
+    return make.get(slug, lambda text: chat_chunk({"content": text}))(text)
+
+
+def end_of(slug: str) -> list[bytes]:
+    return {"claude": ANTHROPIC_END, "google": [google_chunk("", finishReason="STOP")]}.get(slug, CHAT_END)
+
+
+def on_a_loop(calls: Callable[[], Any]) -> Any:
+    """What `await calls()` gives, on an event loop that is left as a server leaves it."""
+
+    @async_to_sync
+    async def run() -> Any:
+        try:
+            return await calls()
+        finally:
+            await recorder.finish()
+            await registry.close_clients()
+            await asyncio.sleep(0)
+
+    return run()
+
+
+@asynccontextmanager
+async def call_of(slug: str, request: CompletionRequest = HELLO) -> AsyncIterator[Any]:
+    async with streamed_call(await get_provider(slug, Capability.COMPLETION), request) as call:
+        yield call
+
+
+def stream(slug: str, request: CompletionRequest = HELLO) -> list[CompletionChunk]:
+    async def calls() -> list[CompletionChunk]:
+        async with call_of(slug, request) as call:
+            return [chunk async for chunk in call]
+
+    return on_a_loop(calls)
+
+
+def text_of(chunks: list[CompletionChunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def failure_of(slug: str, request: CompletionRequest = HELLO) -> tuple[ApiError, str]:
+    """How it fails, and what was said before."""
+    said: list[str] = []
+
+    async def calls() -> None:
+        async with call_of(slug, request) as call:
+            async for chunk in call:
+                said.append(chunk.text)
+
+    with pytest.raises(ApiError) as raised:
+        on_a_loop(calls)
+    return raised.value, "".join(said)
+
+
+def recorded() -> tuple[int, str, int | None, int | None]:
     record = UsageEvent.objects.get()
     assert record.operation == "completion"
     return record.status, record.error_code, record.input_tokens, record.output_tokens
 
 
-# The estimated usage of HELLO answered with "Hello": 16 characters in, 5 out
+# Estimate of HELLO with "Hello": 16 characters in, 5 out
 ESTIMATED = (4, 2)
 
 
-# Chunks
+# What comes back
 
 
 def test_every_provider_is_in_every_table():
@@ -71,18 +132,18 @@ def test_all_providers_give_the_same_chunks(upstream, slug):
     assert pieces == [CompletionChunk("H"), CompletionChunk("i!")]
     assert (last.text, last.finish_reason) == ("", "stop")
     assert (last.usage.input_tokens, last.usage.output_tokens, last.usage.total_tokens) == (11, 5, 16)
-    assert recorded_usage() == (200, "", 11, 5)
+    assert recorded() == (200, "", 11, 5)
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
-def test_chunks_arrive_as_they_are_sent(upstream, slug):
-    upstream.will_stream([*start_of(slug), piece_of(slug, " there"), *end_of(slug)], pause=0.2)
+def test_pieces_come_as_they_are_made(upstream, slug):
+    upstream.will_stream([*started(slug), piece_of(slug, " there"), *end_of(slug)], pause=0.2)
 
     async def calls():
-        async with open_call(slug) as call:
+        async with call_of(slug) as call:
             return [(chunk.text, time.monotonic()) async for chunk in call]
 
-    (first, first_at), (second, second_at), (_, last_at) = run_on_loop(calls)
+    (first, first_at), (second, second_at), (_, last_at) = on_a_loop(calls)
     assert (first, second) == ("Hello", " there")
     assert second_at - first_at > 0.15
     assert last_at - second_at > 0.15
@@ -90,18 +151,18 @@ def test_chunks_arrive_as_they_are_sent(upstream, slug):
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("size", [1, 7])
-def test_streams_can_be_split_at_any_byte(upstream, slug, size):
-    """Chunk boundaries may lie within a character or a line ending."""
+def test_it_does_not_matter_where_a_stream_is_cut(upstream, slug, size):
+    """Not even within a character or a line's end."""
     text = "Grüße 你好 🦔\n“ok”"
-    content = b"".join([*start_of(slug), piece_of(slug, text).replace(b"\\u4f60", "你".encode()), *end_of(slug)])
+    content = b"".join([*started(slug), piece_of(slug, text).replace(b"\\u4f60", "你".encode()), *end_of(slug)])
     upstream.will_stream(content[at : at + size] for at in range(0, len(content), size))
-    assert joined(stream(slug)) == f"Hello{text}"
+    assert text_of(stream(slug)) == f"Hello{text}"
 
 
 @pytest.mark.parametrize(
     "raw",
     [
-        b"data:{JSON}\n\n",  # the space is optional
+        b"data:{JSON}\n\n",  # the blank is optional
         b"data: {JSON}\r\n\r\n",
         b"data: {JSON}\r\r",
         b": a comment\n\n: another\n\ndata: {JSON}\n: a third\n\n",
@@ -113,16 +174,16 @@ def test_streams_can_be_split_at_any_byte(upstream, slug, size):
         b'data: {"choices": [\ndata: {"delta": {"content":\ndata: "Hello"}}]}\n\n',  # one event on several lines
     ],
 )
-def test_all_forms_of_event_streams_are_parsed(upstream, raw):
+def test_everything_that_the_standard_allows(upstream, raw):
     upstream.will_stream([raw.replace(b"{JSON}", b'{"choices": [{"delta": {"content": "Hello"}}]}'), *CHAT_END])
-    assert joined(stream("openai")) == "Hello"
+    assert text_of(stream("openai")) == "Hello"
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
 def test_an_event_of_64_kilobytes(upstream, slug):
     text = "0123456789abcdef" * 4096
-    upstream.will_stream([*start_of(slug), piece_of(slug, text), *end_of(slug)])
-    assert joined(stream(slug)) == f"Hello{text}"
+    upstream.will_stream([*started(slug), piece_of(slug, text), *end_of(slug)])
+    assert text_of(stream(slug)) == f"Hello{text}"
 
 
 @pytest.mark.parametrize(
@@ -132,14 +193,14 @@ def test_an_event_of_64_kilobytes(upstream, slug):
         (["a\ud83e", "\udd94b"], ["a", "🦔b"]),
         (["a", "\udd94", "b"], ["a", "?", "b"]),
         (["a\ud83e", "b"], ["a", "?b"]),
-        (["a", "\ud83e"], ["a"]),  # a lone surrogate at the end
-        (["\n\n", " Hel", "lo ", "you"], ["Hel", "lo ", "you"]),  # leading white space is removed, as in complete()
-        (["a", "\x00", "b\x00"], ["a", "b"]),  # databases reject NUL
-        (["a\u2028b\x85c"], ["a\u2028b\x85c"]),  # not line endings in an event stream
+        (["a", "\ud83e"], ["a"]),  # half a character at the very end
+        (["\n\n", " Hel", "lo ", "you"], ["Hel", "lo ", "you"]),  # as complete() has it: nothing before the first word
+        (["a", "\x00", "b\x00"], ["a", "b"]),  # which no database takes
+        (["a\u2028b\x85c"], ["a\u2028b\x85c"]),  # no line ends in a stream of events
     ],
 )
 @pytest.mark.parametrize("slug", PROTOCOLS)
-def test_texts_are_cleaned_for_storage(upstream, slug, pieces, texts):
+def test_texts_can_be_stored(upstream, slug, pieces, texts):
     upstream.will_stream([*(piece_of(slug, text) for text in pieces), *end_of(slug)])
     *chunks, _ = stream(slug)
     assert [chunk.text for chunk in chunks] == texts
@@ -158,7 +219,7 @@ def test_texts_are_cleaned_for_storage(upstream, slug, pieces, texts):
             [
                 event({"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "Hm"}}),
                 event({"type": "something_new"}),
-                *start_of("claude"),
+                *started("claude"),
                 event({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 5}}),
                 ANTHROPIC_END[-1],
             ],
@@ -173,49 +234,49 @@ def test_texts_are_cleaned_for_storage(upstream, slug, pieces, texts):
         ),
     ],
 )
-def test_other_shapes_of_chunks_are_parsed(upstream, slug, pieces):
+def test_other_shapes(upstream, slug, pieces):
     upstream.will_stream(pieces)
     chunks = stream(slug)
-    assert (joined(chunks), chunks[-1].finish_reason) == ("Hello", "length")
+    assert (text_of(chunks), chunks[-1].finish_reason) == ("Hello", "length")
 
 
-def test_done_ends_an_answer_without_a_finish_reason(upstream):
+def test_done_alone_ends_an_answer(upstream):
     upstream.will_stream([chat_chunk({"content": "Hello"}), CHAT_DONE])
     assert stream("ollama") == [CompletionChunk("Hello"), CompletionChunk(finish_reason="stop")]
-    assert recorded_usage() == (200, "", None, None)  # unknown usage, as in complete()
+    assert recorded() == (200, "", None, None)  # as with complete(): what nobody counted is not known
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
-def test_a_compressed_stream_is_decompressed(upstream, slug):
+def test_a_packed_stream(upstream, slug):
     upstream.will_stream([gzip.compress(b"".join(STREAMS[slug]))], content_encoding="gzip")
-    assert joined(stream(slug)) == "Hi!"
+    assert text_of(stream(slug)) == "Hi!"
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
-def test_the_connection_is_reused(upstream, slug):
+def test_a_connection_is_used_again(upstream, slug):
     async def calls():
         for _ in range(3):
             upstream.will_stream(STREAMS[slug])
-            async with open_call(slug) as call:
+            async with call_of(slug) as call:
                 assert [chunk.text async for chunk in call] == ["H", "i!", ""]
 
-    run_on_loop(calls)
+    on_a_loop(calls)
     assert upstream.connections == 1
 
 
 @pytest.mark.parametrize("slug", ["openai", "claude"])
-def test_a_complete_answer_does_not_wait_for_the_end_of_the_connection(upstream, slug):
+def test_an_answer_that_is_whole_need_not_end(upstream, slug):
     upstream.will_stream(STREAMS[slug], then="silent")
-    assert joined(stream(slug)) == "Hi!"
+    assert text_of(stream(slug)) == "Hi!"
     assert upstream.client_hung_up.wait(1)
 
 
-# Requests
+# What goes out
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_the_request_to_each_provider(upstream, slug):
-    """The request equals the one without streaming, plus the options for streaming."""
+def test_what_goes_out(upstream, slug):
+    """The same as without streaming, and that it shall be streamed."""
     request = CompletionRequest(
         "some-model",
         [Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "How are you?")],
@@ -258,13 +319,13 @@ def test_google_is_sent_its_key_in_a_header(upstream):
         ("google", CompletionRequest("some-model", [])),
     ],
 )
-def test_invalid_requests_are_not_sent(upstream, slug, request_):
+def test_what_cannot_be_asked_is_not(upstream, slug, request_):
     error, _ = failure_of(slug, request_)
     assert (error.status, error.code) == (400, "rest_aipkit_invalid_param")
     assert upstream.sent == []
 
 
-# Failures before the first chunk, which equal those without streaming
+# Failures before the first piece: as without streaming
 
 
 @pytest.mark.parametrize(
@@ -273,39 +334,36 @@ def test_invalid_requests_are_not_sent(upstream, slug, request_):
         (429, 429, "30"), (400, 400, None), (401, 502, None), (500, 502, None), (503, 503, "30"), (529, 503, "30"),
     ]),
 )  # fmt: skip
-def test_an_error_status_before_the_stream(upstream, slug, upstream_status, status, retry_after):
+def test_an_error_status(upstream, slug, upstream_status, status, retry_after):
     body, text = ERRORS[slug]
     upstream.will_answer(body, upstream_status, {"Retry-After": "30"})
-    error, text_before = failure_of(slug)
-    assert (error.status, error.code, text_before) == (status, "api_error", "")
+    error, said = failure_of(slug)
+    assert (error.status, error.code, said) == (status, "api_error", "")
     assert error.message == f"{PROVIDERS[slug].label} API Error (HTTP {upstream_status}): {text}"
     assert error.headers.get("Retry-After") == retry_after
     assert len(upstream.sent) == 1
-    assert recorded_usage() == (status, "api_error", None, None)
+    assert recorded() == (status, "api_error", None, None)
 
 
 @pytest.mark.parametrize(("slug", "fault", "words"), crossed(PROVIDERS, PROTOCOLS, NO_ANSWERS))
-def test_a_call_without_an_answer(upstream, settings, slug, fault, words):
+def test_no_answer(upstream, settings, slug, fault, words):
     fault(upstream, settings, COMPLETIONS[slug])
     error, _ = failure_of(slug)
     expected = (502, "http_request_failed")
-    if fault.__name__ in (
-        "break_off",
-        "break_off_within_a_chunk",
-    ):  # no complete event arrived, so another message may be used
+    if fault.__name__ in ("break_off", "break_off_within_a_chunk"):  # what came of it was no event, nor its end
         words = ""
     assert (error.status, error.code) == expected
     assert words in error.message
-    assert recorded_usage() == (*expected, None, None)
+    assert recorded() == (*expected, None, None)
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
-def test_a_refused_connection_is_an_error(settings, slug):
+def test_a_refused_connection(settings, slug):
     with closed_port() as url:
         settings.PROVIDER_ENVIRONMENT = environment(url)
         error, _ = failure_of(slug)
     assert (error.status, error.code) == (502, "http_request_failed")
-    assert recorded_usage() == (502, "http_request_failed", None, None)
+    assert recorded() == (502, "http_request_failed", None, None)
 
 
 @pytest.mark.parametrize(
@@ -327,17 +385,17 @@ def test_a_refused_connection_is_an_error(settings, slug):
         (b'data: {"choices": 7, "type": 7, "candidates": 7}\n\n', "text/event-stream", "any"),
     ]),
 )  # fmt: skip
-def test_answers_that_are_not_streams_are_errors(upstream, slug, body, content_type, code):
+def test_what_is_no_stream(upstream, slug, body, content_type, code):
     upstream.will_answer(body, headers={"Content-Type": content_type})
-    error, text_before = failure_of(slug)
-    assert (error.status, text_before) == (502, "")
-    if code != "any":  # each protocol reads another of the three fields
+    error, said = failure_of(slug)
+    assert (error.status, said) == (502, "")
+    if code != "any":  # each protocol looks at another of the names
         assert error.code == (code or NO_TEXT_CODES[slug])
-    assert recorded_usage() == (502, error.code, None, None)
+    assert recorded() == (502, error.code, None, None)
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_an_error_with_status_200_is_recognized(upstream, slug):
+def test_an_error_may_come_with_status_200(upstream, slug):
     upstream.will_answer({"error": {"message": "Slow down.", "code": 429}})
     error, _ = failure_of(slug)
     assert (error.status, error.code) == (429, "api_error")
@@ -382,19 +440,19 @@ def test_an_error_with_status_200_is_recognized(upstream, slug):
         ),
     ],
 )
-def test_the_usage_of_an_answer_without_text_is_recorded(upstream, slug, pieces, code, words):
+def test_an_answer_without_text_is_paid_for(upstream, slug, pieces, code, words):
     upstream.will_stream([*ANTHROPIC_START, *pieces] if slug == "claude" else pieces)
     error, _ = failure_of(slug)
     assert (error.status, error.code) == (502, code)
     assert words in error.message
-    assert recorded_usage() == (502, code, 11, 5)
+    assert recorded() == (502, code, 11, 5)
 
 
-# Failures after the first chunk
+# Failures in the middle
 
 
 @pytest.mark.parametrize(
-    ("slug", "failure", "status", "text"),
+    ("slug", "said", "status", "text"),
     [
         *[
             (slug, event({"error": {"message": "Oh no.", "code": 503}}), 503, "(HTTP 503): Oh no.")
@@ -419,105 +477,105 @@ def test_the_usage_of_an_answer_without_text_is_recorded(upstream, slug, pieces,
         ],
     ],
 )
-def test_an_error_event_ends_the_stream(upstream, slug, failure, status, text):
-    upstream.will_stream([*start_of(slug), failure], then="silent")
+def test_an_error_event(upstream, slug, said, status, text):
+    upstream.will_stream([*started(slug), said], then="silent")
     error, before = failure_of(slug)
     assert (error.status, error.code, before) == (status, "api_error", "Hello")
     assert text in error.message
     assert upstream.client_hung_up.wait(1)
-    assert recorded_usage() == (status, "api_error", *ESTIMATED)
+    assert recorded() == (status, "api_error", *ESTIMATED)
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("then", ["break off", "end"])
 @pytest.mark.parametrize("last", [b"", b'data: {"choices": [{"del'])
-def test_an_incomplete_stream_is_an_error(upstream, slug, then, last):
-    """A stream without its end marker, such as [DONE], is incomplete even if the HTTP response ended correctly."""
-    upstream.will_stream([*start_of(slug), *([last] if last else [])], then=then)
-    error, text_before = failure_of(slug)
-    assert (error.status, error.code, text_before) == (502, "http_request_failed", "Hello")
-    assert recorded_usage() == (502, "http_request_failed", *ESTIMATED)
+def test_a_stream_that_breaks_off(upstream, slug, then, last):
+    """Also one whose HTTP is in order, but which never said that it was at its end: without [DONE] and the like."""
+    upstream.will_stream([*started(slug), *([last] if last else [])], then=then)
+    error, said = failure_of(slug)
+    assert (error.status, error.code, said) == (502, "http_request_failed", "Hello")
+    assert recorded() == (502, "http_request_failed", *ESTIMATED)
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize("words", [False, True])
-def test_a_silent_stream_times_out(upstream, settings, slug, words):
+def test_silence(upstream, settings, slug, words):
     settings.COMPLETION_TIMEOUT = 0.3
-    upstream.will_stream(start_of(slug) if words else [b": wait\n\n"], then="silent")
-    error, text_before = failure_of(slug)
+    upstream.will_stream(started(slug) if words else [b": wait\n\n"], then="silent")
+    error, said = failure_of(slug)
     assert (error.status, error.code) == (504, "http_request_failed")
     assert error.message == f"HTTP request failed: {PROVIDERS[slug].label} did not answer within 0.3 seconds."
     assert upstream.client_hung_up.wait(1)
-    assert text_before == ("Hello" if words else "")
-    assert recorded_usage() == (504, "http_request_failed", *(ESTIMATED if words else (None, None)))
+    assert said == ("Hello" if words else "")
+    assert recorded() == (504, "http_request_failed", *(ESTIMATED if words else (None, None)))
 
 
 @pytest.mark.parametrize("pause", [0, 0.05])
 @pytest.mark.parametrize("slug", PROTOCOLS)
-def test_an_endless_answer_times_out(upstream, settings, slug, pause):
+def test_an_answer_without_end(upstream, settings, slug, pause):
     settings.STREAM_TIMEOUT = 0.5
-    upstream.will_stream(chain(start_of(slug), repeat(piece_of(slug, " and"))), pause=pause)
-    started_at = time.monotonic()
-    error, text_before = failure_of(slug)
-    assert 0.4 < time.monotonic() - started_at < 2
+    upstream.will_stream(chain(started(slug), repeat(piece_of(slug, " and"))), pause=pause)
+    begun = time.monotonic()
+    error, said = failure_of(slug)
+    assert 0.4 < time.monotonic() - begun < 2
     assert (error.status, error.code) == (504, "http_request_failed")
-    assert error.message.endswith("did not finish its answer within 0.5 seconds.")
-    assert text_before.startswith("Hello and and")
+    assert error.message.endswith("did not end its answer within 0.5 seconds.")
+    assert said.startswith("Hello and and")
     assert upstream.client_hung_up.wait(1)
-    assert recorded_usage()[:2] == (504, "http_request_failed")
+    assert recorded()[:2] == (504, "http_request_failed")
 
 
-def test_the_stream_timeout_applies_during_silence(upstream, settings):
+def test_the_time_for_the_whole_answer_may_end_in_silence(upstream, settings):
     settings.STREAM_TIMEOUT = 0.3
-    upstream.will_stream(start_of("openai"), then="silent")
-    started_at = time.monotonic()
+    upstream.will_stream(started("openai"), then="silent")
+    begun = time.monotonic()
     error, _ = failure_of("openai")
-    assert time.monotonic() - started_at < 5
+    assert time.monotonic() - begun < 5
     assert (error.status, upstream.client_hung_up.wait(1)) == (504, True)
-    assert error.message.endswith("did not finish its answer within 0.3 seconds.")
+    assert error.message.endswith("did not end its answer within 0.3 seconds.")
 
 
-def test_the_stream_timeout_applies_to_chunks_already_received(upstream, settings):
+def test_the_time_for_the_whole_answer_may_end_with_the_next_piece_at_hand(upstream, settings):
     settings.STREAM_TIMEOUT = 0.3
     upstream.will_stream([b"".join(CHAT_STREAM)])
 
     async def calls():
-        async with open_call("openai") as call:
+        async with call_of("openai") as call:
             async for _ in call:
                 await asyncio.sleep(0.4)
 
-    with pytest.raises(ApiError, match="did not finish its answer"):
-        run_on_loop(calls)
-    assert recorded_usage()[:2] == (504, "http_request_failed")
+    with pytest.raises(ApiError, match="did not end its answer"):
+        on_a_loop(calls)
+    assert recorded()[:2] == (504, "http_request_failed")
 
 
-def test_a_slow_but_steady_stream_does_not_time_out(upstream, settings):
+def test_slow_but_steady_is_no_silence(upstream, settings):
     settings.COMPLETION_TIMEOUT = 0.3
-    upstream.will_stream([*start_of("openai"), *[piece_of("openai", " and")] * 8, b"".join(CHAT_END)], pause=0.1)
-    assert joined(stream("openai")) == "Hello" + 8 * " and"
+    upstream.will_stream([*started("openai"), *[piece_of("openai", " and")] * 8, b"".join(CHAT_END)], pause=0.1)
+    assert text_of(stream("openai")) == "Hello" + 8 * " and"
 
 
-def test_a_slow_reader_does_not_count_as_a_silent_provider(upstream, settings):
+def test_a_visitor_who_reads_slowly_is_not_the_providers_silence(upstream, settings):
     settings.COMPLETION_TIMEOUT = 0.2
     upstream.will_stream(CHAT_STREAM)
 
     async def calls():
         texts = []
-        async with open_call("openai") as call:
+        async with call_of("openai") as call:
             async for chunk in call:
                 texts.append(chunk.text)
                 await asyncio.sleep(0.3)
         return texts
 
-    assert run_on_loop(calls) == ["H", "i!", ""]
+    assert on_a_loop(calls) == ["H", "i!", ""]
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_stream_that_is_too_large_is_ended(upstream, settings, slug, compressed):
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_stream_that_is_too_large(upstream, settings, slug, packed):
     settings.MAX_ANSWER_BYTES = 20_000
-    content = [*start_of(slug), *[piece_of(slug, 1000 * "x")] * 50]
-    if compressed:
+    content = [*started(slug), *[piece_of(slug, 1000 * "x")] * 50]
+    if packed:
         upstream.will_stream([gzip.compress(b"".join(content))], then="silent", content_encoding="gzip")
     else:
         upstream.will_stream(content, then="silent")
@@ -527,7 +585,7 @@ def test_a_stream_that_is_too_large_is_ended(upstream, settings, slug, compresse
     assert upstream.client_hung_up.wait(1)
 
 
-# Cancellation
+# Who leaves
 
 
 def silent_from_the_start(upstream):
@@ -543,13 +601,13 @@ def silent_within_an_error(upstream):
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
-@pytest.mark.parametrize("fall_silent", [silent_from_the_start, silent_after_the_headers, silent_within_an_error])
-def test_canceling_before_the_first_chunk_closes_the_connection(upstream, slug, fall_silent):
-    fall_silent(upstream)
+@pytest.mark.parametrize("silent", [silent_from_the_start, silent_after_the_headers, silent_within_an_error])
+def test_a_visitor_who_leaves_before_the_first_piece(upstream, slug, silent):
+    silent(upstream)
 
     async def calls():
         async def ask():
-            async with open_call(slug) as call:
+            async with call_of(slug) as call:
                 async for _ in call:
                     pass
 
@@ -558,75 +616,73 @@ def test_canceling_before_the_first_chunk_closes_the_connection(upstream, slug, 
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         task.cancel()
-        canceled_at = time.monotonic()
+        left = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(
-            upstream.client_hung_up.wait, 1
-        )  # checked before the loop and its clients are closed
-        assert time.monotonic() - canceled_at < 0.5
+        assert await asyncio.to_thread(upstream.client_hung_up.wait, 1)  # before the loop and its clients are closed
+        assert time.monotonic() - left < 0.5
 
-    run_on_loop(calls)
-    assert recorded_usage() == (499, "", 4, 0)
+    on_a_loop(calls)
+    assert recorded() == (499, "", 4, 0)
 
 
-def canceled_while_waiting(slug):
-    """Return a call that is canceled while it waits for the next chunk."""
+def cancelled_while_waiting(slug):
+    """The visitor's task waits for the next piece."""
 
-    async def calls(started_at):
-        async with open_call(slug) as call:
+    async def calls(begun):
+        async with call_of(slug) as call:
             async for _ in call:
-                started_at.set()
+                begun.set()
 
     return calls
 
 
-def canceled_while_sending(slug):
-    """Return a call that is canceled while it passes on a chunk."""
+def cancelled_while_sending(slug):
+    """The visitor's task is sending a piece."""
 
-    async def calls(started_at):
-        async with open_call(slug) as call:
+    async def calls(begun):
+        async with call_of(slug) as call:
             async for _ in call:
-                started_at.set()
+                begun.set()
                 await asyncio.sleep(60)
 
     return calls
 
 
 def generator_that_is_closed(slug):
-    """Return a call within a generator that is closed at its yield, as a turn is."""
+    """As a turn is: itself a generator, closed at its yield."""
 
     async def turn():
-        async with open_call(slug) as call:
+        async with call_of(slug) as call:
             async for chunk in call:
                 yield chunk
 
-    async def calls(started_at):
+    async def calls(begun):
         async with aclosing(turn()) as chunks:
             await anext(chunks)
-            started_at.set()
+            begun.set()
 
     return calls
 
 
-def generator_whose_reader_is_canceled(slug):
+def generator_whose_reader_is_cancelled(slug):
     async def turn():
-        async with open_call(slug) as call:
+        async with call_of(slug) as call:
             async for chunk in call:
                 yield chunk
 
-    async def calls(started_at):
+    async def calls(begun):
         async for _ in turn():
-            started_at.set()
+            begun.set()
 
     return calls
 
 
-def loop_with_a_break(slug):
-    async def calls(started_at):
-        async with open_call(slug) as call:
+def loop_that_is_left(slug):
+    async def calls(begun):
+        async with call_of(slug) as call:
             async for _ in call:
-                started_at.set()
+                begun.set()
                 break
 
     return calls
@@ -634,41 +690,41 @@ def loop_with_a_break(slug):
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
 @pytest.mark.parametrize(
-    ("abandon", "status"),
+    ("leaving", "status"),
     [
-        (canceled_while_waiting, 499),
-        (canceled_while_sending, 499),
+        (cancelled_while_waiting, 499),
+        (cancelled_while_sending, 499),
         (generator_that_is_closed, 499),
-        (generator_whose_reader_is_canceled, 499),
-        (loop_with_a_break, 200),
+        (generator_whose_reader_is_cancelled, 499),
+        (loop_that_is_left, 200),
     ],
 )
 @pytest.mark.parametrize("writing", [False, True])
-def test_abandoning_a_stream_closes_the_providers_connection(upstream, slug, abandon, status, writing):
+def test_who_leaves_ends_the_call_at_the_provider(upstream, slug, leaving, status, writing):
     if writing:
-        upstream.will_stream(chain(start_of(slug), repeat(piece_of(slug, "."))), pause=0.02)
+        upstream.will_stream(chain(started(slug), repeat(piece_of(slug, "."))), pause=0.02)
     else:
-        upstream.will_stream(start_of(slug), then="silent")
+        upstream.will_stream(started(slug), then="silent")
 
     async def calls():
-        started_at = asyncio.Event()
-        task = asyncio.ensure_future(abandon(slug)(started_at))
-        await started_at.wait()
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(leaving(slug)(begun))
+        await begun.wait()
         await asyncio.sleep(0.05)
         task.cancel()
-        canceled_at = time.monotonic()
+        left = time.monotonic()
         await asyncio.wait({task})
         assert await asyncio.to_thread(upstream.client_hung_up.wait, 1)
-        assert time.monotonic() - canceled_at < 0.5
+        assert time.monotonic() - left < 0.5
 
-    run_on_loop(calls)
-    assert recorded_usage()[:3] == (status, "", ESTIMATED[0])
-    assert recorded_usage()[3] >= ESTIMATED[1]
+    on_a_loop(calls)
+    assert recorded()[:3] == (status, "", ESTIMATED[0])
+    assert recorded()[3] >= ESTIMATED[1]
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)
 def test_closing_the_providers_own_stream_closes_the_connection(upstream, slug):
-    upstream.will_stream(start_of(slug), then="silent")
+    upstream.will_stream(started(slug), then="silent")
 
     async def calls():
         provider = await get_provider(slug, Capability.COMPLETION)
@@ -677,49 +733,49 @@ def test_closing_the_providers_own_stream_closes_the_connection(upstream, slug):
         await chunks.aclose()
         assert await asyncio.to_thread(upstream.client_hung_up.wait, 1)
 
-    run_on_loop(calls)
+    on_a_loop(calls)
 
 
-def test_many_canceled_calls(upstream):
-    """No canceled call keeps its connection open, and each is recorded once."""
+def test_many_who_leave(upstream):
+    """None keeps a connection, each is recorded once."""
     for _ in range(30):
-        upstream.will_stream(start_of("openai"), then="silent")
+        upstream.will_stream(started("openai"), then="silent")
 
     async def calls():
-        started_at = 0
+        begun = 0
 
         async def ask():
-            nonlocal started_at
-            async with open_call("openai") as call:
+            nonlocal begun
+            async with call_of("openai") as call:
                 async for _ in call:
-                    started_at += 1
+                    begun += 1
 
         tasks = [asyncio.ensure_future(ask()) for _ in range(30)]
-        while started_at < 30:
+        while begun < 30:
             await asyncio.sleep(0.01)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
-    run_on_loop(calls)
+    on_a_loop(calls)
     assert list(UsageEvent.objects.values_list("status", "input_tokens", "output_tokens")) == 30 * [(499, *ESTIMATED)]
 
 
-def test_an_error_in_our_code_is_recorded_and_closes_the_connection(upstream):
-    upstream.will_stream(start_of("openai"), then="silent")
+def test_an_error_of_ours_is_recorded_and_ends_the_call(upstream):
+    upstream.will_stream(started("openai"), then="silent")
 
     async def calls():
-        async with open_call("openai") as call:
+        async with call_of("openai") as call:
             async for _ in call:
                 raise LookupError
 
     with pytest.raises(LookupError):
-        run_on_loop(calls)
+        on_a_loop(calls)
     assert upstream.client_hung_up.wait(1)
-    assert recorded_usage() == (500, "", *ESTIMATED)
+    assert recorded() == (500, "", *ESTIMATED)
 
 
-def test_a_call_exposes_its_result(upstream, bot):
+def test_a_call_tells_about_itself(upstream, bot):
     upstream.will_stream(CHAT_STREAM)
 
     async def calls():
@@ -729,7 +785,7 @@ def test_a_call_exposes_its_result(upstream, bot):
                 pass
         return call
 
-    call = run_on_loop(calls)
+    call = on_a_loop(calls)
     assert (call.text, call.finish_reason, call.usage) == ("Hi!", "stop", Usage(11, 5, 16))
     assert call.milliseconds >= 0
     assert UsageEvent.objects.get().chatbot == bot
@@ -742,6 +798,6 @@ def test_a_call_exposes_its_result(upstream, bot):
     ("characters_in", "characters_out", "counts"),
     [(0, 0, (0, 0, 0)), (1, 0, (1, 0, 1)), (8, 4, (2, 1, 3)), (9, 5, (3, 2, 5)), (4000, 400, (1000, 100, 1100))],
 )
-def test_an_estimate_counts_one_token_per_four_characters(characters_in, characters_out, counts):
+def test_an_estimate_is_a_token_for_four_characters(characters_in, characters_out, counts):
     request = CompletionRequest("some-model", [Message("user", characters_in * "x")])
     assert estimate_usage(request, characters_out * "x") == Usage(*counts)
