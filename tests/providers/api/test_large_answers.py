@@ -77,8 +77,7 @@ def test_other_calls_get_their_turn_during_a_flood_of_events(upstream, pieces):
             turns += 1
             await asyncio.sleep(0)
 
-    message, _ = failure_of_stream("openai", take_turns)
-    assert "broke off its answer" in message
+    failure_of_stream("openai", take_turns)
     assert turns > 90
 
 
