@@ -9,7 +9,7 @@ from providers import registry
 from providers.base import Capability, CompletionRequest, Message, Sampling
 from providers.calls import provider_call
 from providers.models import ProviderConfig
-from providers.upstream_errors import no_answer_in_time
+from providers.upstream_errors import EmptyAnswer, no_answer_in_time
 from puffer.api import ApiError
 from puffer.text import storable
 
@@ -41,7 +41,7 @@ async def check_connection(config: ProviderConfig) -> str:
     except TimeoutError as late:
         raise no_answer_in_time(provider, Capability.COMPLETION, TRIAL_SECONDS) from late
     except ApiError as error:
-        if error.status != 502 or error.__cause__:
+        if not isinstance(error, EmptyAnswer):
             raise
         # A readable but empty answer is fine: some models reason for more than 16 tokens.
         connected = _("Connected to %(provider)s, and the key works.") % {"provider": provider.label}

@@ -12,6 +12,7 @@ from puffer.text import storable
 
 MAX_TEXT = 1000  # characters of a provider's message; 200 of a body that is not JSON
 MAX_DEPTH = 6
+MAX_ERROR_BYTES = 256 * 1024  # of a body that are parsed
 # Where the vendors put their words, the most telling first.
 WORDS: tuple[str, ...] = ("message", "msg", "detail", "error", "errors", "error_msg", "error_message", "errorMessage")
 WORDS += ("status_msg", "error_description", "description", "reason", "title")
@@ -59,8 +60,9 @@ def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def read_error(response: Any) -> dict[str, Any]:
     """Return the error object of the body, wherever the provider puts it, or {} if the body is not a JSON object."""
+    content = body_of(response)
     try:
-        body = orjson.loads(body_of(response))
+        body = orjson.loads(content) if len(content) <= MAX_ERROR_BYTES else None
     except orjson.JSONDecodeError:
         return {}
     if isinstance(body, list) and body:  # Google
@@ -98,7 +100,7 @@ def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
     if isinstance(inner, dict) and inner.get("code"):  # Azure
         notes.append(f"InnerCode: {inner['code']}")
     # Truncate after the redaction, which would not recognize half a key.
-    text = redact(text, api_key)[:MAX_TEXT]
+    text = redact(text[: 10 * MAX_TEXT], api_key)[:MAX_TEXT]
     return f"{text} ({redact(', '.join(notes), api_key)[:200]})" if notes else text
 
 

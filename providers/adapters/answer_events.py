@@ -6,17 +6,21 @@ parses streams; each adapter interprets the events.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import httpx2
 import orjson
 
 from providers.error_words import has_only_words, reports_failure
+from providers.http_client import UnusableAnswer
 
+T = TypeVar("T")
 DONE = "[DONE]"  # the last event in OpenAI's protocol; also yielded after a body that is one JSON value
 END_SECONDS = 0.1  # for the end of a body after its last event
+MAX_JSON_BYTES = 4 * 1024 * 1024  # of an answer that is no stream, far more than any model writes
+EVENTS_AT_ONCE = 50  # of those that have arrived; then other calls get their turn
 BLANKS = b" \t\r\n\xef\xbb\xbf"  # and the byte order mark
 
 FIELDS = (b"data", b"event", b"id", b"retry", b":")  # with which a line of a stream begins
@@ -86,9 +90,8 @@ async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
                 break
         first = start.lstrip(BLANKS)[:1]
         if first in (b"{", b"["):
-            content = b"".join([start, *[chunk async for chunk in chunks]])
-            values, rest = read_json(content)
-            for value in values:
+            values, rest = read_json(await read_rest(start, chunks))
+            async for value in in_turns(values):
                 yield value
             if not rest:
                 return
@@ -96,10 +99,29 @@ async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
         elif first == b"<":
             raise json.JSONDecodeError("a page instead of an answer", "", 0)
         elif "json" in response.headers.get("content-type", "").lower() and not start.lstrip(BLANKS).startswith(FIELDS):
-            orjson.loads(b"".join([start, *[chunk async for chunk in chunks]]))
+            orjson.loads(await read_rest(start, chunks))
             raise ValueError("JSON without an answer")
         async for value in read_stream(response, Body(start, chunks)):
             yield value
+
+
+async def read_rest(start: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+    content = bytearray(start)
+    async for chunk in chunks:
+        content += chunk
+        if len(content) > MAX_JSON_BYTES:
+            break
+    if len(content) > MAX_JSON_BYTES:  # parsing it would hold up all other calls
+        raise UnusableAnswer(f"is larger than {MAX_JSON_BYTES} bytes")
+    return bytes(content)
+
+
+async def in_turns(items: Iterable[T]) -> AsyncGenerator[T, None]:
+    """Yield the items, and let other tasks run in between."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % EVENTS_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def read_json(content: bytes) -> tuple[list[Any], str]:
@@ -119,7 +141,8 @@ def read_json(content: bytes) -> tuple[list[Any], str]:
     while text[at : at + 1] in ("{", "["):
         value, at = decoder.raw_decode(text, at)
         values.append(value)
-        at += len(text[at:]) - len(text[at:].lstrip())
+        while text[at : at + 1].isspace():
+            at += 1
     if at == len(text) and len(values) == 1:
         values.append(DONE)
     return values, text[at:]
@@ -133,7 +156,11 @@ async def read_stream(response: httpx2.Response, body: Body) -> AsyncGenerator[A
     # EventSource insists on this content type. The HTTP client limits the size of the whole answer.
     headers = {"content-type": "text/event-stream; charset=utf-8-sig"}
     stream = httpx2.Response(200, headers=headers, stream=body, request=response.request)
+    number = 0
     async for event in httpx2.EventSource(stream, max_event_size=None):
+        number += 1
+        if number % EVENTS_AT_ONCE == 0:
+            await asyncio.sleep(0)
         try:
             values = values_in(event.data)
         except (ValueError, RecursionError):

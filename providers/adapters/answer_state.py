@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -11,8 +11,9 @@ import httpx2
 
 from providers.adapters.answer_events import DONE, events_of
 from providers.adapters.thinking import ThinkingFilter
-from providers.base import Completion, CompletionChunk, Provider, Usage
-from providers.upstream_errors import broken_off, ended_badly, without_text
+from providers.base import Capability, Completion, CompletionChunk, Provider, Usage
+from providers.http_client import UnusableAnswer
+from providers.upstream_errors import broken_off, ended_badly, upstream_errors, without_text
 from puffer.text import storable
 
 # Every vendor's reasons by ours, in lower case. Any other is "stop"; one of FAILURES makes half an answer an error.
@@ -39,6 +40,7 @@ FAILURES = frozenset(
     ("error", "failed", "failure", "abort", "aborted", "cancelled", "canceled", "interrupted", "timeout")
 ) | {"network_error", "server_error", "insufficient_system_resource", "malformed_function_call", "malformed_response"}
 
+MAX_CHARACTERS = 1_000_000  # of an answer, several times what any model writes
 LAST_SECONDS = 5  # for token counts and the last event after the finish reason
 
 
@@ -53,6 +55,7 @@ class AnswerState(ABC):
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.thinking = ThinkingFilter()
+        self.length = 0
         self.half = ""  # a lone high surrogate at the end of the last piece
 
     @abstractmethod
@@ -79,6 +82,9 @@ class AnswerState(ABC):
         if not self.has_begun:
             text = text.lstrip()
         self.half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        self.length += len(piece)
+        if self.length > MAX_CHARACTERS:
+            raise UnusableAnswer(f"is longer than {MAX_CHARACTERS:,} characters")
         text = storable(with_pairs_joined(text.removesuffix(self.half)))
         self.has_begun = self.has_begun or bool(text)
         return text
@@ -93,25 +99,25 @@ class AnswerState(ABC):
         return CompletionChunk(finish_reason=finish_reason, usage=self.usage)
 
 
-async def read_chunks(response: httpx2.Response, answer: AnswerState) -> AsyncGenerator[CompletionChunk, None]:
-    """Yield an answer's text as it arrives, then the final chunk.
+async def read_chunks(
+    answer: AnswerState, send: Callable[[], Awaitable[httpx2.Response]]
+) -> AsyncGenerator[CompletionChunk, None]:
+    """Call the provider, and yield the text of its answer as it arrives, then the final chunk. Raises ApiError.
 
     A chunk without text is a sign of life: the model thinks, or calls a tool.
     """
-    is_answer = False
-    async with events_of(response) as events:
-        while not answer.is_closed:
-            event = await next_event(events, answer)
-            if event is None:
-                break
-            if event == DONE:
-                answer.is_closed = True
-            elif (piece := answer.read(event)) is not None:
-                is_answer = True
-                answer.is_ending = answer.has_begun and answer.finish_reason is not None and not piece
-                yield CompletionChunk(answer.add(piece))
-    if answer.is_closed and not is_answer and answer.finish_reason is None:
-        raise ValueError("JSON without an answer")
+    with upstream_errors(answer.provider, Capability.COMPLETION):
+        is_answer = False
+        async with events_of(await send()) as events:
+            while not answer.is_closed and (event := await next_event(events, answer)) is not None:
+                if event == DONE:
+                    answer.is_closed = True
+                elif (piece := answer.read(event)) is not None:
+                    is_answer = True
+                    answer.is_ending = answer.has_begun and answer.finish_reason is not None and not piece
+                    yield CompletionChunk(answer.add(piece))
+        if answer.is_closed and not is_answer and answer.finish_reason is None:
+            raise ValueError("JSON without an answer")
     if text := answer.rest():
         yield CompletionChunk(text)
     yield answer.last_chunk()
@@ -122,18 +128,18 @@ async def next_event(events: AsyncGenerator[Any, None], answer: AnswerState) -> 
 
     A finish reason next to text need not be the last one: Gemini may send one with each piece.
     """
+    if not answer.is_ending:
+        return await anext(events, None)
     try:
-        async with asyncio.timeout(LAST_SECONDS if answer.is_ending else None):
+        async with asyncio.timeout(LAST_SECONDS):
             return await anext(events, None)
     except (TimeoutError, httpx2.RequestError, aiohttp.ClientError):
-        if not answer.is_ending:
-            raise
         return None
 
 
-async def whole_completion(chunks: AsyncGenerator[CompletionChunk, None]) -> Completion:
-    """Return the completion of an answer that has arrived."""
-    async with aclosing(chunks):
+async def whole_completion(answer: AnswerState, send: Callable[[], Awaitable[httpx2.Response]]) -> Completion:
+    """Call the provider, and return its answer once it has arrived."""
+    async with aclosing(read_chunks(answer, send)) as chunks:
         arrived = [chunk async for chunk in chunks]
     last = arrived[-1]
     assert last.finish_reason

@@ -1,7 +1,7 @@
 """Anthropic's Messages API."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from functools import partial
 from typing import Any, ClassVar
 
 import httpx2
@@ -58,18 +58,14 @@ class Anthropic(Provider):
         return SdkErrors(anthropic.APIStatusError, anthropic.APIConnectionError, orjson.JSONDecodeError)
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        return await whole_completion(self.chunks(completion_body(request)))
+        return await whole_completion(MessageState(self), partial(self.send, completion_body(request)))
 
     def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        return self.chunks(completion_body(request) | {"stream": True})
+        body = completion_body(request) | {"stream": True}
+        return read_chunks(MessageState(self), partial(self.send, body, stream=True))
 
-    async def chunks(self, body: dict[str, Any]) -> AsyncGenerator[CompletionChunk, None]:
-        is_stream = "stream" in body
-        with upstream_errors(self, Capability.COMPLETION):
-            response = await self.client.post("/v1/messages", cast_to=httpx2.Response, body=body, stream=is_stream)
-            async with aclosing(read_chunks(response, MessageState(self))) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+    async def send(self, body: dict[str, Any], *, stream: bool = False) -> httpx2.Response:
+        return await self.client.post("/v1/messages", cast_to=httpx2.Response, body=body, stream=stream)
 
     async def list_models(self) -> list[str]:
         with upstream_errors(self, Capability.COMPLETION):

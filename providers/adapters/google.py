@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
@@ -82,14 +83,12 @@ class Google(Provider):
         return SdkErrors(errors.APIError, httpx2.RequestError, errors.UnknownApiResponseError)
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        return await whole_completion(self.chunks(request, "generateContent"))
+        return await whole_completion(ContentState(self), partial(self.send, request, "generateContent"))
 
     def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        return self.chunks(request, "streamGenerateContent", alt="sse")
+        return read_chunks(ContentState(self), partial(self.send, request, "streamGenerateContent", alt="sse"))
 
-    async def chunks(
-        self, request: CompletionRequest, method: str, **query: str
-    ) -> AsyncGenerator[CompletionChunk, None]:
+    async def send(self, request: CompletionRequest, method: str, **query: str) -> httpx2.Response:
         """Source: https://ai.google.dev/api/generate-content
 
         Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
@@ -98,22 +97,19 @@ class Google(Provider):
             raise no_message()
         model = model_id(request.model)
         name = model if "/" in model else f"models/{model}"
-        with upstream_errors(self, Capability.COMPLETION):
-            call = self.http_client.build_request(
-                "POST",
-                f"{self.settings.base_url}/{API_VERSION}/{name}:{method}",
-                params=query,
-                headers={"x-goog-api-key": self.settings.api_key},
-                json=completion_body(request),
-            )
-            response = await self.http_client.send(call, stream=True)
-            if response.status_code != 200:
-                async with aclosing(response):
-                    await response.aread()
-                raise httpx2.HTTPStatusError("an error status", request=call, response=response)
-            async with aclosing(read_chunks(response, ContentState(self))) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        call = self.http_client.build_request(
+            "POST",
+            f"{self.settings.base_url}/{API_VERSION}/{name}:{method}",
+            params=query,
+            headers={"x-goog-api-key": self.settings.api_key},
+            json=completion_body(request),
+        )
+        response = await self.http_client.send(call, stream=True)
+        if response.status_code != 200:
+            async with aclosing(response):
+                await response.aread()
+            raise httpx2.HTTPStatusError("an error status", request=call, response=response)
+        return response
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         with upstream_errors(self, Capability.EMBEDDING):

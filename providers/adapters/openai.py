@@ -9,13 +9,13 @@ import math
 import re
 from array import array
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import httpx2
 import orjson
 
-from providers.adapters.answer_events import raise_failure
+from providers.adapters.answer_events import in_turns, raise_failure
 from providers.adapters.answer_state import read_chunks, whole_completion
 from providers.adapters.base_urls import with_version
 from providers.adapters.chat_completion import ChatState, read_usage
@@ -131,17 +131,12 @@ class OpenAI(Provider):
     # Completions
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        return await whole_completion(self.chunks(self.completion_body(request)))
+        body = self.completion_body(request)
+        return await whole_completion(ChatState(self), partial(self.send, "/chat/completions", body))
 
     def stream(self, request: CompletionRequest) -> AsyncGenerator[CompletionChunk, None]:
-        return self.chunks(self.completion_body(request) | {"stream": True, "stream_options": {"include_usage": True}})
-
-    async def chunks(self, body: dict[str, Any]) -> AsyncGenerator[CompletionChunk, None]:
-        with upstream_errors(self, Capability.COMPLETION):
-            response = await self.send("/chat/completions", body, stream="stream" in body)
-            async with aclosing(read_chunks(response, ChatState(self))) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        body = self.completion_body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        return read_chunks(ChatState(self), partial(self.send, "/chat/completions", body, stream=True))
 
     def completion_body(self, request: CompletionRequest) -> dict[str, Any]:
         messages = [{"role": "system", "content": request.instructions}] if request.instructions else []
@@ -172,7 +167,7 @@ class OpenAI(Provider):
                     f"{self.label} sent embeddings for {len(items)} of {len(request.texts)} texts.",
                 )
             as_base64 = self.sends_encoding_format and request.encoding_format == "base64"
-            vectors: Any = [vector_in(items[index]["embedding"], as_base64) for index in sorted(items)]
+            vectors: Any = [vector_in(items[index]["embedding"], as_base64) async for index in in_turns(sorted(items))]
             usage = read_usage(answer)
         return Embeddings(vectors, usage)
 

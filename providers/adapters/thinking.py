@@ -11,6 +11,7 @@ BLOCKS = {f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought",
     # Without a beginning, or without thinking:
     **dict.fromkeys(["</think>", "</thinking>", "</thought>", "</reasoning>", "<|channel|>final<|message|>"], ""),
 }
+FIRST_CHARACTERS = frozenset(tag[0] for tag in BLOCKS)
 CLOSINGS = {opening: re.compile(re.escape(closing), re.IGNORECASE) for opening, closing in BLOCKS.items()}
 
 
@@ -35,6 +36,9 @@ class ThinkingFilter:
                     return ""
                 self.held, self.block = self.held[found.end() :], None
             start = self.held.lstrip()
+            if start and start[0] not in FIRST_CHARACTERS:
+                self.has_passed = True
+                break
             self.block = next((tag for tag in BLOCKS if same(start[: len(tag)], tag)), None)
             if self.block:
                 self.held = start[len(self.block) :]
