@@ -168,15 +168,8 @@ class Indexing:
 
     def add_refusal(self, refused: Refused) -> None:
         self.refused += 1
-        self.list(refused.place, refused.reason)
-
-    def add_note(self, note: Note) -> None:
-        """List the note with the refusals, without counting it as one."""
-        self.list(note.place, note.text)
-
-    def list(self, place: str, reason: str) -> None:
         if len(self.refusals) < SHOWN_REFUSALS:
-            self.refusals.append({"place": place[:MAX_REFUSAL], "reason": reason[:MAX_REFUSAL]})
+            self.refusals.append({"place": refused.place[:MAX_REFUSAL], "reason": refused.reason[:MAX_REFUSAL]})
 
     def add_note(self, note: Note) -> None:
         if len(self.notes) < SHOWN_REFUSALS:
