@@ -132,42 +132,45 @@ def json_items(file: BinaryIO, source: str, origin: str, prefixes: list[str]) ->
     `prefixes` are the places in the file, in ijson's notation, that are tried until one has items.
     """
     number = 0
-    try:
-        for prefix in prefixes:
+    failure = ""
+    rest: list[Any] = []
+    for prefix in prefixes:
+        try:
             bounded = BoundedItems(file)
             file.seek(0)
-            events = limit_depth(ijson.basic_parse(bounded, use_float=True, multiple_values=True))
-            for item in ijson.items(ijson.parse(events), prefix):
-                if not prefix and not is_document(item):
-                    continue
+            events = limit_depth(ijson.basic_parse(bounded, use_float=True, multiple_values=not prefix))
+            items = ijson.items(ijson.parse(events), prefix)
+            for item in items if prefix else documents_among(items):
                 number += 1
                 bounded.next_item()
                 yield object_row(item, f"{source}: item {number}", source, origin)
-            if number:
-                return
-    except Unreadable as error:
-        yield Refused(f"{source}: after item {number}", str(error), True)
-        return
-    except (ijson.JSONError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        rest = items_read_at_once(file, number)
-        if rest is None:
-            yield Refused(f"{source}: after item {number}", f"It is not JSON: {' '.join(str(error).split())}.", True)
-            return
-        for item in rest:
-            number += 1
-            yield object_row(item, f"{source}: item {number}", source, origin)
-    if not number:
+        except Unreadable as error:
+            failure = str(error)
+        except (ijson.JSONError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            failure = f"It is not JSON: {' '.join(str(error).split())}."
+            rest = items_read_at_once(file, number)
+        else:
+            failure = ""
+        if number or rest:
+            break
+    for item in rest:
+        number += 1
+        failure = ""
+        yield object_row(item, f"{source}: item {number}", source, origin)
+    if failure:
+        yield Refused(f"{source}: after item {number}", failure, True)
+    elif not number:
         reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors".'
         yield Refused(source, reason, True)
 
 
-def items_read_at_once(file: BinaryIO, read: int) -> list[Any] | None:
-    """Return the items behind those that have been read, of a list with NaN or long integers; None if it is no list."""
+def items_read_at_once(file: BinaryIO, read: int) -> list[Any]:
+    """Return the items behind those that have been read, of a list that is JSON but for NaN or long integers."""
     file.seek(0)
     data = file.read(MAX_WHOLE + 1)
     value = parsed(data) if len(data) <= MAX_WHOLE else None
     items = value.get("vectors") if isinstance(value, dict) else value
-    return items[read:] if isinstance(items, list) else None
+    return items[read:] if isinstance(items, list) else []
 
 
 def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -183,8 +186,12 @@ def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         yield event
 
 
-def is_document(item: Any) -> bool:
-    return isinstance(item, dict) and layout_of(item) is not None
+def documents_among(values: Iterator[Any]) -> Iterator[Any]:
+    """Yield the values of a file, but not a single one without a text: it has its items elsewhere."""
+    first, second = next(values, None), next(values, None)
+    if second is not None or (isinstance(first, dict) and layout_of(first)):
+        yield from (value for value in (first, second) if value is not None)
+        yield from values
 
 
 def layout_of(item: Mapping[str, Any]) -> Layout | None:

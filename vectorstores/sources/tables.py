@@ -100,14 +100,14 @@ class Reader:
         fields = next(self.parse(iter(self.taken), strict=False), [])
         if len(self.taken) == 1 and is_closed:
             return Record(line, fields)
-        if is_closed and len(fields) == self.width and not any(map(self.has_swallowed_rows, fields)):
+        if is_closed and len(fields) == self.width and not any(map(self.is_row, self.taken[1:])):
             return Record(line, fields)
         self.lines.put(self.taken[1:])
         self.longest = MAX_RECORD_AFTER_FAULT
         return Record(line, [], NOT_CLOSED)
 
-    def has_swallowed_rows(self, field: str) -> bool:
-        return any(inner.count(self.delimiter) >= self.width - 1 for inner in field.splitlines()[1:])
+    def is_row(self, line: str) -> bool:
+        return len(next(self.parse(iter([line]), strict=False), [])) == self.width
 
 
 def csv_rows(file: BinaryIO, source: str, origin: str, columns: Columns, charset: str | None = None) -> Iterator[Found]:
