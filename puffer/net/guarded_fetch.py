@@ -12,6 +12,7 @@ from django.conf import settings
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from w3lib.encoding import http_content_type_encoding
 
 from puffer.net.addresses import may_connect
 from puffer.net.rest_session import SILENT_SECONDS, USER_AGENT, NoAnswer, Session, no_answer_errors, read_answer
@@ -22,7 +23,10 @@ TOTAL_SECONDS = 60.0  # for a page with all its redirects
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A fetched page. `url` is the address after all redirects; names of headers are lower case."""
+    """A fetched page. `url` is the address after all redirects, `charset` the declared one as a codec, if known.
+
+    Names of headers are lower case.
+    """
 
     url: str
     status: int
@@ -57,9 +61,10 @@ def fetch(url: str, *, max_bytes: int | None = None) -> Page:
             ):
                 if not response.is_redirect:
                     answer = read_answer(response, deadline, max_bytes or settings.MAX_ANSWER_BYTES)
-                    media_type, _, rest = answer.headers.get("content-type", "").partition(";")
-                    charset = rest.partition("charset=")[2].strip(' "') or None
-                    return Page(url, answer.status, media_type.strip().lower(), charset, answer.body, answer.headers)
+                    content_type = answer.headers.get("content-type", "")
+                    media_type = content_type.partition(";")[0].strip().lower()
+                    charset = http_content_type_encoding(content_type)
+                    return Page(url, answer.status, media_type, charset, answer.body, answer.headers)
                 location = response.headers["location"]
             url = redirected(url, location)
     raise NoAnswer("redirects too often.")

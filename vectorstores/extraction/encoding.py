@@ -24,6 +24,7 @@ SAMPLE = 256 * 1024  # bytes of lines with other characters than ASCII, for the 
 ESCAPE = b"\x1b"  # starts the sequences of ISO-2022-JP, which are ASCII and so valid UTF-8
 DECLARING_TYPES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
 TEXT_CODEC = re.compile(r"utf-(8|16|32)|cp\d|iso|koi8|mac|gb|big5|shift_?jis|euc_|johab|hz$|hp-|ptcp|kz1048|tis|ascii")
+ALPHABETS = ("ąćęłńóśźż", "áäčďéěíĺľňóôŕřšťúůýž", "áéíóöőúüű", "ăâîşţ", "čćđšž", "äöüß")
 NEVER_IN_TEXT = re.compile(r"[\x01-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
 MOST_DAMAGE = 0.1  # share of such characters above which a file is not text
 
@@ -175,4 +176,15 @@ def guessed_from(sample: bytes) -> str:
         return (best and known_encoding(best.encoding)) or "cp1252"
     detector = EncodingDetector()
     detector.feed(sample, last=True)
-    return known_encoding(detector.guess(tld=None, allow_utf8=False)) or "cp1252"
+    guess = known_encoding(detector.guess(tld=None, allow_utf8=False)) or "cp1252"
+    return central_european(sample) if guess in ("iso8859-2", "cp1250") else guess
+
+
+def central_european(sample: bytes) -> str:
+    """Choose between two encodings that share most letters, by the one that leaves the fewest in other alphabets."""
+
+    def strange_letters(name: str) -> int:
+        letters = [letter for letter in sample.decode(name, "replace").lower() if not letter.isascii()]
+        return len(letters) - max(sum(letter in alphabet for letter in letters) for alphabet in ALPHABETS)
+
+    return min(("iso8859-2", "cp1250"), key=strange_letters)

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from vectorstores.extraction.front_matter import reason_to_leave_out, split_fron
 # Without tables: the parser fills up their rows, so a few kilobytes may give millions of cells.
 MARKDOWN = Markdown(options=Options.ENABLE_HEADING_ATTRIBUTES)
 MAX_HEADING = 300  # characters
+TEMPLATE_COMMENTS = [("{{/*", "*/}}"), ("{/*", "*/}"), ("{% comment %}", "{% endcomment %}")]  # Hugo, MDX, Jekyll
+Ranges = Sequence[tuple[int, int]]
 
 IMAGE_IN_TEXT = re.compile(r"!\[([^\]\n]{0,1000})\]\(\s*<?data:[^\s)>]*>?[^)\n]{0,1000}\)", re.IGNORECASE)
 IMAGE_DEFINITION = re.compile(r"^[ ]{0,3}\[([^\]\n]{1,1000})\]:[ \t]*<?data:[^\n]*$", re.IGNORECASE | re.MULTILINE)
@@ -77,7 +79,7 @@ def events(text: str) -> Iterator[tuple[Any, int, int]]:
 
 
 def without_comments(text: str) -> str:
-    """Remove HTML comments, except from code, where they are part of what is explained."""
+    """Remove the comments of HTML and of templates, except from code, where they are part of what is explained."""
     parts: list[str] = []
     done = block_start = 0
     for event, start, end in events(text):
@@ -90,17 +92,25 @@ def without_comments(text: str) -> str:
             case {"InlineHtml": str(html)} if html.startswith("<!--"):
                 parts.append(text[done:start])
                 done = end
-    return COMMENT_DEFINITION.sub("", "".join([*parts, text[done:]]))
+    text = COMMENT_DEFINITION.sub("", "".join([*parts, text[done:]]))
+    for opening, closing in TEMPLATE_COMMENTS:
+        if opening in text:
+            text = strip_comments(text, opening, closing, code_in(text))
+    return text
 
 
-def strip_comments(html: str) -> str:
-    """Remove the comments of a block of HTML. One that is not closed stays, because nobody knows where it ends."""
+def strip_comments(text: str, opening: str = "<!--", closing: str = "-->", code: Ranges = ()) -> str:
+    """Remove comments outside code. One that is not closed stays, because nobody knows where it ends."""
     parts: list[str] = []
-    done = 0
-    while (start := html.find("<!--", done)) >= 0 and (end := html.find("-->", start)) >= 0:
-        parts.append(html[done:start])
-        done = end + len("-->")
-    return "".join([*parts, html[done:]])
+    done = at = 0
+    starts = [start for start, _ in code]
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start + len(opening))) >= 0:
+        if is_within(start, code, starts):
+            at = start + len(opening)
+            continue
+        parts.append(text[done:start])
+        done = at = end + len(closing)
+    return "".join([*parts, text[done:]])
 
 
 def without_images(text: str) -> str:
@@ -142,15 +152,21 @@ def tables_in(text: str) -> list[Table]:
             previous = line
     if not tables:
         return []
-    code = [(start, end) for event, start, end in events(text) if isinstance(event, dict) and is_code(event)]
+    code = code_in(text)
     starts = [start for start, _ in code]
     return [table for table in tables if not is_within(table.start, code, starts)]
 
 
-def is_code(event: Mapping[str, Any]) -> bool:
-    return isinstance(event.get("Start"), dict) and "CodeBlock" in event["Start"]
+def code_in(text: str) -> Ranges:
+    """Return from where to where code goes, in order."""
+    ranges: list[tuple[int, int]] = []
+    for event, start, end in events(text):
+        match event:
+            case {"Start": {"CodeBlock": _}} | {"Code": _}:
+                ranges.append((start, end))
+    return ranges
 
 
-def is_within(character: int, ranges: Sequence[tuple[int, int]], starts: Sequence[int]) -> bool:
+def is_within(character: int, ranges: Ranges, starts: Sequence[int]) -> bool:
     before = bisect_right(starts, character)
     return bool(before) and character < ranges[before - 1][1]

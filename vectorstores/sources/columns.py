@@ -43,13 +43,15 @@ UNPUBLISHED = {
 UNPUBLISHED["post status"] = UNPUBLISHED["status"]
 
 NOT_IN_NAMES = re.compile(r"[\W_]+")
-HTML = re.compile(r"</[a-z]\w*\s*>|<(?:br|hr|img|p)\b[^<>]*>|&(?:[a-z]{2,8}|#\d{1,7}|#x[\da-f]{1,6});", re.IGNORECASE)
+HTML = re.compile(
+    r"</[a-z]\w*\s*>|<!--|<(?:br|hr|img|p)\b[^<>]*>|&(?:[a-z]{2,8}|#\d{1,7}|#x[\da-f]{1,6});", re.IGNORECASE
+)
 LINE_ENDS = re.compile(r"<(?:br|hr|/p|/div|/li|/tr|/h[1-6]|/ul|/ol|/table|/dt|/dd)\b[^<>]*>", re.IGNORECASE)
 LIST_ITEM = re.compile(r"<li\b[^<>]*>", re.IGNORECASE)
 CELL_END = re.compile(r"</t[dh]\b[^<>]*>", re.IGNORECASE)
 BLANKS = re.compile(r"[ \t\xa0]+")
 BLANK_LINES = re.compile(r"\n\s*\n\s*")
-IMAGE_URL = re.compile(r"https?://\S+\.(?:png|jpe?g|gif|webp|svg|avif)(?:\?\S*)?", re.IGNORECASE)
+IMAGE = re.compile(r"https?://\S+\.(?:png|jpe?g|gif|webp|svg|avif)(?:\?\S*)?|data:\S*", re.IGNORECASE)
 
 
 class NoContentColumn(Exception):
@@ -127,7 +129,7 @@ class Layout:
         """Return the row of a document."""
         content = text_of_cell(self.value("content", values))
         others = self.others(values)
-        facts = "\n".join(fact(name, value) for name, value in others if not IMAGE_URL.fullmatch(value))
+        facts = "\n".join(fact(name, value) for name, value in others if not IMAGE.fullmatch(value))
         if not content and normalized(self.names[self.roles["content"]]) not in ANSWERS:
             content, facts = facts, ""  # a product without a description still has a price
         metadata: dict[str, Any] = {name: value for name, value in others if normalized(name) not in ("title", "url")}

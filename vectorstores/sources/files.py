@@ -5,18 +5,20 @@ Rows are yielded one by one, so that a source may be larger than the memory.
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
 from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, file_row, stable_id
 from vectorstores.sources.columns import Columns
-from vectorstores.sources.row_files import json_lines, json_rows
+from vectorstores.sources.row_files import json_rows
 from vectorstores.sources.sitemap import sitemap_rows
 from vectorstores.sources.tables import csv_rows
 from vectorstores.sources.web import file_name, is_url, page_row, read_page
@@ -68,7 +70,7 @@ class Sources:
         for name in self.names:
             origin = origin_of(name)
             if name == "-":
-                yield from json_lines(sys.stdin.buffer, "standard input", origin)
+                yield from self.rows_of_standard_input(origin)
             elif is_url(name) and self.are_sitemaps:
                 yield from sitemap_rows(name, self.max_pages, self.encoding)
             elif is_url(name):
@@ -88,6 +90,12 @@ class Sources:
             yield from self.rows_in(suffix, io.BytesIO(page.body), page.url, origin)
         else:
             yield page_row(page, origin, self.encoding)
+
+    def rows_of_standard_input(self, origin: str) -> Iterator[Found]:
+        with TemporaryFile() as copy:  # its encoding is known at its end only
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.seek(0)
+            yield from json_rows(copy, "standard input", origin, self.encoding, has_lines=True)
 
     def rows_on_disk(self, name: str, origin: str) -> Iterator[Found]:
         is_empty = True

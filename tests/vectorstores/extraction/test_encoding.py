@@ -7,6 +7,7 @@ from vectorstores.extraction import Unreadable, decode, known_encoding
 RUSSIAN = "Гарантия на чайник составляет два года. Доставка бесплатно."
 GERMAN = "Größe und Öl: Äpfel kosten 3 €.\n"
 MIXED = "id,content\n" + "1,Größe Öl Äpfel für Mädchen\n" * 3
+POLISH = "Żółty czajnik ma dwuletnią gwarancję"
 JAPANESE = "返品は三十日以内に限ります。保証は二年です。"
 
 
@@ -71,6 +72,8 @@ def test_a_page_declares_its_encoding(page, codec, media_type):
         (JAPANESE.encode("iso2022-jp"), None, JAPANESE, "iso2022_jp"),
         ("本店的退货期限为三十天。保修两年。".encode("gb18030"), None, "本店的退货期限为三十天。保修两年。", "gb18030"),
         ("반품은 삼십 일 이내에 가능합니다.".encode("cp949"), None, "반품은 삼십 일 이내에 가능합니다.", "cp949"),
+        (POLISH.encode("cp1250"), None, POLISH, "cp1250"),
+        ("Příliš žluťoučký kůň".encode("iso8859-2"), None, "Příliš žluťoučký kůň", "iso8859-2"),
         # Behind more ASCII than anybody samples.
         (b"id,content\n" * 200_000 + GERMAN.encode("cp1252"), None, "id,content\n" * 200_000 + GERMAN, "a guess"),
         # What the server says is wrong.

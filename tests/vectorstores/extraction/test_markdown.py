@@ -97,6 +97,8 @@ def test_headings_of_any_kind():
         ("<!-- 90 --> A <!-- 90 --> B.", "A  B."),
         ("<div>\n<!-- 90 -->\nA</div>", "<div>\n\nA</div>"),
         ("A.\n\n[//]: # (90 days)\n[comment]: <> (90)\n\nB.", "A.\n\n\n\n\nB."),
+        ("A {/* 90 */} B {{/* 90 */}} C {% comment %}90{% endcomment %} D", "A  B  C  D"),
+        ("`{/* a */}` {/* b */}\n\n    {/* c */}", "`{/* a */}` \n\n    {/* c */}"),
         # Code explains comments, and nobody knows where one ends that is not closed.
         ("`<!-- a -->`\n\n```\n<!-- b -->\n```", "`<!-- a -->`\n\n```\n<!-- b -->\n```"),
         ("A.\n\n<!-- open\n\nB.", "A.\n\n<!-- open\n\nB."),
