@@ -103,35 +103,67 @@ def cut_by_structure(text: Extracted, size: int, overlap: int) -> list[Chunk]:
     A table that does not fit into one chunk is cut between its rows, and each chunk starts with its header rows.
     """
     splitter = (MarkdownSplitter if text.is_markdown else TextSplitter)(size, overlap)
+
+    def cut_part(start: int, end: int) -> list[Chunk]:
+        return [
+            Chunk(piece, start + at, start + at + len(piece), text.headings_at(start + at))
+            for at, piece in splitter.chunk_indices(text.text[start:end])
+            if piece.strip()
+        ]
+
     chunks: list[Chunk] = []
-
-    def cut_part(start: int, end: int) -> None:
-        for at, piece in splitter.chunk_indices(text.text[start:end]):
-            if piece.strip():
-                chunks.append(Chunk(piece, start + at, start + at + len(piece), text.headings_at(start + at)))
-
     done = 0
     for table in tables_in(text.text) if text.is_markdown else []:
         if table.end - table.start > size and (table.body - table.start) * 2 <= size:
-            cut_part(done, table.start)
-            chunks += cut_table(text, table, size)
+            chunks = with_joint(chunks, cut_part(done, table.start), size)
+            lead = chunks.pop() if chunks and fits_above(chunks[-1], text, table, size) else None
+            chunks += cut_table(text, table, size, lead)
             done = table.end
-    cut_part(done, len(text.text))
-    return chunks
+    return with_joint(chunks, cut_part(done, len(text.text)), size)
 
 
-def cut_table(text: Extracted, table: Table, size: int) -> Iterator[Chunk]:
-    """Yield as many rows at a time as fit into a chunk below the header rows; a longer row is cut into pieces."""
+def with_joint(chunks: list[Chunk], more: list[Chunk], size: int) -> list[Chunk]:
+    """Return all chunks. A short text below a table, such as "All prices include VAT.", stays with its last rows."""
+    if chunks and more:
+        last, first = chunks[-1], more[0]
+        if len(last.text) + len(first.text) + 2 <= size and first.headings == last.headings:
+            joined = replace(last, text=f"{last.text}\n\n{first.text}", end=first.end)
+            return [*chunks[:-1], joined, *more[1:]]
+    return [*chunks, *more]
+
+
+def fits_above(chunk: Chunk, text: Extracted, table: Table, size: int) -> bool:
+    """Return whether the chunk ends where the table starts, and leaves room for rows of it."""
+    is_directly_above = not text.text[chunk.end : table.start].strip()
+    return is_directly_above and len(chunk.text) + table.body - table.start <= size // 2
+
+
+def cut_table(text: Extracted, table: Table, size: int, lead: Chunk | None) -> Iterator[Chunk]:
+    """Yield as many rows at a time as fit into a chunk below the header rows.
+
+    The first chunk begins with the chunk directly above the table, its `lead`.
+    """
     header, headings = text.text[table.start : table.body], text.headings_at(table.start)
-    room = size - len(header)
+    above = f"{lead.text}\n\n{header}" if lead else header
+    for start, end in groups_of_rows(text.text, table, size - len(above), size - len(header)):
+        rows = text.text[start:end].rstrip()
+        if lead and start == table.body:
+            yield Chunk(above + rows, lead.start, end, lead.headings)
+        else:
+            yield Chunk(header + rows, start, end, headings)
+
+
+def groups_of_rows(text: str, table: Table, first_room: int, room: int) -> Iterator[tuple[int, int]]:
+    """Yield from where to where the rows go that fit together. A row that does not fit at all is cut into pieces."""
     start = end = table.body
-    for row in text.text[table.body : table.end].splitlines(keepends=True):
-        if end > start and end + len(row) - start > room:
-            yield Chunk(header + text.text[start:end].rstrip(), start, end, headings)
-            start = end
+    limit = first_room
+    for row in text[table.body : table.end].splitlines(keepends=True):
+        if end > start and end + len(row) - start > limit:
+            yield start, end
+            start, limit = end, room
         end += len(row)
-        while end - start > room:
-            yield Chunk(header + text.text[start : start + room].rstrip(), start, start + room, headings)
-            start += room
+        while end - start > limit:
+            yield start, start + limit
+            start, limit = start + limit, room
     if end > start:
-        yield Chunk(header + text.text[start:end].rstrip(), start, end, headings)
+        yield start, end

@@ -126,20 +126,36 @@ def test_images_in_the_text_are_removed(text, left):
     assert read(text).text == left
 
 
+HEADER = "| SKU | Name | Price |\n|:---|:---:|---:|\n"
+TEAPOTS = "".join(f"| AB-{number} | Teapot number {number} | {number}.90 € |\n" for number in range(120))
+
+
 def test_each_chunk_of_a_long_table_has_its_header():
-    rows = "".join(f"| AB-{number} | Teapot number {number} | {number}.90 € |\n" for number in range(120))
-    header = "| SKU | Name | Price |\n|:---|:---:|---:|\n"
-    extracted = read(
-        f"# Prices\n\nAll prices.\n\n## Pots\n\n{header}{rows}\nEnd of the pots.\n\n```\na|b\n-|-\n1|2\n```\n"
-    )
-    chunks = cut_by_structure(extracted, 500, 0)
+    other = "a|b\n-|-\n1|2\n"
+    text = f"# Prices\n\n{'All prices. ' * 30}\n\n## Pots\n\n{HEADER}{TEAPOTS}\n## Code\n\n```\n{other * 50}```\n"
+    chunks = cut_by_structure(read(text), 500, 0)
     of_table = [chunk for chunk in chunks if "AB-" in chunk.text]
     assert len(of_table) > 5
-    assert all(chunk.text.startswith(header) and chunk.headings == "Pots" for chunk in of_table)
+    assert all(HEADER in chunk.text for chunk in of_table)
+    assert all(chunk.text.startswith(HEADER) and chunk.headings == "Pots" for chunk in of_table[1:])
     assert all(len(chunk.text) <= 500 for chunk in chunks)
-    assert "".join(extracted.text[chunk.start : chunk.end] for chunk in of_table) == rows
-    assert chunks[0].text.startswith("# Prices")
-    assert "End of the pots." in chunks[-1].text
+    assert "".join(chunk.text.rpartition("---:|\n")[2] + "\n" for chunk in of_table) == TEAPOTS
+    assert not any(chunk.text.count(other) > 1 and "-|-\n1|2\n-|-" in chunk.text for chunk in chunks)
+
+
+def test_short_texts_around_a_table_stay_with_its_rows():
+    chunks = cut_by_structure(read(f"# Prices\n\nAll prices.\n\n{HEADER}{TEAPOTS}\nPrices include VAT.\n"), 500, 0)
+    assert all(HEADER in chunk.text and len(chunk.text) <= 500 for chunk in chunks)
+    assert chunks[0].text.startswith("# Prices\n\nAll prices.\n\n| SKU")
+    assert chunks[-1].text.endswith("|\n\nPrices include VAT.")
+    assert [(chunk.start, chunk.end) for chunk in chunks] == sorted((chunk.start, chunk.end) for chunk in chunks)
+
+
+def test_tables_below_each_other():
+    chunks = cut_by_structure(read(f"{HEADER}{TEAPOTS}\nCups:\n\n{HEADER.replace('SKU', 'Nr')}{TEAPOTS}"), 500, 0)
+    assert all("| SKU |" in chunk.text or "| Nr |" in chunk.text for chunk in chunks)
+    assert sum(chunk.text.count("Teapot number 7 ") for chunk in chunks) == 2
+    assert sum(chunk.text.count("Cups:") for chunk in chunks) == 1
 
 
 def test_a_row_that_is_longer_than_a_chunk_is_cut():
