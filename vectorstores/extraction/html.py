@@ -18,6 +18,7 @@ from vectorstores.extraction.boilerplate import remove_boilerplate
 from vectorstores.extraction.extracted import Extracted, Unreadable
 from vectorstores.extraction.outline import Outline
 from vectorstores.extraction.tables import is_data_table, table_rows
+from vectorstores.extraction.xml_repair import allowed
 
 BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "button", "caption", "center", "dd", "details", "dialog",
@@ -77,6 +78,7 @@ def from_html(html: str) -> Extracted:
 
 def parsed(html: str) -> Any:
     """Parse a page. Raises Unreadable."""
+    html = allowed(html)  # lxml fails when it moves a text that has others
     if XHTML.search(html[:XHTML_WITHIN]):
         html = SELF_CLOSED.sub(
             r"<\1\2></\1>", html

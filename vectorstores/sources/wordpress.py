@@ -14,10 +14,10 @@ from typing import BinaryIO, TextIO
 from lxml import etree
 
 from vectorstores.extraction import detect
+from vectorstores.extraction.xml_repair import local_name, well_formed
 from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, stable_id
 from vectorstores.sources import row_files
 from vectorstores.sources.shortcodes import without_shortcodes
-from vectorstores.sources.xml import local_name, well_formed
 
 POST_TYPES = ("post", "page")
 NO_CONTENT = {"attachment", "nav_menu_item", "revision", "customize_changeset", "oembed_cache", "custom_css"}

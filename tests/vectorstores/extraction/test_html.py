@@ -45,6 +45,7 @@ def read(body: str, head: str = "<title>Teapots</title>"):
         ("<div class=cookie-box><h2>Cookies</h2><p>Our box of cookies costs 12 €.</p><button>Buy</button></div>",
          ["Our box of cookies costs 12 €."]),
         ("<p>sho&shy;es</p>", ["shoes"]),
+        ("<p>a\x08b<script></script>c&#8;d<i>&#xFFFE;</i>e&#55296;f&#99999999;</p>", ["ab", "cd", "ef"]),
         ("<div class=faq><button type=submit>Do you ship?</button><div>Yes</div></div>", ["Do you ship?", "Yes"]),
         ("<div><span>Basic</span><span>9 €</span></div><p><b>W</b>ord H<sub>2</sub>O</p>", ["Basic 9 €", "Word H2O"]),
         ("<p><a href='mailto:info@shop.example?subject=x'>Write</a></p>", ["Write (info@shop.example)"]),
