@@ -87,25 +87,25 @@ class Cutter:
     def items(self) -> Iterator[str]:
         """Yield each item. Of an item larger than MAX_ITEM only the beginning is yielded."""
         data = ""
-        at, began, in_cdata, ignores_cdata = 0, -1, False, False
+        at, began, cdata, in_cdata, ignores_cdata = 0, -1, 0, False, False
         while True:
             pattern = CDATA_END if in_cdata else TAG_ALONE if ignores_cdata else TAG
             if tag := pattern.search(data, at):
                 if in_cdata:
                     in_cdata = False
-                    swallowed = SWALLOWED.search(data, at, tag.start())
+                    swallowed = SWALLOWED.search(data, cdata if began >= 0 else at, tag.start())
                     at = swallowed.start() if swallowed else tag.end()
                     continue
                 at = tag.end()
                 if tag[0] == "<![CDATA[":
-                    in_cdata = True
+                    in_cdata, cdata = True, at
                 elif tag[0].startswith(("</channel", "</rss")):
                     self.breaks_off = False
                 elif tag[0].startswith("<item"):
                     self.breaks_off = True
                     if began >= 0:
                         yield data[began : tag.start()]  # it was never closed
-                    began = tag.start()
+                    data, at, began = data[tag.start() :], at - tag.start(), 0
                 elif tag[0].startswith("</item") and began >= 0:
                     yield data[began:at]
                     data = data[at:]
