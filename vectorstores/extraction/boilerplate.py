@@ -42,9 +42,12 @@ BANNER_NAME = re.compile(
 )
 # Or by any name, if the text is that of a banner.
 MAYBE_BANNER = re.compile(r"cookie|consent|gdpr|dsgvo|rgpd|privacy|cmp\b", re.IGNORECASE)
+# The content of a page about cookies, "page-cookie-policy", unless it is a "cookie-policy-banner".
+POLICY_NAME = re.compile(r"^(?!.*(?:banner|bar|notice|popup|modal|consent)).*(?:polic|page|post|entry)", re.IGNORECASE)
 COOKIE = re.compile(r"cookie|クッキー|куки", re.IGNORECASE)
 CHOICE = re.compile(
-    r"accept|agree|allow|consent|reject|decline|refuse|preference|opt.out|got it|akzept|zustimm|einverstanden|ablehn"
+    r"accept|agree|allow|consent|reject|decline|refuse|preference|opt.out"
+    r"|got it|\bok\b|okay|verstanden|akzept|zustimm|einverstanden|ablehn"
     r"|einwillig|accord|accepter|refus|acept|rechaz|consient|accett|rifiut|aceit|recus|akkoord|weiger|accepteer|godk"
     r"|zgadza|akcept|odrzu|souhlas|приня|соглас|同意|接受",
     re.IGNORECASE,
@@ -116,14 +119,16 @@ def ids_that_are_revealed(root: Any) -> set[str]:
 def is_never_text(element: Any) -> bool:
     if element.tag == "template":  # a declarative shadow root is visible
         return element.get("shadowrootmode") is None and element.get("shadowroot") is None
-    return element.tag in NEVER_TEXT or (element.tag == "button" and element.get("type") in ("submit", "reset"))
+    if element.tag == "button" and element.get("type") in ("submit", "reset"):
+        return next(element.iterancestors("form"), None) is not None  # elsewhere it may be a question that opens
+    return element.tag in NEVER_TEXT
 
 
 def is_cookie_banner(element: Any, lengths: dict[Any, tuple[int, int]]) -> bool:
     names = names_of(element)
     is_dialog = element.get("role") in ("dialog", "alertdialog") or element.tag == "dialog"
     is_named = any(BANNER_NAME.match(name) for name in names)
-    if not (is_named or is_dialog or any(MAYBE_BANNER.search(name) for name in names)):
+    if not (is_named or is_dialog or any(map(MAYBE_BANNER.search, names))) or any(map(POLICY_NAME.search, names)):
         return False
     if element.tag in ("main", "article") or lengths.get(element, (0, 0))[0] > LONGEST_BANNER:
         return False

@@ -18,6 +18,7 @@ from vectorstores.extraction.boilerplate import remove_boilerplate
 from vectorstores.extraction.extracted import Extracted, Unreadable
 from vectorstores.extraction.outline import Outline
 from vectorstores.extraction.tables import is_data_table, table_rows
+from vectorstores.extraction.xml_repair import allowed
 
 BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "button", "caption", "center", "dd", "details", "dialog",
@@ -77,6 +78,7 @@ def from_html(html: str) -> Extracted:
 
 def parsed(html: str) -> Any:
     """Parse a page. Raises Unreadable."""
+    html = allowed(html)  # lxml fails when it moves a text that has others
     if XHTML.search(html[:XHTML_WITHIN]):
         html = SELF_CLOSED.sub(
             r"<\1\2></\1>", html
@@ -183,6 +185,8 @@ class Writer:
             return True
         elif name == "select" and len(element) > MAX_OPTIONS:
             return True
+        elif name not in BLOCKS and self.touches(element):
+            self.inline.append(" ")
         self.text(element.text)
         return False
 
@@ -193,11 +197,20 @@ class Writer:
             self.heading = 0
         elif name in BLOCKS or "-" in name:
             self.flush()
+        if name == "a" and (contact := contact_in(element)):
+            self.inline.append(f" ({contact})")
         if name in LISTS and self.lists:
             self.lists.pop()
         elif name == "li":
             self.marker = ""
         self.text(element.tail)
+
+    def touches(self, element: Any) -> bool:
+        """Return whether the words of two elements would become one: <span>Basic</span><span>9 €</span>."""
+        before = element.getprevious()
+        is_beside = before is not None and not before.tail and before.tag != "wbr" and bool(self.inline)
+        words = (self.inline[-1], element.text or "") if is_beside else ("", "")
+        return all(len(word) > 1 for word in words) and words[0][-1].isalnum() and words[1][0].isalnum()
 
     def next_marker(self) -> str:
         if not self.lists or (number := self.lists[-1]) is None:
@@ -226,6 +239,14 @@ class Writer:
             self.outline.block(text)
         self.in_list = bool(self.lists)
         self.marker = ""
+
+
+def contact_in(link: Any) -> str:
+    """Return the address or number of a link to write or call, if the page does not show it."""
+    scheme, _, contact = (link.get("href") or "").partition(":")
+    contact = contact.partition("?")[0].strip()[:100]
+    is_contact = scheme.strip().lower() in ("mailto", "tel") and contact
+    return contact if is_contact and contact not in "".join(link.itertext()) else ""
 
 
 def preformatted(element: Any) -> str:

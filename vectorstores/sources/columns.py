@@ -5,14 +5,14 @@ become "name: value" lines below the text, because questions are about prices an
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import unescape
 from typing import Any
 
 from django.utils.text import Truncator
-from w3lib.html import remove_comments, remove_tags, remove_tags_with_content
+from lxml.etree import HTMLParser
 
+from puffer.text import storable
 from vectorstores.ingestion.documents import first_id
 from vectorstores.ingestion.rows import Refused, Row, item_row, short_hash
 
@@ -36,8 +36,8 @@ NAMES: Mapping[str, Sequence[str]] = {
 }
 COLUMN_ROLES = tuple(NAMES)
 UNPUBLISHED = {
-    "published": {"false", "0", "no"},
-    "status": {"draft", "private", "pending", "archived", "trash", "future", "auto draft", "unpublished"},
+    "published": {"false", "0", "-1", "no"},
+    "status": {"draft", "private", "pending", "archived", "trash", "future", "auto-draft", "unpublished"},
     "draft": {"true", "1", "yes"},
 }
 UNPUBLISHED["post status"] = UNPUBLISHED["status"]
@@ -46,11 +46,10 @@ NOT_IN_NAMES = re.compile(r"[\W_]+")
 HTML = re.compile(
     r"</[a-z]\w*\s*>|<!--|<(?:br|hr|img|p)\b[^<>]*>|&(?:[a-z]{2,8}|#\d{1,7}|#x[\da-f]{1,6});", re.IGNORECASE
 )
-LINE_ENDS = re.compile(r"<(?:br|hr|/p|/div|/li|/tr|/h[1-6]|/ul|/ol|/table|/dt|/dd)\b[^<>]*>", re.IGNORECASE)
-LIST_ITEM = re.compile(r"<li\b[^<>]*>", re.IGNORECASE)
-CELL_END = re.compile(r"</t[dh]\b[^<>]*>", re.IGNORECASE)
-BLANKS = re.compile(r"[ \t\xa0]+")
-BLANK_LINES = re.compile(r"\n\s*\n\s*")
+LINE_STARTS = {"br", "hr", "p", "div", "li", "tr", "ul", "ol", "table", "dt", "dd", "h1", "h2", "h3", "h4", "h5", "h6"}
+CELLS = {"td", "th"}
+NOT_SHOWN = {"script", "style", "head", "template"}
+BLANKS = re.compile(r"[ \t\r\n\f\xa0]+")
 IMAGE = re.compile(r"https?://\S+\.(?:png|jpe?g|gif|webp|svg|avif)(?:\?\S*)?|data:\S*", re.IGNORECASE)
 
 
@@ -74,6 +73,7 @@ class Layout:
 
     names: Sequence[str]
     roles: Mapping[str, int]
+    flags: Sequence[tuple[int, Collection[str]]]  # columns that tell whether a row is published, and what says no
 
     @classmethod
     def of(cls, names: Sequence[str], chosen: Columns) -> "Layout":
@@ -95,7 +95,8 @@ class Layout:
         if "content" not in roles:
             reason = "It has no column 'content', nor another usual one for a text. Choose the column to read."
             raise NoContentColumn(f"{reason} {columns_in_words(names)}")
-        return cls(names, roles)
+        flags = [(positions[name], words) for name, words in UNPUBLISHED.items() if name in positions]
+        return cls(names, roles, flags)
 
     def guesses(self, chosen: Columns) -> str:
         """Return a sentence about the columns that were guessed by another name than their role's; "" for none."""
@@ -108,11 +109,7 @@ class Layout:
 
     def is_unpublished(self, values: Sequence[str]) -> bool:
         """Return whether a column says that the row is a draft, private or deleted."""
-        named = [(normalized(name), value) for name, value in zip(self.names, values, strict=False)]
-        return any(
-            normalized(value) in UNPUBLISHED.get(name, ()) or (name == "published" and value.strip() == "-1")
-            for name, value in named
-        )
+        return any(values[at].strip().casefold() in words for at, words in self.flags if at < len(values))
 
     def value(self, role: str, values: Sequence[str]) -> str:
         position = self.roles.get(role)
@@ -132,7 +129,7 @@ class Layout:
         facts = "\n".join(fact(name, value) for name, value in others if not IMAGE.fullmatch(value))
         if not content and normalized(self.names[self.roles["content"]]) not in ANSWERS:
             content, facts = facts, ""  # a product without a description still has a price
-        metadata: dict[str, Any] = {name: value for name, value in others if normalized(name) not in ("title", "url")}
+        metadata: dict[str, Any] = {name: value for name, value in others if name.lower() not in ("title", "url")}
         for role in ("title", "url"):
             if text := text_of_cell(self.value(role, values)):
                 metadata[role] = text
@@ -162,10 +159,42 @@ def normalized(name: str) -> str:
 
 def text_of_cell(value: str) -> str:
     """Return the text of a cell that may contain HTML, as exports of shops do."""
-    value = value.strip()
+    value = storable(value).strip()
     if not HTML.search(value):
         return value
-    html = remove_tags_with_content(remove_comments(value), ("script", "style"))
-    html = LIST_ITEM.sub("- ", LINE_ENDS.sub("\n", CELL_END.sub(" ", html)))
-    lines = unescape(remove_tags(html)).split("\n")
-    return BLANK_LINES.sub("\n\n", "\n".join(BLANKS.sub(" ", line).strip() for line in lines)).strip()
+    shown = ShownText()
+    parser = HTMLParser(target=shown, huge_tree=True)
+    parser.feed(f"<div>{value}</div>")
+    parser.close()
+    lines = (" ".join(BLANKS.split("".join(parts))).strip() for parts in shown.lines)
+    return "\n".join(line for line in lines if line not in ("", "-"))
+
+
+class ShownText:
+    """What a parser of HTML finds that a reader would see, line by line."""
+
+    def __init__(self) -> None:
+        self.lines: list[list[str]] = [[]]
+        self.hidden = 0  # open elements that are not shown
+
+    def start(self, tag: str, attributes: object) -> None:
+        self.hidden += tag in NOT_SHOWN
+        if tag in LINE_STARTS:
+            self.lines.append(["- "] if tag == "li" else [])
+        elif tag in CELLS:
+            self.data(" ")
+
+    def end(self, tag: str) -> None:
+        self.hidden -= tag in NOT_SHOWN and self.hidden > 0
+        if tag in LINE_STARTS:
+            self.lines.append([])
+
+    def data(self, text: str) -> None:
+        if not self.hidden:
+            self.lines[-1].append(text)
+
+    def comment(self, text: str) -> None:
+        """Ignore comments."""
+
+    def close(self) -> None:
+        """End the text. The parser requires it."""

@@ -87,7 +87,7 @@ class Sources:
         suffix = Path(file_name(page.url)).suffix.lower()
         suffix = ROW_MEDIA_TYPES.get(page.media_type, suffix if page.media_type in ROW_CARRIERS else "")
         if suffix in ROW_TYPES and suffix != ".xml":
-            yield from self.rows_in(suffix, io.BytesIO(page.body), page.url, origin)
+            yield from self.rows_in(suffix, io.BytesIO(page.body), page.url, origin, page.charset)
         else:
             yield page_row(page, origin, self.encoding)
 
@@ -123,12 +123,16 @@ class Sources:
             yield Refused(str(path), f"This file type is not supported. Supported types: {', '.join(SUPPORTED_TYPES)}.")
         self.bytes_done += path.stat().st_size
 
-    def rows_in(self, suffix: str, file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
+    def rows_in(
+        self, suffix: str, file: BinaryIO, source: str, origin: str, charset: str | None = None
+    ) -> Iterator[Found]:
+        """Yield the rows of a file. `charset` is what a server said of it."""
+        encoding = self.encoding or charset
         if suffix in TABLE_TYPES:
-            return csv_rows(file, source, origin, self.columns, self.encoding)
+            return csv_rows(file, source, origin, self.columns, encoding)
         if suffix == ".xml":
-            return wordpress_rows(file, source, origin, self.post_types, self.encoding)
-        return json_rows(file, source, origin, self.encoding, has_lines=suffix != ".json")
+            return wordpress_rows(file, source, origin, self.post_types, encoding)
+        return json_rows(file, source, origin, encoding, has_lines=suffix != ".json")
 
     def whole_file(self, path: Path, folder: Path, origin: str) -> Row | Refused:
         """Return the row of a file, identified by its folder's name and its path in it, as on any other machine."""

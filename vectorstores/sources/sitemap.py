@@ -12,9 +12,9 @@ from protego import Protego
 
 from puffer.net import USER_AGENT, NoAnswer
 from vectorstores.extraction import Unreadable, decode, detect, is_html
+from vectorstores.extraction.xml_repair import local_name, well_formed
 from vectorstores.ingestion.rows import Found, Note, Refused, Row, stable_id
 from vectorstores.sources.web import fetch_patiently, is_url, page_row, read_page, site_of
-from vectorstores.sources.xml import local_name, well_formed
 
 MAX_SITEMAP = 50 * 1024 * 1024  # bytes unpacked, as sitemaps.org allows
 MAX_SITEMAPS = 1000  # in an index of sitemaps
@@ -145,6 +145,11 @@ class Site:
             raise Unreadable(f"The sitemap answered with HTTP {page.status}.")
         if is_root:
             self.hosts.add(site_of(page.url))
+        rules = self.robots(page.url)
+        if is_root and is_html(page.body) and isinstance(rules, Protego):  # the start page, perhaps
+            yield from ((True, address) for address in rules.sitemaps)
+            if any(rules.sitemaps):
+                return
         yield from entries(page.body, page.charset, page.url)
 
 

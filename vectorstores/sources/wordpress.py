@@ -14,10 +14,10 @@ from typing import BinaryIO, TextIO
 from lxml import etree
 
 from vectorstores.extraction import detect
+from vectorstores.extraction.xml_repair import local_name, well_formed
 from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, stable_id
 from vectorstores.sources import row_files
 from vectorstores.sources.shortcodes import without_shortcodes
-from vectorstores.sources.xml import local_name, well_formed
 
 POST_TYPES = ("post", "page")
 NO_CONTENT = {"attachment", "nav_menu_item", "revision", "customize_changeset", "oembed_cache", "custom_css"}
@@ -87,25 +87,25 @@ class Cutter:
     def items(self) -> Iterator[str]:
         """Yield each item. Of an item larger than MAX_ITEM only the beginning is yielded."""
         data = ""
-        at, began, in_cdata, ignores_cdata = 0, -1, False, False
+        at, began, cdata, in_cdata, ignores_cdata = 0, -1, 0, False, False
         while True:
             pattern = CDATA_END if in_cdata else TAG_ALONE if ignores_cdata else TAG
             if tag := pattern.search(data, at):
                 if in_cdata:
                     in_cdata = False
-                    swallowed = SWALLOWED.search(data, at, tag.start())
+                    swallowed = SWALLOWED.search(data, cdata if began >= 0 else at, tag.start())
                     at = swallowed.start() if swallowed else tag.end()
                     continue
                 at = tag.end()
                 if tag[0] == "<![CDATA[":
-                    in_cdata = True
+                    in_cdata, cdata = True, at
                 elif tag[0].startswith(("</channel", "</rss")):
                     self.breaks_off = False
                 elif tag[0].startswith("<item"):
                     self.breaks_off = True
                     if began >= 0:
                         yield data[began : tag.start()]  # it was never closed
-                    began = tag.start()
+                    data, at, began = data[tag.start() :], at - tag.start(), 0
                 elif tag[0].startswith("</item") and began >= 0:
                     yield data[began:at]
                     data = data[at:]

@@ -45,6 +45,12 @@ def read(body: str, head: str = "<title>Teapots</title>"):
         ("<div class=cookie-box><h2>Cookies</h2><p>Our box of cookies costs 12 €.</p><button>Buy</button></div>",
          ["Our box of cookies costs 12 €."]),
         ("<p>sho&shy;es</p>", ["shoes"]),
+        ("<p>a\x08b<script></script>c&#8;d<i>&#xFFFE;</i>e&#55296;f&#99999999;</p>", ["ab", "cd", "ef"]),
+        ("<div class=faq><button type=submit>Do you ship?</button><div>Yes</div></div>", ["Do you ship?", "Yes"]),
+        ("<div><span>Basic</span><span>9 €</span></div><p><b>W</b>ord H<sub>2</sub>O</p>", ["Basic 9 €", "Word H2O"]),
+        ("<p><a href='mailto:info@shop.example?subject=x'>Write</a></p>", ["Write (info@shop.example)"]),
+        ("<p><a href='tel:030 123'>030 123</a></p>", ["030 123"]),
+        ("<div class=page-cookie-policy><p>We use cookies if you accept.</p><a>x</a></div>", ["We use cookies if"]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("around", ["{}", LONG + "{}", "{}" + LONG, f"<main>{LONG}{{}}</main>"])
@@ -74,6 +80,8 @@ def test_what_visitors_see_is_kept(body, texts, around):
         "<div id=BorlabsCookieBox>UNWANTED</div><div id=usercentrics-root>UNWANTED</div>",
         "<div class=cc-window>UNWANTED</div><div id=didomi-host>UNWANTED</div>",
         "<div role=dialog><p>UNWANTED We use cookies.</p><button>Accept all</button></div>",
+        "<div class=cookie><p>UNWANTED Diese Seite nutzt Cookies.</p><a>OK</a></div>",
+        "<form><button type=submit>UNWANTED</button></form>",
         "<section class=privacy-notice>UNWANTED Wir verwenden Cookies. <a>Akzeptieren</a></section>",
         "<div id=comments>UNWANTED</div><div class=breadcrumbs>UNWANTED</div>",
     ],

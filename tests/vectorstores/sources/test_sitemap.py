@@ -125,6 +125,14 @@ def test_sitemaps_that_cannot_be_read(model, site, answers, reason):
     assert reason in summary["refusals"][0]["reason"]
 
 
+def test_the_sitemap_of_a_start_page_is_found_in_robots_txt(model, site):
+    base = site(
+        **PAGES,
+        **{"start": "<html>Hello</html>", "map.xml": sitemap("/shoes"), "robots.txt": "Sitemap: {base}/map.xml\n"},
+    )
+    assert counts(run(f"{base}/start", sitemap=True)) == (1, 0, 0)
+
+
 def test_with_and_without_www_is_one_site():
     assert reading.site_of("http://www.shop.example/a") == reading.site_of("https://shop.example:443/b")
     assert reading.site_of("http://shop.example:8080/") != reading.site_of("http://shop.example/")

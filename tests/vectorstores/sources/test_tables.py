@@ -217,7 +217,12 @@ def test_a_guessed_encoding_is_told_and_can_be_named(model, tmp_path):
         ("<style>p {}</style><script>x</script><!-- c --><b>Bold</b>", "Bold"),
         ("&lt;b&gt; is a tag", "<b> is a tag"),
         ("a\n\n\n\nb", "a\n\n\n\nb"),
-        ("<div>a</div>\n\n\n<div>b</div>", "a\n\nb"),
+        ("<div>a</div>\n\n\n<div>b</div>", "a\nb"),
+        ("<ul><li><p>a</p></li></ul>x", "a\nx"),
+        ("a</script> b<br>c", "a b\nc"),
+        ("<script>" * 100_000 + "</script>", ""),
+        ("<div>" * 5_000 + "deep</div>", "deep"),
+        ("Gr\ud83d&ouml;&szlig;e &euro; 5 &lt; 6", "Gr?öße € 5 < 6"),
     ],
 )
 def test_html_in_cells(html, text):

@@ -136,3 +136,9 @@ def test_no_broken_export_loses_a_post_without_a_word(model, tmp_path):
 )
 def test_shortcodes_are_removed_and_their_text_is_kept(html, text):
     assert without_shortcodes(html).strip() == text
+
+
+def test_an_item_without_an_end_of_its_cdata_does_not_swallow_the_next_one(model, tmp_path):
+    long = f"<p>Text of number 1.</p>{'x ' * 200_000}"  # more than is read at once
+    export = wxr(post(1, content=long).replace("]]></content", "</content"), post(2), post(3))
+    assert run(write(tmp_path / "blog.xml", export))["documents"] == 3

@@ -5,7 +5,7 @@ from html import unescape
 
 # XML 1.0 allows no other characters, and the parser would end a text at them.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-FORBIDDEN_REFERENCE = re.compile(r"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bcef]|1[0-9a-f]));", re.IGNORECASE)
+REFERENCE = re.compile(r"&#(?:(\d{1,7})|[xX]([0-9a-fA-F]{1,6}));?")
 ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)(\w{1,40};)?")
 BARE_LESS_THAN = re.compile(r"<(?![A-Za-z_/!?])")
 CDATA, CDATA_END = "<![CDATA[", "]]>"
@@ -16,9 +16,19 @@ def local_name(tag: str) -> str:
     return tag.rpartition("}")[2].rpartition(":")[2]
 
 
+def allowed(text: str) -> str:
+    """Remove the characters that XML forbids, also where a reference stands for them."""
+    return REFERENCE.sub(allowed_reference, FORBIDDEN.sub("", text))
+
+
+def allowed_reference(match: re.Match[str]) -> str:
+    code = int(match[1]) if match[1] else int(match[2], 16)
+    return match[0] if code <= 0x10FFFF and not FORBIDDEN.match(chr(code)) else ""
+
+
 def well_formed(text: str) -> str:
     """Remove characters that XML forbids, and escape stray `&` and `<` and the entities of HTML outside CDATA."""
-    text = FORBIDDEN.sub("", text)
+    text = allowed(text)
     parts: list[str] = []
     at = 0
     while (start := text.find(CDATA, at)) >= 0:
@@ -33,7 +43,7 @@ def well_formed(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    return BARE_LESS_THAN.sub("&lt;", ENTITY.sub(escaped_entity, FORBIDDEN_REFERENCE.sub("", text)))
+    return BARE_LESS_THAN.sub("&lt;", ENTITY.sub(escaped_entity, text))
 
 
 def escaped_entity(match: re.Match[str]) -> str:
