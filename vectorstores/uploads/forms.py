@@ -84,13 +84,9 @@ class CollectionField(forms.ModelChoiceField):
         return f"{collection.name} ({STORES[collection.store].label})"
 
 
-def column_field(label: Any) -> forms.CharField:
+def column_field(label: Any, help_text: Any = "") -> forms.CharField:
     return forms.CharField(
-        label=label,
-        max_length=200,
-        required=False,
-        help_text=gettext_lazy("Of CSV files. Empty: found by its usual names. All other columns follow the text."),
-        widget=UnfoldAdminTextInputWidget,
+        label=label, max_length=200, required=False, help_text=help_text, widget=UnfoldAdminTextInputWidget
     )
 
 
@@ -142,10 +138,13 @@ class ContentForm(forms.Form):
         label=gettext_lazy("Encoding"),
         choices=[("", gettext_lazy("Recognize it")), *((name, name) for name in COMMON_ENCODINGS)],
         required=False,
-        help_text=gettext_lazy("Of text files. Choose one if letters with accents came out wrong."),
+        help_text=gettext_lazy("Of text files. Choose one if letters with accents were stored wrongly."),
         widget=UnfoldAdminSelectWidget,
     )
-    content_column = column_field(gettext_lazy("Column with the text"))
+    content_column = column_field(
+        gettext_lazy("Column with the text"),
+        gettext_lazy("Of CSV files. Columns that you do not name are recognized. All others are added to the text."),
+    )
     title_column = column_field(gettext_lazy("Column with the title or question"))
     id_column = column_field(gettext_lazy("Column with the id"))
     url_column = column_field(gettext_lazy("Column with the URL"))
