@@ -336,9 +336,12 @@ NEWER = """
 def test_the_chat_works_without_the_newest_functions(visit, name):
     page = visit()
     page.add_init_script(NEWER)
-    visit.serve(visit.site.snippet(name))
+    banner = "<p style='position: fixed; z-index: 99999; inset: auto 0 0; height: 90px; background: red'>Sale</p>"
+    visit.serve(visit.site.snippet(name) + (banner if name == "popup" else ""))
     page.reload()
     the_chat(page)
+    if name == "popup":
+        page.click(".launcher")  # above the banner
     ask(page, "Do you sell shoes?")
     expect(page.locator(".message.bot strong")).to_have_text("do")
     page.get_by_label("Good answer").click()
