@@ -50,8 +50,11 @@ export class Frame {
       onkeydown: (event) => this.#keyPressed(event),
       onpointerdown: ({ target }) => chat.header.leaveMenu(target),
       onfocusin: ({ target }) => (this.#focused = target),
-      // Some browsers also send it when the page removes the element, which may be back by the end of the task.
-      onfocusout: () => setTimeout(() => (this.#focused = this.#widget.shadowRoot.activeElement)),
+      onfocusout: ({ relatedTarget }) => {
+        // Some browsers also send it when the page removes the element, which may be back by the end of the task.
+        if (relatedTarget) this.#focused = null;
+        else setTimeout(() => (this.#focused = this.#widget.shadowRoot.activeElement));
+      },
     });
     // The host page cannot tell that keys are typed into a field here, and would run its keyboard shortcuts. Its modals
     // would take the focus back.
