@@ -28,9 +28,14 @@ if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is empty.")
 PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")
 PUBLIC = urlsplit(PUBLIC_URL)
+if PUBLIC_URL and not (PUBLIC.scheme in ("http", "https") and PUBLIC.hostname):
+    raise ImproperlyConfigured("PUBLIC_URL must be an address such as https://ai.example.com.")
 # The path below which a proxy serves puffer, such as /ai. The proxy may remove it from the requests, or leave it.
-FORCE_SCRIPT_NAME = env.str("FORCE_SCRIPT_NAME", default=PUBLIC.path).rstrip("/") or None
+SCRIPT_NAME = env.str("FORCE_SCRIPT_NAME", default=PUBLIC.path).strip("/")
+FORCE_SCRIPT_NAME = f"/{SCRIPT_NAME}" if SCRIPT_NAME else None
 ROOT_PATH = f"{FORCE_SCRIPT_NAME or ''}/"
+if PUBLIC_URL and not PUBLIC.path:
+    PUBLIC_URL += FORCE_SCRIPT_NAME or ""
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", *filter(None, [PUBLIC.hostname])])
 CSRF_TRUSTED_ORIGINS = [f"{PUBLIC.scheme}://{PUBLIC.netloc}"] if PUBLIC_URL else []
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)

@@ -204,9 +204,7 @@
       let ownContainer; // at the end of the page
       let mayBeAtEnd = false;
       let isInline = false; // the page has a container: on other pages the chat is not shown
-      let second = 0;
-      let moves = 0;
-      let retry;
+      let moves = 0; // within the last second
 
       const place = () => {
         if (!isWanted()) return observer.disconnect();
@@ -221,17 +219,15 @@
         if (!container && !node.isConnected && mayBeAtEnd && !isInline) {
           container = ownContainer = containers.find(isOwn) ?? createContainer(id);
         }
-        if (!container) return;
-        if (isTooFast()) return void (retry ??= setTimeout(() => ((retry = null), place()), 1000));
+        if (!container || moves === MAX_MOVES) return;
+        moves++;
+        setTimeout(() => {
+          moves--;
+          place();
+        }, 1000);
         container.replaceChildren(node);
         if (container !== ownContainer) ownContainer?.remove();
         resolve();
-      };
-      const isTooFast = () => {
-        const now = Math.floor(Date.now() / 1000);
-        moves = now === second ? moves + 1 : 1;
-        second = now;
-        return moves > MAX_MOVES;
       };
       const observer = new MutationObserver(place);
       observer.observe(document, { childList: true, subtree: true });

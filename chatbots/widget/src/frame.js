@@ -18,6 +18,7 @@ export class Frame {
   #isPopup;
   #isOpen = false;
   #isFullscreen = false;
+  #focused = null;
   #root;
   #dialog; // holds the panel of a popup, and of an inline chat while it is fullscreen
   #corner;
@@ -48,6 +49,12 @@ export class Frame {
       "data-theme": theme, "data-scheme": ["light", "dark"].includes(theme) && theme,
       onkeydown: (event) => this.#keyPressed(event),
       onpointerdown: ({ target }) => chat.header.leaveMenu(target),
+      onfocusin: ({ target }) => (this.#focused = target),
+      onfocusout: ({ relatedTarget }) => {
+        // Some browsers also send it when the page removes the element, which may be back by the end of the task.
+        if (relatedTarget) this.#focused = null;
+        else setTimeout(() => (this.#focused = this.#widget.shadowRoot.activeElement));
+      },
     });
     // The host page cannot tell that keys are typed into a field here, and would run its keyboard shortcuts. Its modals
     // would take the focus back.
@@ -112,11 +119,13 @@ export class Frame {
     if (HAS_POPOVER && !this.#corner.matches(":popover-open")) this.#corner.showPopover();
   }
 
-  /** Restore what the browser drops when the page moves the element: the top layer and the scroll position. */
+  /** Restore what the browser drops when the page moves the element: top layer, scroll position and focus. */
   reconnected() {
+    const focused = this.#focused;
     if (this.#corner && !this.#corner.hidden) this.showCorner();
     if (this.#dialog.open && this.#dialog.matches(".full")) this.#showDialog();
     this.#chat.transcript.scrollToEnd();
+    if (document.activeElement === document.body) focused?.focus({ preventScroll: true });
   }
 
   open() {

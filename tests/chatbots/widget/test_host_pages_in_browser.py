@@ -101,6 +101,23 @@ def test_an_answer_goes_on_while_the_page_changes(visit, model):
     expect(page.locator(".message.bot strong")).to_have_text("we do")
 
 
+@pytest.mark.parametrize("name", ["inline", "popup"])
+def test_visitors_type_on_while_the_page_changes(visit, site, name):
+    page = visit(name)
+    the_chat(page)
+    page.evaluate("Puffer.open()")
+    page.locator("textarea").click()
+    page.keyboard.type("one ")
+    page.evaluate("(html) => { document.body.innerHTML = html }", site.snippet(name))
+    page.keyboard.type("two")
+    assert page.locator("textarea").input_value() == "one two"
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<input>')")
+    page.click("body > input")
+    page.evaluate("(html) => { document.body.innerHTML = html }", site.snippet(name))
+    page.keyboard.type("nowhere")
+    assert page.locator("textarea").input_value() == "one two"
+
+
 def test_a_modal_chat_is_modal_again_after_a_page_change(visit):
     page = visit("popup", container=False, viewport={"width": 390, "height": 844}, has_touch=True)
     the_chat(page)
@@ -336,9 +353,12 @@ NEWER = """
 def test_the_chat_works_without_the_newest_functions(visit, name):
     page = visit()
     page.add_init_script(NEWER)
-    visit.serve(visit.site.snippet(name))
+    banner = "<p style='position: fixed; z-index: 99999; inset: auto 0 0; height: 90px; background: red'>Sale</p>"
+    visit.serve(visit.site.snippet(name) + (banner if name == "popup" else ""))
     page.reload()
     the_chat(page)
+    if name == "popup":
+        page.click(".launcher")  # above the banner
     ask(page, "Do you sell shoes?")
     expect(page.locator(".message.bot strong")).to_have_text("do")
     page.get_by_label("Good answer").click()

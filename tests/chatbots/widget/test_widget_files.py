@@ -106,5 +106,11 @@ def test_embed_config_links_the_current_version(client, db, api):
     assert [url.removeprefix("http://testserver") for url in urls.values()] == [path_of(STYLES), path_of(SCRIPT)]
 
 
+@pytest.mark.parametrize("syntax", ["light-dark(", ":popover-open{", "&:", "& ", "static{", "(?<="])
+def test_the_built_files_have_no_syntax_that_safari_16_4_and_firefox_115_do_not_know(syntax):
+    for name in (LOADER, SCRIPT, STYLES):
+        assert syntax not in (BUILT / name).read_text(), name
+
+
 def test_the_widget_is_small():
     assert sum((BUILT / f"{name}.br").stat().st_size for name in (LOADER, SCRIPT, STYLES)) <= SIZE_LIMIT

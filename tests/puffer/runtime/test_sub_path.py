@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from tests.support.browser import OWNER, PASSWORD
-from tests.support.installation import Server, serving
+from tests.support.installation import Installation, Server, serving
 from tests.support.upstream import running
 
 pytestmark = pytest.mark.slow
@@ -23,8 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.python(OWNER)
         server.python("""if True:
             from chatbots.models import Chatbot
-            Chatbot.objects.create(name="Bot", provider="openai", model="m", embed_allow_any_domain=True,
-                enable_chat_page=True, status="published")
+            Chatbot.objects.create(name="Bot", provider="openai", model="m", enable_chat_page=True, status="published")
         """)
         yield server
 
@@ -83,11 +82,35 @@ def test_the_addresses_of_the_widget_are_below_the_path(visitor):
     assert page.status_code == 200
     assert {address for address in ADDRESSES.findall(page.text) if not address.startswith("/ai/")} == set()
     assert config["assetUrls"]["mainJs"] in page.text
+    session = visitor.call("POST", "/ai/wp-json/aipkit/v1/chatbots/1/session", json={})  # as that page does
+    assert session.status_code == 200, session.text
 
 
 @pytest.mark.parametrize("path", ["/ai/embed.js", "/ai/health/ready", "/ai/api/schema/", "/ai/wp-json/aipkit/v1"])
 def test_other_pages_are_found(visitor, path):
     assert visitor.call("GET", path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("variables", "public_url", "root"),
+    [
+        ({}, "", "/"),
+        ({"PUBLIC_URL": "https://host.example/"}, "https://host.example", "/"),
+        ({"PUBLIC_URL": "https://host.example/ai/"}, SITE, "/ai/"),
+        ({"PUBLIC_URL": "https://host.example", "FORCE_SCRIPT_NAME": "ai/"}, SITE, "/ai/"),
+        ({"FORCE_SCRIPT_NAME": "/ai"}, "", "/ai/"),
+    ],
+)
+def test_the_path_comes_from_either_setting(tmp_path, variables, public_url, root):
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/none", variables)
+    shown = installation.python("from django.conf import settings as s; print([s.PUBLIC_URL, s.STATIC_URL])")
+    assert shown == str([public_url, f"{root}static/"])
+
+
+def test_an_address_without_a_scheme_is_refused(tmp_path):
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/none", {"PUBLIC_URL": "host.example/ai"})
+    with pytest.raises(AssertionError, match="PUBLIC_URL must be an address such as https"):
+        installation.manage("check")
 
 
 @pytest.mark.parametrize(("path", "place"), [("/ai/", "/ai/admin/"), ("/ai/admin", "/ai/admin/")])
