@@ -83,13 +83,18 @@ def own_sessions(request: HttpRequest) -> list[dict[str, Any]]:
 
 def own_sessions_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> HttpResponse:
     """List the user's sign-ins. A form ends one of them, or all but the current one."""
+    user: Any = request.user
     sessions = own_sessions(request)
     if request.method == "POST":
         chosen = request.POST.get("session", "")
         ended = [session for session in sessions if not session["is_current"] and chosen in (session["pk"], "others")]
+<<<<<<< HEAD
         Session.objects.filter(user=request.user.pk, pk__in=[session["pk"] for session in ended]).delete()
+=======
+        Session.objects.filter(user=user, pk__in=[session["pk"] for session in ended]).delete()
+>>>>>>> h/i9
         for session in ended:
-            model_admin.log_change(request, request.user, f"Signed out: {session['device']}, {session['address']}.")
+            model_admin.log_change(request, user, f"Signed out: {session['device']}, {session['address']}.")
         messages.success(request, _("Signed out.") if ended else _("That sign-in has ended already."))
         return HttpResponseRedirect(request.path)
     context = {**model_admin.admin_site.each_context(request), "title": _("Your sign-ins"), "sessions": sessions}

@@ -148,8 +148,11 @@ def test_an_owner_can_remove_the_second_factor_of_a_user(client, admin_client):
     form = {"action": "remove_second_factor", "_selected_action": [User.objects.get(username="owner").pk]}
     admin_client.post(reverse("admin:auth_user_changelist"), form)
     assert sign_in(PASSWORD).status_code == 302
-    logged = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
-    assert logged == ["Two-factor authentication turned on.", "Two-factor authentication turned off."]
+    logged = LogEntry.objects.filter(change_message__startswith="Two-factor").order_by("pk")
+    assert list(logged.values_list("change_message", flat=True)) == [
+        "Two-factor authentication turned on.",
+        "Two-factor authentication turned off.",
+    ]
 
 
 def test_guessing_the_password_in_an_open_session_locks_the_account(client):

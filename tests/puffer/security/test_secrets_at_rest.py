@@ -1,8 +1,6 @@
 """What the database holds of sessions and second factors: nothing that signs anybody in."""
 
 import re
-import sqlite3
-from contextlib import closing
 
 import pytest
 from cryptography.fernet import Fernet
@@ -15,7 +13,7 @@ from puffer.security import second_factor
 from puffer.security.admin_sessions import Session, SessionStore
 from puffer.security.authenticator import AuthenticatorApp
 from tests.support.accounts import PASSWORD, sign_in
-from tests.support.installation import Installation
+from tests.support.installation import Installation, postgres_database, url_of
 
 PAGE = "/admin/auth/user/second-factor/"
 
@@ -89,27 +87,36 @@ def test_any_cookie_is_a_session_that_does_not_exist(db, key):
     store.delete(key)
 
 
-def test_second_factors_of_earlier_versions_are_taken_over(tmp_path):
-    database = tmp_path / "puffer.sqlite3"
-    installation = Installation(tmp_path, f"sqlite:///{database}")
+EARLIER = """
+    INSERT INTO auth_user (id, username, password, is_superuser, is_staff, is_active, first_name, last_name, email,
+        date_joined) VALUES (7, 'ada', '!', true, true, true, '', '', '', '2026-01-01');
+    CREATE TABLE otp_totp_totpdevice (id INTEGER, user_id INTEGER, key TEXT, drift INTEGER, last_t INTEGER,
+        confirmed BOOLEAN);
+    INSERT INTO otp_totp_totpdevice VALUES (1, 7, '0123456789abcdef0123', 1, 59, true);
+    CREATE TABLE otp_static_staticdevice (id INTEGER PRIMARY KEY, user_id INTEGER);
+    INSERT INTO otp_static_staticdevice VALUES (3, 7);
+    CREATE TABLE otp_static_statictoken (id INTEGER, device_id INTEGER REFERENCES otp_static_staticdevice, token TEXT);
+    INSERT INTO otp_static_statictoken VALUES (1, 3, 'abcd2345');
+    INSERT INTO django_session VALUES ('plainsessionkey', 'data', '2030-01-01')
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def installation(request, tmp_path):
+    """Yield an installation with an empty database."""
+    if request.param == "sqlite":
+        yield Installation(tmp_path, f"sqlite:///{tmp_path}/puffer.sqlite3")
+    else:
+        with postgres_database() as name:
+            yield Installation(tmp_path, url_of(name))
+
+
+def test_second_factors_of_earlier_versions_are_taken_over(installation):
     installation.manage("migrate", "--verbosity=0", "puffer", "0001")
     for app in ("auth", "sessions"):
         installation.manage("migrate", "--verbosity=0", app)
-    with closing(sqlite3.connect(database)) as old, old:
-        old.executescript(
-            """
-            INSERT INTO auth_user (id, username, password, is_superuser, is_staff, is_active, first_name, last_name,
-                email, date_joined) VALUES (7, 'ada', '!', 1, 1, 1, '', '', '', '2026-01-01');
-            CREATE TABLE otp_totp_totpdevice (id INTEGER, user_id INTEGER, key TEXT, drift INTEGER, last_t INTEGER,
-                confirmed BOOL);
-            INSERT INTO otp_totp_totpdevice VALUES (1, 7, '0123456789abcdef0123', 1, 59, 1);
-            CREATE TABLE otp_static_staticdevice (id INTEGER, user_id INTEGER);
-            INSERT INTO otp_static_staticdevice VALUES (3, 7);
-            CREATE TABLE otp_static_statictoken (id INTEGER, device_id INTEGER, token TEXT);
-            INSERT INTO otp_static_statictoken VALUES (1, 3, 'abcd2345');
-            INSERT INTO django_session VALUES ('plainsessionkey', 'data', '2030-01-01');
-            """
-        )
+    for statement in EARLIER.split(";"):
+        installation.rows(statement)
     installation.manage("migrate", "--verbosity=0")
     app = installation.python(
         "from puffer.security.authenticator import *; a = AuthenticatorApp.objects.get();"
@@ -117,7 +124,7 @@ def test_second_factors_of_earlier_versions_are_taken_over(tmp_path):
     )
     assert app == "ada 0123456789abcdef0123 1 59 True True"
     assert installation.value("SELECT count(*) FROM django_session") == 0
-    with closing(sqlite3.connect(database)) as migrated:
-        migrated.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    content = database.read_bytes()
-    assert not any(secret in content for secret in (b"0123456789abcdef0123", b"abcd2345", b"plainsessionkey"))
+    if installation.database_url.startswith("sqlite"):
+        installation.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        content = (installation.folder / "puffer.sqlite3").read_bytes()
+        assert not any(secret in content for secret in (b"0123456789abcdef0123", b"abcd2345", b"plainsessionkey"))
