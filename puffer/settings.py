@@ -103,7 +103,9 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
     "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",
 ]
-EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
+# Seconds that a server or a worker may hang before its process is replaced, and that a stop may take.
+EVENT_LOOP_TIMEOUT = env.float("EVENT_LOOP_TIMEOUT", default=30)
+SHUTDOWN_TIMEOUT = env.int("SHUTDOWN_TIMEOUT", default=5 + int(max(COMPLETION_TIMEOUT, STREAM_TIMEOUT, IMAGE_TIMEOUT)))
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
 
 # Django

@@ -1,11 +1,11 @@
 import asyncio
 import contextlib
 import faulthandler
+import os
 import signal
 import socket
 import sys
 from argparse import ArgumentParser
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -16,10 +16,14 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from puffer.management.commands import worker
-from puffer.runtime.server import Supervisor, Task
+from puffer.runtime.server import Heartbeat, Supervisor, Task
 
+FIRST_FD_OF_SYSTEMD = 3
 BACKLOG = 2048  # connections that wait to be accepted
 WORKER_STOP_SECONDS = 10  # a job that takes longer is done again later
+CLEANUP_SECONDS = 5  # of SHUTDOWN_TIMEOUT: for what a server writes after its last response
+HALF_SENT_SECONDS = 5  # that a client has after SIGTERM to send the rest of a request
+IDLE_SECONDS = 1  # after SIGTERM, in which a connection without a request may still begin one
 
 
 class Command(BaseCommand):
@@ -49,14 +53,24 @@ class Command(BaseCommand):
                 server_header=False,
                 proxy_headers=False,  # client_ip() reads them, as far as TRUSTED_PROXY_COUNT allows
                 timeout_keep_alive=75,  # longer than proxies keep idle connections, so that the proxy closes first
-                timeout_graceful_shutdown=max(settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT),
+                timeout_graceful_shutdown=max(1, settings.SHUTDOWN_TIMEOUT - CLEANUP_SECONDS),
             )
             load(config)
-            server = Task("server", partial(Server(config).run, [listener]))  # uvicorn limits how long it takes to stop
-            tasks = workers * [server]
+
+            def run_server(heartbeat: Heartbeat) -> None:
+                Server(config, heartbeat).run([listener])
+
+            def run_worker(heartbeat: Heartbeat) -> None:
+                listener.close()  # only a process that accepts connections may keep the port open
+                worker.work(worker.jobs(), heartbeat)
+
+            # A server whose event loop hangs exits by itself and logs where; the supervisor kills those that cannot.
+            hung_after = settings.EVENT_LOOP_TIMEOUT + 2
+            tasks = workers * [Task("server", run_server, settings.SHUTDOWN_TIMEOUT, hung_after)]
             if not no_worker:
-                tasks.append(Task("worker", partial(worker.work, worker.jobs()), WORKER_STOP_SECONDS))
-            Supervisor(tasks).run()
+                tasks.append(Task("worker", run_worker, WORKER_STOP_SECONDS, hung_after))
+            # While the last requests are finished, new connections are refused, and another server can have the port.
+            Supervisor(tasks, before_stop=listener.close).run()
 
 
 def load(config: uvicorn.Config) -> None:
@@ -68,23 +82,52 @@ def load(config: uvicorn.Config) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, in a process that exits when its event loop hangs."""
+    """uvicorn's server, in a process that sends heartbeats and that exits when its event loop hangs."""
+
+    def __init__(self, config: uvicorn.Config, heartbeat: Heartbeat) -> None:
+        super().__init__(config)
+        self.heartbeat = heartbeat
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        watchdog = asyncio.create_task(exit_when_loop_hangs())
+        watchdog = asyncio.create_task(self.beat_until_loop_hangs())
         await super().serve(sockets)
         watchdog.cancel()
 
+    async def beat_until_loop_hangs(self) -> None:
+        """Postpone the exit of this process as long as the event loop runs. The exit logs where each thread was."""
+        while True:
+            self.heartbeat()
+            faulthandler.dump_traceback_later(settings.EVENT_LOOP_TIMEOUT, exit=True)
+            await asyncio.sleep(1)
 
-async def exit_when_loop_hangs() -> None:
-    """Postpone the exit of this process as long as the event loop runs. The exit logs where each thread was."""
-    while True:
-        faulthandler.dump_traceback_later(settings.EVENT_LOOP_TIMEOUT, exit=True)
-        await asyncio.sleep(1)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse new connections, let the clients that are connected send their requests, and finish these."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        if self.server_state.connections:
+            self.server_state.default_headers.append((b"connection", b"close"))
+            await asyncio.sleep(IDLE_SECONDS)
+        dropping = asyncio.create_task(self.drop_half_sent_requests())
+        await super().shutdown(sockets)
+        dropping.cancel()
+
+    async def drop_half_sent_requests(self) -> None:
+        await asyncio.sleep(HALF_SENT_SECONDS - IDLE_SECONDS)
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and cycle.more_body and not cycle.response_complete:
+                connection.transport.close()
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Open the socket before anything else starts. Raise CommandError if the address is taken or not ours."""
+    """Return the socket that systemd hands over, or open one before anything else starts.
+
+    Raise CommandError if the address is taken or not ours. Source: the manual page sd_listen_fds(3).
+    """
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return socket.socket(fileno=FIRST_FD_OF_SYSTEMD)
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG

@@ -42,10 +42,11 @@ def jobs() -> list[JobRunner]:
     return [import_string(path) for path in settings.WORKER_JOBS]
 
 
-def work(jobs: Sequence[JobRunner]) -> None:
+def work(jobs: Sequence[JobRunner], heartbeat: Callable[[], None] = lambda: None) -> None:
     """Call each runner in a thread of its own, again and again, with a pause when no job is due; until SIGTERM.
 
-    A runner claims one job, runs it, and returns whether there was one: see puffer/runtime/jobs.py.
+    A runner claims one job, runs it, and returns whether there was one: see puffer/runtime/jobs.py. `heartbeat` is
+    called until the last job has ended.
     """
     stop = threading.Event()
     threads = [threading.Thread(target=run_repeatedly, args=(job, stop), daemon=True) for job in jobs]
@@ -54,13 +55,16 @@ def work(jobs: Sequence[JobRunner]) -> None:
         for thread in threads:
             thread.start()
         while True:
+            heartbeat()
             time.sleep(0.5)  # signal.pause() would miss a signal that arrives just before it
     except KeyboardInterrupt:
         # systemd and `serve` both send SIGTERM. The second must not interrupt the jobs that are being finished.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stop.set()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        heartbeat()
+        for thread in threads:
+            thread.join(0.5 / len(threads))
 
 
 def run_repeatedly(job: JobRunner, stop: threading.Event) -> None:

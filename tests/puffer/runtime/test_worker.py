@@ -3,9 +3,11 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -250,6 +252,39 @@ def test_a_signal_to_all_processes_of_serve_lets_the_current_piece_end(work, num
     assert server.wait(30) == 0
     assert work.done() == 1
     assert "Traceback" not in work.log_file.read_text()
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_ctrl_c_does_not_reach_what_a_job_starts(work):
+    """Such as the process that reads an upload: the terminal sends SIGINT to the whole session."""
+    server = work.start("serve", "--port", str(free_port()))
+    wait_until(lambda: forks_of(server.pid, "worker") != [])
+    (worker,) = forks_of(server.pid, "worker")
+    assert os.getsid(worker) == worker != os.getsid(server.pid)
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_a_job_of_a_killed_server_does_not_keep_the_port(work):
+    port = free_port()
+    work.queue(1, step_seconds=1)
+    server = work.start("serve", "--port", str(port))
+    wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
+    (worker,) = forks_of(server.pid, "worker")
+    server.kill()
+    server.wait()
+
+    def is_free() -> bool:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return True
+        return False
+
+    wait_until(is_free, 2)
+    assert Path(f"/proc/{worker}").exists()  # it finishes its job
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), 15)
+    assert work.done() == 1
 
 
 @on_sqlite
