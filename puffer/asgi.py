@@ -15,7 +15,8 @@ from django.utils.module_loading import import_string
 django_application = get_asgi_application()
 
 from puffer.api.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
-from puffer.runtime.database_threads import health_threads, page_threads  # noqa: E402
+from puffer.runtime import health  # noqa: E402
+from puffer.runtime.database_threads import page_threads  # noqa: E402
 from puffer.runtime.event_loop import set_server_loop  # noqa: E402
 
 # WhiteNoise streams files with synchronous iterators, which Django reads in a thread. That is intended.
@@ -32,8 +33,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         # WordPress matches routes in any letter case and with or without a slash at the end.
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+    elif scope["type"] == "http" and scope["path"] in health.PATHS:
+        await health.answer(scope["path"], send)
     elif scope["type"] == "http":
-        (health_threads if scope["path"].startswith("/health/") else page_threads).assign_one()
+        page_threads.assign_one()
         await django_application.handle(scope, receive, send)
 
 

@@ -9,7 +9,6 @@ from chatbots.widget import chat_page, loader, widget_file
 from providers.use_cases import stored_image
 from puffer.api.routes import NamespaceView
 from puffer.api.views import NoRouteView
-from puffer.runtime.health import live, ready
 
 api = [
     path("", include("providers.api.urls")),
@@ -26,8 +25,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", without_eval(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
-    path("health/live", live),
-    path("health/ready", ready),
     path("media/images/<str:name>", stored_image),
     path("embed.js", loader),
     path("widget/<str:version>/<str:name>", widget_file, name="widget_file"),

@@ -22,8 +22,6 @@ PUBLIC = {
     "": 302,  # leads to the admin
     "api/schema/": 200,
     "api/docs/": 200,
-    "health/live": 200,
-    "health/ready": 200,
     "media/images/<str:name>": 404,  # the unguessable name is the protection
     "embed.js": 200,
     "widget/<str:version>/<str:name>": 404,  # but for the widget's script and styles

@@ -4,7 +4,6 @@ They take no API key. The list of allowed sites, the visitor's token and the cha
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
@@ -45,11 +44,20 @@ from logs.conversations import (
 from logs.models import Conversation, Feedback, Message
 from logs.webhooks import EventName
 from providers.api import usage_json
-from puffer.api import ApiError, AsyncAPIView, Event, EventStream, Integer, Object, Parameters, String, site_url
+from puffer.api import (
+    ApiError,
+    AsyncAPIView,
+    Event,
+    EventStream,
+    Integer,
+    Object,
+    Parameters,
+    String,
+    site_url,
+    unexpected_error,
+)
 from puffer.net import client_ip
 from puffer.text import render
-
-logger = logging.getLogger(__name__)
 
 NO_VOTE = "none"
 CONFIG_SECONDS = 60  # for which browsers may cache a configuration
@@ -279,9 +287,8 @@ class StreamView(WidgetView):
                             yield "done", await asyncio.to_thread(done_json, event)
         except ApiError as error:
             yield "error", error_json(error)
-        except Exception:
-            logger.exception("a turn of chatbot %s failed", self.bot.pk)
-            yield "error", error_json(ApiError())
+        except Exception as error:
+            yield "error", error_json(unexpected_error(error))
 
 
 def done_json(reply: Reply) -> dict[str, Any]:

@@ -4,9 +4,12 @@ import logging
 import math
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
+
+from puffer.runtime.storage import is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +135,33 @@ class InsufficientScope(ApiError):
     message = "This API key may not do that."
 
 
+class StorageFull(ApiError):
+    """A refusal before a model is paid for an answer that can't be stored."""
+
+    status = 503
+    code = "storage_full"
+    message = "The server's disk is full, so nothing can be stored. The operator of the server must free some space."
+
+
+class DatabaseUnavailable(ApiError):
+    status = 503
+    code = "database_unavailable"
+    message = "The server's database does not answer. Try again in a few seconds."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "5"})
+
+
+def unexpected_error(exception: Exception) -> ApiError:
+    """Log an exception, and return the error that tells the client as much of it as may be known."""
+    logger.error("a request failed: %s", type(exception).__name__, exc_info=exception)
+    if is_disk_full(exception):
+        return StorageFull()
+    if isinstance(exception, OperationalError | InterfaceError):
+        return DatabaseUnavailable()
+    return ApiError()
+
+
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response:
     """Return the response for a view's exception; called by DRF. An unexpected exception is logged and not shown."""
     if isinstance(exception, Http404):
@@ -139,8 +169,7 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
     if isinstance(exception, exceptions.APIException):
         exception = from_drf(exception)
     elif not isinstance(exception, ApiError):
-        logger.error("a view raised %s", type(exception).__name__, exc_info=exception)
-        exception = ApiError()
+        exception = unexpected_error(exception)
     return Response(exception.body(), status=exception.status, headers=exception.headers)
 
 

@@ -25,7 +25,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.module_loading import import_string
 
-from puffer.api.errors import ApiError, BodyTooLarge, InvalidUrl
+from puffer.api.errors import ApiError, BodyTooLarge, InvalidUrl, unexpected_error
 from puffer.api.event_stream import EventStream
 from puffer.api.renderers import JSONRenderer
 from puffer.request_id import HEADER, take_request_id
@@ -87,9 +87,8 @@ class ApiHandler:
             return await self.get_response(request)
         except ApiError as error:
             return error_response(error)
-        except Exception:
-            logger.exception("a request failed outside its view")
-            return error_response(ApiError())
+        except Exception as error:
+            return error_response(unexpected_error(error))
 
     async def view_response(self, request: HttpRequest) -> HttpResponseBase:
         match = request.resolver_match = route(request.path_info)

@@ -8,6 +8,7 @@ from puffer.runtime.jobs import Job, LeaseLost, claim, with_heartbeat
 from puffer.runtime.live_cache import LiveCache, invalidate
 from puffer.runtime.periodic import Periodic
 from puffer.runtime.sqlite_scrub import scrub_deleted_rows
+from puffer.runtime.storage import is_disk_full, is_storage_full
 
 __all__ = [
     "ChildProcess",
@@ -18,6 +19,8 @@ __all__ = [
     "backoff",
     "claim",
     "invalidate",
+    "is_disk_full",
+    "is_storage_full",
     "open_atomic",
     "run_on_server_loop",
     "scrub_deleted_rows",

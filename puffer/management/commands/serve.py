@@ -16,6 +16,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from puffer.management.commands import worker
+from puffer.runtime.postgresql.base import DatabaseWrapper
 from puffer.runtime.server import Heartbeat, Supervisor, Task
 
 FIRST_FD_OF_SYSTEMD = 3
@@ -41,6 +42,7 @@ class Command(BaseCommand):
     def handle(self, *, host: str, port: int, workers: int, no_worker: bool, **options: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # leave the blocks below, which stop what they have started
             signal.signal(number, lambda *_: sys.exit(0))
+        worker.require_migrations()
         with listening(host, port) as listener, contextlib.ExitStack() as alongside:
             for path in settings.RUN_WITH_SERVER:
                 alongside.enter_context(import_string(path)())
@@ -58,6 +60,7 @@ class Command(BaseCommand):
             load(config)
 
             def run_server(heartbeat: Heartbeat) -> None:
+                DatabaseWrapper.statement_seconds = settings.DATABASE_TIMEOUT  # jobs and commands may take longer
                 Server(config, heartbeat).run([listener])
 
             def run_worker(heartbeat: Heartbeat) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
-from django.db import close_old_connections, connections
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, close_old_connections, connections
 from django.utils.module_loading import import_string
 
 from puffer.runtime import backoff
+from puffer.runtime.health import missing_migration
 
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds before the next look when no job is due, doubled each time
 LAST_PAUSE_AFTER_FAILURE = 30.0  # seconds
@@ -31,11 +32,23 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="run the jobs that are due now, then exit")
 
     def handle(self, *, once: bool, **options: Any) -> None:
+        require_migrations()
         if not once:
             work(jobs())
             return
         while any(job() for job in jobs()):  # until none is due: a job may create others
             pass
+
+
+def require_migrations() -> None:
+    """Raise CommandError if the database lacks migrations. One that does not answer may do so later."""
+    try:
+        missing = missing_migration()
+    except OperationalError as error:
+        logger.warning("The database does not answer yet: %s", error)
+        return
+    if missing:
+        raise CommandError(f"The database lacks migrations ({missing}). Run `manage.py migrate` first.")
 
 
 def jobs() -> list[JobRunner]:
