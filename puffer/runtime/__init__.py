@@ -4,7 +4,17 @@ from puffer.runtime.atomic_file import open_atomic
 from puffer.runtime.backoff import backoff
 from puffer.runtime.child_process import ChildProcess
 from puffer.runtime.event_loop import run_on_server_loop, server_runs
-from puffer.runtime.jobs import Job, LeaseLost, claim, with_heartbeat
+from puffer.runtime.jobs import (
+    Job,
+    LeaseLost,
+    claim,
+    claim_many,
+    database_now,
+    due,
+    in_seconds,
+    unleased,
+    with_heartbeat,
+)
 from puffer.runtime.live_cache import LiveCache, invalidate
 from puffer.runtime.periodic import Periodic
 from puffer.runtime.sqlite_scrub import scrub_deleted_rows
@@ -18,6 +28,10 @@ __all__ = [
     "Periodic",
     "backoff",
     "claim",
+    "claim_many",
+    "database_now",
+    "due",
+    "in_seconds",
     "invalidate",
     "is_disk_full",
     "is_storage_full",
@@ -25,5 +39,6 @@ __all__ = [
     "run_on_server_loop",
     "scrub_deleted_rows",
     "server_runs",
+    "unleased",
     "with_heartbeat",
 ]
