@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -33,6 +34,7 @@ def send_documents(
     from vectorstores.ingestion.rows import Refused
     from vectorstores.sources.uploaded import uploaded_rows
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C lets the worker finish the upload
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))

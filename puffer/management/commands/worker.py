@@ -1,4 +1,5 @@
 import logging
+import os
 import signal
 import threading
 import time
@@ -8,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from django.utils.module_loading import import_string
 
 from puffer.runtime import backoff
@@ -73,9 +74,15 @@ def work(jobs: Sequence[JobRunner], heartbeat: Callable[[], None] = lambda: None
     except KeyboardInterrupt:
         # systemd and `serve` both send SIGTERM. The second must not interrupt the jobs that are being finished.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends at once
     stop.set()
+    deadline = time.monotonic() + settings.SHUTDOWN_TIMEOUT
     while any(thread.is_alive() for thread in threads):
         heartbeat()
+        if time.monotonic() > deadline:
+            logger.error("Some jobs have not ended within %s s. They will be done again.", settings.SHUTDOWN_TIMEOUT)
+            os._exit(1)
         for thread in threads:
             thread.join(0.5 / len(threads))
 
@@ -86,6 +93,9 @@ def run_repeatedly(job: JobRunner, stop: threading.Event) -> None:
         close_old_connections()
         try:
             worked, last_pause = job(), LAST_PAUSE
+        except (OperationalError, InterfaceError) as error:  # unreachable, locked or full
+            logger.error("%s failed and will be called again: %s", job.__module__, str(error).strip())
+            worked, last_pause = False, LAST_PAUSE_AFTER_FAILURE
         except Exception:
             logger.exception("%s failed and will be called again", job)
             worked, last_pause = False, LAST_PAUSE_AFTER_FAILURE

@@ -230,12 +230,14 @@ def test_a_worker_that_was_stopped_for_too_long_does_not_finish_what_another_did
 
 @pytest.mark.slow
 @on_sqlite
-def test_sigterm_lets_the_current_piece_end_and_no_other_begin(work):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_current_piece_end_and_no_other_begin(work, number):
     work.queue(20, step_seconds=0.5)
     worker = work.start("worker")
     wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
-    worker.terminate()
+    worker.send_signal(number)
     assert worker.wait(10) == 0
+    assert "Traceback" not in work.log_file.read_text()
     assert work.rows("SELECT DISTINCT state FROM work_piece WHERE attempts > 0") == [("done",)]
     assert 0 < work.done() < 20
 
@@ -252,6 +254,19 @@ def test_a_signal_to_all_processes_of_serve_lets_the_current_piece_end(work, num
     assert server.wait(30) == 0
     assert work.done() == 1
     assert "Traceback" not in work.log_file.read_text()
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_a_job_that_does_not_end_does_not_hold_the_stop(work):
+    work.queue(1, step_seconds=300)
+    work.variables["SHUTDOWN_TIMEOUT"] = "1"
+    worker = work.start("worker")
+    del work.variables["SHUTDOWN_TIMEOUT"]
+    wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
+    worker.terminate()
+    assert worker.wait(10) == 1
+    assert "will be done again" in work.log_file.read_text()
 
 
 @pytest.mark.slow
