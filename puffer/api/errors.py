@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sqlite3
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
@@ -154,12 +155,17 @@ class DatabaseUnavailable(ApiError):
 
 def unexpected_error(exception: Exception) -> ApiError:
     """Log an exception, and return the error that tells the client as much of it as may be known."""
-    logger.error("a request failed: %s", type(exception).__name__, exc_info=exception)
     if is_disk_full(exception):
+        logger.error("a request failed, because the disk of the database is full")
         return StorageFull()
-    if isinstance(exception, OperationalError | InterfaceError):
-        return DatabaseUnavailable()
-    return ApiError()
+    logger.error("a request failed: %s", type(exception).__name__, exc_info=exception)
+    is_unavailable = isinstance(exception, OperationalError | InterfaceError) and not is_wrong_sql(exception)
+    return DatabaseUnavailable() if is_unavailable else ApiError()
+
+
+def is_wrong_sql(exception: Exception) -> bool:
+    """Return whether SQLite refused the statement itself, which it reports as an operational error too."""
+    return getattr(exception.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response:
