@@ -105,10 +105,13 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new connections, let the clients that are connected send their requests, and finish these."""
+        waiting = [connection for listener in sockets or [] for connection in accept_waiting(listener)]
         for server in self.servers:
             server.close()
         for listener in sockets or []:
             listener.close()
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self.new_protocol, connection)
         if self.server_state.connections:
             self.server_state.default_headers.append((b"connection", b"close"))
             await asyncio.sleep(IDLE_SECONDS)
@@ -116,12 +119,25 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         dropping.cancel()
 
+    def new_protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
     async def drop_half_sent_requests(self) -> None:
         await asyncio.sleep(HALF_SENT_SECONDS - IDLE_SECONDS)
         for connection in list(self.server_state.connections):
             cycle = getattr(connection, "cycle", None)
             if cycle is not None and cycle.more_body and not cycle.response_complete:
                 connection.transport.close()
+
+
+def accept_waiting(listener: socket.socket) -> list[socket.socket]:
+    """Return the connections that wait to be accepted. Their clients would be refused in the middle of a request."""
+    waiting = []
+    with contextlib.suppress(OSError):  # BlockingIOError when there are no more
+        while True:
+            waiting.append(listener.accept()[0])
+    return waiting
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -200,6 +200,32 @@ def test_new_connections_are_refused_while_running_requests_are_finished(tmp_pat
         assert server.process.wait(30) == 0
 
 
+def test_a_stop_refuses_connections_but_breaks_none_off(tmp_path, upstream):
+    """Neither one that was just opened nor one that a proxy keeps open."""
+    failures, answered, stop = [], [], threading.Event()
+
+    def call(session: requests.Session, url: str) -> None:
+        while not stop.is_set():
+            try:
+                answered.append(session.get(url, timeout=30).status_code)
+            except requests.ConnectionError as error:
+                if "refused" in str(error):
+                    return
+                failures.append(str(error))
+
+    with serving(tmp_path, upstream) as server, ThreadPoolExecutor(8) as pool:
+        url = f"{server.url}/wp-json/aipkit/v1"
+        for number in range(8):
+            session = requests.Session()
+            session.headers["Connection"] = "close" if number % 2 else "keep-alive"
+            pool.submit(call, session, url)
+        wait_until(lambda: len(answered) > 50)
+        server.stop()
+        stop.set()
+    assert failures == []
+    assert set(answered) == {200}
+
+
 def listens(address: tuple[str, int]) -> bool:
     try:
         socket.create_connection(address, timeout=2).close()
