@@ -17,7 +17,14 @@ def main() -> None:
         from puffer.first_start import write_env_file
 
         write_env_file()  # before the settings are read: they refuse to load without a SECRET_KEY
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except Exception as error:
+        from puffer.runtime import is_disk_full
+
+        if not is_disk_full(error):
+            raise
+        sys.exit("The disk of the database is full. Free some space, then run the command again.")
 
 
 if __name__ == "__main__":

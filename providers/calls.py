@@ -12,7 +12,8 @@ from logs.usage import record_usage
 from providers.base import Capability, CompletionChunk, CompletionRequest, Provider, Usage
 from providers.token_estimate import estimate_usage
 from providers.upstream_errors import EmptyAnswer, no_answer_in_time, no_end_in_time
-from puffer.api import ApiError, Caller
+from puffer.api import ApiError, Caller, StorageFull
+from puffer.runtime import is_storage_full
 from puffer.text import without_control_characters
 
 CLIENT_LEFT = 499
@@ -132,7 +133,9 @@ def recorded(
     caller: Caller | None,
     chatbot_id: int | None,
 ) -> Iterator[None]:
-    """Write one usage record, whatever happens in the block."""
+    """Write one usage record, whatever happens in the block. Raise StorageFull before it if that can't be written."""
+    if is_storage_full():
+        raise StorageFull
     started = time.perf_counter()
     status, error_code = 200, ""
     try:

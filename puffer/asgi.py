@@ -17,6 +17,7 @@ django_application = get_asgi_application()
 
 from puffer.api.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
 from puffer.http.pages import page  # noqa: E402
+from puffer.runtime import health  # noqa: E402
 from puffer.runtime.event_loop import set_server_loop  # noqa: E402
 
 # WhiteNoise streams files with synchronous iterators, which Django reads in a thread. That is intended.
@@ -39,6 +40,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         # WordPress matches routes in any letter case and with or without a slash at the end.
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+    elif scope["type"] == "http" and scope["path"] in health.PATHS:
+        await health.answer(scope["path"], send)
     elif scope["type"] == "http":
         await page(django_application, scope, receive, send)
 

@@ -119,7 +119,9 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
     "providers.use_cases.image_retention.run_due",
     "chatbots.guards.leftovers.run_due",
 ]
-EVENT_LOOP_TIMEOUT = 30  # seconds that a server's event loop may hang before its process is replaced
+# Seconds that a server or a worker may hang before its process is replaced, and that a stop may take.
+EVENT_LOOP_TIMEOUT = env.float("EVENT_LOOP_TIMEOUT", default=30)
+SHUTDOWN_TIMEOUT = env.int("SHUTDOWN_TIMEOUT", default=5 + int(max(COMPLETION_TIMEOUT, STREAM_TIMEOUT, IMAGE_TIMEOUT)))
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
 
 # Django
@@ -199,8 +201,25 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # wait for the write lock at BEGIN instead of failing at the first write
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+        # After a long reader has gone, the write-ahead log shrinks to the limit again.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
+        " PRAGMA journal_size_limit=16777216;",
     }
+else:
+    DATABASES["default"] |= {
+        "ENGINE": "puffer.runtime.postgresql",
+        "OPTIONS": {
+            "connect_timeout": 5,  # seconds
+            "tcp_user_timeout": 10_000,  # milliseconds without an answer of the other machine's network
+            "keepalives_idle": 10,  # seconds
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+            **DATABASES["default"].get("OPTIONS", {}),
+        },
+    }
+# Seconds that a server waits for a statement of PostgreSQL; 0: any time. The worker and commands wait for any time.
+DATABASE_TIMEOUT = env.float("DATABASE_TIMEOUT", default=15)
+MIN_FREE_BYTES = env.int("MIN_FREE_BYTES", default=10 * 1024 * 1024)  # on SQLite's disk; below that nothing is asked
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-us"

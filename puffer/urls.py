@@ -10,7 +10,6 @@ from providers.use_cases import stored_image
 from puffer.api.openapi import openapi_document
 from puffer.api.routes import NamespaceView
 from puffer.api.views import NoRouteView
-from puffer.runtime.health import live, ready
 
 api = [
     path("", include("providers.api.urls")),
@@ -27,8 +26,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/schema/", openapi_document, name="schema"),
     path("api/docs/", without_eval(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
-    path("health/live", live),
-    path("health/ready", ready),
     path("media/images/<str:name>", stored_image),
     path("embed.js", loader),
     path("widget/<str:version>/<str:name>", widget_file, name="widget_file"),

@@ -22,8 +22,6 @@ PUBLIC = {
     "": 302,  # redirects to the admin
     "api/schema/": 200,
     "api/docs/": 200,
-    "health/live": 200,
-    "health/ready": 200,
     "media/images/<str:name>": 404,  # needs no login, because the name cannot be guessed
     "embed.js": 200,
     "widget/<str:version>/<str:name>": 404,  # except the widget's script and styles

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from providers.local.engines import installed
+from tests.support.installation import Installation
 from tests.support.repository import README, ROOT
 
 pytestmark = [
@@ -173,3 +174,13 @@ def test_serve_says_that_the_port_is_taken(started, environment):
     )  # fmt: skip
     assert refused.returncode == 1
     assert "Choose another port" in refused.stderr
+
+
+def test_an_ordinary_user_may_be_called_admin(tmp_path):
+    with Installation.new(tmp_path) as installation:
+        installation.python("from django.contrib.auth.models import User; User.objects.create_user('Admin')")
+        first, second = (installation.manage("quickstart", "--no-serve") for _ in range(2))
+        assert "user admin2, password " in first
+        assert "user admin2, password (as shown at the first start)" in second
+        superusers = "SELECT username FROM auth_user WHERE is_superuser"
+        assert installation.rows(superusers) == [("admin2",)]

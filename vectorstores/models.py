@@ -5,12 +5,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from puffer.net import validate_base_url
-from puffer.runtime import Job, invalidate
+from puffer.runtime import Job, database_now, invalidate, unleased
 from puffer.security import EncryptedTextField
 
 
@@ -182,12 +182,12 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         return self.annotate(has_content=Exists(UploadContent.objects.filter(upload=OuterRef("pk"))))
 
     def unleased(self) -> "UploadQuerySet":
-        return self.filter(Q(leased_until=None) | Q(leased_until__lte=timezone.now()))
+        return self.filter(unleased())
 
     def ready_to_index(self) -> "UploadQuerySet":
         """Leave out uploads while another version is being indexed, because the latest version must be stored last."""
         versions = Upload.objects.filter(**{name: OuterRef(name) for name in Upload.IDENTITY})
-        running = versions.filter(state=Job.State.WAITING, leased_until__gt=timezone.now())
+        running = versions.filter(state=Job.State.WAITING, leased_until__gt=database_now())
         return self.exclude(Exists(running.exclude(pk=OuterRef("pk"))))
 
 

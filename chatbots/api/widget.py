@@ -4,7 +4,6 @@ They take no API key. The list of allowed sites, the visitor's token and the cha
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import lru_cache
@@ -58,12 +57,21 @@ from logs.conversations import (
 from logs.models import Conversation, Feedback, Message
 from logs.webhooks import EventName
 from providers.api import usage_json
-from puffer.api import ApiError, AsyncAPIView, Event, EventStream, Integer, Object, Parameters, String, site_url
+from puffer.api import (
+    ApiError,
+    AsyncAPIView,
+    Event,
+    EventStream,
+    Integer,
+    Object,
+    Parameters,
+    String,
+    site_url,
+    unexpected_error,
+)
 from puffer.http import RateLimit
 from puffer.net import client_ip, network_of
 from puffer.text import is_blank, render, without_bidi
-
-logger = logging.getLogger(__name__)
 
 visitor_reads, network_reads = RateLimit(60), RateLimit(600)  # per minute
 NO_VOTE = "none"
@@ -276,9 +284,8 @@ class StreamView(WidgetView):
                             yield "done", await asyncio.to_thread(done_json, event)
         except ApiError as error:
             yield "error", error_json(error)
-        except Exception:
-            logger.exception("a turn of chatbot %s failed", self.bot.pk)
-            yield "error", error_json(ApiError())
+        except Exception as error:
+            yield "error", error_json(unexpected_error(error))
 
 
 @lru_cache(maxsize=500)

@@ -23,7 +23,8 @@ from providers.base import Capability, CompletionRequest, Provider, Usage
 from providers.calls import ProviderCall, provider_call, streamed_call
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
 from providers.token_estimate import estimate_usage
-from puffer.api import ApiError
+from puffer.api import ApiError, StorageFull
+from puffer.runtime import is_storage_full
 from puffer.text import without_control_characters
 from vectorstores.retrieve import Passage, Search
 
@@ -64,6 +65,8 @@ async def follow_turn(
     Every check that can refuse runs before the first event, because the later steps cost money. Close this generator in
     the task that iterates it: if the visitor leaves, the provider call stops and the text received so far is logged.
     """
+    if is_storage_full():
+        raise StorageFull  # and no failed turn in the log, which would need room too
     question = without_control_characters(question)
     refuse_banned(bot, question, visitor)  # before the limits, so that a banned question uses up nothing
     async with reserve(bot, visitor, question, expected_context(bot, history)) as reservation:

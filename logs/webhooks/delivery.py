@@ -7,24 +7,28 @@ import hashlib
 import hmac
 import logging
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import requests
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from urllib3.exceptions import HTTPError
 
 from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
+from logs.webhooks.fairness import Turns
 from logs.webhooks.models import TEST, Webhook, WebhookDelivery
 from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors, validate_public_url
-from puffer.runtime import LeaseLost, Periodic, backoff, claim
+from puffer.runtime import LeaseLost, Periodic, backoff, claim, claim_many, database_now, due, in_seconds, unleased
 from puffer.text import storable
 
 TOTAL_SECONDS = 15.0  # of an attempt, from the connection to the end of the answer
 LEASE_SECONDS = 60.0
+BATCH, BATCH_SECONDS = 20, 1.0  # deliveries claimed at once, of a fast receiver; the rest is released after that time
+MAX_ATTEMPTS = 50  # a day of retries has fewer: these are attempts whose process was killed
 FIRST_DELAY, LONGEST_DELAY = 10, 3600  # seconds
 RETRY_FOR = timedelta(hours=24)
 KEEP_FOR = timedelta(days=30)
@@ -35,16 +39,40 @@ logger = logging.getLogger(__name__)
 
 
 def run_due() -> bool:
-    """Send the delivery that has been due for longest, as one of settings.WORKER_JOBS."""
-    ready = WebhookDelivery.objects.filter(webhook__is_active=True).exclude(webhook__paused_until__gt=timezone.now())
-    delivery = claim(ready.select_related("webhook"), LEASE_SECONDS)
+    """Send deliveries that are due, of one webhook, as one of settings.WORKER_JOBS. Return whether there were any."""
     if _sweep.is_due():
         _sweep.restart()
         sweep()
-    if delivery is None:
-        return False
-    deliver(delivery)
-    return True
+    ready = ready_webhooks()
+    while ready:
+        with _turns.next_of(ready) as webhook_id:
+            if webhook_id is None:
+                return False
+            if send_batch(webhook_id):
+                return True
+            ready.remove(webhook_id)  # another worker was faster
+    return False
+
+
+def ready_webhooks() -> list[int]:
+    due_deliveries = WebhookDelivery.objects.filter(due(), webhook=OuterRef("pk"))
+    active = Webhook.objects.filter(is_active=True).exclude(paused_until__gt=database_now())
+    return list(active.filter(Exists(due_deliveries)).order_by("pk").values_list("pk", flat=True))
+
+
+def send_batch(webhook_id: int) -> bool:
+    """Send a delivery of the webhook, or several if its receiver is fast. Return False if none was left."""
+    rows = WebhookDelivery.objects.filter(webhook=webhook_id).select_related("webhook")
+    claimed = claim_many(rows, LEASE_SECONDS, BATCH if _turns.is_fast(webhook_id) else 1)
+    began = time.monotonic()
+    goes_on = True
+    for delivery in claimed:
+        if goes_on:
+            goes_on = deliver(delivery) and time.monotonic() - began < BATCH_SECONDS
+        else:
+            with suppress(LeaseLost):
+                delivery.release()
+    return bool(claimed)
 
 
 def send_test(webhook: Webhook) -> WebhookDelivery:
@@ -57,11 +85,14 @@ def send_test(webhook: Webhook) -> WebhookDelivery:
     return ours or delivery
 
 
-def deliver(delivery: WebhookDelivery) -> None:
-    """Send a delivery that this process has claimed, and store the result."""
+def deliver(delivery: WebhookDelivery) -> bool:
+    """Send a delivery that this process has claimed, and store the result. Return whether it arrived."""
     began = time.monotonic()
     outcome: dict[str, Any] = {"response_status": None, "response_excerpt": ""}
+    arrived = False
     try:
+        if delivery.attempts > MAX_ATTEMPTS:
+            raise ValidationError(f"Sending failed: {MAX_ATTEMPTS} workers stopped during it. See their log.")
         outcome["response_status"], outcome["response_excerpt"] = send(delivery)
         arrived = 200 <= outcome["response_status"] < 300
         error = "" if arrived else f"The server answered with status {outcome['response_status']}."
@@ -69,11 +100,17 @@ def deliver(delivery: WebhookDelivery) -> None:
         error = f"The server {failure}"
     except ValidationError as refusal:
         error = " ".join(refusal.messages)
-    outcome["milliseconds"] = round((time.monotonic() - began) * 1000)
+    except Exception:
+        logger.exception("delivery %s could not be sent", delivery.pk)
+        error = "Sending failed because of an unexpected error. See the log of the worker."
+    seconds = time.monotonic() - began
+    _turns.note(delivery.webhook_id, seconds)
+    outcome["milliseconds"] = round(seconds * 1000)
     try:
         write_outcome(delivery, error, outcome)
     except LeaseLost as loss:
         logger.warning("%s: the delivery was deleted or may be sent twice", loss)
+    return arrived
 
 
 def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]) -> None:
@@ -83,7 +120,7 @@ def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]
         if webhook.failures:
             Webhook.objects.filter(pk=webhook.pk).update(failures=0, paused_until=None)
         return
-    if delivery.event == TEST:
+    if delivery.event == TEST or delivery.attempts > MAX_ATTEMPTS:
         delivery.fail(error, **outcome)
         return
     wait = delay_after(delivery.attempts)
@@ -93,9 +130,9 @@ def write_outcome(delivery: WebhookDelivery, error: str, outcome: dict[str, Any]
         delivery.reschedule(wait, error, **outcome)
     # The webhook's other deliveries wait too, so that they neither flood a failing receiver nor delay other webhooks.
     # Attempts that fail at the same time count as one failure.
-    pause = timedelta(seconds=delay_after(webhook.failures + 1))
+    pause = delay_after(webhook.failures + 1)
     unchanged = Webhook.objects.filter(pk=webhook.pk, failures=webhook.failures)
-    unchanged.update(failures=webhook.failures + 1, paused_until=timezone.now() + pause)
+    unchanged.update(failures=webhook.failures + 1, paused_until=in_seconds(pause))
 
 
 def delay_after(failures: int) -> float:
@@ -167,6 +204,8 @@ def excerpt_of(response: requests.Response) -> str:
     return storable(beginning.decode(errors="replace"))[:MAX_EXCERPT]
 
 
+_turns = Turns()
+
 # Old deliveries
 
 _sweep = Periodic(every_seconds=60)
@@ -179,8 +218,7 @@ def sweep() -> None:
     """
     now = timezone.now()
     refused = Q(webhook__failures__gt=0) | Q(webhook__is_active=False)
-    unclaimed = Q(leased_until=None) | Q(leased_until__lte=now)
-    waiting = WebhookDelivery.objects.filter(refused, unclaimed, state=WebhookDelivery.State.WAITING)
+    waiting = WebhookDelivery.objects.filter(refused, unleased(), state=WebhookDelivery.State.WAITING)
     waiting.filter(created_at__lt=now - RETRY_FOR).update(
         state=WebhookDelivery.State.DEAD, ended_at=now, lease="", leased_until=None
     )

@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from logs.webhooks.models import Webhook, WebhookDelivery
-from puffer.runtime import LiveCache
+from puffer.runtime import LiveCache, database_now
 
 SCHEMA_VERSION = "1"  # of the payload; raised when a key is renamed or removed
 
@@ -108,7 +108,7 @@ def deliveries_of(event: Event, webhook_ids: Sequence[int]) -> list[WebhookDeliv
             chatbot_id=event.chatbot_id,
             visitor=event.visitor_key,
             created_at=now,
-            due_at=now,
+            due_at=database_now(),  # by the clock of the database, as leases are
         )
         for webhook_id in webhook_ids
     ]

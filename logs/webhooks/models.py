@@ -97,6 +97,7 @@ class WebhookDelivery(Job):
         verbose_name = _("webhook delivery")
         verbose_name_plural = _("webhook deliveries")
         ordering = ["-id"]
+        indexes = [models.Index(fields=["webhook", "state", "due_at"], name="logs_webhookdelivery_next")]
 
     def __str__(self) -> str:
         return str(self.delivery_id)

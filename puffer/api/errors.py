@@ -2,12 +2,16 @@
 
 import logging
 import math
+import sqlite3
 from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
+
+from puffer.runtime.storage import is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +143,38 @@ class InsufficientScope(ApiError):
     message = "This API key may not do that."
 
 
+class StorageFull(ApiError):
+    """A refusal before a model is paid for an answer that can't be stored."""
+
+    status = 503
+    code = "storage_full"
+    message = "The server's disk is full, so nothing can be stored. The operator of the server must free some space."
+
+
+class DatabaseUnavailable(ApiError):
+    status = 503
+    code = "database_unavailable"
+    message = "The server's database does not answer. Try again in a few seconds."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "5"})
+
+
+def unexpected_error(exception: Exception) -> ApiError:
+    """Log an exception, and return the error that tells the client as much of it as may be known."""
+    if is_disk_full(exception):
+        logger.error("a request failed, because the disk of the database is full")
+        return StorageFull()
+    logger.error("a request failed: %s", type(exception).__name__, exc_info=exception)
+    is_unavailable = isinstance(exception, OperationalError | InterfaceError) and not is_wrong_sql(exception)
+    return DatabaseUnavailable() if is_unavailable else ApiError()
+
+
+def is_wrong_sql(exception: Exception) -> bool:
+    """Return whether SQLite refused the statement itself, which it reports as an operational error too."""
+    return getattr(exception.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+
+
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response:
     """Return the response for a view's exception; called by DRF. An unexpected exception is logged and not shown."""
     if isinstance(exception, Http404):
@@ -148,8 +184,7 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
     if isinstance(exception, exceptions.APIException):
         exception = from_drf(exception)
     elif not isinstance(exception, ApiError):
-        logger.error("a view raised %s", type(exception).__name__, exc_info=exception)
-        exception = ApiError()
+        exception = unexpected_error(exception)
     return Response(exception.body(), status=exception.status, headers=exception.headers)
 
 

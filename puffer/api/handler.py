@@ -26,7 +26,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.module_loading import import_string
 
-from puffer.api.errors import ApiError, InvalidUrl, RequestTooLarge
+from puffer.api.errors import ApiError, InvalidUrl, RequestTooLarge, unexpected_error
 from puffer.api.event_stream import EventStream
 from puffer.api.renderers import JSONRenderer
 from puffer.http import Body, BodyTooLarge, ClientLeft, InvalidHead, check_head
@@ -89,9 +89,8 @@ class ApiHandler:
             return error_response(error)
         except ClientLeft:
             raise
-        except Exception:
-            logger.exception("a request failed outside its view")
-            return error_response(ApiError())
+        except Exception as error:
+            return error_response(unexpected_error(error))
 
     async def view_response(self, request: Any) -> HttpResponseBase:
         match = request.resolver_match = route(request.path_info)

@@ -12,22 +12,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
-from django.db import close_old_connections, connections
+from django.conf import settings
+from django.db import OperationalError, close_old_connections, connections
 
 IDLE_BEFORE_CHECK = 1.0  # seconds after which a connection is checked before its next use
 
 
 class DatabaseThread(ThreadPoolExecutor):
-    """One thread, which replaces a broken or outdated connection before it uses it."""
+    """One thread, which replaces a broken or outdated connection before it uses it.
 
-    def __init__(self, name: str) -> None:
+    If it is `impatient`, work that had to wait for longer than DATABASE_TIMEOUT fails: otherwise the requests that
+    queue up while the database stalls would be held for many times as long.
+    """
+
+    def __init__(self, name: str, *, impatient: bool) -> None:
         super().__init__(max_workers=1, thread_name_prefix=name)
+        self.impatient = impatient
         self.last_used = 0.0
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        return super().submit(self.run, work, *args, **options)
+        return super().submit(self.run, time.monotonic(), work, *args, **options)
 
-    def run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def run(self, submitted_at: float, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if self.impatient and 0 < settings.DATABASE_TIMEOUT < time.monotonic() - submitted_at:
+            raise OperationalError("no connection to the database was free in time")
         # No transaction is open between two calls, because an atomic block cannot span an await.
         if time.monotonic() - self.last_used > IDLE_BEFORE_CHECK:
             for connection in connections.all(initialized_only=True):
@@ -42,10 +50,10 @@ class DatabaseThread(ThreadPoolExecutor):
 class DatabaseThreads:
     """A fixed number of threads, assigned to requests in turn."""
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, *, impatient: bool = False) -> None:
         contexts = [ThreadSensitiveContext() for _ in range(count)]
         for number, context in enumerate(contexts):
-            SyncToAsync.context_to_thread_executor[context] = DatabaseThread(f"{name}-{number}")
+            SyncToAsync.context_to_thread_executor[context] = DatabaseThread(f"{name}-{number}", impatient=impatient)
         self.contexts = itertools.cycle(contexts)
 
     def assign_one(self) -> None:
@@ -53,7 +61,7 @@ class DatabaseThreads:
         SyncToAsync.thread_sensitive_context.set(next(self.contexts))
 
 
-api_threads = DatabaseThreads("api", 4)
+api_threads = DatabaseThreads("api", 4, impatient=True)
 admin_threads = DatabaseThreads("admin", 8)  # separate, so that a slow page does not delay API calls
 public_threads = DatabaseThreads("public", 4)  # the widget's files and other pages for everybody
 sign_in_threads = DatabaseThreads("sign-in", 2)  # as many passwords are hashed at once, which takes a processor each

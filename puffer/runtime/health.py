@@ -1,29 +1,72 @@
-"""GET /health/live and /health/ready, for load balancers and supervisors."""
+"""GET /health/live and /health/ready, for load balancers and supervisors.
 
+They are answered without Django's middleware, so that no other request can delay them.
+"""
+
+import asyncio
+import json
 import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, connection
-from django.http import HttpRequest, JsonResponse
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from puffer.runtime.database_threads import health_threads
+from puffer.runtime.storage import is_storage_full
+
+CHECK_SECONDS = 5.0  # after which a check counts as failed
 
 logger = logging.getLogger(__name__)
 
-
-async def live(request: HttpRequest) -> JsonResponse:
-    """Answer 200: the process is alive."""
-    return JsonResponse({"status": "ok"})
+_is_migrated = False  # once it is, it stays so, and later checks need no look at the migrations
 
 
-async def ready(request: HttpRequest) -> JsonResponse:
-    """Answer 200 if the database answers, else 503."""
+async def answer(path: str, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
+    """Answer a call of one of PATHS: 200, or 503 with the reason."""
+    problem = await PATHS[path]()
+    body = json.dumps({"status": problem or "ok"}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers.append((b"cache-control", b"no-store"))
+    await send({"type": "http.response.start", "status": 503 if problem else 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def live() -> str:
+    """Return "": the process is alive. The database is not asked, because a restart would not mend it."""
+    return ""
+
+
+async def ready() -> str:
+    """Return why this server can't answer requests, or ""."""
+    health_threads.assign_one()
     try:
-        await sync_to_async(_query_database)()
-    except DatabaseError:
-        logger.exception("the database does not answer")
-        return JsonResponse({"status": "the database does not answer"}, status=503)
-    return JsonResponse({"status": "ok"})
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await sync_to_async(problem)()
+    except (DatabaseError, InterfaceError, TimeoutError) as error:
+        logger.error("The database does not answer: %s", str(error) or "no answer in time")
+        return "the database does not answer"
 
 
-def _query_database() -> None:
+def problem() -> str:
+    """Return what is wrong with the database, or "". Raise DatabaseError if it does not answer."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+    if missing_migration():
+        return "the database lacks migrations"
+    return "the disk of the database is full" if is_storage_full() else ""
+
+
+def missing_migration() -> str:
+    """Return the first migration that the database lacks, or ""."""
+    global _is_migrated
+    if _is_migrated:
+        return ""
+    executor = MigrationExecutor(connection)
+    missing = [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+    _is_migrated = not missing
+    return str(missing[0]) if missing else ""
+
+
+PATHS: dict[str, Callable[[], Awaitable[str]]] = {"/health/live": live, "/health/ready": ready}

@@ -1,10 +1,10 @@
 """A durable job queue. Each job is a database row; the worker that runs it holds a time-limited lease.
 
-    due -> claim() -> work, with extend() meanwhile -> finish(), reschedule() or fail()
+    due -> claim() -> work, with extend() meanwhile -> finish(), reschedule(), release() or fail()
     long asynchronous work: with_heartbeat() extends the lease while it runs
 
 When a worker is killed, its lease ends and another worker claims the row. A worker that was only slow gets LeaseLost
-and must stop. The clocks of machines that share a database may differ by at most the length of a lease.
+and must stop. Leases are counted by the clock of the database, so the clocks of the machines that share it may differ.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, connections, models, router, transaction
-from django.db.models import Q
+from django.db import DatabaseError, connection, connections, models, router, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -60,7 +61,7 @@ class Job(models.Model):
 
     def extend(self, seconds: float) -> None:
         """Extend the lease to `seconds` from now. Call this between steps, before the lease ends."""
-        self.write(leased_until=timezone.now() + timedelta(seconds=seconds))
+        self.write(leased_until=in_seconds(seconds))
 
     def finish(self, **columns: Any) -> None:
         """Mark the job as done and write `columns`. Exactly once, if in one transaction with the result."""
@@ -72,8 +73,11 @@ class Job(models.Model):
 
     def reschedule(self, seconds: float, error: str = "", **columns: Any) -> None:
         """Reschedule the job to run `seconds` from now."""
-        due_at = timezone.now() + timedelta(seconds=seconds)
-        self.write(due_at=due_at, lease="", leased_until=None, last_error=error[:MAX_ERROR], **columns)
+        self.write(due_at=in_seconds(seconds), lease="", leased_until=None, last_error=error[:MAX_ERROR], **columns)
+
+    def release(self) -> None:
+        """Give the job back as it was before it was claimed."""
+        self.write(lease="", leased_until=None, attempts=self.attempts - 1)
 
     def restart(self) -> None:
         """Reset the job as if it had never run. No lease is needed; a worker that runs the job gets LeaseLost."""
@@ -89,31 +93,57 @@ class Job(models.Model):
         if not self.lease or not held.update(**columns):
             raise LeaseLost(f"{self._meta.verbose_name} {self.pk} is no longer held by this worker")
         for name, value in columns.items():
-            setattr(self, name, value)
+            if not hasattr(value, "resolve_expression"):  # else only the database knows it
+                setattr(self, name, value)
 
 
 Row = TypeVar("Row", bound=Job)
 
 
+def database_now() -> Any:
+    """Return the time by the database's clock. SQLite has this machine's, but no more than its milliseconds."""
+    return timezone.now() if connection.vendor == "sqlite" else Now()
+
+
+def in_seconds(seconds: float) -> Any:
+    """Return the time that many seconds from now, by the database's clock."""
+    return database_now() + timedelta(seconds=seconds)
+
+
+def unleased() -> Q:
+    """Return the condition that no worker holds a lease."""
+    return Q(leased_until=None) | Q(leased_until__lte=database_now())
+
+
+def due() -> Q:
+    """Return the condition that a job may be claimed."""
+    return unleased() & Q(state=Job.State.WAITING, due_at__lte=database_now())
+
+
 def claim(rows: "models.QuerySet[Row]", seconds: float) -> Row | None:
     """Claim the job that has been due the longest, for `seconds`. Return None if none is due."""
-    now = timezone.now()
-    due = rows.filter(Q(leased_until=None) | Q(leased_until__lte=now), state=Job.State.WAITING, due_at__lte=now)
-    due = due.order_by("due_at", "pk")
-    if not due.exists():  # the usual case needs no lock
-        return None
+    return next(iter(claim_many(rows, seconds, 1)), None)
+
+
+def claim_many(rows: "models.QuerySet[Row]", seconds: float, count: int) -> list[Row]:
+    """Claim up to `count` jobs, those that have been due the longest first, for `seconds`."""
+    waiting = rows.filter(due()).order_by("due_at", "pk")
+    if not waiting.exists():  # the usual case needs no lock
+        return []
     database = router.db_for_write(rows.model)
     if connections[database].features.has_select_for_update_skip_locked:
-        due = due.select_for_update(skip_locked=True, of=("self",))
-    # `BEGIN IMMEDIATE` on SQLite: no other writer can claim the row between SELECT and UPDATE.
+        waiting = waiting.select_for_update(skip_locked=True, of=("self",))
+    # `BEGIN IMMEDIATE` on SQLite: no other writer can claim the rows between SELECT and UPDATE.
     with transaction.atomic(using=database):
-        row = due.using(database).first()
-        if row is None:
-            return None
-        row.lease, row.leased_until, row.attempts = uuid.uuid4().hex, now + timedelta(seconds=seconds), row.attempts + 1
-        columns = {"lease": row.lease, "leased_until": row.leased_until, "attempts": row.attempts}
-        rows.model._base_manager.using(database).filter(pk=row.pk).update(**columns)
-    return row
+        claimed = list(waiting.using(database)[:count])
+        lease = uuid.uuid4().hex
+        rows.model._base_manager.using(database).filter(pk__in=[row.pk for row in claimed]).update(
+            lease=lease, leased_until=in_seconds(seconds), attempts=F("attempts") + 1
+        )
+    for row in claimed:
+        row.lease, row.attempts = lease, row.attempts + 1
+        row.leased_until = timezone.now() + timedelta(seconds=seconds)  # nearly: the clocks may differ
+    return claimed
 
 
 async def with_heartbeat(work: Awaitable[None], heartbeat: Callable[[], None]) -> None:

@@ -88,11 +88,7 @@ def own_sessions_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> Ht
     if request.method == "POST":
         chosen = request.POST.get("session", "")
         ended = [session for session in sessions if not session["is_current"] and chosen in (session["pk"], "others")]
-<<<<<<< HEAD
-        Session.objects.filter(user=request.user.pk, pk__in=[session["pk"] for session in ended]).delete()
-=======
         Session.objects.filter(user=user, pk__in=[session["pk"] for session in ended]).delete()
->>>>>>> h/i9
         for session in ended:
             model_admin.log_change(request, user, f"Signed out: {session['device']}, {session['address']}.")
         messages.success(request, _("Signed out.") if ended else _("That sign-in has ended already."))

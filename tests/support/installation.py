@@ -122,6 +122,11 @@ class Server(Installation):
         wait_until(lambda: self.started_workers() >= 2 or self.process.poll() is not None, 60)
         assert self.process.poll() is None, self.log_file.read_text()
 
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return host, int(port)
+
     def started_workers(self) -> int:
         """Return how many worker processes have started so far."""
         return self.log_file.read_text().count("startup complete")

@@ -10,7 +10,7 @@ import numpy as np
 from providers.base import EmbeddingRequest
 from providers.upstream_errors import EmptyAnswer
 from providers.use_cases import embed
-from puffer.api import ApiError, Caller
+from puffer.api import ApiError, Caller, StorageFull
 from puffer.net import parse_retry_after
 from puffer.runtime import backoff
 from vectorstores.base import Floats, Vector
@@ -102,7 +102,12 @@ class SharedBackoff:
 
     def may_retry(self, error: ApiError) -> bool:
         """Return whether to wait() and call again after this error."""
-        if error.status not in (429, 503) or needs_configuration(error) or self.waited >= self.patience:
+        if (
+            isinstance(error, StorageFull)
+            or error.status not in (429, 503)
+            or needs_configuration(error)
+            or self.waited >= self.patience
+        ):
             return False
         now = time.monotonic()
         if now >= self.resume_at:  # otherwise another call has set it already, and this call waits with that one

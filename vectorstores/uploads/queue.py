@@ -12,19 +12,17 @@ import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from tempfile import TemporaryFile
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.utils import timezone
 
 from providers.bundled_model import bundled_model
 from providers.run_async import run_async
 from puffer.api import ApiError
-from puffer.runtime import LeaseLost, backoff, claim, with_heartbeat
+from puffer.runtime import LeaseLost, backoff, claim, in_seconds, with_heartbeat
 from vectorstores.extraction import Unreadable
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.embedding import needs_configuration
@@ -177,7 +175,7 @@ class Indexing:
 
     def heartbeat(self) -> None:
         """Extend the lease and write the progress. Raise LeaseLost, and Cancelled if the upload was cancelled."""
-        self.upload.write(leased_until=timezone.now() + timedelta(seconds=LEASE_SECONDS), **self.progress())
+        self.upload.write(leased_until=in_seconds(LEASE_SECONDS), **self.progress())
         if Upload.objects.filter(pk=self.upload.pk, is_cancelled=True).exists():
             raise Cancelled
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -36,6 +37,7 @@ def send_documents(
     from vectorstores.uploads.answer import to_json
     from vectorstores.uploads.no_network import take_network
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C lets the worker finish the upload
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))

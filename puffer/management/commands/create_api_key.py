@@ -40,19 +40,31 @@ class Command(BaseCommand):
         parser.add_argument(
             "--expires", type=date.fromisoformat, help="the last day on which the key works, YYYY-MM-DD"
         )
+        parser.add_argument(
+            "--replace",
+            action="store_true",
+            help="if the name exists: revoke that key and issue another, with its permissions unless given here",
+        )
         parser.add_argument("--json", action="store_true", help="print a JSON object instead")
 
     @transaction.atomic
     def handle(
-        self, *, name: str, scope: list[str], bot: list[int], model: list[str], expires: date | None, **options: Any
+        self,
+        *,
+        name: str,
+        scope: list[str],
+        bot: list[int],
+        model: list[str],
+        expires: date | None,
+        replace: bool = False,
+        **options: Any,
     ) -> None:
-        key = ApiKey(
-            name=name,
-            scopes=scope or list(Scope.values),
-            expires_on=expires,
-            is_bound=bool(bot),
-            allowed_models=model,
-        )
+        key = ApiKey.objects.filter(name=name).first() or ApiKey(name=name, scopes=list(Scope.values))
+        if key.pk and not replace:
+            raise CommandError(f"An API key named {name!r} exists. Choose another name, or replace it with --replace.")
+        key.scopes, key.expires_on, key.revoked_at = scope or key.scopes, expires or key.expires_on, None
+        key.is_bound = bool(bot) or key.is_bound
+        key.allowed_models = model or key.allowed_models
         try:
             key.full_clean(exclude=["digest"])
         except ValidationError as error:
@@ -61,7 +73,9 @@ class Command(BaseCommand):
         chatbots = key.chatbots.model._default_manager.filter(pk__in=bot)
         if unknown := set(bot) - {chatbot.pk for chatbot in chatbots}:
             raise CommandError(f"There is no chatbot {', '.join(map(str, sorted(unknown)))}.")
-        key.chatbots.set(chatbots)
+        if bot:
+            key.chatbots.set(chatbots)
+        bot = list(key.chatbots.values_list("pk", flat=True))
         if options["json"]:
             created = {"id": key.pk, "name": name, "scopes": key.scopes, "bots": bot, "models": model, "key": secret}
             self.stdout.write(json.dumps(created))

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import secrets
 from argparse import ArgumentParser
@@ -23,14 +24,14 @@ class Command(BaseCommand):
 
     def handle(self, *, port: int, no_serve: bool, **options: Any) -> None:
         call_command("migrate", verbosity=0)
-        password = self.create_admin()
+        user, password = self.create_admin()
         key = self.create_key()
         bot_id = self.create_bot()
         site = f"http://127.0.0.1:{port}"
         self.stdout.write(self.style.SUCCESS("\npuffer is ready.\n"))
         self.stdout.write(f"Chat      {site}/chat/{bot_id}/")
         self.stdout.write(
-            f"Admin     {site}/admin/   user {ADMIN}, password {password or '(as shown at the first start)'}"
+            f"Admin     {site}/admin/   user {user}, password {password or '(as shown at the first start)'}"
         )
         self.stdout.write(f"API       {site}/wp-json/aipkit/v1   described at {site}/api/docs/")
         self.stdout.write(
@@ -47,14 +48,16 @@ class Command(BaseCommand):
         if not no_serve:
             call_command("serve", port=port)
 
-    def create_admin(self) -> str | None:
-        """Return the password of a new account, or None if a superuser exists."""
+    def create_admin(self) -> tuple[str, str | None]:
+        """Return the name of a superuser, and its password if the account is new."""
         users = get_user_model()._default_manager
-        if users.filter(is_superuser=True).exists():
-            return None
+        if owner := users.filter(is_superuser=True, is_active=True).order_by("pk").first():
+            return owner.get_username(), None
+        names = (f"{ADMIN}{number}" if number > 1 else ADMIN for number in itertools.count(1))
+        name = next(name for name in names if not users.filter(username__iexact=name).exists())
         password = secrets.token_urlsafe(12)
-        users.create_superuser(username=ADMIN, password=password)
-        return password
+        users.create_superuser(username=name, password=password)
+        return name, password
 
     def create_key(self) -> str | None:
         """Return a new key, or None if an earlier start created it."""

@@ -630,6 +630,45 @@ def test_without_a_readable_secret_nothing_is_sent(webhook, receiver, settings):
     assert "secret" in delivery.last_error
 
 
+def test_an_unexpected_error_is_a_failed_attempt(webhook, receiver, settings):
+    settings.PRIVATE_HOST_ALLOWLIST = 5  # the check of the address raises TypeError
+    (delivery,) = queue(webhook)
+    before = timezone.now()
+    run_worker()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.attempts) == ("waiting", 1)
+    assert "unexpected error" in delivery.last_error
+    assert 9 < (delivery.due_at - before).total_seconds() < 15
+    WebhookDelivery.objects.update(created_at=timezone.now() - timedelta(hours=25))
+    make_due()
+    run_worker()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.attempts) == ("dead", 2)
+
+
+def test_a_delivery_that_ends_every_worker_is_given_up(webhook, receiver):
+    (poison,) = queue(webhook, attempts=webhooks.MAX_ATTEMPTS)
+    (other,) = queue(webhook)
+    run_worker()
+    states = dict(WebhookDelivery.objects.values_list("pk", "state"))
+    assert states == {poison.pk: "dead", other.pk: "done"}
+    assert len(receiver.sent) == 1
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the plan of PostgreSQL depends on the number of rows")
+def test_the_backlog_of_a_paused_webhook_is_not_read(webhook, receiver):
+    with CaptureQueriesContext(connection) as captured:
+        queue(webhook)
+        run_worker()
+    selects = [query["sql"] for query in captured if query["sql"].startswith("SELECT") and "due_at" in query["sql"]]
+    assert len(selects) > 2
+    with connection.cursor() as cursor:
+        for sql in selects:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            plan = " ".join(row[3] for row in cursor.fetchall())
+            assert re.search("USING (COVERING )?INDEX logs_webhookdelivery_next", plan), (sql, plan)
+
+
 def test_deleting_a_delivery_while_it_is_sent_is_not_an_error(webhook, receiver, caplog):
     def deleting(connection):
         deleted.set()

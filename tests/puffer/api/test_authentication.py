@@ -294,6 +294,19 @@ def test_create_api_key_prints_the_key_on_the_last_line(db, bot, capsys):
     assert saved.allowed_models == models
 
 
+def test_create_api_key_replaces_a_key_only_on_request(db, bot, capsys):
+    call_command("create_api_key", "ci", scope=["logs", "chat"], bot=[bot.pk])
+    old = capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(CommandError, match=r"exists. Choose another name, or replace it with --replace\."):
+        call_command("create_api_key", "ci")
+    assert Api(old).get("/logs").status_code == 200
+    call_command("create_api_key", "ci", replace=True, scope=["logs"])
+    new = capsys.readouterr().out.splitlines()[-1]
+    assert (Api(old).get("/logs").status_code, Api(new).get("/logs").status_code) == (401, 200)
+    saved = ApiKey.objects.get()
+    assert (saved.scopes, saved.is_bound, list(saved.chatbots.all())) == (["logs"], True, [bot])
+
+
 @pytest.mark.parametrize(
     "options",
     [

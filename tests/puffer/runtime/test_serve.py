@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ import requests
 
 from tests.support.installation import Server, forks_of, serving, wait_until
 from tests.support.providers import CHAT_COMPLETION
+from tests.support.repository import ROOT
 from tests.support.upstream import Upstream, running
 
 pytestmark = pytest.mark.slow
@@ -125,6 +129,126 @@ def test_no_process_outlives_a_server_that_is_killed(tmp_path, upstream):
         server.process.kill()
         server.process.wait()
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in forks), 30)
+
+
+@pytest.mark.parametrize("name", ["server", "worker"])
+def test_a_stopped_process_is_replaced(tmp_path, upstream, name):
+    """As one that hangs where Python code cannot notice it."""
+    with serving(tmp_path, upstream, EVENT_LOOP_TIMEOUT="2") as server:
+        before = set(forks_of(server.process.pid, name))
+        os.kill(min(before), signal.SIGSTOP)
+        wait_until(lambda: len(set(forks_of(server.process.pid, name)) - before) == 1, 30)
+        assert min(before) not in forks_of(server.process.pid, name)
+        assert "has sent no heartbeat for 4 s" in server.log_file.read_text()
+
+
+def test_the_stop_kills_what_does_not_end(tmp_path, upstream):
+    with serving(tmp_path, upstream, SHUTDOWN_TIMEOUT="6") as server:
+        for name in ("server", "worker"):
+            os.kill(forks_of(server.process.pid, name)[0], signal.SIGSTOP)
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert "has not stopped within 6 s" in server.log_file.read_text()
+
+
+def test_a_process_that_cannot_be_forked_is_started_later(tmp_path, upstream):
+    with serving(tmp_path, upstream, DJANGO_SETTINGS_MODULE="tests.support.failing_fork_settings") as server:
+        wait_until(lambda: len(forks_of(server.process.pid, "worker")) == 1, 30)
+        assert "The worker could not be started: Cannot allocate memory." in server.log_file.read_text()
+
+
+HALF_SENT = (
+    b"POST /wp-json/aipkit/v1/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 1000\r\n\r\n{"half":'
+)
+
+
+@pytest.mark.parametrize("beginning", [HALF_SENT, HALF_SENT[:30], b""])
+def test_half_a_request_does_not_hold_the_stop(tmp_path, upstream, beginning):
+    with serving(tmp_path, upstream) as server, socket.create_connection(server.address) as client:
+        client.sendall(beginning)
+        assert requests.get(f"{server.url}/health/ready", timeout=10).ok  # meanwhile the server has read it
+        began = time.monotonic()
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - began < 10
+
+
+def test_new_connections_are_refused_while_running_requests_are_finished(tmp_path, upstream, monkeypatch):
+    asked, finish = threading.Event(), threading.Event()
+    answer = upstream.pages["/v1/chat/completions"]
+
+    def behave(conversation: Any) -> None:
+        asked.set()
+        assert finish.wait(20)
+        answer(conversation)
+
+    monkeypatch.setitem(upstream.pages, "/v1/chat/completions", behave)
+    with serving(tmp_path, upstream) as server, ThreadPoolExecutor() as pool, requests.Session() as proxy:
+        key = server.manage("create_api_key", "slow").splitlines()[-1]
+        proxy.get(f"{server.url}/health/live", timeout=10)  # leaves an idle connection
+        response = pool.submit(server.generate, key)
+        assert asked.wait(10)
+        server.process.terminate()
+        wait_until(lambda: not listens(server.address), 5)
+        last = proxy.get(f"{server.url}/health/live", timeout=10)  # on the connection that was idle
+        assert (last.status_code, last.headers["Connection"]) == (200, "close")
+        with socket.create_server(server.address):
+            pass  # a new server can have the port
+        finish.set()
+        assert response.result().status_code == 200
+        assert server.process.wait(30) == 0
+
+
+def test_a_stop_refuses_connections_but_breaks_none_off(tmp_path, upstream):
+    """Neither one that was just opened nor one that a proxy keeps open."""
+    failures, answered, stop = [], [], threading.Event()
+
+    def call(session: requests.Session, url: str) -> None:
+        while not stop.is_set():
+            try:
+                answered.append(session.get(url, timeout=30).status_code)
+            except requests.ConnectionError as error:
+                if "refused" in str(error):
+                    return
+                failures.append(str(error))
+
+    with serving(tmp_path, upstream) as server, ThreadPoolExecutor(8) as pool:
+        url = f"{server.url}/wp-json/aipkit/v1"
+        for number in range(8):
+            session = requests.Session()
+            session.headers["Connection"] = "close" if number % 2 else "keep-alive"
+            pool.submit(call, session, url)
+        wait_until(lambda: len(answered) > 50)
+        server.stop()
+        stop.set()
+    assert failures == []
+    assert set(answered) == {200}
+
+
+def listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=2).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_socket_of_systemd_serves_the_next_server_too(tmp_path, upstream):
+    """Clients that connect while nobody serves wait for the next server."""
+    with Server.new(tmp_path) as installation, socket.create_server(("127.0.0.1", 0)) as listener:
+        command = f"LISTEN_FDS=1 LISTEN_PID=$$ exec {sys.executable} manage.py serve --no-worker 3<&{listener.fileno()}"
+        for _ in range(2):
+            with ThreadPoolExecutor() as pool:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}/health/ready"
+                response = pool.submit(requests.get, url, timeout=60)
+                process = subprocess.Popen(
+                    ["bash", "-c", command], cwd=ROOT, env=installation.environment, pass_fds=[listener.fileno()]
+                )
+                installation.processes.append(process)
+                assert response.result().status_code == 200
+                process.terminate()
+                assert process.wait(30) == 0
 
 
 def test_a_running_request_is_finished_when_the_server_stops(tmp_path, upstream, monkeypatch):

@@ -3,9 +3,11 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -230,12 +232,14 @@ def test_a_suspended_worker_cannot_finish_a_job_that_another_took_over(work):
 
 @pytest.mark.slow
 @on_sqlite
-def test_sigterm_finishes_the_current_job_and_starts_no_other(work):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_current_job_and_starts_no_other(work, number):
     work.queue(20, step_seconds=0.5)
     worker = work.start("worker")
     wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
-    worker.terminate()
+    worker.send_signal(number)
     assert worker.wait(10) == 0
+    assert "Traceback" not in work.log_file.read_text()
     assert work.rows("SELECT DISTINCT state FROM work_piece WHERE attempts > 0") == [("done",)]
     assert 0 < work.done() < 20
 
@@ -252,6 +256,52 @@ def test_a_signal_to_all_processes_of_serve_finishes_the_current_job(work, numbe
     assert server.wait(30) == 0
     assert work.done() == 1
     assert "Traceback" not in work.log_file.read_text()
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_a_job_that_does_not_end_does_not_hold_the_stop(work):
+    work.queue(1, step_seconds=300)
+    work.variables["SHUTDOWN_TIMEOUT"] = "1"
+    worker = work.start("worker")
+    del work.variables["SHUTDOWN_TIMEOUT"]
+    wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
+    worker.terminate()
+    assert worker.wait(10) == 1
+    assert "will be done again" in work.log_file.read_text()
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_ctrl_c_does_not_reach_what_a_job_starts(work):
+    """Such as the process that reads an upload: the terminal sends SIGINT to the whole session."""
+    server = work.start("serve", "--port", str(free_port()))
+    wait_until(lambda: forks_of(server.pid, "worker") != [])
+    (worker,) = forks_of(server.pid, "worker")
+    assert os.getsid(worker) == worker != os.getsid(server.pid)
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_a_job_of_a_killed_server_does_not_keep_the_port(work):
+    port = free_port()
+    work.queue(1, step_seconds=1)
+    server = work.start("serve", "--port", str(port))
+    wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
+    (worker,) = forks_of(server.pid, "worker")
+    server.kill()
+    server.wait()
+
+    def is_free() -> bool:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return True
+        return False
+
+    wait_until(is_free, 2)
+    assert Path(f"/proc/{worker}").exists()  # it finishes its job
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), 15)
+    assert work.done() == 1
 
 
 @on_sqlite
