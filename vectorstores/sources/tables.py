@@ -96,8 +96,13 @@ class Reader:
 
     def recovered(self, line: int) -> Record:
         """Read a record with faulty quotation marks. If it contains other rows, only its first line is given up."""
+        if record := self.with_escaped_quotes(line):
+            return record
         is_closed = "".join(self.taken).count('"') % 2 == 0
-        fields = next(self.parse(iter(self.taken), strict=False), [])
+        try:
+            fields = next(self.parse(iter(self.taken), strict=False), [])
+        except csv.Error:  # a field that is too long
+            is_closed, fields = False, []
         if len(self.taken) == 1 and is_closed:
             return Record(line, fields)
         if is_closed and len(fields) == self.width and not any(map(self.is_row, self.taken[1:])):
@@ -105,6 +110,22 @@ class Reader:
         self.lines.put(self.taken[1:])
         self.longest = MAX_RECORD_AFTER_FAULT
         return Record(line, [], NOT_CLOSED)
+
+    def with_escaped_quotes(self, line: int) -> Record | None:
+        """Return the record if its quotation marks are escaped by backslashes, as MySQL does; None if they are not."""
+        if not any('\\"' in taken for taken in self.taken):
+            return None
+        reader = csv.reader(
+            iter(self.taken), delimiter=self.delimiter, skipinitialspace=True, strict=True, escapechar="\\"
+        )
+        try:
+            fields = next(reader, [])
+        except csv.Error:
+            return None
+        if len(fields) != self.width:
+            return None
+        self.lines.put(self.taken[reader.line_num :])
+        return Record(line, fields)
 
     def is_row(self, line: str) -> bool:
         return len(next(self.parse(iter([line]), strict=False), [])) == self.width

@@ -1,5 +1,8 @@
 """JSON as programs write it, and objects that name their text differently."""
 
+import io
+import sys
+
 import pytest
 
 from tests.support.imports import run, stored, write
@@ -94,3 +97,10 @@ def test_drafts_are_left_out(model, tmp_path):
 def test_what_cannot_be_read_is_told(model, tmp_path, name, content, word):
     summary = run(write(tmp_path / name, content), code=None)
     assert word in summary["refusals"][0]["reason"]
+
+
+def test_standard_input_in_any_encoding(model, monkeypatch):
+    rows = '{"id": "a", "content": "Größe"}\n'.encode("utf-16")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(rows)))
+    run("-")
+    assert stored()["a"].text == "Größe"

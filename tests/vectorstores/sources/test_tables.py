@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.imports import counts, run, stored, texts, write
+from vectorstores.sources import tables
 from vectorstores.sources.columns import text_of_cell
 
 pytestmark = pytest.mark.django_db
@@ -185,12 +186,20 @@ def test_faulty_rows(model, tmp_path, content, read, faulty):
     ("field", "text"),
     [
         ('"with ""lid"""', 'with "lid"'), ('5" pipe', '5" pipe'), ('"a\nb"', "a\nb"), ('"a" ', "a"),
+        (r'"He said \"hi, you\" there"', 'He said "hi, you" there'),
         ("x < 5 and y > 3", "x < 5 and y > 3"), ("Use the <b> element", "Use the <b> element"),
     ],
 )  # fmt: skip
 def test_odd_fields(model, tmp_path, field, text):
     imported(tmp_path, f"id,content\n1,{field}\n")
     assert texts() == {text}
+
+
+def test_a_quotation_mark_that_is_never_closed_in_a_large_file(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_RECORD", 5000)
+    rows = "".join(f"{number},Cup number {number}\n" for number in range(1000))
+    summary, found = imported(tmp_path, f'id,content\na,"Pot\n{rows}', code=1)
+    assert (summary["refused"], len(found)) == (1, 1000)
 
 
 @pytest.mark.parametrize("content", ["id,content\n", "id,content\n,\n\n", "", "\n\n"])
