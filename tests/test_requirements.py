@@ -13,8 +13,8 @@ APPS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]
 MODULES = packages_distributions()  # {module: names of the distributions that provide it}
 OURS = {*APPS, "tests", "servers"}  # servers: a neighbor of the benchmarks that import it
 LOCKS = ["requirements", "requirements-dev", "requirements-local"]
-# Loaded by Django and uvicorn; pytest-django is listed there although only tests use it.
-NEVER_IMPORTED = {"psycopg", "uvloop", "pytest-django"}
+# Loaded by uvicorn; pytest-django is listed there although only tests use it.
+NEVER_IMPORTED = {"uvloop", "pytest-django"}
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;]+)", re.MULTILINE)
 
 
