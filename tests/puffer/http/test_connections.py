@@ -18,9 +18,7 @@ PIECE = b"a" * 65_536
 UNFINISHED = {
     "head": b"GET /embed.js HTTP/1.1\r\nHost: localhost\r\nX-A: ",
     "body of a page": b"POST /admin/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc",
-    "body of a call": (
-        b"POST /wp-json/aipkit/v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"
-    ),
+    "body of a call": b"POST /wp-json/aipkit/v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\nabc",
     "nothing": b"",
     "blank lines": b"\r\n\r\n",
 }
