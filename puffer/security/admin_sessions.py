@@ -4,6 +4,7 @@ Django loads `SessionStore` from here, as settings.SESSION_ENGINE says.
 """
 
 import hashlib
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.base_session import AbstractBaseSession
-from django.db import models
+from django.db import DatabaseError, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -58,7 +59,8 @@ class SessionStore(db.SessionStore):
         if session is None:
             self._session_key = None
         elif now - session.last_seen_at > SEEN_EVERY:
-            Session.objects.filter(pk=session.pk).update(last_seen_at=now)
+            with suppress(DatabaseError):  # such as a full disk: no reason to refuse a page
+                Session.objects.filter(pk=session.pk).update(last_seen_at=now)
         return session
 
     async def _aget_session_from_db(self) -> Session | None:
