@@ -14,7 +14,7 @@ MODULES = packages_distributions()  # {module: names of the distributions that b
 OURS = {*APPS, "tests", "servers"}  # servers: a neighbor of the benchmarks that import it
 LOCKS = ["requirements", "requirements-dev", "requirements-local"]
 # Loaded by Django, uvicorn and trafilatura; the project's owner wants the last one here.
-NEVER_IMPORTED = {"psycopg", "uvloop", "httptools", "lxml-html-clean", "pytest-django"}
+NEVER_IMPORTED = {"uvloop", "httptools", "lxml-html-clean", "pytest-django"}
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;]+)", re.MULTILINE)
 
 
