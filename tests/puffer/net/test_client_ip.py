@@ -34,7 +34,7 @@ def test_client_ip(settings, proxies, forwarded, remote, expected):
 @pytest.mark.parametrize(
     ("public_url", "proxies", "warnings"),
     [
-        ("https://ai.example.com", 0, ["puffer.W001"]),
+        ("https://ai.example.com", 0, ["puffer.W002"]),
         ("https://ai.example.com", 1, []),
         ("http://ai.example.com", 0, []),
         ("", 0, []),
@@ -42,4 +42,4 @@ def test_client_ip(settings, proxies, forwarded, remote, expected):
 )
 def test_a_proxy_that_is_not_counted_is_reported(settings, public_url, proxies, warnings):
     settings.PUBLIC_URL, settings.TRUSTED_PROXY_COUNT = public_url, proxies
-    assert [warning.id for warning in run_checks() if warning.id == "puffer.W001"] == warnings
+    assert [warning.id for warning in run_checks() if warning.id == "puffer.W002"] == warnings

@@ -51,6 +51,8 @@ FOR_ALL = ((200, 200, 200), (200, 200, 200))
 FOR_EDITORS = ((200, 200, 403), (200, 200, 403))
 FOR_OWNERS = ((200, 403, 403), (200, 403, 403))
 CUSTOM_PAGES = {
+    "auth_user_confirm_password": FOR_ALL,
+    "auth_user_own_sessions": ((200, 200, 200), (302, 302, 302)),  # lists the user's own sign-ins
     "auth_user_password_change": FOR_OWNERS,
     "auth_user_second_factor": FOR_ALL,  # for the user's own account
     "chatbots_chatbot_answer_question": FOR_EDITORS,

@@ -9,13 +9,13 @@ import pytest
 import requests
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.models import User
-from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from puffer.security import sign_in_records
+from puffer.security.admin_sessions import Session
 from tests.support.accounts import LIMIT, LOGIN, PASSWORD, sign_in
 from tests.support.installation import serving
 
