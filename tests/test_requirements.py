@@ -13,13 +13,8 @@ APPS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]
 MODULES = packages_distributions()  # {module: names of the distributions that provide it}
 OURS = {*APPS, "tests", "servers"}  # servers: a neighbor of the benchmarks that import it
 LOCKS = ["requirements", "requirements-dev", "requirements-local"]
-<<<<<<< HEAD
 # Loaded by uvicorn; pytest-django is listed there although only tests use it.
 NEVER_IMPORTED = {"uvloop", "pytest-django"}
-=======
-# Loaded by Django, uvicorn and trafilatura; the project's owner wants the last one here.
-NEVER_IMPORTED = {"uvloop", "httptools", "lxml-html-clean", "pytest-django"}
->>>>>>> h/i6
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;]+)", re.MULTILINE)
 
 
