@@ -13,10 +13,10 @@ from chatbots.models import Chatbot
 from puffer.models import ApiKey, Scope
 from puffer.runtime.live_cache import invalidate_process
 from tests.support.api import Api
-from tests.support.browser import launched
 from tests.support.installation import at_the_end, new_database
-from tests.support.providers import environment
+from tests.support.providers.answers import environment
 from tests.support.upstream import Upstream, running
+from tests.support.widget.browser import launched
 
 # Fixtures that start processes once for a module.
 STARTED_ONCE = {"server", "site", "started", "with_tables", "processes", "base_url"}

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.browser import OWNER, expect, in_browser, open_admin, pages, tab
 from tests.support.installation import Server, serving, wait_until
-from tests.support.providers import CHAT_COMPLETION, CHAT_END, chat_chunk
+from tests.support.providers.answers import CHAT_COMPLETION, CHAT_END, chat_chunk
 from tests.support.upstream import Connection, Upstream, answering, embedding, running, streaming
+from tests.support.widget.browser import OWNER, expect, in_browser, open_admin, pages, tab
 
 BOT = "Shop <i>bot</i>"
 QUESTION = "Within how many days may shoes go back?"

@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from tests.support.installation import Installation, answers, free_port, wait_until
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import Behavior, Connection, Upstream, answering, fast_embedding, running
 
 pytestmark = pytest.mark.slow

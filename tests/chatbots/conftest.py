@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission
 
-from tests.support.browser import open_admin, pages
 from tests.support.installation import Server
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import Upstream, answering, embedding, running
-from tests.support.widget_pages import COMPLETIONS, Site, Visits, says, widget_site
+from tests.support.widget.browser import open_admin, pages
+from tests.support.widget.pages import COMPLETIONS, Site, Visits, says, widget_site
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from providers.base import Capability
 from providers.registry import PROVIDERS, providers_with
-from tests.support.provider_failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
-from tests.support.providers import COMPLETIONS, EMBEDDING_LIST, EMBEDDINGS, GPT_IMAGE, IMAGES, environment
+from tests.support.providers.answers import COMPLETIONS, EMBEDDING_LIST, EMBEDDINGS, GPT_IMAGE, IMAGES, environment
+from tests.support.providers.failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
 from tests.support.rows import crossed
 from tests.support.upstream import closed_port, full_backlog
 

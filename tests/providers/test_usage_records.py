@@ -13,7 +13,7 @@ from logs.usage import recorder
 from providers import registry
 from puffer.asgi import application
 from puffer.models import ApiKey
-from tests.support.providers import (
+from tests.support.providers.answers import (
     ANTHROPIC_MESSAGE,
     CAT_BASE64,
     CHAT_COMPLETION,

@@ -10,8 +10,8 @@ from chatbots.admin.forms import SHOWN_WHILE
 from chatbots.lifecycle.serializers import MAX_BYTES, SETTINGS, export_chatbots
 from chatbots.models import Chatbot
 from logs.models import Conversation, new_uuid
-from tests.support.admin_rows import NASTY
-from tests.support.chatbot_admin import IMPORT, LIST, act, change_page, filled, text_of, upload
+from tests.support.admin.chatbot_pages import IMPORT, LIST, act, change_page, filled, text_of, upload
+from tests.support.admin.rows_of_models import NASTY
 
 pytestmark = pytest.mark.django_db
 

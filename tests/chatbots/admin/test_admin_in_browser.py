@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.browser import axe, expect, in_browser, tab
 from tests.support.installation import Server, serving
 from tests.support.upstream import running
+from tests.support.widget.browser import axe, expect, in_browser, tab
 
 pytestmark = in_browser
 

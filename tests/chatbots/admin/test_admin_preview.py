@@ -17,8 +17,8 @@ from chatbots.conversation.visitor import Identity
 from chatbots.guards.origins import is_allowed
 from chatbots.guards.sessions import InvalidVisitorToken, is_signed_out, issue, new_session, read_token, verify_identity
 from chatbots.models import Chatbot, SignedOutVisitor
-from tests.support.admin_rows import NASTY
-from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of
+from tests.support.admin.chatbot_pages import LIST, act, change_page, filled, text_of
+from tests.support.admin.rows_of_models import NASTY
 from tests.support.repository import ROOT
 
 WIDGET_GUIDE = (ROOT / "docs" / "widget.md").read_text()

@@ -10,8 +10,8 @@ from django.urls import reverse
 from chatbots.admin.history import VERSIONS_ON_A_PAGE, difference
 from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot
-from tests.support.admin_rows import NASTY
-from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of, upload
+from tests.support.admin.chatbot_pages import LIST, act, change_page, filled, text_of, upload
+from tests.support.admin.rows_of_models import NASTY
 
 pytestmark = pytest.mark.django_db
 

@@ -8,10 +8,10 @@ from django.urls import reverse
 from chatbots.models import Chatbot
 from logs.models import Conversation, Message, ModelPrice, UsageEvent
 from providers.models import ProviderConfig
-from tests.support.admin_rows import NASTY
-from tests.support.chatbot_admin import LIST, change_page, filled
-from tests.support.providers import CHAT_COMPLETION
-from tests.support.shop import OPENING, RETURNS
+from tests.support.admin.chatbot_pages import LIST, change_page, filled
+from tests.support.admin.rows_of_models import NASTY
+from tests.support.knowledge.shop import OPENING, RETURNS
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import answering
 from vectorstores.models import Collection
 

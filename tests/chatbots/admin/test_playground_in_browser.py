@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.browser import axe, expect, in_browser, tab
 from tests.support.installation import Server, serving
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import embedding, running
+from tests.support.widget.browser import axe, expect, in_browser, tab
 
 pytestmark = in_browser
 

@@ -13,7 +13,7 @@ from logs.conversations.writer import Turn, write_turns
 from logs.models import Conversation, Message, UsageEvent
 from puffer.models import ApiKey
 from tests.support.api import Api
-from tests.support.providers import CHAT_COMPLETION, COMPLETIONS
+from tests.support.providers.answers import CHAT_COMPLETION, COMPLETIONS
 
 
 def user(content):

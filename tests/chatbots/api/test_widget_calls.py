@@ -25,9 +25,9 @@ from chatbots.widget.labels import LABELS
 from logs.models import Conversation, Message, UsageEvent
 from puffer.runtime import invalidate
 from tests.support.api import BASE
-from tests.support.providers import CHAT_DONE, CHAT_STREAM
+from tests.support.providers.answers import CHAT_DONE, CHAT_STREAM
 from tests.support.upstream import answering, embedding, streaming
-from tests.support.widget import QUESTION, SHOP, Widget, events_of
+from tests.support.widget.calls import QUESTION, SHOP, Widget, events_of
 
 
 @pytest.fixture

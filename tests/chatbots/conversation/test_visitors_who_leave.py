@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.support.installation import Server, serving, wait_until
-from tests.support.providers import CHAT_END, chat_chunk
+from tests.support.providers.answers import CHAT_END, chat_chunk
 from tests.support.upstream import Upstream, running
 
 pytestmark = pytest.mark.slow

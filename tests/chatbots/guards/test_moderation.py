@@ -14,7 +14,7 @@ from chatbots.guards.banned_words import phrases_in
 from chatbots.guards.moderation import is_banned, moderate, refuse_banned
 from logs.models import Conversation
 from providers import registry
-from tests.support.providers import environment
+from tests.support.providers.answers import environment
 from tests.support.upstream import closed_port
 
 FLAGGED = {"id": "modr-1", "model": "omni-moderation-latest", "results": [{"flagged": True, "categories": {}}]}

@@ -12,7 +12,7 @@ from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun, Se
 from chatbots.quality.unanswered import add_answer
 from logs.models import Message, Webhook, WebhookDelivery
 from logs.webhooks.models import EventName
-from tests.support.shop import RETURNS
+from tests.support.knowledge.shop import RETURNS
 from vectorstores.models import Collection, Document, LocalVector
 
 pytestmark = pytest.mark.django_db

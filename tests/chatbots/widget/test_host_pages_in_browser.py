@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.browser import expect, in_browser
-from tests.support.providers import CHAT_END, chat_chunk
+from tests.support.providers.answers import CHAT_END, chat_chunk
 from tests.support.upstream import streaming
-from tests.support.widget_pages import COMPLETIONS
+from tests.support.widget.browser import expect, in_browser
+from tests.support.widget.pages import COMPLETIONS
 
 pytestmark = in_browser
 

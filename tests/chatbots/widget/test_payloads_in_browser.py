@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.browser import expect, in_browser
-from tests.support.markdown_attacks import PAYLOADS
+from tests.support.attacks.markdown import PAYLOADS
 from tests.support.upstream import embedding
-from tests.support.widget_pages import COMPLETIONS, says
+from tests.support.widget.browser import expect, in_browser
+from tests.support.widget.pages import COMPLETIONS, says
 
 pytestmark = in_browser
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.browser import axe, expect, in_browser
-from tests.support.providers import CHAT_END, chat_chunk
+from tests.support.providers.answers import CHAT_END, chat_chunk
 from tests.support.upstream import Upstream, answering, streaming
-from tests.support.widget_pages import COMPLETIONS, Site, Visits, says
+from tests.support.widget.browser import axe, expect, in_browser
+from tests.support.widget.pages import COMPLETIONS, Site, Visits, says
 
 pytestmark = in_browser
 

@@ -21,7 +21,7 @@ from logs.search import query as search
 from logs.usage.prices import PriceBook
 from puffer.admin.base import CappedPaginator
 from puffer.models import ApiKey
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 
 pytestmark = pytest.mark.django_db
 

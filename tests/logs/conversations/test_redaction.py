@@ -14,9 +14,9 @@ from chatbots.models import MessageCount
 from logs.conversations.redaction import REDACTION_KINDS, redact
 from logs.models import Conversation, Message
 from puffer.net.client_ip import anonymized
-from tests.support.providers import CHAT_COMPLETION, CHAT_STREAM
+from tests.support.providers.answers import CHAT_COMPLETION, CHAT_STREAM
 from tests.support.repository import ROOT
-from tests.support.widget import Widget
+from tests.support.widget.calls import Widget
 
 REAL = "I am ada@lovelace.example, +49 30 1234567, card 4111 1111 1111 1111, DE89 3704 0044 0532 0130 00."
 REDACTED = "I am [e-mail], [phone], card [card], [IBAN]."

@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from logs.models import Conversation, Message
 from logs.search.indexer import index_batch
 from logs.search.tables import SEARCHED
+from tests.support.attacks.sql_injections import CLASSIC, MARK, payloads
 from tests.support.searched_conversations import make_conversation
-from tests.support.sql_injections import CLASSIC, MARK, payloads
 
 
 @pytest.mark.slow

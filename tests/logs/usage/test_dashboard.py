@@ -21,7 +21,7 @@ from logs.usage.daily_totals import midnight, today
 from logs.usage.report import percentile
 from puffer.models import ApiKey
 from puffer.security.roles import EDITOR
-from tests.support.accounts import member
+from tests.support.admin.accounts import member
 
 pytestmark = pytest.mark.django_db
 

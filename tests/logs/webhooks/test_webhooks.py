@@ -24,10 +24,10 @@ from logs.webhooks.events import subscriber_of
 from logs.webhooks.models import EventName, Webhook, WebhookDelivery
 from puffer.net import validate_public_url
 from puffer.runtime.jobs import claim
-from tests.support.providers import CHAT_COMPLETION, CHAT_STREAM
+from tests.support.providers.answers import CHAT_COMPLETION, CHAT_STREAM
 from tests.support.repository import ROOT
 from tests.support.upstream import closed_port, running, sending, streaming
-from tests.support.widget import Widget
+from tests.support.widget.calls import Widget
 
 DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()
 SHOP = "https://shop.example"

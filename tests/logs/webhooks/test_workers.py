@@ -69,7 +69,7 @@ def test_workers_whose_clocks_differ_send_everything_once(tmp_path, receiver):
 
     receiver.pages["/hook"] = slowly
     with Installation.new(tmp_path, "postgresql", PRIVATE_HOST_ALLOWLIST="127.0.0.1") as installation:
-        installation.variables["DJANGO_SETTINGS_MODULE"] = "tests.support.wrong_clock_settings"
+        installation.variables["DJANGO_SETTINGS_MODULE"] = "tests.support.settings.wrong_clock"
         installation.variables["CLOCK_AHEAD"] = "0"
         queue(installation, "all", f"{receiver.url}/hook", 20)
         for seconds in (-120, 120):

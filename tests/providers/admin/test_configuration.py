@@ -14,7 +14,7 @@ from providers.base import Capability
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, adapter_for, close_clients, is_configured, settings_of
 from puffer.api.errors import ApiError
-from tests.support.providers import CHAT_COMPLETION, COMPLETIONS
+from tests.support.providers.answers import CHAT_COMPLETION, COMPLETIONS
 
 HI = [{"role": "user", "content": "Hi"}]
 SECRET = "sk-saved-0123456789"

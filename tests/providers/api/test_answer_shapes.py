@@ -7,8 +7,7 @@ import pytest
 
 from providers.registry import PROVIDERS
 from puffer.api.errors import ApiError
-from tests.support.provider_requests import generate
-from tests.support.providers import (
+from tests.support.providers.answers import (
     ANTHROPIC_END,
     ANTHROPIC_MESSAGE,
     ANTHROPIC_START,
@@ -21,7 +20,17 @@ from tests.support.providers import (
     event,
     google_chunk,
 )
-from tests.support.streams import end_of, failure_of, joined, open_call, piece_of, run_on_loop, start_of, stream
+from tests.support.providers.requests import generate
+from tests.support.providers.streams import (
+    end_of,
+    failure_of,
+    joined,
+    open_call,
+    piece_of,
+    run_on_loop,
+    start_of,
+    stream,
+)
 
 pytestmark = pytest.mark.django_db
 

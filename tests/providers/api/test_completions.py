@@ -10,8 +10,8 @@ import pytest
 from providers.base import Capability
 from providers.registry import PROVIDERS, providers_with
 from providers.use_cases.completions import DEFAULT_INSTRUCTIONS
-from tests.support.provider_requests import CONVERSATION, SENT, generate
-from tests.support.providers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
+from tests.support.providers.answers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, COMPLETIONS, GENERATED_CONTENT
+from tests.support.providers.requests import CONVERSATION, SENT, generate
 
 USAGE = {"input_tokens": 11, "output_tokens": 5, "total_tokens": 16}
 GOOGLE_USAGE = {**USAGE, "cached_tokens": 0, "thought_tokens": 0, "tool_use_tokens": 0}

@@ -7,7 +7,7 @@ import pytest
 
 from providers.base import Capability
 from providers.registry import PROVIDERS, providers_with
-from tests.support.providers import EMBEDDING_LIST, EMBEDDINGS, VECTORS
+from tests.support.providers.answers import EMBEDDING_LIST, EMBEDDINGS, VECTORS
 
 SLUGS = [provider.slug for provider in providers_with(Capability.EMBEDDING)]
 

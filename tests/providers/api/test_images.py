@@ -9,7 +9,7 @@ import pytest
 from providers.base import Capability
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, providers_with
-from tests.support.providers import CAT, CAT_BASE64, GPT_IMAGE, IMAGES
+from tests.support.providers.answers import CAT, CAT_BASE64, GPT_IMAGE, IMAGES
 
 SLUGS = [provider.slug for provider in providers_with(Capability.IMAGE)]
 

@@ -14,7 +14,7 @@ from providers.base import Capability, CompletionRequest, Message
 from providers.calls import streamed_call
 from providers.registry import get_provider
 from puffer.api.errors import ApiError
-from tests.support.providers import (
+from tests.support.providers.answers import (
     ANTHROPIC_START,
     COMPLETIONS,
     anthropic_piece,

@@ -14,9 +14,7 @@ from providers.calls import streamed_call
 from providers.registry import PROVIDERS, get_provider
 from providers.token_estimate import estimate_usage
 from puffer.api.errors import ApiError
-from tests.support.provider_failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
-from tests.support.provider_requests import SENT
-from tests.support.providers import (
+from tests.support.providers.answers import (
     ANTHROPIC_END,
     ANTHROPIC_START,
     CHAT_DONE,
@@ -29,8 +27,9 @@ from tests.support.providers import (
     event,
     google_chunk,
 )
-from tests.support.rows import crossed
-from tests.support.streams import (
+from tests.support.providers.failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
+from tests.support.providers.requests import SENT
+from tests.support.providers.streams import (
     HELLO,
     PROTOCOLS,
     end_of,
@@ -42,6 +41,7 @@ from tests.support.streams import (
     start_of,
     stream,
 )
+from tests.support.rows import crossed
 from tests.support.upstream import closed_port
 
 pytestmark = pytest.mark.django_db

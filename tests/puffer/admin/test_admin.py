@@ -18,7 +18,7 @@ from chatbots.models import Chatbot
 from logs.models import Conversation, ModelPrice, UsageEvent, Webhook, WebhookDelivery
 from providers.models import ProviderConfig
 from puffer.models import ApiKey, Scope, digest
-from tests.support.admin_rows import NASTY, ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
+from tests.support.admin.rows_of_models import NASTY, ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
 from vectorstores.models import Collection, Document, StoreConfig
 
 pytestmark = pytest.mark.django_db

@@ -15,8 +15,8 @@ from django.db.models import CharField, TextField
 from django.test import RequestFactory
 
 from logs.models import Conversation, WebhookDelivery
-from tests.support.admin_rows import ROWS, url_of
-from tests.support.sql_injections import CLASSIC, MARK, payloads
+from tests.support.admin.rows_of_models import ROWS, url_of
+from tests.support.attacks.sql_injections import CLASSIC, MARK, payloads
 
 pytestmark = pytest.mark.django_db
 

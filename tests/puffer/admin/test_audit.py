@@ -12,8 +12,8 @@ from logs.models import Conversation
 from providers.models import ProviderConfig
 from puffer.models import ApiKey
 from puffer.security.roles import ROLES
-from tests.support.accounts import member
-from tests.support.admin_rows import NASTY, ROWS, make_bot, url_of
+from tests.support.admin.accounts import member
+from tests.support.admin.rows_of_models import NASTY, ROWS, make_bot, url_of
 from vectorstores.models import Collection, Document
 
 pytestmark = pytest.mark.django_db

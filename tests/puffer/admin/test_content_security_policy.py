@@ -9,10 +9,10 @@ from django.urls import reverse
 
 from chatbots.models import Chatbot
 from tests.support.api import Api
-from tests.support.browser import needs_browser, open_admin
 from tests.support.installation import Server, serving
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import embedding, running
+from tests.support.widget.browser import needs_browser, open_admin
 
 EVAL = "'unsafe-eval'"
 

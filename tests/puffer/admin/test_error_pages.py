@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from tests.support.accounts import member
+from tests.support.admin.accounts import member
 
 pytestmark = pytest.mark.django_db
 

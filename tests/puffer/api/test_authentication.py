@@ -10,7 +10,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from puffer.models import ApiKey, Scope, is_well_formed, new_key
 from tests.support.api import Api
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import answering, embedding
 
 ENDPOINTS = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.installation import Server
-from tests.support.providers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, GENERATED_CONTENT, GPT_IMAGE, IMAGES
+from tests.support.providers.answers import ANTHROPIC_MESSAGE, CHAT_COMPLETION, GENERATED_CONTENT, GPT_IMAGE, IMAGES
 from tests.support.upstream import Connection, Upstream, answering, running
 
 pytest.importorskip("hypothesis", reason="hypothesis and schemathesis are not installed: requirements-dev.txt")

@@ -7,7 +7,7 @@ from asgiref.sync import async_to_sync
 
 from puffer.http import pages
 from tests.support.api import BASE
-from tests.support.asgi_requests import Raw
+from tests.support.attacks.asgi_requests import Raw
 
 MAX_SECONDS = 0.02  # of a processor, more than an ordinary request to the same address
 TRIES = 3

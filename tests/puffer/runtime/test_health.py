@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.support.installation import Installation, Server, free_port, serving, wait_until
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.repository import ROOT
 from tests.support.upstream import Upstream, running
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.support.installation import Server, forks_of, serving, wait_until
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.repository import ROOT
 from tests.support.upstream import Upstream, running
 
@@ -111,7 +111,7 @@ def test_a_worker_that_is_killed_is_replaced(server, key):
 
 
 def test_a_worker_whose_event_loop_hangs_is_replaced(tmp_path, upstream):
-    with serving(tmp_path, upstream, DJANGO_SETTINGS_MODULE="tests.support.blocking_settings") as server:
+    with serving(tmp_path, upstream, DJANGO_SETTINGS_MODULE="tests.support.settings.blocking") as server:
         before = set(forks_of(server.process.pid, "server"))
         with pytest.raises(requests.ConnectionError):  # no answer: the process exits
             requests.get(f"{server.url}/wp-json/", headers={"X-Block": "yes"}, timeout=60)
@@ -152,7 +152,7 @@ def test_the_stop_kills_what_does_not_end(tmp_path, upstream):
 
 
 def test_a_process_that_cannot_be_forked_is_started_later(tmp_path, upstream):
-    with serving(tmp_path, upstream, DJANGO_SETTINGS_MODULE="tests.support.failing_fork_settings") as server:
+    with serving(tmp_path, upstream, DJANGO_SETTINGS_MODULE="tests.support.settings.failing_fork") as server:
         wait_until(lambda: len(forks_of(server.process.pid, "worker")) == 1, 30)
         assert "The worker could not be started: Cannot allocate memory." in server.log_file.read_text()
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.support.browser import OWNER, PASSWORD
 from tests.support.installation import Installation, Server, serving
 from tests.support.upstream import running
+from tests.support.widget.browser import OWNER, PASSWORD
 
 pytestmark = pytest.mark.slow
 

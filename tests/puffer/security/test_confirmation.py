@@ -13,8 +13,8 @@ from providers.models import ProviderConfig
 from puffer.models import ApiKey, Scope
 from puffer.security.authenticator import AuthenticatorApp
 from puffer.security.confirmation import CONFIRMED_AT, WINDOW
-from tests.support.accounts import LIMIT, PASSWORD
-from tests.support.admin_rows import url_of
+from tests.support.admin.accounts import LIMIT, PASSWORD
+from tests.support.admin.rows_of_models import url_of
 
 pytestmark = pytest.mark.django_db
 CONFIRM = reverse("admin:auth_user_confirm_password")

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from puffer.security.admin_sessions import SEEN_EVERY, Session
 from puffer.security.own_sessions import device
-from tests.support.accounts import PASSWORD, sign_in
+from tests.support.admin.accounts import PASSWORD, sign_in
 
 pytestmark = pytest.mark.django_db
 PAGE = reverse("admin:auth_user_own_sessions")

@@ -7,8 +7,8 @@ from django.urls import reverse
 
 from puffer.models import ApiKey
 from puffer.security.authenticator import AuthenticatorApp
-from tests.support.accounts import PASSWORD, member
-from tests.support.admin_rows import url_of
+from tests.support.admin.accounts import PASSWORD, member
+from tests.support.admin.rows_of_models import url_of
 
 pytestmark = pytest.mark.django_db
 SETUP = reverse("admin:auth_user_second_factor")

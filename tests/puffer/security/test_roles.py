@@ -17,8 +17,8 @@ from django.urls import NoReverseMatch, reverse
 from chatbots.models import Chatbot
 from providers.models import ProviderConfig
 from puffer.security.roles import EDITOR, OWNER, RIGHTS, ROLES, VIEWER, may
-from tests.support.accounts import member
-from tests.support.admin_rows import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
+from tests.support.admin.accounts import member
+from tests.support.admin.rows_of_models import ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
 from vectorstores.models import Collection, StoreConfig
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django_otp.oath import TOTP
 
 from puffer.security.authenticator import AuthenticatorApp
-from tests.support.accounts import LIMIT, PASSWORD, sign_in
+from tests.support.admin.accounts import LIMIT, PASSWORD, sign_in
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/auth/user/second-factor/"

@@ -12,7 +12,7 @@ from django.test import Client
 from puffer.security import second_factor
 from puffer.security.admin_sessions import Session, SessionStore
 from puffer.security.authenticator import AuthenticatorApp
-from tests.support.accounts import PASSWORD, sign_in
+from tests.support.admin.accounts import PASSWORD, sign_in
 from tests.support.installation import Installation, postgres_database, url_of
 
 PAGE = "/admin/auth/user/second-factor/"

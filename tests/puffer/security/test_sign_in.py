@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from puffer.security import sign_in_records
 from puffer.security.admin_sessions import Session
-from tests.support.accounts import LIMIT, LOGIN, PASSWORD, sign_in
+from tests.support.admin.accounts import LIMIT, LOGIN, PASSWORD, sign_in
 from tests.support.installation import serving
 
 

@@ -13,7 +13,7 @@ from lxml import html
 from logs.models import Conversation, Message
 from puffer.text import markdown
 from puffer.text.markdown import render
-from tests.support.markdown_attacks import PAYLOADS, assert_harmless
+from tests.support.attacks.markdown import PAYLOADS, assert_harmless
 from tests.support.repository import ROOT
 
 LINK = ' target="_blank" rel="nofollow noopener noreferrer"'
@@ -200,7 +200,7 @@ import time
 import django
 django.setup()
 from puffer.text.markdown import render
-from tests.support.markdown_attacks import assert_harmless, hostile
+from tests.support.attacks.markdown import assert_harmless, hostile
 
 def seconds(text):
     started = time.process_time()

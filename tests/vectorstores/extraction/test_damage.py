@@ -7,7 +7,7 @@ import random
 import pytest
 from openpyxl import Workbook
 
-from tests.support.documents import pdf, zipped
+from tests.support.knowledge.documents import pdf, zipped
 from vectorstores.extraction import Unreadable, extract, media_type_of
 
 

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from openpyxl import Workbook
 
-from tests.support.documents import zipped
+from tests.support.knowledge.documents import zipped
 from vectorstores.extraction import Unreadable, extract, media_type_of, tables_in
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.documents import pdf
+from tests.support.knowledge.documents import pdf
 from vectorstores.extraction import Unreadable, extract
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.support.documents import pdf
-from tests.support.imports import counts, lines, post, run, sent_texts, stored, texts, write, wxr
+from tests.support.knowledge.documents import pdf
+from tests.support.knowledge.imports import counts, lines, post, run, sent_texts, stored, texts, write, wxr
 from tests.support.upstream import Upstream, answering, embedding
 from vectorstores.base import StoreSettings
 from vectorstores.management import import_command

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.imports import post, wxr
+from tests.support.knowledge.imports import post, wxr
 from vectorstores.ingestion.chunking import DEFAULT_CHUNKING
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.support.imports import run, stored, write
+from tests.support.knowledge.imports import run, stored, write
 
 pytestmark = pytest.mark.django_db
 

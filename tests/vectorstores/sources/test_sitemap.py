@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from tests.support.imports import counts, run, stored
+from tests.support.knowledge.imports import counts, run, stored
 from vectorstores.models import Document
 from vectorstores.sources import sitemap as reading
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.imports import counts, run, stored, texts, write
+from tests.support.knowledge.imports import counts, run, stored, texts, write
 from vectorstores.sources import tables
 from vectorstores.sources.columns import text_of_cell
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.imports import counts, run, stored, texts
+from tests.support.knowledge.imports import counts, run, stored, texts
 from vectorstores.sources import web
 from vectorstores.sources.web import canonical_url, forbidden_by
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.support.imports import counts, post, run, stored, texts, write, wxr
+from tests.support.knowledge.imports import counts, post, run, stored, texts, write, wxr
 from vectorstores.sources.shortcodes import without_shortcodes
 
 pytestmark = pytest.mark.django_db

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.browser import OWNER, axe, expect, in_browser, open_admin, pages
 from tests.support.installation import Server, serving
 from tests.support.upstream import embedding, running
+from tests.support.widget.browser import OWNER, axe, expect, in_browser, open_admin, pages
 
 pytestmark = in_browser
 

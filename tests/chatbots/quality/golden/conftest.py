@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.golden_questions import golden
+from tests.support.admin.golden_questions import golden
 
 
 @pytest.fixture(autouse=True)

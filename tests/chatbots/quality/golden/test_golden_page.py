@@ -8,8 +8,8 @@ from django.contrib.admin.models import LogEntry
 from chatbots.lifecycle.serializers import export_chatbots
 from chatbots.models import Chatbot, GoldenQuestion
 from chatbots.quality.golden import MAX_QUESTIONS
-from tests.support.chatbot_admin import act, text_of, upload
-from tests.support.golden_questions import form_of, golden, golden_page
+from tests.support.admin.chatbot_pages import act, text_of, upload
+from tests.support.admin.golden_questions import form_of, golden, golden_page
 
 pytestmark = pytest.mark.django_db
 

@@ -7,10 +7,10 @@ import pytest
 
 from chatbots.models import Chatbot, GoldenResult, GoldenRun
 from logs.models import Conversation, ModelPrice
-from tests.support.admin_rows import NASTY
-from tests.support.chatbot_admin import text_of
-from tests.support.golden_questions import completion_with, golden, golden_page, run
-from tests.support.shop import OPENING, RETURNS
+from tests.support.admin.chatbot_pages import text_of
+from tests.support.admin.golden_questions import completion_with, golden, golden_page, run
+from tests.support.admin.rows_of_models import NASTY
+from tests.support.knowledge.shop import OPENING, RETURNS
 from tests.support.upstream import answering
 
 pytestmark = pytest.mark.django_db

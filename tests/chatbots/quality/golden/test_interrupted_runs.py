@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.installation import Installation, wait_until
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import Upstream, answering, running
 
 pytestmark = pytest.mark.slow

@@ -5,9 +5,9 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
 from chatbots.models import Chatbot, GoldenQuestion, GoldenRun
-from tests.support.admin_rows import NASTY
-from tests.support.chatbot_admin import LIST, act, change_page, filled, text_of
-from tests.support.golden_questions import completion_with, golden, golden_page, queue_run, run_worker
+from tests.support.admin.chatbot_pages import LIST, act, change_page, filled, text_of
+from tests.support.admin.golden_questions import completion_with, golden, golden_page, queue_run, run_worker
+from tests.support.admin.rows_of_models import NASTY
 from tests.support.upstream import answering
 
 pytestmark = pytest.mark.django_db

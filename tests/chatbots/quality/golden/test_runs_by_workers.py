@@ -7,8 +7,8 @@ from django.utils import timezone
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from chatbots.quality.golden import MAX_ATTEMPTS, ask
 from puffer.runtime.jobs import LeaseLost, claim
-from tests.support.chatbot_admin import text_of
-from tests.support.golden_questions import golden, golden_page, queue_run, run_worker
+from tests.support.admin.chatbot_pages import text_of
+from tests.support.admin.golden_questions import golden, golden_page, queue_run, run_worker
 
 pytestmark = pytest.mark.django_db
 

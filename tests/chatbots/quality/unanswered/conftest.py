@@ -3,8 +3,8 @@
 import pytest
 
 from chatbots.models import Chatbot
-from tests.support.providers import CHAT_COMPLETION
-from tests.support.unanswered_questions import SHIPPING
+from tests.support.admin.unanswered_questions import SHIPPING
+from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import answering, embedding
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from chatbots.models import REFUSAL, Chatbot, SettledQuestion
 from chatbots.quality.unanswered import digest_of
-from tests.support.unanswered_questions import (
+from tests.support.admin.unanswered_questions import (
     NASTY,
     QUESTION,
     ask,

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, QuestionEmbedding
 from chatbots.quality.unanswered import KEPT_DAYS, MAX_QUESTIONS, digest_of, group_similar
-from tests.support.unanswered_questions import (
+from tests.support.admin.unanswered_questions import (
     NASTY,
     embedding_model_is_unknown,
     embeddings_fail,

@@ -4,7 +4,7 @@ import pytest
 
 from chatbots.models import Chatbot
 from logs.models import Conversation, Message
-from tests.support.unanswered_questions import (
+from tests.support.admin.unanswered_questions import (
     QUESTION,
     ask,
     log_failed_turn,

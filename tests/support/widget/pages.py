@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from tests.support.installation import Server, serving
-from tests.support.providers import CHAT_END, chat_chunk
+from tests.support.providers.answers import CHAT_END, chat_chunk
 from tests.support.upstream import Behavior, Upstream, embedding, running, streaming
 
 COMPLETIONS = "/v1/chat/completions"

@@ -4,7 +4,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult
-from tests.support.providers import CHAT_COMPLETION
+from tests.support.providers.answers import CHAT_COMPLETION
 
 
 def golden_page(bot: Chatbot) -> str:

@@ -1,0 +1,1 @@
+"""Input that tries to break in or to keep the server busy."""

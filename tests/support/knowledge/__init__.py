@@ -1,0 +1,1 @@
+"""Documents, and imports of them."""

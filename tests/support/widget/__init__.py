@@ -1,0 +1,1 @@
+"""The widget, its calls and the pages that embed it."""
