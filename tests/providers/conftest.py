@@ -1,4 +1,4 @@
-"""A fixture for several API calls on one event loop, as in a worker."""
+"""Several API calls on one event loop, as in a server, and a folder for images."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -39,3 +39,10 @@ def run_on_one_loop(api: Api) -> Callable[[Callable[[httpx2.AsyncClient], Awaita
             await asyncio.sleep(0)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def media(settings, tmp_path):
+    """Return the folder in which generated images are stored."""
+    settings.MEDIA_ROOT = str(tmp_path)
+    return tmp_path

@@ -1,86 +1,29 @@
 """Provider failures: puffer's status and code, the provider's message without secrets, and no retry."""
 
-import gzip
-import json
-import tracemalloc
-
 import pytest
 
-from providers.base import Capability
-from providers.registry import PROVIDERS, providers_with
-from tests.support.providers.answers import COMPLETIONS, EMBEDDING_LIST, EMBEDDINGS, GPT_IMAGE, IMAGES, environment
-from tests.support.providers.failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
+from providers.registry import PROVIDERS
+from tests.support.providers.answers import COMPLETIONS, EMBEDDING_LIST, GPT_IMAGE
+from tests.support.providers.failing_calls import (
+    ADAPTERS,
+    CALLS,
+    COMPLETION,
+    EMBEDDING,
+    GOOD,
+    IMAGE,
+    PROTOCOLS,
+    assert_failed,
+    call,
+    code_for,
+)
+from tests.support.providers.failures import ERRORS, NO_TEXT_CODES
 from tests.support.rows import crossed
-from tests.support.upstream import closed_port, full_backlog
 
-COMPLETION, EMBEDDING, IMAGE = Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE
-# Each provider with each of its capabilities.
-CALLS = [
-    (provider.slug, capability)
-    for capability in (Capability.COMPLETION, Capability.EMBEDDING, Capability.IMAGE)
-    for provider in providers_with(capability)
-]
-# One provider per adapter, with each of its capabilities.
-ADAPTERS = [(slug, capability) for slug, capability in CALLS if slug in ("openai", "claude", "google")]
-# One provider per protocol.
-PROTOCOLS = [("openai", COMPLETION), ("claude", COMPLETION), ("google", COMPLETION), ("google", IMAGE)]
-GOOD = {COMPLETION: COMPLETIONS, EMBEDDING: EMBEDDINGS, IMAGE: IMAGES}
 MESSAGE_TEMPLATES = {
     COMPLETION: "{label} API Error (HTTP {status}): {text}",
     EMBEDDING: "{label} Embeddings API Error ({status}): {text}",
     IMAGE: "{label} Image API Error ({status}): {text}",
 }
-GOOGLE_IMAGE_CODES = {
-    400: "google_interactions_invalid_request",
-    401: "google_interactions_auth_error",
-    403: "google_interactions_auth_error",
-    404: "google_interactions_not_found",
-    429: "google_interactions_rate_limited",
-    **dict.fromkeys((500, 501, 502, 503, 504, 529), "google_interactions_server_error"),
-}
-
-
-def code_for(slug, capability, kind, status=0):
-    """Return the error code for a `kind`: api, transport, unreadable (not JSON) or empty (JSON without a result)."""
-    if capability is COMPLETION:
-        codes = {"api": "api_error", "transport": "http_request_failed", "unreadable": "json_decode_error"}
-        return codes.get(kind) or NO_TEXT_CODES[slug]
-    if capability is EMBEDDING:
-        suffix = {"api": "api_error_logic", "transport": "http_error_logic"}.get(kind, "no_data_logic")
-        return f"{slug}_embedding_{suffix}"
-    if slug == "google":
-        other = {
-            "api": "google_interactions_api_error",
-            "transport": "google_interactions_http_error",
-            "unreadable": "google_interactions_invalid_json",
-            "empty": "google_interactions_missing_image_output",
-        }
-        return GOOGLE_IMAGE_CODES.get(status, other[kind])
-    suffixes = {"api": "api_error", "transport": "http_error", "unreadable": "api_error", "empty": "no_data"}
-    return f"{slug}_image_{suffixes[kind]}"
-
-
-def call(api, slug, capability, model="some-model", **options):
-    body = {"provider": slug, "model": model}
-    if capability is COMPLETION:
-        return api.post("/generate", json={**body, "messages": [{"role": "user", "content": "Hi"}]}, **options)
-    if capability is EMBEDDING:
-        return api.post("/embeddings", json={**body, "input": ["one", "two"]}, **options)
-    return api.post("/images/generate", json={**body, "prompt": "a cat"}, **options)
-
-
-def assert_failed(answer, status, code):
-    """Check that the error's data contains only the status, and return its message."""
-    error = answer.json()
-    assert (answer.status_code, error["code"]) == (status, code), error
-    assert error["data"] == {"status": status}
-    assert error.keys() == {"code", "message", "data"}
-    return error["message"]
-
-
-@pytest.fixture(autouse=True)
-def media(settings, tmp_path):
-    settings.MEDIA_ROOT = str(tmp_path)
 
 
 def test_every_provider_is_in_every_table():
@@ -206,218 +149,6 @@ def test_an_error_with_status_200_is_recognized(api, upstream, error, status, te
     assert assert_failed(call(api, "openrouter", COMPLETION), status, "api_error") == text
 
 
-# Missing answers
-
-
-@pytest.mark.parametrize(("slug", "capability", "fault", "words"), crossed(CALLS, ADAPTERS, NO_ANSWERS))
-def test_a_call_without_an_answer(api, upstream, settings, slug, capability, fault, words):
-    fault(upstream, settings, GOOD[capability][slug])
-    message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "transport"))
-    assert message.startswith(f"HTTP request failed: {PROVIDERS[slug].label}")
-    assert words in message
-    assert len(upstream.sent) == 1
-
-
-def test_a_gzip_bomb_does_not_fill_the_memory(api, upstream, settings):
-    settings.MAX_ANSWER_BYTES = 2000
-    upstream.will_answer(gzip.compress(50_000_000 * b" "), headers={"Content-Encoding": "gzip"})
-    tracemalloc.start()
-    try:
-        assert call(api, "openai", COMPLETION).status_code == 502
-        assert tracemalloc.get_traced_memory()[1] < 5_000_000
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize(("slug", "capability"), ADAPTERS)
-def test_compressed_answers_are_accepted(api, upstream, slug, capability):
-    packed = gzip.compress(json.dumps(GOOD[capability][slug]).encode())
-    upstream.will_answer(packed, headers={"Content-Encoding": "gzip"})
-    assert call(api, slug, capability).status_code == 200
-    assert upstream.sent[0].headers["Accept-Encoding"] == "gzip"
-
-
-@pytest.mark.parametrize(("slug", "capability"), ADAPTERS)
-def test_an_answer_of_the_maximum_size_is_accepted(api, upstream, settings, slug, capability):
-    body = json.dumps(GOOD[capability][slug]).encode()
-    settings.MAX_ANSWER_BYTES = len(body)
-    upstream.will_answer(body)
-    assert call(api, slug, capability).status_code == 200
-
-
-@pytest.mark.parametrize(("slug", "capability"), ADAPTERS)
-def test_a_stalled_provider_times_out(api, upstream, settings, slug, capability):
-    settings.COMPLETION_TIMEOUT = settings.IMAGE_TIMEOUT = 0.25
-    upstream.will_stall()
-    message = assert_failed(call(api, slug, capability), 504, code_for(slug, capability, "transport"))
-    assert message == f"HTTP request failed: {PROVIDERS[slug].label} did not answer within 0.25 seconds."
-    assert upstream.client_hung_up.wait(5)  # so that the provider can stop
-    assert len(upstream.sent) == 1
-
-
-@pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
-def test_a_provider_that_stalls_within_its_answer_times_out(api, upstream, settings, slug, capability):
-    settings.COMPLETION_TIMEOUT = settings.IMAGE_TIMEOUT = 0.25
-    upstream.will_stall(after=b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{")
-    assert_failed(call(api, slug, capability), 504, code_for(slug, capability, "transport"))
-    assert upstream.client_hung_up.wait(5)
-
-
-def test_images_have_a_separate_timeout(api, upstream, settings):
-    settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT = 30, 0.1
-    upstream.will_stall()
-    assert "within 0.1 seconds" in call(api, "openai", IMAGE).json()["message"]
-    settings.COMPLETION_TIMEOUT, settings.IMAGE_TIMEOUT = 0.1, 30
-    upstream.will_stall()
-    assert "within 0.1 seconds" in call(api, "openai", EMBEDDING).json()["message"]
-
-
-@pytest.mark.parametrize(("slug", "capability"), CALLS)
-def test_a_refused_connection_is_an_error(api, settings, slug, capability):
-    with closed_port() as url:
-        settings.PROVIDER_ENVIRONMENT = environment(url)
-        message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "transport"))
-    assert message.startswith(f"HTTP request failed: {PROVIDERS[slug].label} cannot be reached")
-
-
-@pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
-def test_connecting_times_out(api, settings, slug, capability):
-    settings.CONNECT_TIMEOUT = 0.1
-    with full_backlog() as url:
-        settings.PROVIDER_ENVIRONMENT = environment(url)
-        assert_failed(call(api, slug, capability), 504, code_for(slug, capability, "transport"))
-
-
-@pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
-def test_an_unknown_host_is_an_error(api, settings, slug, capability):
-    settings.PROVIDER_ENVIRONMENT = environment("https://nowhere.invalid")
-    assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "transport"))
-
-
-# Invalid answers
-
-
-@pytest.mark.parametrize(
-    ("slug", "capability", "body"),
-    crossed(CALLS, ADAPTERS, [
-        b"<!doctype html><title>Log in</title>",
-        b'{"choices": [{"mess',
-        b"\xff\xfe\x00",
-        b"[" * 100_000,
-        b"{'single': 'quotes'}",
-    ]),
-)  # fmt: skip
-def test_an_answer_that_is_not_json_is_an_error(api, upstream, slug, capability, body):
-    upstream.will_answer(body)
-    message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "unreadable"))
-    assert message == f"{PROVIDERS[slug].label} sent an answer that cannot be read."
-
-
-@pytest.mark.parametrize(("slug", "capability"), CALLS)
-def test_an_empty_answer_is_an_error(api, upstream, slug, capability):
-    upstream.will_answer(b"")
-    is_read_by_sdk = slug == "google" and capability is not COMPLETION
-    kind = "empty" if is_read_by_sdk else "unreadable"  # Google's SDK takes nothing for {}
-    assert_failed(call(api, slug, capability), 502, code_for(slug, capability, kind))
-
-
-@pytest.mark.parametrize(
-    ("slug", "capability", "body"),
-    crossed(CALLS, ADAPTERS, [b"{}", b"[]", b"null", b'"text"', b"7", b"true", b'{"unknown": 1}']),
-)
-def test_json_without_a_result_is_an_error(api, upstream, slug, capability, body):
-    upstream.will_answer(body)
-    assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "empty"))
-    assert len(upstream.sent) == 1
-
-
-def chat(**message):
-    return {"choices": [{"message": message, "finish_reason": "stop"}]}
-
-
-def parts(*parts, **candidate):
-    return {"candidates": [{"content": {"parts": list(parts)}, **candidate}]}
-
-
-@pytest.mark.parametrize(
-    ("slug", "capability", "body"),
-    [
-        *[("openai", COMPLETION, {"choices": choices}) for choices in (None, [], {}, "x", [None], [{}], [[]], 7)],
-        *[("openai", COMPLETION, {"choices": [{"message": message}]}) for message in (None, [], "x", {}, 7)],
-        *[("openai", COMPLETION, chat(content=content)) for content in (None, "", " \n", 7, {}, [], [{"text": 7}])],
-        ("openai", COMPLETION, {"choices": [{"message": {"content": "Hi"}, "finish_reason": ["stop"]}]}),
-        ("openai", COMPLETION, chat(content=None, refusal=["no"])),
-        *[("claude", COMPLETION, {"content": content}) for content in (None, [], {}, "x", [None], [{}], 7)],
-        ("claude", COMPLETION, {"content": [{"type": "text"}]}),
-        ("claude", COMPLETION, {"content": [{"type": "text", "text": 7}]}),
-        ("claude", COMPLETION, {"content": [{"type": "tool_use", "name": "x"}]}),
-        *[("google", COMPLETION, {"candidates": candidates}) for candidates in (None, [], {}, "x", [None], [{}], 7)],
-        *[("google", COMPLETION, {"candidates": [{"content": content}]}) for content in (None, [], "x", {}, 7)],
-        *[("google", COMPLETION, parts(part)) for part in (None, "x", {}, {"text": 7}, {"text": " "})],
-        ("google", COMPLETION, parts({"text": "Only thought.", "thought": True})),
-        *[("openai", EMBEDDING, {"data": data}) for data in (None, {}, "xy", 7, [None, None], [{}, {}])],
-        *[("google", EMBEDDING, {"embeddings": both}) for both in (None, {}, "xy", 7, [None, None], [{}, {}])],
-        *[("google", EMBEDDING, {"embeddings": [{"values": values}] * 2}) for values in (None, [], "x", {}, [None])],
-        ("google", EMBEDDING, {"embeddings": [{"values": ["x"]}] * 2}),
-        ("google", EMBEDDING, b'{"embeddings": [{"values": [1.0]}, {"values": [NaN]}]}'),
-        ("google", EMBEDDING, b'{"embeddings": [{"values": [1.0]}, {"values": [1e999]}]}'),
-        *[("openai", IMAGE, {"data": data}) for data in (None, [], {}, "x", 7, [None], [{}], ["x"])],
-        *[("openai", IMAGE, {"data": [image]}) for image in ({"url": 7}, {"b64_json": ["x"]}, {"url": ""})],
-        ("openai", IMAGE, {"data": [{"url": "https://cdn.example/cat.png", "revised_prompt": 7}]}),
-        ("google", IMAGE, parts({"text": "I can't draw."})),
-        ("google", IMAGE, parts({"inlineData": {"mimeType": "image/png"}})),
-        ("google", IMAGE, parts({"inlineData": {"mimeType": "image/png", "data": "no base64!"}})),
-        ("google", IMAGE, parts({"inlineData": {"mimeType": "image/png", "data": 7}})),
-        ("google", IMAGE, parts({"inlineData": "x"})),
-        ("google", IMAGE, {"promptFeedback": {"blockReason": "SAFETY"}}),
-    ],
-)
-def test_json_of_the_wrong_shape_is_an_error(api, upstream, slug, capability, body):
-    upstream.will_answer(body)
-    assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "empty"))
-
-
-@pytest.mark.parametrize("body", [b'{"choices": [{"message": {"content": "Hi"}}], "usage": {"total_tokens": NaN}}'])
-def test_nan_is_not_valid_json(api, upstream, body):
-    upstream.will_answer(body)
-    assert_failed(call(api, "openai", COMPLETION), 502, "json_decode_error")
-
-
-@pytest.mark.parametrize(
-    ("slug", "answer", "code", "words"),
-    [
-        ("openai", {"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}, None, "token limit"),
-        (
-            "openai",
-            {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]},
-            "content_filter",
-            "withheld",
-        ),
-        (
-            "azure",
-            {"choices": [{"message": {}, "finish_reason": "content_filter"}]},
-            "content_filter_logic",
-            "withheld",
-        ),
-        (
-            "openrouter",
-            {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]},
-            "content_filter_logic",
-            "withheld",
-        ),
-        ("deepseek", {"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}, None, "token limit"),
-        ("claude", {"content": [], "stop_reason": "max_tokens"}, None, "token limit"),
-        ("claude", {"content": [], "stop_reason": "refusal"}, "content_filter", "withheld"),
-        ("google", {"candidates": [{"finishReason": "MAX_TOKENS"}]}, None, "token limit"),
-        ("google", {"candidates": [{"finishReason": "SAFETY"}]}, None, "withheld"),
-        ("google", {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, None, "withheld"),
-    ],
-)
-def test_a_completion_without_text_reports_the_reason(api, upstream, slug, answer, code, words):
-    upstream.will_answer(answer)
-    assert words in assert_failed(call(api, slug, COMPLETION), 502, code or NO_TEXT_CODES[slug])
-
-
 # Secrets
 
 
@@ -463,6 +194,7 @@ def test_everything_that_looks_like_a_key_is_redacted(api, upstream, words, reda
 
 
 # Model names that would change the path
+
 
 PATHS_WITH_MODEL = [("azure", COMPLETION), ("google", COMPLETION)]
 

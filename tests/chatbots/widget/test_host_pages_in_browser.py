@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import requests
@@ -10,29 +9,14 @@ import requests
 from tests.support.providers.answers import CHAT_END, chat_chunk
 from tests.support.upstream import streaming
 from tests.support.widget.browser import expect, in_browser
+from tests.support.widget.host_pages import SEEN, ask, the_chat
 from tests.support.widget.pages import COMPLETIONS
 
 pytestmark = in_browser
 
 
-SEEN = ":is(.launcher, .panel):visible"
-
-
-def ask(page: Any, question: str) -> None:
-    """Ask through the API, which opens a popup, and wait for the complete answer."""
-    count = page.locator(".message.bot .actions").count()
-    page.evaluate("(question) => Puffer.ask(question)", question)
-    expect(page.locator(".message.bot .actions")).to_have_count(count + 1)
-
-
-def the_chat(page: Any) -> Any:
-    """Return the only chat, once something of it is visible."""
-    expect(page.locator("puffer-chat").locator(SEEN).first).to_be_visible()
-    expect(page.locator("puffer-chat")).to_have_count(1)
-    return page.locator("puffer-chat")
-
-
 # Pages that replace their content
+
 
 # What runs when a visitor follows a link. `html` is the body of the next page, which has the same snippet.
 RUN_SCRIPTS = """
@@ -42,7 +26,11 @@ RUN_SCRIPTS = """
         old.replaceWith(script);
     }
 """
+
+
 NEW_BODY = "const body = document.createElement('body'); body.innerHTML = html;"
+
+
 PAGE_CHANGES = {
     "a new body whose scripts run (Turbo, Livewire)": f"{NEW_BODY} document.body.replaceWith(body); {RUN_SCRIPTS}",
     "a new body whose scripts do not run (Astro, Swup)": f"{NEW_BODY} document.body.replaceWith(body);",
@@ -195,12 +183,17 @@ def test_the_next_run_of_the_snippet_tries_again_after_a_failure(visit, site):
 
 # Pages that change the snippet
 
+
 CONTAINER = '<div id="aipkit-chatbot-container-{bot}"></div>'
+
+
 STRIPPED = """<script>
     const script = document.createElement("script");
     script.src = "{address}";
     document.head.append(script);
 </script>"""
+
+
 # `{site}` is puffer's address, `{bot}` the chatbot's id, `/merged.js` a file of the host with embed.js in it.
 SNIPPETS = {
     "a tag manager, the id in the address": STRIPPED.replace("{address}", "{site}/embed.js?bot={bot}"),
@@ -265,68 +258,8 @@ def test_a_script_without_a_chatbot_says_so(visit, site):
     assert [line for line in console if "embed.js?bot=ID" in line]
 
 
-# Scripts of the host
-
-
-def test_properties_of_every_object_are_no_settings(visit, host):
-    """A library with a prototype pollution must not load a module of the attacker's."""
-    polluted = f"""<script>
-        const evil = "{host.url}/evil.js";
-        Object.assign(Object.prototype, {{
-            configUrl: "{host.url}/evil", wpSite: "{host.url}", site: "{host.url}", bot: 666, botId: 666,
-            config: {{ assetUrls: {{ mainJs: evil }} }}, PufferConfig: {{ site: "{host.url}" }},
-            method: "DELETE", headers: {{ evil }},
-        }});
-    </script>"""
-    page = visit("inline", head=polluted)
-    the_chat(page)
-    assert [url for url in visit.requested if "evil" in url] == []
-
-
-PROTOTYPE_JS = """<script>
-    Array.prototype.toJSON = function () { return "[" + this.map((one) => JSON.stringify(one)).join(", ") + "]" };
-    String.prototype.toJSON = function () { return '"' + this + '"' };
-    Array.from = (value) => [].slice.call(value);
-    Array.prototype.reduce = function () { return this.length > 1 ? this : this[0] };
-    Array.prototype.entries = function () { return this };
-    HTMLElement.prototype.remove = function () { this.parentNode.removeChild(this); return this };
-    for (const name of ["show", "hide", "update", "replace", "insert"]) HTMLElement.prototype[name] ??= () => 0;
-    Object.prototype.extend = function () {};
-</script>"""
-
-
-@pytest.mark.parametrize("name", ["inline", "popup"])
-def test_the_chat_works_next_to_libraries_that_change_the_language(visit, name):
-    page = visit(name, head=PROTOTYPE_JS)
-    the_chat(page)
-    ask(page, "Do you sell shoes?")
-    expect(page.locator(".message.bot strong")).to_have_text("do")
-
-
-def test_an_element_named_puffer_is_not_the_api(visit):
-    page = visit("popup", body='<a id="Puffer" name="PufferConfig">Puffer fish</a>')
-    the_chat(page)
-
-
-# As Bootstrap and jQuery UI do while a dialog is open.
-GREEDY_MODAL = """<div id="modal"><input></div><script>
-    document.addEventListener("focusin", ({ target }) => {
-        if (!modal.contains(target) && target !== document) modal.firstElementChild.focus();
-    });
-</script>"""
-
-
-def test_visitors_can_type_while_a_modal_of_the_host_keeps_the_focus(visit):
-    page = visit("popup", body=GREEDY_MODAL)
-    page.click(".launcher")
-    page.locator("textarea").click()
-    page.keyboard.type("Hello?")
-    assert page.locator("textarea").input_value() == "Hello?"
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-
-
 # Older browsers: what Safari 16.4 and Firefox 115 do not know is deleted before any script runs.
+
 
 NEWER = """
     const gone = (object, ...names) => names.forEach((name) => delete object[name]);
@@ -379,31 +312,3 @@ def test_colors_follow_the_visitors_scheme(visit, scheme, background):
     page = visit("plain", color_scheme=scheme)
     the_chat(page)
     assert page.locator(".panel").evaluate("(panel) => getComputedStyle(panel).backgroundColor") == background
-
-
-# Right-to-left languages
-
-
-@pytest.mark.parametrize(("language", "direction"), [("he", "rtl"), ("fa-IR", "rtl"), ("ar", "rtl"), ("en", "ltr")])
-def test_the_chat_follows_the_direction_of_the_pages_language(visit, site, language, direction):
-    page = visit()
-    visit.serve(f'<script>document.documentElement.lang = "{language}"</script>{site.snippet("plain")}')
-    page.reload()
-    the_chat(page)
-    assert page.locator(".root").evaluate("(root) => getComputedStyle(root).direction") == direction
-    send, field = (page.locator(part).bounding_box()["x"] for part in (".send", "textarea"))
-    assert (send < field) == (direction == "rtl")
-
-
-# Answers that were cut
-
-
-@pytest.mark.parametrize(("reason", "is_marked"), [("length", True), ("content_filter", True), ("stop", False)])
-def test_an_answer_that_was_cut_is_marked(visit, model, reason, is_marked):
-    end = chat_chunk({}, finish_reason=reason)
-    model.pages[COMPLETIONS] = streaming(
-        [chat_chunk({"content": "We sell shoes and"}), end, CHAT_END[-1]], 0, "end", {}
-    )
-    page = visit("inline")
-    ask(page, "What do you sell?")
-    expect(page.locator(".content", has_text="This answer is incomplete.")).to_have_count(int(is_marked))

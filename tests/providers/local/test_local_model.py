@@ -1,16 +1,11 @@
 """The bundled models in their real process; requires the packages of requirements-local.txt and about 400 MB."""
 
 import asyncio
-import http.client
-import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from pathlib import Path
 
 import openai
 import pytest
@@ -21,46 +16,30 @@ from providers.base import CompletionRequest, Message, ProviderSettings, Samplin
 from providers.local import engines as local_engines
 from providers.local import server as local_model
 from providers.local.engines import COMPLETION_MODEL, EMBEDDING_MODEL
-from providers.local.process import running
-
-np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
+from tests.support.providers.local_model import CHAT, EMBED, HELLO, LAMP, TOKENS, post
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not local_engines.installed(), reason=local_engines.MISSING),
 ]
 
+
+np = pytest.importorskip("numpy", reason="numpy comes with requirements-local.txt")
+
+
 BAKERY = (
     "You are the assistant of a shop. Answer only from this text. The Tallow Lane Bakery opens at 6:30 and closes at "
     "14:00. It is closed on Wednesdays. A rye loaf costs 4 euros. The baker is called Imre Foss."
 )
-TOKENS = {}  # by base URL
+
+
 LONG_STORY = [{"role": "user", "content": "Write a very long story about a lighthouse."}]
-
-
-@pytest.fixture(scope="module")
-def base_url():
-    with running() as address:
-        TOKENS[address.url] = address.token
-        yield address.url
 
 
 @pytest.fixture(scope="module")
 def client(base_url):
     with openai.OpenAI(base_url=f"{base_url}/v1", api_key=TOKENS[base_url], max_retries=0, timeout=60) as client:
         yield client
-
-
-def post(base_url, path, body, **headers):
-    """Post `body`, raw bytes or a JSON value, and return the status and the JSON of the answer."""
-    headers = {"Authorization": f"Bearer {TOKENS[base_url]}"} | headers
-    connection = http.client.HTTPConnection(base_url.removeprefix("http://"), timeout=60)
-    try:
-        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), headers)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
 
 
 def ask(client, question, **options):
@@ -73,25 +52,6 @@ def ask(client, question, **options):
 def embed(client, text, **options):
     answer = client.embeddings.create(model=EMBEDDING_MODEL, input=text, **options)
     return np.array([item.embedding for item in answer.data])
-
-
-def process_started_by(pid):
-    """Return the process id of the bundled models' server started by this parent, or None."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = entry.read_bytes().split(b"\0")
-        except OSError:  # the process has ended
-            continue
-        if b"providers.local.server" in arguments and f"--parent={pid}".encode() in arguments:
-            return int(entry.parent.name)
-    return None
-
-
-def wait_until(condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {seconds} seconds"
-        time.sleep(0.05)
 
 
 def test_importing_the_server_loads_no_engine_and_no_django():
@@ -273,11 +233,6 @@ def test_unusual_texts_can_be_embedded(base_url, text):
     assert (status, len(answer["data"][0]["embedding"])) == (200, 384)
 
 
-HELLO = {"model": COMPLETION_MODEL, "messages": [{"role": "user", "content": "Hello"}]}
-LAMP = {"model": EMBEDDING_MODEL, "input": "A lamp"}
-CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
-
-
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [
@@ -320,90 +275,3 @@ def test_invalid_calls_are_errors(base_url, path, body, status, code):
     assert answer["error"]["message"]
     assert answer["error"]["type"] == "invalid_request_error"
     assert answer["error"]["code"] == code
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),
-        ({"Host": "localhost:80"}, 200),
-        ({"Authorization": ""}, 401),
-        ({"Authorization": "Bearer none"}, 401),
-        ({"Origin": "http://127.0.0.1"}, 403),  # a page in a browser on this machine
-        ({"Origin": "null"}, 403),
-        ({"Host": "rebound.example:80"}, 403),  # a name that resolves to 127.0.0.1
-        ({"Host": "127.0.0.1.example:80"}, 403),
-    ],
-)
-def test_only_puffer_may_call_the_server(base_url, headers, status):
-    for path, body in ((CHAT, HELLO | {"max_tokens": 1}), (EMBED, LAMP)):
-        assert post(base_url, path, body, **headers)[0] == status
-
-
-def test_the_token_is_not_among_the_arguments(base_url):
-    arguments = Path(f"/proc/{process_started_by(os.getpid())}/cmdline").read_bytes()
-    assert TOKENS[base_url].encode() not in arguments
-
-
-def test_the_server_does_not_start_without_a_token():
-    command = [sys.executable, "-m", "providers.local.server"]
-    environment = {name: value for name, value in os.environ.items() if name != "LOCAL_MODEL_TOKEN"}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert ran.returncode == 1
-    assert "Set LOCAL_MODEL_TOKEN" in ran.stderr
-
-
-def test_a_killed_server_restarts_on_the_same_port(base_url):
-    killed = process_started_by(os.getpid())
-    os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: process_started_by(os.getpid()) != killed)
-    status, answer = post(base_url, "/v1/chat/completions", HELLO | {"max_tokens": 1})  # waits for the restart
-    assert (status, answer["usage"]["completion_tokens"]) == (200, 1)
-    assert process_started_by(os.getpid()) not in (None, killed)
-
-
-def test_the_server_stops_at_the_end_of_the_block():
-    already_there = process_started_by(os.getpid())
-    with running() as address:
-        host = address.url.removeprefix("http://")
-        TOKENS[address.url] = address.token
-        assert post(address.url, "/v1/embeddings", {})[0] == 404
-    with pytest.raises(ConnectionRefusedError):
-        http.client.HTTPConnection(host).connect()
-    assert process_started_by(os.getpid()) == already_there
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-def test_the_server_stops_when_its_parent_dies(signal_number):
-    code = (
-        "import django, os, time\n"
-        "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'\n"
-        "django.setup()\n"
-        "from providers.local.process import running\n"
-        "with running() as url:\n"
-        "    print(url, flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as parent:
-        parent.stdout.readline()
-        child = process_started_by(parent.pid)
-        assert os.getpgid(child) != parent.pid  # Ctrl-C reaches only the parent's process group
-        os.killpg(parent.pid, signal_number)
-        wait_until(lambda: process_started_by(parent.pid) is None)
-
-
-def test_a_failed_start_reports_the_reason(monkeypatch, tmp_path):
-    broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\necho libgomp.so.1 is missing >&2\nexit 3\n")
-    broken.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(broken))
-    with pytest.raises(RuntimeError, match=r"exit 3\):\nlibgomp.so.1 is missing"), running():
-        pass
-
-
-def test_missing_packages_are_reported_with_the_install_command(monkeypatch):
-    monkeypatch.setattr(local_engines, "PACKAGES", ("no_such_package",))
-    with pytest.raises(RuntimeError, match=r"pip install --no-deps -r requirements-local.txt"), running():
-        pass

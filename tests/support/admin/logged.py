@@ -1,0 +1,3 @@
+"""Logged texts with markup."""
+
+NASTY = "<script>alert(1)</script>"

@@ -1,0 +1,3 @@
+"""Rows for imports."""
+
+SHOES, SOCKS = {"id": "shoes", "content": "We sell shoes."}, {"id": "socks", "content": "We sell socks."}
