@@ -4,7 +4,7 @@ They take no API key. The list of allowed sites, the visitor's token and the cha
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -42,7 +42,7 @@ from chatbots.guards.sessions import (
     renew,
     verify_identity,
 )
-from chatbots.models import live_bots
+from chatbots.models import Chatbot, live_bots
 from chatbots.widget.config import MAX_MESSAGE_LENGTH, widget_config, widget_html
 from chatbots.widget.events import publish_event
 from logs.conversations import (
@@ -234,7 +234,7 @@ class ConsentView(WidgetView):
 class StreamView(WidgetView):
     """POST /chatbots/{bot_id}/stream: answer a question as server-sent events.
 
-    start, status, sources, delta (many), then done or error.
+    start, status, sources, delta (many), then done or error. A second event `sources` replaces the first one.
     """
 
     answer = {"type": "string"}
@@ -267,6 +267,7 @@ class StreamView(WidgetView):
         turn = follow_turn(
             self.bot, message, history=history, visitor=visitor, conversation_uuid=conversation_uuid, streamed=True
         )
+        shown = False
         try:
             async with aclosing(turn):
                 async for event in turn:
@@ -277,10 +278,13 @@ class StreamView(WidgetView):
                         case Searching():
                             yield "status", {"status": "searching"}
                         case Found(passages) if self.bot.show_sources:
+                            shown = bool(passages)
                             yield "sources", sources_json(passages)
                         case Piece(text):
                             yield "delta", {"text": without_bidi(text)}
                         case Reply():
+                            if shown and not event.passages:  # the reply is the refusal
+                                yield "sources", []
                             yield "done", await asyncio.to_thread(done_json, event)
         except ApiError as error:
             yield "error", error_json(error)
@@ -329,25 +333,22 @@ class HistoryView(WidgetView):
         messages = await read_messages(self.owner(conversation_uuid))
         if messages is None:
             raise NoSuchConversation
-        shown = await asyncio.to_thread(messages_json, messages, show_sources=self.bot.show_sources)
+        # In a thread, because 100 KB of Markdown can take 0.1 seconds.
+        shown = await asyncio.to_thread(lambda: [message_json(message, self.bot) for message in messages])
         return Response({"conversation_uuid": conversation_uuid, "messages": shown})
 
 
-def messages_json(messages: Sequence[Message], *, show_sources: bool) -> list[dict[str, Any]]:
-    """Return the messages for the widget. Call it in a thread: each 100 KB of Markdown can take 0.1 seconds."""
-    return [message_json(message, show_sources=show_sources) for message in messages]
-
-
-def message_json(message: Message, *, show_sources: bool) -> dict[str, Any]:
+def message_json(message: Message, bot: Chatbot) -> dict[str, Any]:
     is_reply = message.role == Message.Role.BOT
     text = CannotAnswer.message if message.is_failure else message.content
+    has_sources = bot.show_sources and text.strip() != bot.refusal_message.strip()
     return {
         "message_id": message.message_id,
         "role": message.role,
         "text": without_bidi(text),
         "html": rendered(text) if is_reply else "",
         "created_at": message.created_at.isoformat(),
-        "sources": logged_sources(message.passages or []) if show_sources else [],
+        "sources": logged_sources(message.passages or []) if has_sources else [],
         "feedback": message.feedback or "none",
         "failed": message.is_failure,
     }

@@ -107,6 +107,8 @@ async def follow_turn(
             reservation.settle(answer.spent)
         is_refusal = bot.only_from_sources and answer.text.strip() == bot.refusal_message.strip()
         await log_turn(replace(answer.as_turn(turn), is_refusal=is_refusal))
+        if is_refusal:
+            passages = []  # none of them is a source of it
     yield Reply(answer.text, answer.usage, model, turn.conversation_uuid, turn.reply_id, answer.finish_reason, passages)
 
 

@@ -46,7 +46,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The complete reply. `passages` are those in the prompt."""
+    """The complete reply. `passages` are those in the prompt, and none if the reply is the refusal."""
 
     text: str
     usage: Usage | None

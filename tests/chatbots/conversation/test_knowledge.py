@@ -154,6 +154,13 @@ def test_the_model_is_instructed_to_use_only_the_sources(api, bot, openai, store
     assert system.endswith("Ask my boss.")
 
 
+def test_a_refusal_by_the_model_has_no_sources(api, bot, openai, store):
+    store(RETURNS)
+    change(bot, only_from_sources=True, refusal_message=" Hi! ")
+    answer = ask(api, bot).json()
+    assert (answer["reply"], answer["sources"]) == ("Hi!", [])
+
+
 # Failed searches
 
 

@@ -95,7 +95,7 @@ def test_the_estimate_includes_history_and_passages(limited, fields, tokens):
     async def read_reservation():
         async with aclosing(follow_turn(bot, "Hi?", history=history, visitor=guest())) as events:
             await anext(events)
-            return (await TokenAllowance.objects.aget()).used
+            return (await sync_to_async(allowance)()).used
 
     assert read_reservation() == tokens
 

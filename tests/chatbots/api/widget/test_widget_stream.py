@@ -73,6 +73,11 @@ def test_sources_come_before_the_answer(widget, openai, bot, api):
     assert (source["title"], source["url"]) == ("Shoes", "https://s.example")
     history = widget.get("history", conversation_uuid=events[0][1]["conversation_uuid"]).json()["messages"]
     assert history[1]["sources"][0]["title"] == "Shoes"
+    change(bot, only_from_sources=True, refusal_message="Hi!")  # what the model says
+    refusal = widget.ask()
+    assert dict(refusal)["sources"] == []  # the last of two events
+    history = widget.get("history", conversation_uuid=refusal[0][1]["conversation_uuid"]).json()["messages"]
+    assert history[1]["sources"] == []
     change(bot, show_sources=False)
     assert "sources" not in dict(widget.ask())
 
