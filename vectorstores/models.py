@@ -210,7 +210,7 @@ class Upload(Job):
     embedding_model = models.CharField(max_length=200)
     size = models.PositiveIntegerField()  # bytes
     # How to read the file: "encoding", and the columns "content", "title", "id" and "url". What is missing is guessed.
-    options = models.JSONField(default=dict, editable=False)
+    options = models.JSONField(default=dict, db_default={}, editable=False)
     added_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", verbose_name=_("added by")
     )
@@ -222,7 +222,7 @@ class Upload(Job):
     chunks_done = models.PositiveIntegerField(default=0, editable=False)
     refused = models.PositiveIntegerField(default=0, editable=False)
     refusals = models.JSONField(default=list, editable=False)  # place and reason of the first ones
-    notes = models.JSONField(default=list, editable=False)  # place and text of the first ones
+    notes = models.JSONField(default=list, db_default=[], editable=False)  # place and text of the first ones
 
     objects = UploadQuerySet.as_manager()
 

@@ -13,11 +13,11 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='upload',
             name='notes',
-            field=models.JSONField(default=list, editable=False),
+            field=models.JSONField(db_default=[], default=list, editable=False),
         ),
         migrations.AddField(
             model_name='upload',
             name='options',
-            field=models.JSONField(default=dict, editable=False),
+            field=models.JSONField(db_default={}, default=dict, editable=False),
         ),
     ]

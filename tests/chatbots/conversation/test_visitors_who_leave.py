@@ -93,7 +93,7 @@ def row_counts(server: Server) -> dict[str, int]:
         "calls": "FROM logs_usageevent",
         "canceled_calls": "FROM logs_usageevent WHERE status = 499",
         "calls_without_usage": "FROM logs_usageevent WHERE total_tokens IS NULL",
-        "allowances": "FROM chatbots_tokenallowance WHERE used > 0",
+        "allowances": "FROM chatbots_tokenallowance WHERE used > 0 AND visitor NOT LIKE 'network:%'",
     }
     return {name: server.value(f"SELECT count(*) {rows}") for name, rows in counts.items()}
 
