@@ -163,7 +163,7 @@ class PostgreSQL:
     def having(self, columns: str = "1") -> str:
         return (
             f"SELECT {columns} FROM vectorstores_localvector"  # noqa: S608
-            " WHERE collection_id = %s AND namespace = %s AND keywords  websearch_to_tsquery('english', %s)"
+            " WHERE collection_id = %s AND namespace = %s AND keywords @@ websearch_to_tsquery('english', %s)"
         )
 
 
