@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx2
 from asgiref.sync import async_to_sync
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 
 from logs.usage import recorder
 from providers import registry
@@ -29,10 +31,15 @@ class Api:
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
         transport = httpx2.ASGITransport(app=application, raise_app_exceptions=True)
+        # As Django's own test client does: a page must not close the connection of the test's transaction.
+        for signal in (request_started, request_finished):
+            signal.disconnect(close_old_connections)
         try:
             async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", timeout=60) as client:
                 return await client.request(method, url, **options)
         finally:
+            for signal in (request_started, request_finished):
+                signal.connect(close_old_connections)
             await recorder.flush_usage()
             await registry.close_clients()
             await asyncio.sleep(0)

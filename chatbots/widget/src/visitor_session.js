@@ -62,7 +62,11 @@ export class VisitorSession {
   /** Lock out other tabs: two that open a session at the same time would count as two visitors. */
   #openSession(rejected) {
     const open = async () => this.#usableToken(rejected) ?? this.#requestSession();
-    return navigator.locks ? navigator.locks.request(this.#store.key, open) : open();
+    if (!navigator.locks) return open();
+    const pause = () => new Promise((done) => setTimeout(done, 99)); // until other processes see what was stored
+    return new Promise((resolve, reject) => {
+      navigator.locks.request(this.#store.key, () => open().then(resolve, reject).then(pause));
+    });
   }
 
   async #requestSession() {

@@ -4,7 +4,7 @@ import time
 
 from puffer.settings import *  # noqa: F403
 
-API_MIDDLEWARE = ["tests.support.blocking_settings.blocking"]
+API_MIDDLEWARE = ["tests.support.settings.blocking.blocking"]
 EVENT_LOOP_TIMEOUT = 5
 
 
