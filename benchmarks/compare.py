@@ -44,7 +44,7 @@ MEASURES = {"requests/s": 0, "p50 ms": 1, "p99 ms": 1, "CPU µs/request": 0, "me
 
 
 class Processes:
-    """A program and all its child processes, identified by their session: setsid(2)."""
+    """A program and all its child processes, which may have sessions of their own: setsid(2)."""
 
     def __init__(self, command, log, **options):
         self.log = log
@@ -72,12 +72,15 @@ class Processes:
 
     def members(self):
         """Return the same fields by process id."""
-        found = {}
+        everything = {}
         for file in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                fields = file.read_text().rpartition(")")[2].split()
-                if int(fields[3]) == self.leader.pid:
-                    found[int(file.parent.name)] = fields
+                everything[int(file.parent.name)] = file.read_text().rpartition(")")[2].split()
+        found = {pid: fields for pid, fields in everything.items() if int(fields[3]) == self.leader.pid}
+        while children := {
+            pid: fields for pid, fields in everything.items() if int(fields[1]) in found and pid not in found
+        }:
+            found |= children
         return found
 
     def cpu(self):
