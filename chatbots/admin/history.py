@@ -115,7 +115,7 @@ class RestorePage(ChatbotPage):
 
 
 def version_asked(request: HttpRequest, bot: Chatbot) -> Any:
-    """Return the version whose id is in the query. Raise Http404 if there is none."""
+    """Return the version whose id is in the query. Raise Http404 if it does not exist."""
     version = request.GET.get("version", "")
     records = bot.history.filter(history_id=version) if version.isdecimal() else bot.history.none()
     record = records.exclude(history_type="-").first()

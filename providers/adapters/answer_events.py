@@ -174,7 +174,7 @@ async def read_stream(response: httpx2.Response, body: Body) -> AsyncGenerator[A
 
 
 def values_in(data: str) -> list[Any]:
-    """Return the objects of an event, and DONE. Heartbeats ("", "ping", null, 0) are none."""
+    """Return the JSON objects of an event, or DONE. A heartbeat ("", "ping", null, 0) has no objects."""
     data = data.strip()
     if data == DONE:
         return [DONE]

@@ -25,7 +25,7 @@ AZURE_V1 = "/openai/v1"
 def clean_base_url(slug: str, url: str, default: str = "") -> tuple[str, str]:
     """Return the base URL that is meant, and the API version in its query (Azure), or "".
 
-    A URL that is none is returned as it is, for the validation to refuse. `default` is the vendor's base URL.
+    An invalid URL is returned unchanged, and the validation refuses it. `default` is the vendor's base URL.
     """
     url = url.strip(QUOTES)
     try:

@@ -18,7 +18,7 @@ export class Consent {
     this.#button.focus();
   }
 
-  /** Empty: no failure. */
+  /** Show a failure, or hide it if the message is empty. */
   fail(message) {
     this.#failure.textContent = message;
     this.#failure.hidden = !message;

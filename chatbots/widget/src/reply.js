@@ -73,7 +73,7 @@ export class Reply {
     this.content.append(" ", element("span", { class: "stopped" }, note));
   }
 
-  /** Show the error below the text that has arrived, or in its place if there is none. */
+  /** Show the error below the text received so far. */
   fail(error, onRetry) {
     this.#flush();
     const { errorPrefix, retry } = this.#config.text;
