@@ -81,6 +81,24 @@ def raise_failure(said: Any, response: httpx2.Response) -> NoReturn:
     raise httpx2.HTTPStatusError("an error with status 200", request=response.request, response=answer)
 
 
+def object_in(response: httpx2.Response) -> dict[str, Any] | None:
+    """Return the JSON object that is the whole body, if that has been read, or None.
+
+    Raise HTTPStatusError if the object reports a failure.
+    """
+    if not response.is_closed:
+        return None
+    try:
+        value = orjson.loads(response.content) if len(response.content) <= MAX_JSON_BYTES else None
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    if reports_failure(value) or has_only_words(value):
+        raise_failure(value, response)
+    return value
+
+
 async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
     async with aclosing(response.aiter_bytes()) as chunks:
         start = b""

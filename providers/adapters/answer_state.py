@@ -4,12 +4,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import aiohttp
 import httpx2
 
-from providers.adapters.answer_events import DONE, events_of
+from providers.adapters.answer_events import DONE, events_of, object_in
 from providers.adapters.thinking import ThinkingFilter
 from providers.base import Capability, Completion, CompletionChunk, Provider, Usage
 from providers.http_client import UnusableAnswer
@@ -138,12 +139,22 @@ async def next_event(events: AsyncGenerator[Any, None], answer: AnswerState) -> 
 
 
 async def whole_completion(answer: AnswerState, send: Callable[[], Awaitable[httpx2.Response]]) -> Completion:
-    """Call the provider, and return its answer once it has arrived."""
-    async with aclosing(read_chunks(answer, send)) as chunks:
-        arrived = [chunk async for chunk in chunks]
-    last = arrived[-1]
+    """Call the provider, and return its answer once it has arrived. Raise ApiError."""
+    with upstream_errors(answer.provider, Capability.COMPLETION):
+        response = await send()
+        value = object_in(response)
+        if value is not None:
+            piece = answer.read(value)
+            if piece is None and answer.finish_reason is None:
+                raise ValueError("JSON without an answer")
+            text = answer.add(piece or "") + answer.rest()
+            answer.is_closed = True
+    if value is None:  # a stream, or something else that the reader of streams can name
+        async with aclosing(read_chunks(answer, partial(asyncio.sleep, 0, response))) as chunks:
+            text = "".join([chunk.text async for chunk in chunks])
+    last = answer.last_chunk()
     assert last.finish_reason
-    return Completion("".join(chunk.text for chunk in arrived).strip(), last.finish_reason, last.usage)
+    return Completion(text.strip(), last.finish_reason, last.usage)
 
 
 def with_pairs_joined(text: str) -> str:

@@ -1,6 +1,7 @@
 """Base URLs as users paste them: with the path of a call, in quotes, with the version twice."""
 
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 VERSION = re.compile(r"/v\d[^/]*(?=/|$)")
@@ -22,6 +23,7 @@ AZURE = re.compile(r"(?P<endpoint>.*?)(/openai(?P<v1>/v1)?(/.*)?|(?P<foundry>/(m
 AZURE_V1 = "/openai/v1"
 
 
+@lru_cache(maxsize=256)
 def clean_base_url(slug: str, url: str, default: str = "") -> tuple[str, str]:
     """Return the base URL that is meant, and the API version in its query (Azure), or "".
 

@@ -14,12 +14,13 @@ from puffer.runtime import Periodic
 
 DAY = 24 * 3600
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture(autouse=True)
 def storage(settings, tmp_path, monkeypatch):
     settings.MEDIA_ROOT = str(tmp_path)
     settings.WORKER_JOBS = ["providers.use_cases.image_retention.run_due"]
-    monkeypatch.setattr(image_retention, "hourly", Periodic(every_seconds=0))
     monkeypatch.setattr(image_retention, "hourly", Periodic(every_seconds=0))
     return settings
 
