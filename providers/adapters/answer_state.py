@@ -4,7 +4,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import aiohttp
@@ -150,7 +149,11 @@ async def whole_completion(answer: AnswerState, send: Callable[[], Awaitable[htt
             text = answer.add(piece or "") + answer.rest()
             answer.is_closed = True
     if value is None:  # a stream, or something else that the reader of streams can name
-        async with aclosing(read_chunks(answer, partial(asyncio.sleep, 0, response))) as chunks:
+
+        async def received() -> httpx2.Response:
+            return response
+
+        async with aclosing(read_chunks(answer, received)) as chunks:
             text = "".join([chunk.text async for chunk in chunks])
     last = answer.last_chunk()
     assert last.finish_reason
