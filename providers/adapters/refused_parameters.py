@@ -21,6 +21,12 @@ UNSUPPORTED = re.compile(
     r"|(invalid|no such) (field|parameter|argument|option)|additional propert",
     re.IGNORECASE,
 )
+# What is said of a wrong value, which is the caller's to change: without the parameter, their limit would not hold.
+WRONG_VALUE = re.compile(
+    r"too (large|small|high|low|big|long|short|many)|at (most|least)|\brange\b|between|(max|min)imum|exceed"
+    r"|(less|greater|larger|smaller|more|higher|lower) than|must be|expected a|\breached\b",
+    re.IGNORECASE,
+)
 MAX_CHARACTERS = 5000  # of an error that are read
 
 
@@ -29,7 +35,9 @@ def refused_parameters(response: Any, body: dict[str, Any]) -> frozenset[str]:
     if response.status_code not in REFUSED_STATUSES:
         return frozenset()
     said = body_of(response)[:MAX_CHARACTERS].decode(errors="replace")
-    candidates = {*RENAMED, *OWN, *(OPTIONAL if UNSUPPORTED.search(said) else ())}
+    candidates = set(OWN)
+    if not WRONG_VALUE.search(said):
+        candidates |= RENAMED.keys() | (OPTIONAL if UNSUPPORTED.search(said) else set())
     return frozenset(name for name in candidates & body.keys() if re.search(rf"\b{name}\b", said))
 
 
