@@ -16,12 +16,13 @@ MAX_ERROR_BYTES = 256 * 1024  # of a body that are parsed
 # Where the vendors put their words, the most telling first.
 WORDS: tuple[str, ...] = ("message", "msg", "detail", "error", "errors", "error_msg", "error_message", "errorMessage")
 WORDS += ("status_msg", "error_description", "description", "reason", "title")
+WORDS += ("Message", "fault", "faultstring")  # AWS, Apigee
 # What holds more than "Provider returned error": the words of the provider behind a gateway.
 INNER_WORDS = ("raw", "reasons")
-# Keys that only an answer has. An object without any of them that has words reports a failure.
-ANSWER_KEYS = frozenset(
-    ("choices", "candidates", "content", "delta", "type", "usage", "usageMetadata", "promptFeedback", "data")
-) | {"embeddings", "results", "predictions"}
+NO_WORDS = "It gave no reason."
+# Keys that only an answer has. An object that fills none of them but has words reports a failure.
+ANSWER_KEYS: tuple[str, ...] = ("choices", "type", "candidates", "content", "delta", "usage", "usageMetadata")
+ANSWER_KEYS += ("promptFeedback", "data", "embeddings", "results", "predictions")
 # Keys in the vendors' formats, also with a masked middle; bearer tokens; and keys in URLs.
 SECRETS = re.compile(
     r"\b(?:sk|pk|xai|gsk|r8|hf|puf)[-_][\w*-]{6,}"
@@ -50,7 +51,7 @@ def is_filled(error: Any) -> bool:
 
 def has_only_words(answer: Mapping[str, Any]) -> bool:
     """Return whether an object has nothing of an answer but a message: a failure, unless an answer follows."""
-    return ANSWER_KEYS.isdisjoint(answer) and bool(words_of(answer))
+    return not any(map(answer.get, ANSWER_KEYS)) and bool(words_of(answer))
 
 
 def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -72,7 +73,12 @@ def read_error(response: Any) -> dict[str, Any]:
     error = body.get("error") or body.get("errors") or first_choice(body).get("error") or body.get("base_resp") or body
     if isinstance(error, list) and len(error) == 1 and isinstance(error[0], dict):  # Cloudflare
         return error[0]
-    return error if isinstance(error, dict) else {"message": error, "code": body.get("code")}  # xAI
+    # The words may be next to the error, which is a flag, a title or a code then: {"error": true, "message": ...}.
+    if not isinstance(error, dict):
+        return {"message": words_of(body), "code": body.get("code")}
+    if not words_of(error) and (words := words_of(body)):
+        return {**error, "message": words}
+    return error
 
 
 def body_of(response: Any) -> bytes:
@@ -88,8 +94,8 @@ def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
         return "It answered with a redirect, which is not followed. Check the base URL."
     if not error:
         words = TAG.sub(" ", body_of(response)[:5000].decode(errors="replace"))
-        return redact(" ".join(words.split()), api_key)[:200] or response.reason_phrase
-    text = words_of(error) or str(error.get("message") or response.reason_phrase)
+        return redact(" ".join(words.split()), api_key)[:200] or phrase_of(response)
+    text = words_of(error) or str(error.get("message") or phrase_of(response))
     notes = []
     code = error.get("code") or error.get("status_code")
     if code and not is_status(code):  # a status is told before
@@ -102,6 +108,11 @@ def error_text(response: Any, error: dict[str, Any], api_key: str) -> str:
     # Truncate after the redaction, which would not recognize half a key.
     text = redact(text[: 10 * MAX_TEXT], api_key)[:MAX_TEXT]
     return f"{text} ({redact(', '.join(notes), api_key)[:200]})" if notes else text
+
+
+def phrase_of(response: Any) -> str:
+    """Return the HTTP reason phrase, but not that of a failure with status 200, which is "OK"."""
+    return (response.reason_phrase if response.status_code >= 400 else "") or NO_WORDS
 
 
 def is_status(code: Any) -> bool:

@@ -6,6 +6,7 @@ becomes 502, 503 or 504. The codes are AI Puffer's.
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ STATUS_OF_TYPE = {
     "context_length_exceeded": 400,
     "unavailable": 503,
 }
+MILLISECONDS = re.compile(r"\d{1,12}(\.\d*)?", re.ASCII)
 # Kinds of failure: "api" (an error status), "transport" (no answer), "unreadable" (not JSON), "empty" (JSON without the
 # requested content).
 CODES = {
@@ -243,10 +245,10 @@ def status_in(error: dict[str, Any]) -> int:
 def retry_after(response: Any, error: dict[str, Any]) -> str:
     """Return the value for a Retry-After header, from wherever the provider has it, or ""."""
     milliseconds = response.headers.get("retry-after-ms", "")  # Azure and OpenAI
-    if milliseconds.isdecimal():
-        return str(int(milliseconds[:12]) / 1000)
+    if MILLISECONDS.fullmatch(milliseconds):
+        return str(float(milliseconds) / 1000)
     if told := response.headers.get("retry-after"):
-        return told
+        return told.removesuffix("s")  # some write 7s
     details, metadata = error.get("details"), error.get("metadata")
     places = [error, metadata, *(details if isinstance(details, list) else [])]
     for place in places:

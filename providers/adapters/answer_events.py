@@ -104,9 +104,10 @@ async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
         start = b""
         async for chunk in chunks:
             start += chunk
-            if start.strip(BLANKS):
+            if not any(field.startswith(start.lstrip(BLANKS)) for field in FIELDS):
                 break
-        first = start.lstrip(BLANKS)[:1]
+        begun = start.lstrip(BLANKS)
+        first = begun[:1]
         if first in (b"{", b"["):
             values, rest = read_json(await read_rest(start, chunks))
             async for value in in_turns(values):
@@ -116,9 +117,13 @@ async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
             start = rest.encode(errors="replace")
         elif first == b"<":
             raise json.JSONDecodeError("a page instead of an answer", "", 0)
-        elif "json" in response.headers.get("content-type", "").lower() and not start.lstrip(BLANKS).startswith(FIELDS):
-            orjson.loads(await read_rest(start, chunks))
-            raise ValueError("JSON without an answer")
+        elif not begun.startswith(FIELDS):
+            content = await read_rest(start, chunks)
+            if "json" in response.headers.get("content-type", "").lower():
+                orjson.loads(content)
+                raise ValueError("JSON without an answer")
+            if first:
+                raise_failure(content.decode(errors="replace"), response)
         async for value in read_stream(response, Body(start, chunks)):
             yield value
 

@@ -159,7 +159,10 @@ class OpenAI(Provider):
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         with upstream_errors(self, Capability.EMBEDDING):
             answer = await self.post("/embeddings", self.embedding_body(request))
-            items = {item.get("index", position): item for position, item in enumerate(answer["data"])}
+            items = {
+                position if (index := item.get("index")) is None else index: item
+                for position, item in enumerate(answer["data"])
+            }
             if len(items) != len(request.texts):
                 raise empty_answer(
                     self,

@@ -167,8 +167,9 @@ def test_vectors_are_in_the_order_of_the_texts(api, upstream):
     assert answer.json()["embeddings"] == [[number + 1.0] for number in range(11)]
 
 
-def test_without_indexes_the_order_is_kept(api, upstream):
-    upstream.will_answer({"data": [{"embedding": vector} for vector in VECTORS]})
+@pytest.mark.parametrize("index", [{}, {"index": None}])
+def test_without_indexes_the_order_is_kept(api, upstream, index):
+    upstream.will_answer({"data": [{"embedding": vector, **index} for vector in VECTORS]})
     assert embed(api, "openai").json()["embeddings"] == VECTORS
 
 

@@ -45,6 +45,12 @@ FAILURES: list[tuple[Any, int, str]] = [
     ({"base_resp": {"status_code": 1004, "status_msg": "Oh no."}, "choices": None}, 502, "Oh no. (Code: 1004)"),
     ({"choices": [{"index": 0, "error": {"code": 502, "message": "Oh no."}, "finish_reason": "error"}]}, 502, "Oh no."),
     ({"choices": [{"index": 0, "error": {"message": "Oh no."}, "delta": {"content": ""}}]}, 502, "Oh no."),
+    ({"id": "", "choices": None, "code": 1113, "msg": "Oh no."}, 502, "Oh no. (Code: 1113)"),
+    ({"choices": [], "usage": None, "message": "Oh no."}, 502, "Oh no."),
+    ({"error": True, "message": "Oh no."}, 502, "Oh no."),
+    ({"error": {"code": 429}, "message": "Oh no."}, 429, "Oh no."),
+    ({"error": {"code": 500}}, 502, "It gave no reason."),
+    ({"success": False}, 502, "It gave no reason."),
 ]
 
 
@@ -103,6 +109,11 @@ def test_an_event_named_error_is_one(upstream, slug, said):
         ),
         ({"error": {"message": "sk-or-v1-0123456789 is wrong"}}, "[redacted] is wrong"),
         ({"error": {"metadata": {"raw": "token=abcdef"}}}, "token=[redacted]"),
+        ({"error": "Unauthorized", "message": "The token has expired."}, "The token has expired."),
+        ({"error": True, "message": "Slow down."}, "Slow down."),
+        ({"error": {"code": 429}, "message": "Slow down."}, "Slow down."),
+        ({"__type": "ThrottlingException", "Message": "Slow down."}, "Slow down."),
+        ({"fault": {"faultstring": "Invalid ApiKey", "detail": {"errorcode": "x"}}}, "Invalid ApiKey"),
     ],
 )
 def test_the_providers_words_are_passed_on(api, upstream, body, text):
@@ -121,6 +132,9 @@ RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay":
         ({"retry-after-ms": "1500"}, {}, "2"),
         ({"retry-after-ms": "250", "Retry-After": "60"}, {}, "1"),
         ({"retry-after-ms": "soon", "Retry-After": "60"}, {}, "60"),
+        ({"retry-after-ms": "1500.25"}, {}, "2"),
+        ({"retry-after-ms": "-1", "Retry-After": "60"}, {}, "60"),
+        ({"Retry-After": "7s"}, {}, "7"),
         ({}, {"details": [{"@type": "x"}, RETRY_INFO]}, "35"),
         ({}, {"metadata": {"retry_after_seconds": 16}}, "16"),
         ({}, {"retry_after": 2.5}, "3"),
@@ -134,6 +148,14 @@ RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay":
 def test_the_time_to_wait_is_passed_on_in_whole_seconds(api, upstream, headers, error, seconds):
     upstream.will_answer({"error": {"message": "Slow down.", **error}}, 429, headers)
     assert generate(api, "google").headers.get("Retry-After") == seconds
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "text/event-stream"])
+def test_a_failure_may_be_words_alone(api, upstream, content_type):
+    for _ in range(2):
+        upstream.will_answer(b"upstream connect error", headers={"Content-Type": content_type})
+    assert generate(api, "openai").json()["message"].endswith("upstream connect error")
+    assert failure_of("openai")[0].message.endswith("upstream connect error")
 
 
 def test_the_time_to_wait_may_come_with_status_200(api, upstream):
@@ -198,12 +220,17 @@ def test_a_server_without_streams_is_asked_for_the_whole(upstream):
         (400, "The conversation is too long.", 1),
         (429, "stream_options", 1),
         (500, "Unknown parameter: temperature", 1),
-        (400, "max_completion_tokens is too large.", 2),  # the other name does not help
+        # Under the other name, which the server ignores, the caller's limit would not hold.
+        (400, "max_completion_tokens is too large: 300. This model supports at most 100 completion tokens.", 1),
+        (400, "Invalid max_completion_tokens value, the valid range of max_completion_tokens is [1, 100]", 1),
+        (400, "`max_completion_tokens` is not valid: integer above maximum value, expected a value <= 100", 1),
+        (400, "This model supports values of temperature between 0 and 1.", 1),
+        (400, "max_completion_tokens is not supported.", 2),  # nor is the other name
     ],
 )
 def test_any_other_refusal_is_passed_on(api, upstream, status, message, calls):
     upstream.will_answer({"error": {"message": message}}, status)
-    upstream.will_answer({"error": {"message": "max_tokens is too large."}}, 400)
+    upstream.will_answer({"error": {"message": "max_tokens is not supported."}}, 400)
     refused = generate(api, "openai", ai_params={"max_completion_tokens": 300, "temperature": 1.8})
     assert refused.json()["code"] == "api_error"
     assert len(upstream.sent) == calls

@@ -89,7 +89,7 @@ def test_a_refused_connection_is_an_error(settings, slug):
         (b"[]", "application/json", None),
         (b"", "text/event-stream", "http_request_failed"),
         (b": nothing\n\n", "text/event-stream", "http_request_failed"),
-        (b"Not an event.\n\n", "text/plain", "http_request_failed"),
+        (b"Not an event.\n\n", "text/plain", "api_error"),
         (b"data: {\n\n", "text/event-stream", "json_decode_error"),
         (b"data: no JSON\n\n", "text/event-stream", "http_request_failed"),  # a heartbeat
         (b"data: " + b"[" * 100_000 + b"\n\n", "text/event-stream", "json_decode_error"),
