@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from logs.usage import record_usage
+from providers.adapters.thinking import without_unmarked_thinking
 from providers.base import Capability, CompletionChunk, CompletionRequest, Provider, Usage
 from providers.token_estimate import estimate_usage
 from providers.upstream_errors import EmptyAnswer, no_answer_in_time, no_end_in_time
@@ -63,6 +64,11 @@ class StreamedCall(ProviderCall):
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def answer(self) -> str:
+        """Return the text, once it has ended, without thinking that the stream could not hide."""
+        return without_unmarked_thinking(self.text)
 
     @property
     def is_cut_off(self) -> bool:

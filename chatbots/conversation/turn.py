@@ -173,6 +173,7 @@ async def ask(
                     answer.finish_reason = chunk.finish_reason or answer.finish_reason
                     if chunk.text:
                         yield chunk.text
+                answer.text = call.answer
         else:
             async with provider_call(provider, Capability.COMPLETION, prompt.model, **billed_to) as call:
                 completion = await provider.complete(prompt)

@@ -10,7 +10,7 @@ import aiohttp
 import httpx2
 
 from providers.adapters.answer_events import DONE, events_of, object_in
-from providers.adapters.thinking import ThinkingFilter
+from providers.adapters.thinking import ThinkingFilter, without_unmarked_thinking
 from providers.base import Capability, Completion, CompletionChunk, Provider, Usage
 from providers.http_client import UnusableAnswer
 from providers.upstream_errors import broken_off, ended_badly, upstream_errors, without_text
@@ -39,6 +39,7 @@ FINISH_REASONS = {
 FAILURES = frozenset(
     ("error", "failed", "failure", "abort", "aborted", "cancelled", "canceled", "interrupted", "timeout")
 ) | {"network_error", "server_error", "insufficient_system_resource", "malformed_function_call", "malformed_response"}
+NOT_ENDED = ("null", "none")  # as text: DashScope
 
 MAX_CHARACTERS = 1_000_000  # of an answer, several times what any model writes
 LAST_SECONDS = 5  # for token counts and the last event after the finish reason
@@ -62,13 +63,15 @@ class AnswerState(ABC):
     def read(self, event: dict[str, Any]) -> str | None:
         """Return the text of an event, or None if the event is no part of the answer, such as a heartbeat."""
 
-    def finish(self, reason: str | None) -> None:
+    def finish(self, reason: Any) -> None:
         """Take the vendor's reason for the end. Raises ApiError if it is a failure."""
-        if not reason:
+        if isinstance(reason, dict):  # SGLang
+            reason = reason.get("type")
+        if not reason or (name := reason.lower()) in NOT_ENDED:
             return
-        if reason.lower() in FAILURES:
-            raise ended_badly(self.provider, reason)
-        self.finish_reason = FINISH_REASONS.get(reason.lower(), "stop")
+        if name in FAILURES:
+            raise ended_badly(self.provider, name)
+        self.finish_reason = FINISH_REASONS.get(name, "stop")
 
     def add(self, piece: str) -> str:
         """Return what can be passed on: whole characters, without thinking and leading whitespace of the answer."""
@@ -157,7 +160,7 @@ async def whole_completion(answer: AnswerState, send: Callable[[], Awaitable[htt
             text = "".join([chunk.text async for chunk in chunks])
     last = answer.last_chunk()
     assert last.finish_reason
-    return Completion(text.strip(), last.finish_reason, last.usage)
+    return Completion(without_unmarked_thinking(text).strip(), last.finish_reason, last.usage)
 
 
 def with_pairs_joined(text: str) -> str:

@@ -13,6 +13,8 @@ BLOCKS = {f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought",
 }
 FIRST_CHARACTERS = frozenset(tag[0] for tag in BLOCKS)
 CLOSINGS = {opening: re.compile(re.escape(closing), re.IGNORECASE) for opening, closing in BLOCKS.items()}
+# The end of thinking whose beginning is in the prompt, on a line of its own: DeepSeek's and Qwen's templates.
+UNMARKED = re.compile(r"\A(?:(?!<think).)*?\n</think(?:ing)?>[ \t]*\n\s*(?=\S)", re.IGNORECASE | re.DOTALL)
 
 
 class ThinkingFilter:
@@ -53,6 +55,11 @@ class ThinkingFilter:
         text = "" if self.block else self.held
         self.held = ""
         return text
+
+
+def without_unmarked_thinking(text: str) -> str:
+    """Return a whole answer without thinking of which only the end is marked, so that a stream cannot hide it."""
+    return UNMARKED.sub("", text, count=1)
 
 
 def same(text: str, tag: str) -> bool:

@@ -105,6 +105,8 @@ def test_a_whole_answer_may_be_wrapped(api, upstream, slug, body):
         [event(completion("Hel", None)), event(completion("Hello", None)), STOP, CHAT_DONE],  # all of it each time
         [event({"choices": [{"delta": None, "text": "Hello", "finish_reason": "stop"}]}), CHAT_DONE],
         [HELLO, event({"choices": [{"index": 1, "delta": {"content": "Another"}}]}), STOP, CHAT_DONE],
+        [chat_chunk({"content": "Hel"}, "null"), chat_chunk({"content": "lo"}, "null"), STOP, CHAT_DONE],  # DashScope
+        [HELLO, chat_chunk({}, {"type": "stop", "matched": 2}), CHAT_DONE],  # SGLang
         [HELLO, chat_chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "?"}]}]}), STOP],
     ],
 )
@@ -179,6 +181,23 @@ def test_thinking_in_the_text_is_hidden(upstream, said, text, size):
     assert joined(stream("ollama")) == text
 
 
+UNMARKED = "They want X.\nI say hello.\n</think>\n\nHello"
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (UNMARKED, "Hello"),
+        ("Write\n<think>\nHm\n</think>\nfirst.", "Write\n<think>\nHm\n</think>\nfirst."),
+        ("It ends with </think> alone.", "It ends with </think> alone."),
+        ("It ends so:\n</think>\n", "It ends so:\n</think>"),
+    ],
+)
+def test_thinking_may_lack_its_beginning(api, upstream, said, text):
+    upstream.will_answer(completion(said))
+    assert generate(api, "ollama").json()["content"] == text
+
+
 @pytest.mark.parametrize("slug", PROTOCOLS)
 def test_thinking_is_hidden_in_each_protocol(api, upstream, slug):
     said = json.dumps(COMPLETIONS[slug]).replace("Hi!", "<think>My instructions say no.</think>Hello")
@@ -214,6 +233,18 @@ def test_who_thinks_is_not_silent(upstream, settings, slug, sign):
 
 
 # Ends
+
+
+def test_a_stream_that_says_null_has_not_ended(upstream):
+    upstream.will_stream([chat_chunk({"content": "Hel"}, "null")])
+    error, said = failure_of("openai")
+    assert (error.code, said) == ("http_request_failed", "Hel")
+
+
+def test_the_first_byte_of_a_stream_may_come_alone(upstream):
+    said = b"".join([HELLO, STOP, CHAT_DONE])
+    upstream.will_stream([said[:1], said[1:]], pause=0.05, content_type="application/json")
+    assert outcome("openai") == ("Hello", "stop")
 
 
 @pytest.mark.parametrize("slug", PROTOCOLS)

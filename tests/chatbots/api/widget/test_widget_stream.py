@@ -8,7 +8,7 @@ import pytest
 from chatbots.guards.limits import ALL_VISITORS
 from chatbots.models import MessageCount, TokenAllowance
 from logs.models import Conversation, Message, UsageEvent
-from tests.support.providers.answers import CHAT_DONE, CHAT_STREAM
+from tests.support.providers.answers import CHAT_DONE, CHAT_END, CHAT_STREAM, chat_chunk
 from tests.support.upstream import answering, streaming
 from tests.support.widget.calls import QUESTION, events_of
 from tests.support.widget.visitors import change
@@ -92,6 +92,17 @@ def test_a_provider_error_is_logged_but_not_shown_to_the_visitor(widget, openai,
     messages = widget.get("history", conversation_uuid=start["conversation_uuid"]).json()["messages"]
     assert messages[1]["failed"] is True
     assert "SECRET" not in json.dumps(messages)
+
+
+def test_thinking_that_a_stream_cannot_hide_is_not_kept(widget, openai):
+    """Models whose template begins the thinking send only its end: what came before has been shown by then."""
+    pieces = ["They ask for shoes.", "\n</think>\n", "\nYes, we do."]
+    openai.pages["/v1/chat/completions"] = streaming(
+        [*(chat_chunk({"content": piece}) for piece in pieces), *CHAT_END], 0, "end", {}
+    )
+    done = dict(widget.ask())["done"]
+    assert done["text"] == "Yes, we do."
+    assert Message.objects.get(role="bot").content == "Yes, we do."
 
 
 def test_a_broken_stream_keeps_the_partial_answer(widget, openai):
