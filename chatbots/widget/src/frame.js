@@ -100,7 +100,10 @@ export class Frame {
   place() {
     const { popupDelay, popupPosition, preview } = this.#config;
     popups.set(this.#widget, this);
-    const neighbors = [...popups.values()].filter((frame) => frame.#config.popupPosition === popupPosition);
+    // Copies of the page, as Turbo and htmx restore them, hold copies of the chat that embed.js replaces at once.
+    const neighbors = [...popups.values()].filter(
+      (frame) => frame.#widget.isConnected && frame.#config.popupPosition === popupPosition,
+    );
     neighbors.forEach((frame, place) => {
       frame.#corner.style.setProperty("--place", place);
       frame.#corner.style.setProperty("--popups", neighbors.length);

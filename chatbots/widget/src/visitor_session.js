@@ -65,7 +65,9 @@ export class VisitorSession {
     if (!navigator.locks) return open();
     const pause = () => new Promise((done) => setTimeout(done, 99)); // until other processes see what was stored
     return new Promise((resolve, reject) => {
-      navigator.locks.request(this.#store.key, () => open().then(resolve, reject).then(pause));
+      const answer = () => open().then(resolve, reject);
+      // The browser refuses locks where it refuses storage, as in a sandboxed frame: there is no other tab then.
+      navigator.locks.request(this.#store.key, () => answer().then(pause)).catch(answer);
     });
   }
 

@@ -263,6 +263,7 @@ def test_chatting_works_without_browser_storage(visit):
     block = """<script>
         const get = () => { throw new DOMException("no", "SecurityError") };
         for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, { get });
+        navigator.locks.request = async () => get();
     </script>"""
     page = visit("inline", head=block)
     ask_and_wait(page)
