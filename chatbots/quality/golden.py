@@ -85,8 +85,10 @@ def changes_of(run: GoldenRun) -> tuple[list[str], list[str]]:
     Only the first are to be saved: all other settings stay as they are on the chatbot.
     """
     current = settings_of(run.chatbot)
-    changed = [name for name in SETTINGS if run.settings[name] not in (run.saved_settings[name], current[name])]
-    kept = [name for name in changed if current[name] != run.saved_settings[name]]
+    before, chosen = run.saved_settings, run.settings  # without settings that are newer than the run
+    names = [name for name in SETTINGS if name in chosen and name in before]
+    changed = [name for name in names if chosen[name] not in (before[name], current[name])]
+    kept = [name for name in changed if current[name] != before[name]]
     return [name for name in changed if name not in kept], kept
 
 

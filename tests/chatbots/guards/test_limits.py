@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from chatbots.conversation.visitor import Identity, Visitor
@@ -116,6 +117,23 @@ def test_quotas_of_the_past_are_deleted(limited):
     while leftovers.run_due():
         pass
     assert set(TokenAllowance.objects.values_list("chatbot", flat=True)) == {forever.pk}
+
+
+def test_a_quota_that_begins_again_is_not_deleted(limited):
+    bot = limited(token_guest_limit=10_000)
+    turn(bot, guest())
+    quotas = TokenAllowance.objects.filter(chatbot=bot)
+    quotas.update(period_start=timezone.now() - timedelta(days=60))
+    past = quotas.filter(period_start__lt=timezone.now() - timedelta(days=50))
+
+    def begin_again_before_deletion(execute, sql, *arguments):
+        if sql.startswith("DELETE"):
+            quotas.update(period_start=timezone.now())
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(begin_again_before_deletion):
+        leftovers.delete(past)
+    assert quotas.exists()
 
 
 @pytest.mark.parametrize(

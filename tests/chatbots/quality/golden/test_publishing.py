@@ -54,6 +54,17 @@ def decision_url(*bots: Chatbot) -> str:
     return reverse("admin:chatbots_chatbot_decide_on_publishing", query={"run": [run.pk for run in runs]})
 
 
+def test_a_run_of_an_earlier_version_has_no_newer_settings(admin_client, openai, draft):
+    page = submit(admin_client, draft, status="published", instructions="Sell hats.")
+    run = GoldenRun.objects.get()
+    del run.settings["tokens_per_day"], run.saved_settings["tokens_per_day"]
+    run.save()
+    assert admin_client.get(url_of(page)).status_code == 200
+    admin_client.post(url_of(page), {"decision": "publish"})
+    draft.refresh_from_db()
+    assert (draft.status, draft.instructions) == ("published", "Sell hats.")
+
+
 def test_the_new_settings_can_be_saved_as_a_draft(admin_client, openai, draft):
     page = submit(admin_client, draft, status="published", temperature="0.2")
     assert "Save as draft" in page.text
