@@ -33,7 +33,7 @@ def provider_of(config: ProviderConfig) -> type[Provider]:
 
 
 class ProviderConfigForm(CredentialsForm):
-    base_url_was_shortened = False
+    base_url_was_corrected = False
 
     class Meta:
         model = ProviderConfig
@@ -48,7 +48,7 @@ class ProviderConfigForm(CredentialsForm):
             )
             if api_version and not cleaned.get("api_version"):
                 cleaned["api_version"] = api_version
-            self.base_url_was_shortened = cleaned["base_url"] != typed.rstrip("/")
+            self.base_url_was_corrected = cleaned["base_url"] != typed.rstrip("/")
         return cleaned
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -82,11 +82,10 @@ class ProviderConfigAdmin(CredentialsAdmin):
 
     def save_model(self, request: HttpRequest, obj: ProviderConfig, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        if form.base_url_was_shortened:
+        if form.base_url_was_corrected:
             messages.info(
                 request,
-                _("The base URL was saved as %(url)s. The rest of what you entered is added to each call.")
-                % {"url": obj.base_url},
+                _("The base URL was saved as %(url)s: the path of each call is added to it.") % {"url": obj.base_url},
             )
 
     @admin.display(description=_("provider"), ordering="id")

@@ -136,7 +136,7 @@ def test_a_pasted_address_is_saved_without_the_path_of_the_call(admin_client, op
     saved = save(admin_client, openai, api_key="sk-new", base_url="https://example.com/v1/chat/completions")
     openai.refresh_from_db()
     assert openai.base_url == "https://example.com/v1"
-    assert "The base URL was saved as https://example.com/v1." in admin_client.get(saved.url).text
+    assert "The base URL was saved as https://example.com/v1: " in admin_client.get(saved.url).text
     same = save(admin_client, openai, api_key="sk-new", base_url="https://example.com/v1/")
     assert "The base URL was saved as" not in admin_client.get(same.url).text
 
