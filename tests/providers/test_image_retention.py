@@ -12,6 +12,8 @@ from providers.use_cases import image_retention
 from providers.use_cases.images import store
 from puffer.runtime import Periodic
 
+pytestmark = pytest.mark.django_db  # the worker looks for migrations
+
 DAY = 24 * 3600
 
 pytestmark = pytest.mark.django_db
