@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from puffer.http.pages import largest_body
 from puffer.http.upgrades import NoUpgradeProtocol
 
 MAX_HEAD_BYTES = 32 * 1024  # of the request line and all headers, as in nginx
 MAX_HEADERS = 100
 MIN_BODY_RATE = 2048  # bytes per second, after the first CLIENT_TIMEOUT seconds
 MAX_PIPELINED = 32  # requests that wait on one connection for the answer before theirs
-DISCARDED_BODIES = 10  # times MAX_REQUEST_BYTES: a body that is refused is still read, so that the client sees why
 OPEN_FILES = 65_536  # wanted for each process: a connection is one
 OTHER_FILES = 200  # of the database, of providers, of vector stores
 
@@ -41,7 +41,7 @@ class HttpProtocol(NoUpgradeProtocol):
     """A connection that is closed when its client sends too much, too slowly or too many requests at once."""
 
     phase = Phase.HEAD
-    deadline = 0.0  # of the head or the body, on the loop's clock
+    deadline = 0.0  # of the phase, on the loop's clock
     since = 0.0  # the beginning of the phase
     head_bytes = 0
     body_bytes = 0
@@ -69,7 +69,8 @@ class HttpProtocol(NoUpgradeProtocol):
     def enter(self, phase: Phase) -> None:
         self.phase = phase
         self.since = self.loop.time()
-        self.deadline = self.since + settings.CLIENT_TIMEOUT
+        is_idle = phase is Phase.NEXT_REQUEST
+        self.deadline = self.since + (self.timeout_keep_alive if is_idle else settings.CLIENT_TIMEOUT)
         self.unread_bytes = 0
 
     def data_received(self, data: bytes) -> None:
@@ -102,14 +103,15 @@ class HttpProtocol(NoUpgradeProtocol):
     def on_headers_complete(self) -> None:
         if self.head_bytes > MAX_HEAD_BYTES:  # an address without headers
             self.stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        self.enter(Phase.BODY)
         super().on_headers_complete()
+        self.enter(Phase.BODY)
 
     def on_body(self, body: bytes) -> None:
         self.unread_bytes = 0
         self.body_bytes += len(body)
-        self.deadline += len(body) / MIN_BODY_RATE
-        if self.body_bytes > DISCARDED_BODIES * settings.MAX_REQUEST_BYTES:
+        # Time saved by fast sending does not add up: otherwise a client could stall for hours near the end.
+        self.deadline = min(self.deadline + len(body) / MIN_BODY_RATE, self.loop.time() + settings.CLIENT_TIMEOUT)
+        if self.body_bytes > largest_body():  # one that is refused is still read, so that the client sees why
             self.stop(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         super().on_body(body)
 
@@ -121,7 +123,7 @@ class HttpProtocol(NoUpgradeProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.phase is Phase.ANSWER and (self.cycle is None or self.cycle.response_complete):
-            self.enter(Phase.NEXT_REQUEST)  # uvicorn closes the connection if none comes
+            self.enter(Phase.NEXT_REQUEST)
 
     def stop(self, status: HTTPStatus) -> NoReturn:
         self.refusal = status
@@ -130,9 +132,11 @@ class HttpProtocol(NoUpgradeProtocol):
     # The answers to requests that break a limit
 
     def close_if_late(self, now: float) -> None:
-        if self.phase not in (Phase.HEAD, Phase.BODY) or now < self.deadline or self.transport.is_closing():
+        if self.phase is Phase.ANSWER or now < self.deadline or self.transport.is_closing():
             return
-        if self.phase is Phase.BODY and self.flow.read_paused:  # it is puffer that does not read on
+        if self.phase is Phase.NEXT_REQUEST:  # uvicorn's timer ends with the last bytes of a body that came late
+            self.transport.close()
+        elif self.phase is Phase.BODY and self.flow.read_paused:  # it is puffer that does not read on
             self.deadline = now + settings.CLIENT_TIMEOUT
         else:
             self.refuse(HTTPStatus.REQUEST_TIMEOUT)
@@ -142,8 +146,13 @@ class HttpProtocol(NoUpgradeProtocol):
         self.refuse(self.refusal)
 
     def refuse(self, status: HTTPStatus) -> None:
-        """Close the connection, with an answer unless one has begun."""
+        """Close the connection, with an answer unless one has begun.
+
+        A proxy would take a second answer to a request for the answer to the next one.
+        """
         has_begun = self.active is not None and self.active.response_started and not self.active.response_complete
+        if self.phase is Phase.BODY and self.cycle is not None:
+            has_begun |= self.cycle.response_started
         self.forget_client()
         if not has_begun:
             body = f"{status.phrase}\n".encode()

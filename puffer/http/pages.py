@@ -79,8 +79,12 @@ async def receiver(scope: Scope, body: Body) -> Receive:
     if not body.is_chunked and body.declared <= SMALL_BODY:
         return body.limited(SMALL_BODY)
     is_known = await sync_to_async(is_signed_in)(scope)
-    limit = max(UPLOADS_AT_ONCE * settings.MAX_UPLOAD_BYTES, settings.MAX_REQUEST_BYTES) if is_known else SMALL_BODY
-    return body.limited(limit)
+    return body.limited(largest_body() if is_known else SMALL_BODY)
+
+
+def largest_body() -> int:
+    """Return the bytes of the largest body that is read at all: that of a page or of an API call."""
+    return max(UPLOADS_AT_ONCE * settings.MAX_UPLOAD_BYTES, settings.MAX_REQUEST_BYTES)
 
 
 def is_signed_in(scope: Scope) -> bool:
