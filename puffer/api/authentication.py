@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.db import DatabaseError
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -88,7 +90,8 @@ async def _read_caller(key_digest: str) -> Caller | None:
         return None
     today = timezone.localdate()
     if key.last_used_on != today:
-        await ApiKey.objects.filter(pk=key.pk).aupdate(last_used_on=today)
+        with suppress(DatabaseError):  # such as a full disk: no reason to refuse a call
+            await ApiKey.objects.filter(pk=key.pk).aupdate(last_used_on=today)
     bots = [bot async for bot in key.chatbots.defer("identity_secret")] if key.is_bound else []
     return Caller(
         key.pk,

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, connection, connections, models, router, transaction
+from django.db import DatabaseError, close_old_connections, connection, connections, models, router, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -163,7 +163,12 @@ async def with_heartbeat(work: Awaitable[None], heartbeat: Callable[[], None]) -
 async def beat_forever(heartbeat: Callable[[], None]) -> None:
     while True:
         try:
-            await sync_to_async(heartbeat)()
+            await sync_to_async(reconnect_and_call)(heartbeat)
         except DatabaseError as error:  # the lease outlasts several missed heartbeats
             logger.warning("a heartbeat could not be written: %s", error)
         await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+def reconnect_and_call(heartbeat: Callable[[], None]) -> None:
+    close_old_connections()  # replaces one that has failed; the work shares it, and would fail with it until its end
+    heartbeat()

@@ -36,12 +36,43 @@ def is_on(user: Any) -> bool:
     return AuthenticatorApp.objects.filter(user=user, confirmed=True).exists()
 
 
-def is_right(user: Any, code: str, *, confirmed: bool = True) -> bool:
+def app_of(user: Any, *, confirmed: bool) -> AuthenticatorApp | None:
+    """Return the user's app, locked. Two requests at once may have made two: the first one counts."""
+    apps = AuthenticatorApp.objects.select_for_update().filter(user=user, confirmed=confirmed)
+    return apps.order_by("pk").first()
+
+
+@transaction.atomic
+def is_right(user: Any, code: str) -> bool:
     """Return whether the code is the app's current one or an unused recovery code. Each works once."""
-    code = "".join(code.split()).lower()
-    with transaction.atomic():
-        app = AuthenticatorApp.objects.select_for_update().filter(user=user, confirmed=confirmed).first()
-        return app is not None and app.verify_token(code)
+    app = app_of(user, confirmed=True)
+    return app is not None and app.verify_token(without_blanks(code))
+
+
+@transaction.atomic
+def turn_on(user: Any, code: str) -> bool:
+    """Turn two-factor authentication on if the code is the new app's current one, and return whether it was."""
+    app = app_of(user, confirmed=False)
+    if app is None or not app.verify_token(without_blanks(code)):
+        return False
+    AuthenticatorApp.objects.filter(user=user).exclude(pk=app.pk).delete()
+    app.confirmed = True
+    app.save(update_fields=["confirmed"])
+    return True
+
+
+@transaction.atomic
+def new_app(user: Any) -> AuthenticatorApp:
+    """Return the app that is to be confirmed, with a key that can be read."""
+    app = app_of(user, confirmed=False) or AuthenticatorApp.objects.create(user=user, name="app", confirmed=False)
+    if not app.key:  # encrypted with a key that is gone
+        app.key = new_secret()
+        app.save()
+    return app
+
+
+def without_blanks(code: str) -> str:
+    return "".join(code.split()).lower()
 
 
 def turn_off(user: Any) -> bool:
@@ -106,7 +137,7 @@ class SwitchForm(forms.Form):
         super().clean()
         if self.errors or "code" not in self.fields:
             return
-        if not is_right(self.request.user, self.cleaned_data["code"], confirmed=False):
+        if not turn_on(self.request.user, self.cleaned_data["code"]):
             self.add_error("code", _("The code is wrong. Check that the clock of your phone is right."))
 
 
@@ -121,16 +152,12 @@ def two_factor_page(request: HttpRequest, model_admin: admin.ModelAdmin) -> Http
             model_admin.log_change(request, user, "Two-factor authentication turned off.")
             messages.success(request, _("Two-factor authentication is off."))
             return HttpResponseRedirect(request.path)
-        AuthenticatorApp.objects.filter(user=user).update(confirmed=True)
         model_admin.log_change(request, user, "Two-factor authentication turned on.")
         context["recovery_codes"] = new_recovery_codes(user)
     elif context["is_on"]:
         context["codes_left"] = RecoveryCode.objects.filter(user=user).count()
     else:
-        app, _created = AuthenticatorApp.objects.get_or_create(user=user, confirmed=False, defaults={"name": "app"})
-        if not app.key:  # encrypted with a key that is gone
-            app.key = new_secret()
-            app.save()
+        app = new_app(user)
         context |= {"qr_code": qr_code(app), "key": key_of(app)}
     context |= {**model_admin.admin_site.each_context(request), "title": _("Two-factor authentication")}
     return TemplateResponse(request, "admin/puffer/second_factor.html", context)

@@ -65,6 +65,8 @@ class Command(BaseCommand):
         key.scopes, key.expires_on, key.revoked_at = scope or key.scopes, expires or key.expires_on, None
         key.is_bound = bool(bot) or key.is_bound
         key.allowed_models = model or key.allowed_models
+        if not key.is_active:
+            raise CommandError(f"The key would not work, because {key.expires_on} has passed. Pass a later --expires.")
         try:
             key.full_clean(exclude=["digest"])
         except ValidationError as error:
@@ -77,8 +79,8 @@ class Command(BaseCommand):
             key.chatbots.set(chatbots)
         bot = list(key.chatbots.values_list("pk", flat=True))
         if options["json"]:
-            created = {"id": key.pk, "name": name, "scopes": key.scopes, "bots": bot, "models": model, "key": secret}
-            self.stdout.write(json.dumps(created))
+            rights = {"scopes": key.scopes, "bots": bot, "models": key.allowed_models}
+            self.stdout.write(json.dumps({"id": key.pk, "name": name, **rights, "key": secret}))
             return
         self.stderr.write(f"Created the API key {name!r}. Store it now: it cannot be shown again.")
         self.stdout.write(secret)

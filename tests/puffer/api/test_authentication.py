@@ -1,5 +1,6 @@
 """API keys: where they are read from, what they allow, and the errors of refused calls."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -233,6 +234,20 @@ def test_the_date_of_the_last_use_is_saved(api, api_key):
     assert api_key.last_used_on == timezone.localdate()
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the trigger is written in SQLite's dialect")
+@pytest.mark.django_db(transaction=True)
+def test_a_call_is_answered_though_its_date_cannot_be_saved(api, api_key):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER full_disk BEFORE UPDATE OF last_used_on ON puffer_apikey BEGIN SELECT RAISE(ABORT, ''); END"
+        )
+    try:
+        assert api.get("/logs").status_code == 200
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER full_disk")
+
+
 def test_calls_get_a_separate_error_while_no_key_is_active(db):
     expected = (403, "rest_aipkit_no_api_key_configured")
     assert outcome(Api("").get("/logs", key=None)) == expected
@@ -305,6 +320,23 @@ def test_create_api_key_replaces_a_key_only_on_request(db, bot, capsys):
     assert (Api(old).get("/logs").status_code, Api(new).get("/logs").status_code) == (401, 200)
     saved = ApiKey.objects.get()
     assert (saved.scopes, saved.is_bound, list(saved.chatbots.all())) == (["logs"], True, [bot])
+
+
+def test_create_api_key_prints_the_rights_that_a_replaced_key_keeps(db, bot, capsys):
+    call_command("create_api_key", "ci", scope=["chat"], bot=[bot.pk], model=["openai"])
+    call_command("create_api_key", "ci", replace=True, json=True)
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (printed["scopes"], printed["bots"], printed["models"]) == (["chat"], [bot.pk], ["openai"])
+
+
+def test_create_api_key_makes_no_key_that_has_expired(db):
+    yesterday = timezone.localdate() - timedelta(days=1)
+    ApiKey(name="old", scopes=["logs"], expires_on=yesterday).issue()
+    for options in ({"name": "new", "expires": yesterday}, {"name": "old", "replace": True}):
+        with pytest.raises(CommandError, match="has passed. Pass a later --expires"):
+            call_command("create_api_key", options.pop("name"), **options)
+    call_command("create_api_key", "old", replace=True, expires=timezone.localdate())
+    assert ApiKey.objects.get().is_active
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,43 @@ def test_claiming_from_an_empty_queue_takes_one_query_and_no_lock(django_assert_
 # Processes
 
 
+HEARTBEATS = """
+import asyncio
+import psycopg
+from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
+from django.db import connection
+from puffer.runtime import jobs
+
+jobs.HEARTBEAT_SECONDS = 0.05
+database = settings.DATABASES["default"]
+beats = []
+
+def heartbeat():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        beats.append(cursor.fetchone()[0])
+
+async def work():
+    while not beats:
+        await asyncio.sleep(0.05)
+    names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "NAME": "dbname"}
+    with psycopg.connect(**{name: database[key] for key, name in names.items() if database[key]}) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [beats[0]])
+    await asyncio.sleep(1)
+    await sync_to_async(heartbeat)()  # the work uses the database again
+
+async_to_sync(jobs.with_heartbeat)(work(), heartbeat)
+print(len(set(beats)), len(beats) > 5)
+"""
+
+
+@pytest.mark.slow
+def test_a_long_job_outlasts_a_restart_of_the_database(tmp_path):
+    with Installation.new(tmp_path, "postgresql") as installation:
+        assert installation.python(HEARTBEATS) == "2 True"
+
+
 TABLES = """
 from django.db import connection
 from tests.support.work.models import Piece, Result

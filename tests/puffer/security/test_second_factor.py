@@ -1,7 +1,7 @@
 """Two-factor authentication: enabling it, signing in with app and recovery codes, disabling it."""
 
 import re
-from base64 import b32decode
+from base64 import b32decode, b32encode
 from time import time
 
 import pytest
@@ -132,6 +132,15 @@ def test_the_key_is_shown_only_until_it_is_used(client):
     assert 'id="key"' not in page
     assert not any(code in page for code in codes)
     assert "Recovery codes left: 10" in page
+
+
+def test_two_tabs_that_open_the_page_at_once_show_one_key(client, user):
+    """Each may have made an app: the page still opens, and only the app whose key was shown counts afterwards."""
+    for _ in range(2):
+        AuthenticatorApp.objects.create(user=user, name="app", confirmed=False)
+    app, _ = enable(client)
+    assert AuthenticatorApp.objects.get().base32_key == b32encode(app.totp.key).decode()
+    assert sign_in_with_code(app.code()).status_code == 302
 
 
 def test_disabling_requires_the_password(client):
