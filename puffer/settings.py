@@ -205,6 +205,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
         " PRAGMA journal_size_limit=16777216;",
     }
+elif DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    raise ImproperlyConfigured(
+        "DATABASE_URL must begin with sqlite:/// or postgres://. No other database is supported."
+    )
 else:
     DATABASES["default"] |= {
         "ENGINE": "puffer.runtime.postgresql",
@@ -266,7 +270,6 @@ if HTTPS and not FORCE_SCRIPT_NAME:
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_SSL_REDIRECT = HTTPS and TRUSTED_PROXY_COUNT > 0  # without a proxy's header, every request looks like http
-SECURE_REDIRECT_EXEMPT = [r"^health/"]  # health checks on this machine do not pass the proxy
 if HTTPS or TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CONTENT_SECURITY_POLICY = {

@@ -4,7 +4,6 @@ Public pages, the sign-in page and the admin have threads of their own, so that 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -20,15 +19,15 @@ from puffer.net import network_of, seen_ip
 from puffer.runtime.database_threads import (
     DatabaseThreads,
     admin_threads,
-    health_threads,
     public_threads,
     sign_in_threads,
 )
+from puffer.security.admin_sessions import SessionStore
 
 Scope = dict[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-ADMIN, SIGN_IN, HEALTH = "/admin/", "/admin/login/", "/health/"
+ADMIN, SIGN_IN = "/admin/", "/admin/login/"
 UPLOADS_AT_ONCE = 10  # times MAX_UPLOAD_BYTES, in one request of a signed-in user
 MAX_WAITING_SIGN_INS = 20  # each takes up to a second of a processor
 sign_ins = RateLimit(30)  # per minute and network, counted before a password is hashed
@@ -67,8 +66,6 @@ def with_root(scope: Scope) -> Scope:
 
 
 def threads_for(path: str) -> DatabaseThreads:
-    if path.startswith(HEALTH):
-        return health_threads
     if path == SIGN_IN:
         return sign_in_threads
     return admin_threads if path.startswith(ADMIN) else public_threads
@@ -89,7 +86,7 @@ def largest_body() -> int:
 
 def is_signed_in(scope: Scope) -> bool:
     session_key = parse_cookie(header(scope, b"cookie", "; ")).get(settings.SESSION_COOKIE_NAME)
-    return bool(session_key) and SESSION_KEY in import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    return bool(session_key) and SESSION_KEY in SessionStore(session_key)
 
 
 def client_of(scope: Scope) -> str:

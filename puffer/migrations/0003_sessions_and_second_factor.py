@@ -35,6 +35,8 @@ def take_over(apps, schema_editor):
         for table in OLD_TABLES:
             if table in tables:
                 cursor.execute(f"DROP TABLE {table}")
+        # The earlier version, if it comes back, creates the tables again.
+        cursor.execute("DELETE FROM django_migrations WHERE app IN ('otp_static', 'otp_totp')")
         if "django_session" in tables:
             cursor.execute("DELETE FROM django_session")
 

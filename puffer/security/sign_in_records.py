@@ -1,7 +1,6 @@
 """Deletion of what strangers leave by signing in: failures that no longer count, and records that nobody will read."""
 
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
@@ -9,6 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from puffer.runtime import Periodic
+from puffer.security.admin_sessions import SessionStore
 
 RECORD_DAYS = 180  # for which sign-ins and failed sign-ins are kept
 MAX_FAILURES = 10_000  # the newest that are kept
@@ -24,7 +24,7 @@ def run_due() -> bool:
     is_full = clean()
     if not is_full:
         _cleaning.restart()
-        import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
+        SessionStore.clear_expired()
     return is_full
 
 

@@ -134,6 +134,12 @@ def test_a_black_hole_is_given_up_after_five_seconds(tmp_path):
             installation.kill_all()
 
 
+def test_a_database_of_another_kind_is_refused(tmp_path):
+    installation = Installation(tmp_path, "mysql://root@127.0.0.1/puffer")
+    with pytest.raises(AssertionError, match="DATABASE_URL must begin with sqlite:/// or postgres://"):
+        installation.manage("check")
+
+
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_a_database_without_its_tables_is_refused(tmp_path, command):
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/empty.sqlite3")
