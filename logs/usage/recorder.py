@@ -55,17 +55,17 @@ def _schedule(seconds: float) -> None:
 
 
 def _start_flush() -> None:
-    task = asyncio.get_running_loop().create_task(flush_usage())
+    task = asyncio.get_running_loop().create_task(_write_queue())
     _here.flushing.add(task)
     task.add_done_callback(_here.flushing.discard)
 
 
-async def finish() -> None:
-    """Write the queue and wait for running writes, because the process may end right after."""
-    await asyncio.gather(*_here.flushing, flush_usage())
-
-
 async def flush_usage() -> None:
+    """Write the queue and wait for running writes, because the event loop or the process may end right after."""
+    await asyncio.gather(*_here.flushing, _write_queue())
+
+
+async def _write_queue() -> None:
     """Write the queue. After a database error the calls stay in it and a retry is scheduled."""
     if _here.timer is not None:
         _here.timer.cancel()

@@ -1,5 +1,6 @@
 """Usage records when the database refuses some or fails: none is lost or stored twice."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from django.db.models import Sum
 
 from logs.models import UsageDailyTotal, UsageEvent
 from logs.usage import recorder
+from providers.run_async import run_async
 
 CONDITION = (
     "new.model = 'disk full' AND EXISTS (SELECT 1 FROM logs_usagedailytotal)"  # false while the whole batch is inserted
@@ -88,6 +90,19 @@ def test_an_invalid_record_does_not_block_the_others(bot):
     assert UsageDailyTotal.objects.aggregate(calls=Sum("calls")) == {"calls": 2}
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_write_that_has_begun_is_finished_before_its_event_loop_ends():
+    """As of a golden run in the worker, whose last call came a moment before its end."""
+
+    async def calls() -> None:
+        record("last")
+        while recorder._here.timer is not None:  # until the write of the timer begins
+            await asyncio.sleep(0)
+
+    run_async(calls)
+    assert stored() == [("last", None)]
+
+
 LOOPS = """
 import sys
 from collections import Counter
@@ -109,7 +124,7 @@ async def calls(thread):
         )
         if thread == 0 and number % 100 == 0:
             await recorder.flush_usage()
-    await recorder.finish()
+    await recorder.flush_usage()
 
 
 def run_calls(thread):

@@ -52,7 +52,7 @@ async def failure_of_stream(slug: str, meanwhile: Callable[[], Awaitable[None]] 
     finally:
         if others:
             others.cancel()
-        await recorder.finish()
+        await recorder.flush_usage()
         await registry.close_clients()
         await asyncio.sleep(0)
     raise AssertionError("the stream did not fail")

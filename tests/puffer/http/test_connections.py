@@ -14,6 +14,7 @@ from tests.support.installation import Server, forks_of
 pytestmark = pytest.mark.slow
 
 MAX_CONNECTIONS = 50
+REFUSED = {401, 403}  # for want of a valid key: 403 until the first key exists
 PIECE = b"a" * 65_536
 UNFINISHED = {
     "head": b"GET /embed.js HTTP/1.1\r\nHost: localhost\r\nX-A: ",
@@ -153,7 +154,7 @@ def test_unfinished_bodies_of_strangers_are_not_held(server):
     before = memory(server)
     head = b"POST /wp-json/aipkit/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9900000\r\n\r\n"
     connections = [connect(server, head) for _ in range(40)]
-    assert {status_of(connection) for connection in connections} == {403}  # there is no key yet
+    assert {status_of(connection) for connection in connections} <= REFUSED
     for connection in connections:
         connection.sendall(PIECE * 10)
         connection.close()
@@ -185,4 +186,4 @@ def test_a_caller_who_closes_the_connection_sees_why_a_large_body_is_refused(ser
     response = requests.post(
         f"{server.url}/wp-json/aipkit/v1/generate", data=b"x" * 20_000_000, headers={"Connection": "close"}, timeout=20
     )
-    assert response.status_code == 403
+    assert response.status_code in REFUSED

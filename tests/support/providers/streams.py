@@ -52,7 +52,7 @@ def run_on_loop(calls: Callable[[], Any]) -> Any:
         try:
             return await calls()
         finally:
-            await recorder.finish()
+            await recorder.flush_usage()
             await registry.close_clients()
             await asyncio.sleep(0)
 
