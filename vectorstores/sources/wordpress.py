@@ -208,6 +208,8 @@ def html_of(fields: Mapping[str, str], post_type: str) -> str:
         return html
     excerpt = fields.get("excerpt", "")
     named = [(label, fields[key]) for key, label in PRODUCT_FIELDS.items() if fields.get(key)]
+    if fields.get("_price") and not (fields.get("_regular_price") or fields.get("_sale_price")):
+        named.append(("Price", fields["_price"]))  # of a product with variations, the lowest
     named += [(key[3:].replace("-", " "), value) for key, value in fields.items() if key.startswith("pa_")]
     lines = "".join(f"<p>{escape(label)}: {escape(value)}</p>" for label, value in named)
     return f"{with_paragraphs(without_shortcodes(excerpt)) if excerpt != content else ''}{html}{lines}"
