@@ -173,7 +173,8 @@ class Writer:
             self.heading = HEADINGS[name]
         elif name in LISTS:
             start = element.get("start", "1")
-            self.lists.append(int(start) if name == "ol" and start.isdigit() else None)
+            is_numbered = name == "ol" and start.isdecimal() and len(start) < 10
+            self.lists.append(int(start) if is_numbered else 1 if name == "ol" else None)
         elif name == "li":
             self.marker = self.next_marker()
         elif name == "br":

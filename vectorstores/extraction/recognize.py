@@ -7,7 +7,6 @@ from vectorstores.extraction.extract import MEDIA_TYPES, media_type_of
 
 PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # bytes, as PDF viewers do
 HTML_MARKS = (b"<!doctype html", b"<html", b"<head", b"<body")
-XML_MARK = b"<?xml"
 ZIP_MARK = b"PK\x03\x04"
 MARKS_WITHIN = 1024
 UNTOLD = {"", "application/octet-stream", "binary/octet-stream", "application/x-download", "application/force-download"}

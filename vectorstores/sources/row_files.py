@@ -17,6 +17,20 @@ from vectorstores.sources.columns import Columns, Layout, NoContentColumn
 MAX_ITEM = 20 * 1024 * 1024  # bytes
 MAX_WHOLE = 100 * 1024 * 1024  # bytes of a list that is read at once, because it is not quite JSON
 MAX_DEPTH = 100  # of nested JSON
+# The names under which APIs and exports have their items. A list under another name may be anything.
+WRAPPERS = {
+    "data",
+    "items",
+    "results",
+    "records",
+    "rows",
+    "entries",
+    "documents",
+    "posts",
+    "pages",
+    "articles",
+    "value",
+}
 MAX_WRAPPED = 5  # levels of objects around the items of a file
 PIECE = 1024 * 1024  # bytes that are looked at together to find the encoding
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -170,8 +184,9 @@ def items_read_at_once(file: BinaryIO, read: int) -> list[Any]:
     file.seek(0)
     data = file.read(MAX_WHOLE + 1)
     value = parsed(data) if len(data) <= MAX_WHOLE else None
-    items = value.get("vectors") if isinstance(value, dict) else value
-    return items[read:] if isinstance(items, list) else []
+    if isinstance(value, dict):
+        value = value["vectors"] if "vectors" in value else list(documents_within(value))
+    return value[read:] if isinstance(value, list) else []
 
 
 def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -198,7 +213,7 @@ def documents_among(values: Iterator[Any]) -> Iterator[Any]:
 
 
 def documents_within(value: Any, depth: int = MAX_WRAPPED) -> Iterator[Any]:
-    """Yield an object with a text, and the lists of such objects within it: {"data": [...]}, {"sections": [...]}.
+    """Yield an object with a text, and the lists of such objects within it: {"data": {"items": [...]}}.
 
     All of a list is yielded if one of its objects has a text, so that the others are told.
     """
@@ -207,7 +222,9 @@ def documents_within(value: Any, depth: int = MAX_WRAPPED) -> Iterator[Any]:
     if has_text(value):
         yield value
     for name, entries in value.items():
-        if isinstance(entries, dict) and name != "metadata":
+        if name.lower() not in WRAPPERS:
+            continue
+        if isinstance(entries, dict):
             yield from (found for found in documents_within(entries, depth - 1) if found is not entries)
         elif isinstance(entries, list) and any(map(has_text, entries)):
             yield from entries

@@ -189,7 +189,7 @@ def post_row(fields: Mapping[str, str], place: str, source: str, origin: str, gu
     url, title = fields.get("link", "").strip(), unescape(fields.get("title", "")).strip()
     guid = fields.get("guid", "").strip()
     key = guid or url or title
-    if guid in guids and (number := fields.get("post_id", "").strip()):
+    if guid and guid in guids and (number := fields.get("post_id", "").strip()):
         key = f"{guid}#{number}"
     guids.add(guid)
     post_type = fields.get("post_type", "").strip() or "post"

@@ -59,6 +59,8 @@ def test_of_other_margins_only_contacts_are_kept(contact):
         ("<table><tr><td><h2>Layout</h2><p>left</p></td><td>right</td></tr></table>", ["## Layout", "left", "right"]),
         ("<pre>a  = 1\nb = 2</pre><p>one<br>two</p>", ["a  = 1\nb = 2", "one\ntwo"]),
         ("<ol><li>One<li>Two</ol><ol start=5><li>Five</ol>", ["1. One\n2. Two", "5. Five"]),
+        ("<ol start=²><li>One</ol><ol start=-3><li>Two</ol>", ["1. One", "1. Two"]),
+        (f"<ol start={'9' * 5000}><li>One</ol>", ["1. One"]),
         ("<ul><li>One<ul><li>Two</li></ul></li><li>Three</li></ul>", ["- One\n  - Two\n- Three"]),
         ("<div class=cookie-box><h2>Cookies</h2><p>Our box of cookies costs 12 €.</p><button>Buy</button></div>",
          ["Our box of cookies costs 12 €."]),

@@ -78,7 +78,7 @@ def test_rows_that_a_filter_hides_are_read():
     ("value", "style", "text"),
     [
         (123, "000000", "000123"), (1099, "00000", "01099"), (timedelta(hours=26, minutes=30), "[h]:mm", "26:30"),
-        (39.9, "0.00", "39.90"), (5, "0", "5"),
+        (4001234567890123, "0", "4001234567890123"), (39.9, "0.00", "39.90"), (5, "0", "5"),
     ],
 )  # fmt: skip
 def test_numbers_look_as_in_a_spreadsheet_program(value, style, text):

@@ -99,6 +99,13 @@ def test_a_list_may_name_its_levels_by_a_style():
     assert docx(paragraph("One", in_list()), numbering=lists).text == "1. One"
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "²", "-1", "x", ""])
+def test_odd_numbers_do_no_harm(number):
+    level = f'<w:numPr><w:ilvl w:val="{number}"/><w:numId w:val="1"/></w:numPr><w:outlineLvl w:val="{number}"/>'
+    lists = numbering(("decimal", "%1.")).replace('<w:start w:val="1"/>', f'<w:start w:val="{number}"/>')
+    assert docx(paragraph("One", level), numbering=lists).text == "1. One"
+
+
 def test_a_hostile_list_takes_little_space():
     levels = [("lowerLetter", "%1" * 1000)]
     lists = numbering(*levels).replace('<w:start w:val="1"/>', '<w:start w:val="999999999"/>')

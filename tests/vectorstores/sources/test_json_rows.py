@@ -30,8 +30,9 @@ OBJECTS = '{"id": "a", "content": "Pot"}', '{"id": "b", "content": "Cup"}'
         ("rows.json", f"[{','.join(OBJECTS)}]".encode("utf-8-sig")),
         ("rows.jsonl", b"\n".join(row.encode("utf-8-sig") for row in OBJECTS)),
         ("rows.json", f'{{"total": 2, "data": [{",".join(OBJECTS)}]}}'),
+        ("rows.json", f'{{"total": NaN, "data": [{",".join(OBJECTS)}]}}'),
         ("rows.json", f'{{"description": "", "data": {{"items": [{",".join(OBJECTS)}]}}}}'),
-        ("rows.json", f'{{"sections": [{{"name": "A", "items": [{OBJECTS[0]}]}}, {{"items": [{OBJECTS[1]}]}}]}}'),
+        ("rows.json", f'{{"data": [{{"name": "A", "items": [{OBJECTS[0]}]}}, {{"items": [{OBJECTS[1]}]}}]}}'),
     ],
 )
 def test_rows_in_any_arrangement(model, tmp_path, name, content):
@@ -83,7 +84,7 @@ def test_keys_with_usual_names(model, tmp_path, row, title, text):
 
 def test_no_row_of_a_list_in_an_object_is_lost_without_a_word(model, tmp_path):
     summary = run(
-        write(tmp_path / "rows.json", '{"faq": [{"question": "Q", "answer": "A"}, {"question": "R"}, 5]}'), code=1
+        write(tmp_path / "rows.json", '{"data": [{"question": "Q", "answer": "A"}, {"question": "R"}, 5]}'), code=1
     )
     assert (summary["documents"], summary["refused"]) == (1, 2)
 
@@ -104,7 +105,7 @@ def test_drafts_are_left_out(model, tmp_path):
     ("name", "content", "word"),
     [
         ("rows.jsonl", "\n\n", "no rows"),
-        ("rows.json", '{"faq": [{"question": "Q"}]}', "a list of items"),
+        ("rows.json", '{"faq": [{"question": "Q", "answer": "A"}]}', "a list of items"),
         ("rows.json", f"[{OBJECTS[0]},,{OBJECTS[1]}]", "not JSON"),
         ("rows.jsonl", '{"messages": [{"role": "user", "content": "q"}]}', "no text"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 
 from vectorstores.extraction.office.archive import Archive
 from vectorstores.extraction.office.styles import Styles
-from vectorstores.extraction.office.walk import value_of
+from vectorstores.extraction.office.walk import small_number, value_of
 
 LEVELS = 9
 MOST = 30_000  # the largest number to start from
@@ -32,9 +32,9 @@ class Level:
 
     @classmethod
     def of(cls, element: Any) -> "Level":
-        start = value_of(element.find("{*}start"))
+        start = small_number(value_of(element.find("{*}start")))
         return cls(
-            min(int(start), MOST) if start.isdecimal() and len(start) < 10 else 1,
+            min(start, MOST) if start is not None else 1,
             value_of(element.find("{*}numFmt")) or "decimal",
             value_of(element.find("{*}lvlText"))[:LONGEST],
             element.find("{*}isLgl") is not None,
@@ -71,9 +71,9 @@ class Numbering:
             levels = {level_number(level): Level.of(level) for level in definition.iter("{*}lvl")}
             restarts: dict[int, int] = {}
             for override in number.iter("{*}lvlOverride"):
-                at, start = level_number(override), value_of(override.find("{*}startOverride"))
-                if start.isdecimal() and len(start) < 10:
-                    restarts[at] = min(int(start), MOST)
+                at, start = level_number(override), small_number(value_of(override.find("{*}startOverride")))
+                if start is not None:
+                    restarts[at] = min(start, MOST)
                 if (level := override.find("{*}lvl")) is not None:
                     levels[at] = Level.of(level)
             self.lists[value_of(number, "numId")] = List(levels, counts.setdefault(name, {}), restarts)
@@ -121,13 +121,13 @@ def named_in(properties: Any) -> tuple[str, int | None]:
     """Return the list and the level in an element numPr."""
     if properties is None:
         return "", None
-    level = value_of(properties.find("{*}ilvl"))
-    return value_of(properties.find("{*}numId")), int(level) if level.isdecimal() and int(level[:3]) < LEVELS else None
+    level = small_number(value_of(properties.find("{*}ilvl")))
+    return value_of(properties.find("{*}numId")), level if level is not None and level < LEVELS else None
 
 
 def level_number(element: Any) -> int:
-    level = value_of(element, "ilvl")
-    return int(level) if level.isdecimal() and int(level[:3]) < LEVELS else 0
+    level = small_number(value_of(element, "ilvl"))
+    return level if level is not None and level < LEVELS else 0
 
 
 def numbered(found: List, at: int) -> str:

@@ -104,6 +104,7 @@ def shown(cell: Any) -> str:
     decimals = DECIMALS.search(style)
     if "%" in style:
         return f"{value * 100:.{len(decimals[1]) if decimals else 0}f} %"
-    text = f"{value:.{len(decimals[1])}f}" if decimals else f"{value:.15g}"
+    plain = str(value) if isinstance(value, int) else f"{value:.15g}"
+    text = f"{value:.{len(decimals[1])}f}" if decimals else plain
     currency = CURRENCY.search(style)
     return f"{text} {currency[0]}" if currency else text

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vectorstores.extraction.office.archive import Archive
-from vectorstores.extraction.office.walk import value_of
+from vectorstores.extraction.office.walk import small_number, value_of
 
 MAX_BASES = 20  # styles that are based on each other
 HEADING_LEVELS = 9
@@ -37,11 +37,12 @@ class Styles:
             named = {"Title": 1, **{f"Heading{level}": level for level in range(1, 7)}}
             return named.get(style_id, 0)
         for _, style in self.with_bases(style_id):
-            name, outline_level = (value_of(style.find(path)) for path in ("{*}name", "{*}pPr/{*}outlineLvl"))
+            name = value_of(style.find("{*}name"))
+            outline_level = small_number(value_of(style.find("{*}pPr/{*}outlineLvl")))
             if name.lower().startswith("heading ") and name[8:].isdecimal():
                 return int(name[8:10])
             if name.lower() == "title":
                 return 1
-            if outline_level.isdecimal():
-                return int(outline_level) + 1 if int(outline_level) < HEADING_LEVELS else 0
+            if outline_level is not None:
+                return outline_level + 1 if outline_level < HEADING_LEVELS else 0
         return 0

@@ -39,10 +39,15 @@ def value_of(element: Any, name: str = "val") -> str:
     return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), "")
 
 
+def small_number(text: str) -> int | None:
+    """Return a number of at most 6 digits; None for any other text."""
+    return int(text) if text.isdecimal() and len(text) <= 6 else None
+
+
 def repeated(element: Any, *names: str) -> int:
     """Return the number in the first of these attributes that is there, at least 1."""
-    count = next((value for name in names if (value := value_of(element, name))), "")
-    return min(max(int(count), 1), MAX_REPEATED) if count.isdecimal() and len(count) < 10 else 1
+    count = small_number(next((value for name in names if (value := value_of(element, name))), ""))
+    return min(max(count, 1), MAX_REPEATED) if count is not None else 1
 
 
 def is_on(element: Any, name: str) -> bool:

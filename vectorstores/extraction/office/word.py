@@ -1,7 +1,6 @@
 """Text documents of Word (docx)."""
 
 import email
-import email.policy
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from vectorstores.extraction.office.archive import Archive, part_of_type
 from vectorstores.extraction.office.chart import write_chart
 from vectorstores.extraction.office.numbering import Numbering
 from vectorstores.extraction.office.styles import Styles
-from vectorstores.extraction.office.walk import Walk, finished, value_of
+from vectorstores.extraction.office.walk import Walk, finished, small_number, value_of
 from vectorstores.extraction.outline import LEVELS, Outline
 
 
@@ -26,9 +25,9 @@ def from_docx(data: bytes) -> Extracted:
     hidden = 0
 
     def level_of(paragraph: Any) -> int:
-        own_level = value_of(paragraph.find("{*}pPr/{*}outlineLvl"))
-        if own_level.isdecimal() and int(own_level) < LEVELS:
-            return int(own_level) + 1
+        own_level = small_number(value_of(paragraph.find("{*}pPr/{*}outlineLvl")))
+        if own_level is not None and own_level < LEVELS:
+            return own_level + 1
         return styles.level(value_of(paragraph.find("{*}pPr/{*}pStyle")))
 
     def is_hidden(element: Any) -> bool:
@@ -71,11 +70,13 @@ def embedded_page(data: bytes) -> Extracted:
     if data.startswith(b"PK"):
         raise Unreadable("A whole document is embedded.")
     if data[:1000].lstrip().lower().startswith((b"mime-version", b"content-type", b"from:")):
-        message = email.message_from_bytes(data.lstrip(), policy=email.policy.default)
-        page = next((part for part in message.walk() if part.get_content_type() == "text/html"), None)
-        if page is None:
+        try:
+            parts = list(email.message_from_bytes(data.lstrip()).walk())
+        except (RecursionError, ValueError, LookupError) as error:
+            raise Unreadable("The embedded page is damaged.") from error
+        page = next((part for part in parts if part.get_content_type() == "text/html"), None)
+        body = page.get_payload(decode=True) if page else None
+        if page is None or not isinstance(body, bytes):
             raise Unreadable("It contains no web page.")
-        body = page.get_payload(decode=True)
-        assert isinstance(body, bytes)
         return from_html(decode(body, page.get_content_charset(), "text/html").text, keeps_frame=True)
     return from_html(decode(data, None, "text/html").text, keeps_frame=True)
