@@ -175,7 +175,7 @@ def json_items(file: BinaryIO, source: str, origin: str, prefixes: list[str]) ->
     if failure:
         yield Refused(f"{source}: after item {number}", failure, True)
     elif not number:
-        reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors".'
+        reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors" or "data".'
         yield Refused(source, reason, True)
 
 

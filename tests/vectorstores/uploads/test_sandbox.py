@@ -67,6 +67,7 @@ PROBES = {
     "unix": "socket.socket(socket.AF_UNIX)",
     "pair": "socket.socketpair()",
     "inherited": "INHERITED.connect(('127.0.0.1', PORT))",
+    "signal": "os.kill(os.getppid(), 0)",
     "program": "os.execv('/bin/true', ['true'])",
 }
 
