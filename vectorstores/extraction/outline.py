@@ -72,9 +72,11 @@ class Outline:
             level = len(line) - len(line.lstrip("#"))
             self.levels.append((before + at, level or 1, path.rpartition(" > ")[2]))
 
-    def extracted(self, title: str = "", notes: Sequence[str] = ()) -> Extracted:
-        """Return the text. Without a title, its first heading is the title."""
-        title = " ".join(storable(title).split()) or (own_title(self.levels[0][2]) if self.levels else "")
+    def extracted(self, title: str = "", notes: Sequence[str] = (), *, has_sheets: bool = False) -> Extracted:
+        """Return the text. Without a title, its first heading is the title, unless headings name sheets."""
+        title = " ".join(storable(title).split())
+        if not title and self.levels and not has_sheets:
+            title = own_title(self.levels[0][2])
         path: list[tuple[int, str]] = []
         headings: list[tuple[int, str]] = []
         for at, level, name in self.levels:

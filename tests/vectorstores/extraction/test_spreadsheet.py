@@ -143,6 +143,8 @@ def test_ods_has_its_sheets_and_merged_cells():
         "## Prices", "| Pots | Kyoto |", "| Pots | Osaka |", "| Both | Both |", "| Cups | Edo |",
         "## Hours", "| Mon | 9-17 |",
     ]  # fmt: skip
+    assert extracted.title == ""  # the file's name says more than that of a sheet
+    assert [heading for _, heading in extracted.headings] == ["Prices", "Hours"]
 
 
 def test_hidden_sheets_of_ods_are_skipped_and_told():

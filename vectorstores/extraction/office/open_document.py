@@ -35,7 +35,7 @@ def from_open_document(data: bytes) -> Extracted:
             walk(outline).through(sheet)
     else:
         walk(outline).through(body)
-    return finished(outline, archive, "meta.xml", notes)
+    return finished(outline, archive, "meta.xml", notes, has_sheets=bool(sheets))
 
 
 def walk(outline: Outline, title: Any = None) -> Walk:

@@ -57,7 +57,7 @@ def written(workbook: Any, archive: Archive) -> Extracted:
     if missing := sum(len(MISSING_VALUE.findall(archive.read(name))) for name in parts):
         notes.append(f"Formulas without a stored value: {missing}. Open and save the file in a spreadsheet program.")
     title = workbook.properties.title if workbook.properties else ""
-    return outline.extracted(own_title(title or ""), notes)
+    return outline.extracted(own_title(title or ""), notes, has_sheets=True)
 
 
 def tables(rows: Iterable[Iterable[Any]], layout: SheetLayout) -> Iterator[list[dict[int, str]]]:

@@ -55,11 +55,13 @@ def is_on(element: Any, name: str) -> bool:
     return value_of(element, name) in ("1", "true", "on")
 
 
-def finished(outline: Outline, archive: Archive, properties: str, notes: list[str] | None = None) -> Extracted:
+def finished(
+    outline: Outline, archive: Archive, properties: str, notes: list[str] | None = None, *, has_sheets: bool = False
+) -> Extracted:
     """Return the text. Its title is the heading that it starts with, or the one in the part `properties`."""
     starts_with_heading = bool(outline.levels) and outline.levels[0][0] == 0 and outline.levels[0][1] == 1
     title = "" if starts_with_heading else own_title(archive.title(properties))
-    return outline.extracted(title, [*(notes or []), *archive.notes()])
+    return outline.extracted(title, [*(notes or []), *archive.notes()], has_sheets=has_sheets)
 
 
 @dataclass
