@@ -4,6 +4,7 @@ When in doubt, an element stays: a superfluous line costs less than a price that
 """
 
 import re
+from itertools import takewhile
 from typing import Any
 
 from lxml import etree
@@ -27,6 +28,12 @@ TABS = re.compile(r"tab", re.IGNORECASE)
 # "9-18", "9 am to 6:30 pm", "9.00 - 18.00 Uhr": a footer with opening hours is content.
 HOUR = r"\b\d{1,2}(?:[:.]\d{2})?\s?(?:am|pm|a\.m\.|p\.m\.|uhr|h)?"
 HOURS = re.compile(rf"{HOUR}\s?(?:[-\u2013\u2014]|to|until|bis|à)\s?{HOUR}\b(?!\d)", re.IGNORECASE)
+PRICE = re.compile(
+    r"\d[.,]\d{2}\b|[$€£¥]\s?\d|\d\s?(?:[$€£¥]|EUR\b|USD\b|CHF\b|kr\b|zł)"
+)  # in the menu of a restaurant
+LINES = {"p", "li", "div", "td", "dd", "dt", "span", "address", "section", "h2", "h3", "h4", "h5", "h6"}
+CONTACT = re.compile(r"(?:\+|\b0)\d[\d\s()/.\-]{6,20}\d|[\w.+-]{1,64}@[\w-]{1,64}\.[\w.]{2,64}")
+LONGEST_CONTACT = 300  # characters of a block
 LONGEST_FOOTER = 3000  # characters
 MOSTLY_LINKS = 0.8  # share of a menu's text that is links
 
@@ -165,7 +172,9 @@ def is_frame(element: Any, only_h1: Any, lengths: dict[Any, tuple[int, int]]) ->
     is_page_level = next(element.iterancestors(*SECTIONS, "header", "footer"), None) is None
     is_margin = element.tag in ("header", "footer") or role in ("banner", "contentinfo")
     if (is_margin and is_page_level) or not MARGIN_NAMES.isdisjoint(names):
-        return not says_where_or_when(element, lengths)
+        return not (
+            says_where_or_when(element, lengths) or introduces(element) or reduced_to_contacts(element, lengths)
+        )
     if not FRAME_NAMES.isdisjoint(names):
         return True
     if element.tag in ("ul", "ol") and next(element.iterancestors("header", "footer"), None) is not None:
@@ -173,7 +182,7 @@ def is_frame(element: Any, only_h1: Any, lengths: dict[Any, tuple[int, int]]) ->
     if element.tag == "a" or not any(MENU_NAME.search(name) for name in names) or any(map(TABS.search, names)):
         return False
     total, links = lengths.get(element, (0, 0))
-    return total > 0 and links / total >= MOSTLY_LINKS
+    return total > 0 and links / total >= MOSTLY_LINKS and not PRICE.search("".join(element.itertext()))
 
 
 def says_where_or_when(element: Any, lengths: dict[Any, tuple[int, int]]) -> bool:
@@ -182,6 +191,41 @@ def says_where_or_when(element: Any, lengths: dict[Any, tuple[int, int]]) -> boo
         return False
     has_address = next(element.iter("address"), None) is not None
     return has_address or HOURS.search(" ".join(element.itertext())) is not None
+
+
+def reduced_to_contacts(element: Any, lengths: dict[Any, tuple[int, int]]) -> bool:
+    """Remove all from a header or footer but the blocks with a telephone number or an e-mail address, if there are any.
+
+    The rest is repeated on each page of a site.
+    """
+    kept: set[Any] = set()
+    for part in element.iter(etree.Element):
+        own = " ".join(filter(None, [part.text, *(child.tail for child in part)]))
+        href = (part.get("href") or "").strip().lower()
+        if href.startswith(("tel:", "mailto:")) or CONTACT.search(own):
+            inside = takewhile(lambda above: above is not element, (part, *part.iterancestors()))
+            block = next((above for above in inside if above.tag in LINES), part)
+            if lengths.get(block, (0, 0))[0] > LONGEST_CONTACT:
+                block = part
+            kept |= {block, *block.iterancestors()}
+            if block is not element:
+                kept.update(block.iterdescendants())
+    if not kept:
+        return False
+    for part in list(element.iterdescendants()):
+        if part not in kept and part.getparent() is not None:
+            part.drop_tree()
+    return True
+
+
+def introduces(element: Any) -> bool:
+    """Return whether a header has the heading of the page's text, and is not the name of the site above its menu."""
+    if element.tag != "header" or not MARGIN_NAMES.isdisjoint(names_of(element)):
+        return False
+    if next(element.iter("nav", "form", "button"), None) is not None or element.get("role") == "banner":
+        return False
+    headings = [heading for heading in element.iter("h1", "h2", "h3") if next(heading.iter("a"), None) is None]
+    return any("".join(heading.itertext()).strip() for heading in headings)
 
 
 def holds(element: Any, heading: Any) -> bool:

@@ -76,8 +76,10 @@ def detect(pieces: Iterable[bytes], charset: str | None = None, media_type: str 
     iterator = iter(pieces)
     first = next(iterator, b"")
     marked, _mark = read_bom(first)
+    if marked == "utf-8":
+        return marked_utf8(chain([first], iterator))
     if marked:
-        return Encoding({"utf-8": "utf-8-sig"}.get(marked, marked[:6]))  # "utf-16" and "utf-32" skip the mark
+        return Encoding(marked[:6])  # "utf-16" and "utf-32" skip the mark
     declared = known_encoding(charset)
     if not declared and media_type in DECLARING_TYPES:
         declared = known_encoding(html_body_declared_encoding(first))
@@ -86,6 +88,20 @@ def detect(pieces: Iterable[bytes], charset: str | None = None, media_type: str 
     if not declared and (wide := wide_encoding(first[:SAMPLE])):
         return Encoding(wide)
     return measured(chain([first], iterator), declared)
+
+
+def marked_utf8(pieces: Iterable[bytes]) -> Encoding:
+    """Return UTF-8 with a byte order mark. Programs append bytes of an old encoding to such files, too."""
+    trial = Trial("utf-8-sig")
+    for piece in pieces:
+        trial.feed(piece)
+    trial.feed(b"", final=True)
+    return partly_utf8("utf-8-sig", trial.invalid) if trial.invalid else Encoding("utf-8-sig")
+
+
+def partly_utf8(name: str, invalid: int) -> Encoding:
+    doubt = f"It is UTF-8, but {invalid} bytes in it are not: they were read as windows-1252. {IF_WRONG}"
+    return Encoding(name, "windows_1252", doubt)
 
 
 def wide_encoding(sample: bytes) -> str | None:
@@ -119,8 +135,7 @@ def measured(pieces: Iterable[bytes], declared: str | None) -> Encoding:
     if is_utf8 and guess != "iso2022_jp":
         return Encoding("utf-8", doubt=not_as_declared(declared, "utf-8"))
     if as_utf8.valid > as_utf8.invalid:
-        doubt = f"It is UTF-8, but {as_utf8.invalid} bytes in it are not: they were read as windows-1252. {IF_WRONG}"
-        return Encoding("utf-8", "windows_1252", doubt)
+        return partly_utf8("utf-8", as_utf8.invalid)
     if declared and as_declared.valid > as_declared.invalid:
         doubt = f"It is said to be {declared}, but {as_declared.invalid} characters of it are not. {IF_WRONG}"
         return Encoding(declared, doubt=doubt)

@@ -12,9 +12,10 @@ from vectorstores.extraction.pdf import from_pdf
 
 MICROSOFT = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
+MDX = "text/mdx"
 TEXT_TYPES = {
     ".txt": "text/plain", ".text": "text/plain", ".rst": "text/plain", ".md": "text/markdown",
-    ".markdown": "text/markdown", ".mdx": "text/markdown", ".html": "text/html", ".htm": "text/html",
+    ".markdown": "text/markdown", ".mdx": MDX, ".html": "text/html", ".htm": "text/html",
     ".xhtml": "text/html",
 }  # fmt: skip
 BINARY_TYPES = {
@@ -46,8 +47,10 @@ def extract(data: bytes, media_type: str, charset: str | None = None) -> Extract
     text = decoded.text
     if media_type in ("text/html", "application/xhtml+xml"):
         extracted = from_html(text)
+    elif media_type in ("text/markdown", MDX):
+        extracted = from_markdown_file(text, is_mdx=media_type == MDX)
     else:
-        extracted = from_markdown_file(text) if media_type == "text/markdown" else Extracted(text.strip())
+        extracted = Extracted(text.strip())
     if decoded.encoding.doubt:
         extracted.notes.append(decoded.encoding.doubt)
     return extracted

@@ -16,7 +16,7 @@ from lxml.html import HTMLParser, document_fromstring
 from puffer.net import USER_AGENT
 from vectorstores.extraction.boilerplate import remove_boilerplate
 from vectorstores.extraction.extracted import Extracted, Unreadable
-from vectorstores.extraction.outline import Outline
+from vectorstores.extraction.outline import Outline, superscript
 from vectorstores.extraction.tables import is_data_table, table_rows
 from vectorstores.extraction.xml_repair import allowed
 
@@ -27,6 +27,7 @@ BLOCKS = {
     "table", "tbody", "td", "template", "tfoot", "th", "thead", "tr", "ul",
 }  # fmt: skip
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
+STRUCK = {"del", "s", "strike"}  # an old price, for example
 LISTS = {"ul", "ol", "menu", "dir"}
 XHTML, XHTML_WITHIN = re.compile(r"^\s*<\?xml|//DTD XHTML|xmlns=[\"']http://www.w3.org/1999/xhtml"), 1000  # characters
 VOID = "area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
@@ -53,15 +54,18 @@ class Head:
     is_noindex: bool = False
 
 
-def from_html(html: str) -> Extracted:
-    """Extract the text of a page with its headings and tables. Raises Unreadable."""
+def from_html(html: str, *, keeps_frame: bool = False) -> Extracted:
+    """Extract the text of a page with its headings and tables. Raises Unreadable.
+
+    `keeps_frame` is for documents that are not pages of a site, such as the chapters of a book.
+    """
     root = parsed(html)
     title = title_of(root)
     noscript = " ".join(" ".join(element.itertext()) for element in root.iter("noscript"))
     has_script = next(root.iter("script"), None) is not None
-    remove_boilerplate(root)
+    remove_boilerplate(root, keeps_frame=keeps_frame)
     text = Writer().written(root).extracted(title)
-    if not text.text:  # then the frame is the content
+    if not text.text and not keeps_frame:  # then the frame is the content
         root = parsed(html)
         remove_boilerplate(root, keeps_frame=True)
         text = Writer().written(root).extracted(title)
@@ -169,7 +173,8 @@ class Writer:
             self.heading = HEADINGS[name]
         elif name in LISTS:
             start = element.get("start", "1")
-            self.lists.append(int(start) if name == "ol" and start.isdigit() else None)
+            is_numbered = name == "ol" and start.isdecimal() and len(start) < 10
+            self.lists.append(int(start) if is_numbered else 1 if name == "ol" else None)
         elif name == "li":
             self.marker = self.next_marker()
         elif name == "br":
@@ -185,6 +190,11 @@ class Writer:
             return True
         elif name == "select" and len(element) > MAX_OPTIONS:
             return True
+        elif name == "sup" and (raised := "".join(element.itertext()).strip()).isdecimal():
+            self.inline.append(superscript(raised))
+            return True
+        elif name in STRUCK:
+            self.inline.append(" ~~" if is_struck(element) else " ")
         elif name not in BLOCKS and self.touches(element):
             self.inline.append(" ")
         self.text(element.text)
@@ -197,6 +207,8 @@ class Writer:
             self.heading = 0
         elif name in BLOCKS or "-" in name:
             self.flush()
+        if name in STRUCK:
+            self.inline.append("~~ " if is_struck(element) else " ")
         if name == "a" and (contact := contact_in(element)):
             self.inline.append(f" ({contact})")
         if name in LISTS and self.lists:
@@ -239,6 +251,11 @@ class Writer:
             self.outline.block(text)
         self.in_list = bool(self.lists)
         self.marker = ""
+
+
+def is_struck(element: Any) -> bool:
+    """Return whether a text on one line is crossed out."""
+    return bool("".join(element.itertext()).strip()) and next(element.iter(*BLOCKS, "br"), None) is None
 
 
 def contact_in(link: Any) -> str:

@@ -23,16 +23,25 @@ IMAGE_ELEMENT = re.compile(r"<img\b[^<>]{0,2000}?\bsrc\s*=\s*[\"']?data:[^<>]*>"
 DATA_URL = re.compile(r"data:[\w.+-]{1,100}/[\w.+-]{1,100};base64,[\w+/=%]{100,}", re.IGNORECASE)
 IMAGE_USE = re.compile(r"!\[([^\]\n]{0,1000})\](?:\[([^\]\n]{0,1000})\])?(?!\()")
 COMMENT_DEFINITION = re.compile(r"^[ ]{0,3}\[(?://|comment)\]:[^\n]*$", re.IGNORECASE | re.MULTILINE)
+SCRIPT = re.compile(r"<(script|style)\b[^>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+MODULE = re.compile(
+    r"import\s(?:[^\n]*?\sfrom\s*)?[\"']|import\s*[{*]|import\s+\w+\s*,\s*\{"
+    r"|export\s+(?:const|let|var|function|class|default|async|type|interface)\b|export\s*[{*]"
+)
+ESCAPED = re.compile(r"(?<=[^\s\\])\\([_*&~.!$=+#-])|(?<!\\)\\([_*&~])(?=\w)")
 DELIMITER_ROW = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*+\|?[ \t]*")
 
 
-def from_markdown_file(text: str) -> Extracted:
+def from_markdown_file(text: str, *, is_mdx: bool = False) -> Extracted:
     """Extract a Markdown file as a site generator shows it. Raises LeftOut for drafts."""
     settings, text = split_front_matter(text.strip())
     if reason := reason_to_leave_out(settings):
         raise LeftOut(reason)
     title = settings.get("title")
-    return from_markdown(without_images(without_comments(text)), " ".join(str(title).split()) if title else "")
+    if is_mdx:
+        text = without_modules(text)
+    shown = without_escapes(without_images(without_comments(text)))
+    return from_markdown(shown, " ".join(str(title).split()) if title else "")
 
 
 def from_markdown(text: str, title: str = "") -> Extracted:
@@ -79,7 +88,7 @@ def events(text: str) -> Iterator[tuple[Any, int, int]]:
 
 
 def without_comments(text: str) -> str:
-    """Remove the comments of HTML and of templates, except from code, where they are part of what is explained."""
+    """Remove scripts, styles and the comments of HTML and of templates, except from code, which explains them."""
     parts: list[str] = []
     done = block_start = 0
     for event, start, end in events(text):
@@ -87,7 +96,7 @@ def without_comments(text: str) -> str:
             case {"Start": "HtmlBlock"}:
                 block_start = start
             case {"End": "HtmlBlock"}:
-                parts += [text[done:block_start], strip_comments(text[block_start:end])]
+                parts += [text[done:block_start], SCRIPT.sub("", strip_comments(text[block_start:end]))]
                 done = end
             case {"InlineHtml": str(html)} if html.startswith("<!--"):
                 parts.append(text[done:start])
@@ -97,6 +106,27 @@ def without_comments(text: str) -> str:
         if opening in text:
             text = strip_comments(text, opening, closing, code_in(text))
     return text
+
+
+def without_modules(text: str) -> str:
+    """Remove the lines of MDX that import and export for its components. Source: https://mdxjs.com/docs/what-is-mdx/"""
+    parts: list[str] = []
+    done = 0
+    for event, start, end in events(text):
+        match event:
+            case {"Start": "Paragraph"} if start >= done and MODULE.match(text, start, end):
+                parts.append(text[done:start])
+                done = end
+    return "".join([*parts, text[done:]])
+
+
+def without_escapes(text: str) -> str:
+    """Remove the backslashes of Markdown within words and numbers, AB\\_1, except from code."""
+    if "\\" not in text:
+        return text
+    code = code_in(text)
+    starts = [start for start, _ in code]
+    return ESCAPED.sub(lambda found: found[0] if is_within(found.start(), code, starts) else found[1] or found[2], text)
 
 
 def strip_comments(text: str, opening: str = "<!--", closing: str = "-->", code: Ranges = ()) -> str:

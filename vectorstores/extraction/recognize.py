@@ -3,11 +3,10 @@
 import io
 import zipfile
 
-from vectorstores.extraction.extract import media_type_of
+from vectorstores.extraction.extract import MEDIA_TYPES, media_type_of
 
 PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # bytes, as PDF viewers do
 HTML_MARKS = (b"<!doctype html", b"<html", b"<head", b"<body")
-XML_MARK = b"<?xml"
 ZIP_MARK = b"PK\x03\x04"
 MARKS_WITHIN = 1024
 UNTOLD = {"", "application/octet-stream", "binary/octet-stream", "application/x-download", "application/force-download"}
@@ -19,10 +18,12 @@ SAME_AS = {
 
 
 def is_pdf(data: bytes) -> bool:
+    """Return whether it is a PDF, which may have other bytes before it."""
     return PDF_MARK in data[:PDF_MARK_WITHIN]
 
 
 def is_html(data: bytes) -> bool:
+    """Return whether it starts like a web page."""
     return data[:MARKS_WITHIN].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML_MARKS)
 
 
@@ -34,9 +35,9 @@ def recognize(data: bytes, declared: str, name: str) -> str:
     if is_html(data) and declared in {*UNTOLD, *GENERAL, "application/pdf"} - {"text/plain"}:
         return "text/html"
     by_name = media_type_of(name)
+    if data.startswith(ZIP_MARK) and (found := office_type(data)) in MEDIA_TYPES.values():
+        return found
     if declared in UNTOLD or declared in GENERAL:
-        if data.startswith(ZIP_MARK):
-            return office_type(data) or by_name or declared
         return by_name or (guessed(data) if declared in UNTOLD else declared)
     return declared
 

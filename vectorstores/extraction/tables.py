@@ -5,6 +5,8 @@ from typing import Any
 
 from lxml import etree
 
+from vectorstores.extraction.outline import superscript
+
 LAYOUT = {"h1", "h2", "h3", "h4", "h5", "h6", "table", "form", "pre", "article", "section", "main"}
 INLINE = {
     "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd",
@@ -90,4 +92,5 @@ def pieces(cell: Any) -> Iterator[str]:
         if element.tag not in INLINE:
             yield " "
         text = element.text if event == "start" else element.tail if element is not cell else ""
-        yield text or ""
+        is_raised = event == "start" and element.tag == "sup"
+        yield superscript(text or "") if is_raised else text or ""

@@ -20,7 +20,8 @@ from vectorstores.ingestion.rows import Refused, Row, item_row, short_hash
 ANSWERS = ("answer", "answers", "response", "reply", "antwort", "réponse", "respuesta", "risposta", "resposta")
 NAMES: Mapping[str, Sequence[str]] = {
     "content": (
-        *("content", "text", "body", "body html", *ANSWERS, "page content", "post content", "description"),
+        *("content", "text", "body", "body html", *ANSWERS, "page content", "post content", "content html"),
+        *("content text", "description"),
         *("long description", "product description", "short description", "details", "inhalt", "beschreibung"),
         *("contenu", "contenido", "descripción", "contenuto", "descrizione", "antwoord", "omschrijving"),
     ),

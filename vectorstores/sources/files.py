@@ -29,10 +29,13 @@ TABLE_TYPES = (".csv", ".tsv")
 ROW_TYPES = (".jsonl", ".ndjson", ".json", *TABLE_TYPES, ".xml")
 SHOWN_NAMES = 10  # of the files in a folder that were skipped
 ROW_MEDIA_TYPES = {
-    "text/csv": ".csv", "application/csv": ".csv", "text/tab-separated-values": ".tsv", "application/json": ".json",
+    "text/csv": ".csv", "application/csv": ".csv", "text/x-csv": ".csv", "text/tab-separated-values": ".tsv",
+    "application/json": ".json", "text/json": ".json",
     "application/x-ndjson": ".jsonl", "application/jsonl": ".jsonl",
 }  # fmt: skip
-ROW_CARRIERS = ("", "text/plain", "application/octet-stream")  # media types with which the file's name counts
+# Media types with which the file's name counts. Windows names CSV files after Excel.
+ROW_CARRIERS = ("", "text/plain", "application/octet-stream", "application/vnd.ms-excel", "application/x-download",
+                "application/force-download", "binary/octet-stream")  # fmt: skip
 SUPPORTED_TYPES = (*MEDIA_TYPES, *ROW_TYPES)  # file name extensions
 
 
@@ -84,8 +87,9 @@ class Sources:
         if isinstance(page, Refused):
             yield page
             return
-        suffix = Path(file_name(page.url)).suffix.lower()
-        suffix = ROW_MEDIA_TYPES.get(page.media_type, suffix if page.media_type in ROW_CARRIERS else "")
+        suffix = Path(file_name(page)).suffix.lower()
+        media_type = "application/json" if page.media_type.endswith("+json") else page.media_type
+        suffix = ROW_MEDIA_TYPES.get(media_type, suffix if media_type in ROW_CARRIERS else "")
         if suffix in ROW_TYPES and suffix != ".xml":
             yield from self.rows_in(suffix, io.BytesIO(page.body), page.url, origin, page.charset)
         else:

@@ -17,6 +17,21 @@ from vectorstores.sources.columns import Columns, Layout, NoContentColumn
 MAX_ITEM = 20 * 1024 * 1024  # bytes
 MAX_WHOLE = 100 * 1024 * 1024  # bytes of a list that is read at once, because it is not quite JSON
 MAX_DEPTH = 100  # of nested JSON
+# The names under which APIs and exports have their items. A list under another name may be anything.
+WRAPPERS = {
+    "data",
+    "items",
+    "results",
+    "records",
+    "rows",
+    "entries",
+    "documents",
+    "posts",
+    "pages",
+    "articles",
+    "value",
+}
+MAX_WRAPPED = 5  # levels of objects around the items of a file
 PIECE = 1024 * 1024  # bytes that are looked at together to find the encoding
 UTF8_MARK = b"\xef\xbb\xbf"
 API_KEYS = {"id", "content", "metadata", "uri", "values", "embedding_provider", "embedding_model"}
@@ -114,7 +129,7 @@ def json_lines(file: BinaryIO, source: str, origin: str) -> Iterator[Found]:
                 pass
             yield Refused(place, f"The line is longer than {MAX_ITEM // 1024**2} MB.", True)
             continue
-        line = line.removeprefix(UTF8_MARK).strip() if number == 1 else line.strip()
+        line = line.removeprefix(UTF8_MARK).strip()  # also within a file that was made of several
         if not line:
             continue
         try:
@@ -160,7 +175,7 @@ def json_items(file: BinaryIO, source: str, origin: str, prefixes: list[str]) ->
     if failure:
         yield Refused(f"{source}: after item {number}", failure, True)
     elif not number:
-        reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors".'
+        reason = 'It contains no items. Expected a list of items, or an object with a list under "vectors" or "data".'
         yield Refused(source, reason, True)
 
 
@@ -169,8 +184,9 @@ def items_read_at_once(file: BinaryIO, read: int) -> list[Any]:
     file.seek(0)
     data = file.read(MAX_WHOLE + 1)
     value = parsed(data) if len(data) <= MAX_WHOLE else None
-    items = value.get("vectors") if isinstance(value, dict) else value
-    return items[read:] if isinstance(items, list) else []
+    if isinstance(value, dict):
+        value = value["vectors"] if "vectors" in value else list(documents_within(value))
+    return value[read:] if isinstance(value, list) else []
 
 
 def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -187,11 +203,40 @@ def limit_depth(events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def documents_among(values: Iterator[Any]) -> Iterator[Any]:
-    """Yield the values of a file, but not a single one without a text: it has its items elsewhere."""
+    """Yield the values of a file. A single one is a document if it has a text, and has others in its lists."""
     first, second = next(values, None), next(values, None)
-    if second is not None or (isinstance(first, dict) and layout_of(first)):
-        yield from (value for value in (first, second) if value is not None)
+    if second is not None or not isinstance(first, dict):
+        yield from (value for value in (first, second) if value is not None and second is not None)
         yield from values
+    else:
+        yield from documents_within(first)
+
+
+def documents_within(value: Any, depth: int = MAX_WRAPPED) -> Iterator[Any]:
+    """Yield an object with a text, and the lists of such objects within it: {"data": {"items": [...]}}.
+
+    All of a list is yielded if one of its objects has a text, so that the others are told.
+    """
+    if not isinstance(value, dict) or not depth:
+        return
+    if has_text(value):
+        yield value
+    for name, entries in value.items():
+        if name.lower() not in WRAPPERS:
+            continue
+        if isinstance(entries, dict):
+            yield from (found for found in documents_within(entries, depth - 1) if found is not entries)
+        elif isinstance(entries, list) and any(map(has_text, entries)):
+            yield from entries
+        elif isinstance(entries, list):
+            for entry in entries:
+                yield from documents_within(entry, depth - 1)
+
+
+def has_text(value: Any) -> bool:
+    """Return whether a value is an object with a text under one of the usual names."""
+    layout = layout_of(value) if isinstance(value, dict) else None
+    return layout is not None and bool(as_text(value[layout.names[layout.roles["content"]]]).strip())
 
 
 def layout_of(item: Mapping[str, Any]) -> Layout | None:
@@ -211,16 +256,19 @@ def object_row(item: Any, place: str, source: str, origin: str) -> Found:
     if not isinstance(item, dict) or item.get("values") is not None or not item.keys() - API_KEYS:
         return item_row(item, place, source, origin)
     layout = layout_of(item)
-    if layout is None or not isinstance(item[layout.names[layout.roles["content"]]], str):
+    if layout is None:
         return item_row(item, place, source, origin)
-    values = [as_text(item[name]) for name in layout.names]
+    values = ["" if name.startswith("_") else as_text(item[name]) for name in layout.names]
+    if not isinstance(item[layout.names[layout.roles["content"]]], str) and not layout.value("content", values):
+        return item_row(item, place, source, origin)
     if layout.is_unpublished(values):
         return Note(place, "It is a draft or not published. It was left out.", left_out=1)
     row = layout.row(values, place, source, origin)
     metadata = item.get("metadata") or {}
     if not isinstance(row, Row) or not isinstance(metadata, dict):
         return item_row(item, place, source, origin) if isinstance(row, Row) else row
-    known = {**row.item["metadata"], **{name: item[name] for name in item if name in row.item["metadata"]}, **metadata}
+    own = {name: item[name] for name in item.keys() & row.item["metadata"].keys() if not isinstance(item[name], dict)}
+    known = {**row.item["metadata"], **own, **metadata}
     given = {**item, "content": row.item["content"], "metadata": known}
     given["id"] = item[layout.names[layout.roles["id"]]] if "id" in layout.roles else row.item["id"]
     made = item_row(given, place, source, origin)
@@ -228,9 +276,15 @@ def object_row(item: Any, place: str, source: str, origin: str) -> Found:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as it is shown below a text; "" for objects and lists of them."""
-    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
-        return ", ".join(map(as_text, value))
+    """Return a value as it is shown below a text: an object of texts and numbers as "color: red, size: 5"."""
+    if isinstance(value, dict):
+        if isinstance(value.get("rendered"), str):  # what the REST API of WordPress shows of a title or text
+            return str(value["rendered"])
+        named = [(name, as_text(entry)) for name, entry in value.items() if not isinstance(entry, dict | list)]
+        return ", ".join(f"{name}: {text}" for name, text in named if text) if len(named) == len(value) else ""
+    if isinstance(value, list):
+        joint = "; " if any(isinstance(entry, dict) for entry in value) else ", "
+        return joint.join(filter(None, (as_text(entry) for entry in value if not isinstance(entry, list))))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) if isinstance(value, str | int | float) else ""

@@ -161,7 +161,7 @@ def entries(body: bytes, charset: str | None, base: str) -> Iterator[tuple[bool,
     text = decode(data, charset, "text/xml").text.lstrip("\ufeff \t\r\n")
     damage = ""
     if text.startswith("<"):
-        root, damage = parsed(text)
+        root, damage = parsed(text, base)
         found = [] if root is None else list(xml_entries(root))
     else:
         found = [(False, line) for line in map(str.strip, text.splitlines()) if is_url(line) or line.startswith("/")]
@@ -174,11 +174,11 @@ def entries(body: bytes, charset: str | None, base: str) -> Iterator[tuple[bool,
         raise Unreadable(f"The sitemap is damaged, so pages may be missing: {damage}.")
 
 
-def parsed(text: str) -> tuple[Any, str]:
+def parsed(text: str, base: str) -> tuple[Any, str]:
     """Return the root of the XML and what is wrong with it, "" if nothing is. No entity is resolved."""
     parser = etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=True)
     try:
-        root = etree.fromstring(well_formed(text).encode(), parser)
+        root = etree.fromstring(well_formed(text).encode(), parser, base_url=base)
     except etree.XMLSyntaxError as error:
         return None, str(error)
     fatal = [error for error in parser.error_log if error.level == etree.ErrorLevels.FATAL]
@@ -188,14 +188,25 @@ def parsed(text: str) -> tuple[Any, str]:
 def xml_entries(root: Any) -> Iterator[tuple[bool, str]]:
     """Yield (whether it is a sitemap, location) of a sitemap, an index of sitemaps, or a feed (RSS, Atom)."""
     for element in root.iter(etree.Element):
-        name, parent = local_name(element.tag), element.getparent()
-        above = local_name(parent.tag) if parent is not None else ""
+        name, parent = local_name(element.tag).lower(), element.getparent()
+        above = local_name(parent.tag).lower() if parent is not None else ""
         if name == "loc" and above in ("url", "sitemap", "urlset"):
             yield above == "sitemap", "".join(element.itertext())
         elif name == "link" and above == "item":
             yield False, "".join(element.itertext())
+        elif name == "guid" and above == "item" and element.get("isPermaLink", "true") != "false":
+            if next((beside for beside in parent if local_name(str(beside.tag)) == "link"), None) is None:
+                yield False, "".join(element.itertext())
         elif name == "link" and above == "entry" and element.get("rel", "alternate") == "alternate":
-            yield False, element.get("href", "")
+            yield False, resolved(element, element.get("href", ""))
+
+
+def resolved(element: Any, address: str) -> str:
+    """Return an address relative to the xml:base that holds for the element."""
+    try:
+        return urljoin(element.base or "", address)
+    except ValueError:
+        return address
 
 
 def absolute(base: str, location: str) -> str:

@@ -161,9 +161,10 @@ def rows_of_table(lines: Lines, source: str, origin: str, columns: Columns) -> I
         place = f"{source}:{record.line}"
         fields = without_empty_end(record.fields)
         row_id = layout.value("id", fields)
-        if isinstance(waiting, Row) and row_id and row_id == last_id and is_continuation(layout, fields):
-            variant = "; ".join(fact(name, value) for name, value in layout.others(fields))
-            waiting = replace(waiting, facts="\n".join(filter(None, [waiting.facts, variant])))
+        if row_id and row_id == last_id and is_continuation(layout, fields):
+            if isinstance(waiting, Row):  # otherwise what it adds to is a draft, or was refused
+                variant = "; ".join(fact(name, value) for name, value in layout.others(fields))
+                waiting = replace(waiting, facts="\n".join(filter(None, [waiting.facts, variant])))
             continue
         if waiting:
             yield waiting

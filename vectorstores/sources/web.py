@@ -1,6 +1,7 @@
 """Read web pages. Pages of a sitemap are in sitemap.py."""
 
 import time
+from email.message import Message
 from pathlib import PurePath
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -13,6 +14,7 @@ from vectorstores.ingestion.rows import File, Refused, Row, file_row, stable_id
 ATTEMPTS = 3
 BUSY = (429, 503)
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the next attempt; a longer Retry-After is not waited for
+LINE_ENDS = {ord("\r"): " ", ord("\n"): " "}
 GONE = (404, 410)
 SUPPORTED_TYPES = set(MEDIA_TYPES.values())
 
@@ -48,7 +50,7 @@ def page_row(page: Page, origin: str, encoding: str | None = None) -> Row | Refu
     An `encoding` overrides what the server says.
     """
     url = urldefrag(page.url)[0]
-    name = file_name(url)
+    name = file_name(page)
     media_type = recognize(page.body, page.media_type, name)
     if media_type not in SUPPORTED_TYPES:
         reason = f"Pages of the type {media_type[:100] or 'unknown'} are not supported."
@@ -71,8 +73,11 @@ def page_row(page: Page, origin: str, encoding: str | None = None) -> Row | Refu
     return file_row(file, url, origin, key=key, metadata={"url": key})
 
 
-def file_name(url: str) -> str:
-    return PurePath(unquote(urlsplit(url).path)).name
+def file_name(page: Page) -> str:
+    """Return the name of a page as a file: the one that the server proposes, or the last part of the URL's path."""
+    header = Message()
+    header["content-disposition"] = page.headers.get("content-disposition", "").translate(LINE_ENDS)
+    return PurePath(header.get_filename("").replace("\\", "/")).name or PurePath(unquote(urlsplit(page.url).path)).name
 
 
 def canonical_in(links: str) -> str:

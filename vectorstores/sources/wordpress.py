@@ -189,7 +189,7 @@ def post_row(fields: Mapping[str, str], place: str, source: str, origin: str, gu
     url, title = fields.get("link", "").strip(), unescape(fields.get("title", "")).strip()
     guid = fields.get("guid", "").strip()
     key = guid or url or title
-    if guid in guids and (number := fields.get("post_id", "").strip()):
+    if guid and guid in guids and (number := fields.get("post_id", "").strip()):
         key = f"{guid}#{number}"
     guids.add(guid)
     post_type = fields.get("post_type", "").strip() or "post"
@@ -208,6 +208,8 @@ def html_of(fields: Mapping[str, str], post_type: str) -> str:
         return html
     excerpt = fields.get("excerpt", "")
     named = [(label, fields[key]) for key, label in PRODUCT_FIELDS.items() if fields.get(key)]
+    if fields.get("_price") and not (fields.get("_regular_price") or fields.get("_sale_price")):
+        named.append(("Price", fields["_price"]))  # of a product with variations, the lowest
     named += [(key[3:].replace("-", " "), value) for key, value in fields.items() if key.startswith("pa_")]
     lines = "".join(f"<p>{escape(label)}: {escape(value)}</p>" for label, value in named)
     return f"{with_paragraphs(without_shortcodes(excerpt)) if excerpt != content else ''}{html}{lines}"

@@ -16,10 +16,17 @@ X32 = 0x40000000  # numbers from here on are a second way to make the same calls
 
 # What opens a connection, runs a program, or reaches into another process: the architecture and the calls' numbers.
 # socket, socketpair, connect, sendto, bind; execve, execveat; ptrace, process_vm_readv, process_vm_writev;
-# io_uring_setup, pidfd_getfd.
+# io_uring_setup, pidfd_getfd; kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_send_signal; bpf,
+# perf_event_open.
 DENIED = {
-    "x86_64": (0xC000003E, [41, 53, 42, 44, 49, 59, 322, 101, 310, 311, 425, 438]),
-    "aarch64": (0xC00000B7, [198, 199, 203, 206, 200, 221, 281, 117, 270, 271, 425, 438]),
+    "x86_64": (
+        0xC000003E,
+        [41, 53, 42, 44, 49, 59, 322, 101, 310, 311, 425, 438, 62, 200, 234, 129, 297, 424, 321, 298],
+    ),
+    "aarch64": (
+        0xC00000B7,
+        [198, 199, 203, 206, 200, 221, 281, 117, 270, 271, 425, 438, 129, 130, 131, 138, 240, 424, 280, 241],
+    ),
 }
 
 

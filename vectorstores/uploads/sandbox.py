@@ -54,7 +54,9 @@ def read_in_sandbox(
         sender.close()
         try:
             while True:
-                while not receiver.poll(POLL):
+                has_answer = False
+                while not has_answer:
+                    has_answer = receiver.poll(POLL)
                     if stop.is_set() or time.monotonic() > deadline:
                         raise Unreadable(TOO_SLOW)
                 answer = receiver.recv_bytes(limits.memory)

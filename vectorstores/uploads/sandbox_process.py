@@ -11,7 +11,7 @@ from typing import Any
 import django
 from django.apps import apps
 
-BATCH = 100  # documents that are sent together
+BATCH, BATCH_CHARACTERS = 100, 1_000_000  # documents, and characters of them, that are sent together
 PROBLEM = b"!"  # begins a message with a reason; JSON does not begin so
 
 
@@ -45,17 +45,18 @@ def send_documents(
     take_network()
     logging.disable()  # readers log a lot about bad files
     batch: list[NewDocument | Refused | Note] = []
-    characters = 0
+    characters = unsent = 0
     for found in documents_from_rows(uploaded_rows(kind, name, data, options), destination, DEFAULT_CHUNKING):
         if isinstance(found, NewDocument):
-            characters += sum(len(chunk.text) for chunk in found.chunks)
+            length = sum(len(chunk.text) for chunk in found.chunks)
+            characters, unsent = characters + length, unsent + length
         if characters > limits.characters:
             sender.send_bytes(PROBLEM + f"It contains more than {limits.characters} characters of text.".encode())
             return
         batch.append(found)
-        if len(batch) == BATCH:
+        if len(batch) == BATCH or unsent > BATCH_CHARACTERS:
             sender.send_bytes(to_json(batch))
-            batch = []
+            batch, unsent = [], 0
     if batch:
         sender.send_bytes(to_json(batch))
     sender.send_bytes(to_json([]))

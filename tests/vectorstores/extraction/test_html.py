@@ -15,6 +15,24 @@ def read(body: str, head: str = "<title>Teapots</title>"):
     return extract(html.encode(), "text/html", "utf-8")
 
 
+CONTACTS = [
+    "<p>Call +49 30 1234567</p>",
+    "<a href=mailto:a@b.example>Write</a>",
+    "<div>Phone 030 / 12 34 56</div>",
+    "a@b.example",
+]
+
+
+@pytest.mark.parametrize("contact", CONTACTS)
+def test_of_other_margins_only_contacts_are_kept(contact):
+    margin = f"<div><p>Our slogan</p><ul><li><a href=/a>Imprint</a></li></ul></div>{contact}<p>All rights reserved</p>"
+    for page in ("<main><p>Text.</p></main><footer>{}</footer>", "<header>{}</header><p>Text.</p>"):
+        text = read(page.format(margin)).text
+        assert (contact.partition(">")[2].partition("<")[0] or contact) in text
+        for word in ("slogan", "Imprint", "rights"):
+            assert word not in text
+
+
 @pytest.mark.parametrize(
     ("body", "texts"),
     [
@@ -41,6 +59,8 @@ def read(body: str, head: str = "<title>Teapots</title>"):
         ("<table><tr><td><h2>Layout</h2><p>left</p></td><td>right</td></tr></table>", ["## Layout", "left", "right"]),
         ("<pre>a  = 1\nb = 2</pre><p>one<br>two</p>", ["a  = 1\nb = 2", "one\ntwo"]),
         ("<ol><li>One<li>Two</ol><ol start=5><li>Five</ol>", ["1. One\n2. Two", "5. Five"]),
+        ("<ol start=²><li>One</ol><ol start=-3><li>Two</ol>", ["1. One", "1. Two"]),
+        (f"<ol start={'9' * 5000}><li>One</ol>", ["1. One"]),
         ("<ul><li>One<ul><li>Two</li></ul></li><li>Three</li></ul>", ["- One\n  - Two\n- Three"]),
         ("<div class=cookie-box><h2>Cookies</h2><p>Our box of cookies costs 12 €.</p><button>Buy</button></div>",
          ["Our box of cookies costs 12 €."]),
@@ -50,6 +70,12 @@ def read(body: str, head: str = "<title>Teapots</title>"):
         ("<div><span>Basic</span><span>9 €</span></div><p><b>W</b>ord H<sub>2</sub>O</p>", ["Basic 9 €", "Word H2O"]),
         ("<p><a href='mailto:info@shop.example?subject=x'>Write</a></p>", ["Write (info@shop.example)"]),
         ("<p><a href='tel:030 123'>030 123</a></p>", ["030 123"]),
+        ("<header><h2>Hours</h2><p>We close on Sundays.</p></header>", ["Hours", "We close on Sundays."]),
+        ("<ul class=menu><li><a href=/1>Pie 9.50</a></li><li><a href=/2>Soup 4 €</a></li></ul>", ["Pie 9.50", "Soup"]),
+        ("<p>Now $19<sup>99</sup>, 5<sup>95</sup> €, 10<sup>6</sup> m<sup>2</sup>, 5<sup>th</sup></p>",
+         ["Now $19.99, 5.95 €, 10⁶ m², 5th"]),
+        ("<p class=price><del>49 €</del><ins>39 €</ins></p><s><p>old</p></s>", ["~~49 €~~ 39 €", "old"]),
+        ("<table><tr><th>Tea<td>$5<sup>90</sup><tr><th>Cup<td>6 m<sup>2</sup></table>", ["Tea | $5.90", "6 m²"]),
         ("<div class=page-cookie-policy><p>We use cookies if you accept.</p><a>x</a></div>", ["We use cookies if"]),
     ],
 )  # fmt: skip
@@ -66,6 +92,9 @@ def test_what_visitors_see_is_kept(body, texts, around):
         "<nav>UNWANTED</nav>",
         "<header><a href=/>UNWANTED</a></header>",
         "<footer>UNWANTED</footer>",
+        "<header><nav>Home</nav><h2>UNWANTED</h2></header>",
+        "<header class=site-header><h2>UNWANTED</h2></header>",
+        "<header><h2><a href=/>UNWANTED</a></h2><p>The shop</p></header>",
         "<div role=navigation>UNWANTED</div><div role=contentinfo>UNWANTED</div>",
         "<ul class=main-menu><li><a href=/>UNWANTED</a></li><li><a href=/b>UNWANTED</a></li></ul>",
         "<script>UNWANTED</script><style>UNWANTED</style><template>UNWANTED</template><noscript>UNWANTED</noscript>",

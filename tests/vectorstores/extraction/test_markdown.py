@@ -2,7 +2,7 @@
 
 import pytest
 
-from vectorstores.extraction import LeftOut, extract
+from vectorstores.extraction import LeftOut, extract, media_type_of
 from vectorstores.ingestion.chunking import cut_by_structure
 
 
@@ -102,10 +102,53 @@ def test_headings_of_any_kind():
         # Code explains comments, and nobody knows where one ends that is not closed.
         ("`<!-- a -->`\n\n```\n<!-- b -->\n```", "`<!-- a -->`\n\n```\n<!-- b -->\n```"),
         ("A.\n\n<!-- open\n\nB.", "A.\n\n<!-- open\n\nB."),
+        ("A.\n\n<script>\nvar a = 1;\n</script>\n<style>b {}</style>\n\nB.", "A.\n\n\n\n\nB."),
+        ("```\n<script>a</script>\n```", "```\n<script>a</script>\n```"),
     ],
 )
 def test_comments_are_removed(text, left):
     assert read(text).text == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("AB\\_1 costs 5\\* EUR\\!", "AB_1 costs 5* EUR!"),
+        ("1\\. \\_private\\_name", "1. _private_name"),
+        ("`AB\\_1` and C:\\\\_x \\# no heading", "`AB\\_1` and C:\\\\_x \\# no heading"),
+    ],
+)
+def test_backslashes_of_markdown_are_removed(text, left):
+    assert read(text).text == left
+
+
+MDX = """import Tabs from '@theme/Tabs';
+import {
+  Card,
+} from 'cards';
+
+export const price = {
+  tea: 5,
+};
+
+# Guide
+
+<Tabs>
+
+import duties are paid by the buyer.
+
+```js
+import a from 'b';
+```
+
+</Tabs>
+"""
+
+
+def test_the_modules_of_mdx_are_left_out():
+    text = extract(MDX.encode(), media_type_of("a.mdx")).text
+    assert text == MDX[MDX.index("# Guide") :].strip()
+    assert "@theme" in extract(MDX.encode(), media_type_of("a.md")).text
 
 
 PICTURE = "data:image/png;base64," + "iVBORw0KGgo" * 20

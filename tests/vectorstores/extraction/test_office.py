@@ -131,6 +131,42 @@ def test_pptx_has_its_slides_in_order():
     assert "Hidden slides" in extracted.notes[0]
 
 
+def pptx(slide_xml: str, **parts: str) -> bytes:
+    """Return a presentation of one slide, which names the parts by their kinds."""
+    targets = {kind: (kind, f"../{kind}.xml") for kind in parts}
+    return zipped(
+        **{
+            "ppt__presentation.xml": f'<p:presentation {A}><p:sldId r:id="a"/></p:presentation>',
+            "ppt___rels__presentation.xml.rels": relations(a=("slide", "slides/1.xml")),
+            "ppt__slides__1.xml": slide_xml,
+            "ppt__slides___rels__1.xml.rels": relations(**targets),
+            **{f"ppt__{kind}.xml": text for kind, text in parts.items()},
+        }
+    )
+
+
+def test_speaker_notes_are_told():
+    notes = f'<p:notes {A}><p:sp><p:ph type="body"/><a:t>Say it slowly</a:t></p:sp></p:notes>'
+    number = f'<p:notes {A}><p:sp><p:ph type="sldNum"/><a:t>1</a:t></p:sp></p:notes>'
+    extracted = read("a.pptx", pptx(slide("Teapots", "First"), notesSlide=notes))
+    assert "Say it slowly" not in extracted.text
+    assert "those of 1 slides" in extracted.notes[0]
+    assert not read("a.pptx", pptx(slide("Teapots", "First"), notesSlide=number)).notes
+
+
+def test_tables_and_charts_of_slides():
+    def cell(text: str, more: str = "") -> str:
+        return f"<a:tc {more}><a:p><a:r><a:t>{text}</a:t></a:r></a:p></a:tc>"
+
+    rows = [[cell("Tea", 'rowSpan="2"'), cell("small 5")], [cell("", 'vMerge="1"'), cell("large 9")]]
+    table = "".join(f"<a:tr>{''.join(row)}</a:tr>" for row in rows)
+    chart = "<c:chart xmlns:c='c'><c:ser><c:val><c:pt idx='0'><c:v>12</c:v></c:pt></c:val></c:ser></c:chart>"
+    text = read("a.pptx", pptx(f"<p:sld {A}><a:tbl>{table}</a:tbl></p:sld>", chart=chart)).text
+    assert "| Tea | small 5 |" in text
+    assert "| Tea | large 9 |" in text
+    assert text.endswith("Value\n\n12")
+
+
 def test_odt_has_headings_lists_and_tables():
     body = """<office:text><text:tracked-changes><text:p>deleted</text:p></text:tracked-changes>
     <text:h text:outline-level="1">Terms</text:h><text:p>It <text:span>lasts</text:span> 24<text:s/>months.</text:p>
@@ -191,6 +227,19 @@ def test_epub_has_its_chapters_in_order():
     assert extracted.text == "# pots\n\nAbout pots.\n\n# cups\n\nAbout cups."
     assert extracted.title == "Tea"
     assert [start for start, _ in extracted.headings] == [0, 21]
+
+
+def test_chapters_of_a_book_keep_what_would_be_the_frame_of_a_page():
+    chapter = (
+        "<html><body><header><h2>Two</h2><p>Epigraph.</p></header><p>Text.</p><footer>The end.</footer></body></html>"
+    )
+    order = "<spine><itemref idref='a'/><itemref idref='b'/><itemref idref='a'/></spine>"
+    items = "<item id='a' href='a.xhtml'/><item id='b' href='b.xhtml'/>"
+    extracted = read(
+        "a.epub", zipped(**{"b.opf": f"<package>{items}{order}</package>", "a.xhtml": chapter, "b.xhtml": ""})
+    )
+    assert extracted.text == "## Two\n\nEpigraph.\n\nText.\n\nThe end."
+    assert "damaged or have no text: 1" in extracted.notes[0]
 
 
 BOMB = zipped(**{"word__document.xml": b"<x>" + b" " * (301 * 1024 * 1024)})

@@ -28,6 +28,11 @@ OBJECTS = '{"id": "a", "content": "Pot"}', '{"id": "b", "content": "Cup"}'
         ("rows.jsonl", "\n".join(OBJECTS).encode("utf-16")),
         ("rows.jsonl", "\n".join(OBJECTS).encode("utf-16-le")),
         ("rows.json", f"[{','.join(OBJECTS)}]".encode("utf-8-sig")),
+        ("rows.jsonl", b"\n".join(row.encode("utf-8-sig") for row in OBJECTS)),
+        ("rows.json", f'{{"total": 2, "data": [{",".join(OBJECTS)}]}}'),
+        ("rows.json", f'{{"total": NaN, "data": [{",".join(OBJECTS)}]}}'),
+        ("rows.json", f'{{"description": "", "data": {{"items": [{",".join(OBJECTS)}]}}}}'),
+        ("rows.json", f'{{"data": [{{"name": "A", "items": [{OBJECTS[0]}]}}, {{"items": [{OBJECTS[1]}]}}]}}'),
     ],
 )
 def test_rows_in_any_arrangement(model, tmp_path, name, content):
@@ -65,12 +70,23 @@ def test_null_stands_for_what_is_no_number(model, tmp_path):
         ('{"title": "Kyoto", "content": "Pot", "price": 39.9, "sold": true, "tags": ["a", "b"], "no": null}', "Kyoto",
          "Pot\n\nprice: 39.9\nsold: yes\ntags: a, b"),
         ('{"name": "Kyoto", "description": "<p>Pot</p>"}', "Kyoto", "Pot"),
+        ('{"title": {"rendered": "Tea &amp; cup"}, "content": {"rendered": "<p>Pot</p>"}, "_links": {"a": "b"}}',
+         "Tea & cup", "Pot"),
+        ('{"content": "Pot", "size": {"h": 5, "w": 6}, "parts": [{"n": "lid"}, {"n": 2}], "x": {"a": {"b": 1}}}', "",
+         "Pot\n\nsize: h: 5, w: 6\nparts: n: lid; n: 2"),
     ],
 )  # fmt: skip
 def test_keys_with_usual_names(model, tmp_path, row, title, text):
     run(write(tmp_path / "rows.jsonl", row))
     (vector,) = stored().values()
     assert (vector.text, vector.metadata.get("title", "")) == (text, title)
+
+
+def test_no_row_of_a_list_in_an_object_is_lost_without_a_word(model, tmp_path):
+    summary = run(
+        write(tmp_path / "rows.json", '{"data": [{"question": "Q", "answer": "A"}, {"question": "R"}, 5]}'), code=1
+    )
+    assert (summary["documents"], summary["refused"]) == (1, 2)
 
 
 def test_metadata_of_the_api_stays_metadata(model, tmp_path):

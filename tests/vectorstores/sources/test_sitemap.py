@@ -76,6 +76,12 @@ ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><link href="{base}/hats"/>
         "/shoes\n/socks",
         RSS,
         ATOM,
+        RSS.replace("<link>", "<guid>")
+        .replace("</link>", "</guid>")
+        .replace("<title>", "<guid isPermaLink='false'>x</guid><title>"),
+        "<feed xml:base='{base}/a/'><entry xml:base='../'><link href='shoes'/></entry>"
+        "<entry><link href='/socks'/></entry></feed>",
+        sitemap("{base}/shoes", "{base}/socks").replace("url", "URL").replace("loc", "LOC"),
     ],
 )
 def test_kinds_of_sitemaps(model, site, body):

@@ -130,6 +130,7 @@ Handle,Title,Body (HTML),Vendor,Status,Option1 Value,Variant SKU,Variant Price,I
 pot,Iron pot,"<p>A <b>pot</b> of&nbsp;iron.</p><ul><li>0.8 l</li></ul>",Acme,active,black,AB-1,39.90,https://x/y.jpg?v=1
 pot,,,,,red,AB-2,44.90,
 new,New pot,<p>Secret</p>,Acme,draft,,AB-3,9.90,
+new,,,,,blue,AB-4,8.90,
 cup,Cup,,Acme,active,,C-1,5.00,
 """
 

@@ -2,11 +2,14 @@
 
 import pytest
 
+from tests.support.knowledge.documents import zipped
 from tests.support.knowledge.imports import counts, run, stored, texts
 from vectorstores.sources import web
 from vectorstores.sources.web import canonical_url, forbidden_by
 
 pytestmark = pytest.mark.django_db
+
+DOCX = zipped(**{"word__document.xml": "<w:document xmlns:w='w'><w:p><w:r><w:t>Run it.</w:t></w:r></w:p></w:document>"})
 
 PAGE = "<html><head><title>{0}</title>{1}</head><body><p>{0} is told here.</p></body></html>"
 PDF = b"%PDF-1.4 broken"
@@ -66,11 +69,25 @@ def test_a_private_address_is_read_only_if_it_is_in_the_allowlist(model, site, s
         ("rows.csv", "text/plain", "id,content\na,Run it.\n", "Run it."),
         ("rows", "application/json", '[{"content": "Run it."}]', "Run it."),
         ("rows.jsonl", "application/octet-stream", '{"content": "Run it."}\n', "Run it."),
+        ("rows.csv", "application/vnd.ms-excel", "id,content\na,Run it.\n", "Run it."),
+        ("rows", "application/vnd.api+json", '[{"content": "Run it."}]', "Run it."),
+        ("terms", "application/msword", DOCX, "Run it."),
+        ("terms", "text/plain", DOCX, "Run it."),
     ],
 )
 def test_files_are_recognized_whatever_the_server_says(model, site, name, content_type, body, text):
     run(f"{site(**{name: {'response_data': body, 'content_type': content_type}})}/{name}")
     assert texts() == {text}
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    ["attachment; filename=rows.csv", "inline; filename*=UTF-8''r%C3%B6ws.csv", 'attachment; filename="..\\rows.CSV"'],
+)
+def test_a_server_may_name_the_file(model, site, disposition):
+    rows = {"response_data": "id,content\na,Run it.\n", "content_type": "application/octet-stream"}
+    run(f"{site(download=rows | {'headers': {'Content-Disposition': disposition}})}/download")
+    assert texts() == {"Run it."}
 
 
 def test_a_busy_server_is_asked_again(model, site, httpserver):

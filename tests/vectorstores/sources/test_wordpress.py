@@ -53,6 +53,12 @@ def test_other_post_types_on_request(model, tmp_path):
     assert "event: 1" in summary["notes"][0]["text"]
 
 
+def test_the_price_of_a_product_with_variations(model, tmp_path):
+    export = write(tmp_path / "shop.xml", wxr(post(1, post_type="product", more=META.format("_price", "39.90"))))
+    run(export, post_type=["product"])
+    assert "Price: 39.90" in texts().pop()
+
+
 def test_posts_with_the_same_guid_are_told_apart(model, tmp_path):
     copy = post(2).replace("?p=2", "?p=1")
     assert counts(run(write(tmp_path / "blog.xml", wxr(post(1), copy)))) == (2, 0, 0)

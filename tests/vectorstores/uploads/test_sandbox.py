@@ -56,12 +56,18 @@ def test_an_upload_is_read_behind_a_filter():
         reader.join()
 
 
+def test_the_time_limit_holds_while_answers_arrive():
+    with TemporaryFile() as spool, pytest.raises(Unreadable, match="too long"):
+        read_in_sandbox(spool, "file", "a.csv", b"content\nText\n", SHOP, threading.Event(), Limits(seconds=0))
+
+
 PROBES = {
     "tcp": "socket.create_connection(('127.0.0.1', PORT), 5)",
     "udp": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
     "unix": "socket.socket(socket.AF_UNIX)",
     "pair": "socket.socketpair()",
     "inherited": "INHERITED.connect(('127.0.0.1', PORT))",
+    "signal": "os.kill(os.getppid(), 0)",
     "program": "os.execv('/bin/true', ['true'])",
 }
 

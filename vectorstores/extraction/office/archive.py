@@ -13,6 +13,7 @@ from vectorstores.extraction.extracted import Unreadable
 
 MAX_UNPACKED = 300 * 1024 * 1024  # bytes of all parts together
 MAX_PARTS = 20_000
+SHOWN_PARTS = 5
 OLD_FORMAT = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # of Office files before 2007, and of encrypted ones since
 DAMAGED = "The file is damaged and cannot be read."
 
@@ -28,6 +29,7 @@ class Archive:
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise Unreadable(DAMAGED) from error
         self.infos = {info.filename: info for info in self.file.infolist()}
+        self.broken: set[str] = set()  # the parts of which the XML was not well-formed
         sizes = sum(info.file_size for info in self.file.infolist())
         if sizes > MAX_UNPACKED or len(self.infos) > MAX_PARTS:
             raise Unreadable(f"The file unpacks to more than {MAX_UNPACKED // 1024**2} MB.")
@@ -47,7 +49,7 @@ class Archive:
             raise Unreadable(DAMAGED) from error
 
     def xml(self, name: str) -> Any:
-        """Return the root of a part. No entity is resolved."""
+        """Return the root of a part, of a damaged one as much as can be read. No entity is resolved."""
         parser = etree.XMLParser(
             recover=True, resolve_entities=False, no_network=True, huge_tree=True, remove_comments=True, remove_pis=True
         )
@@ -57,7 +59,14 @@ class Archive:
             raise Unreadable(DAMAGED) from error
         if root is None:
             raise Unreadable(DAMAGED)
+        if any(error.level == etree.ErrorLevels.FATAL for error in parser.error_log):
+            self.broken.add(name)
         return root
+
+    def notes(self) -> list[str]:
+        """Return what people should know about the parts that were read."""
+        shown = ", ".join(sorted(self.broken)[:SHOWN_PARTS])
+        return [f"The file is damaged, so text may be missing: {shown}."] if self.broken else []
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
         """Return the parts that a part names: id -> (the last word of the type, name)."""
@@ -79,6 +88,11 @@ class Archive:
         if name not in self:
             return ""
         return next(("".join(title.itertext()) for title in self.xml(name).iter("{*}title")), "")
+
+
+def part_of_type(archive: Archive, name: str, kind: str) -> str:
+    """Return the first part of a kind that another part names; "" if there is none."""
+    return next((part for found, part in archive.related(name).values() if found == kind and part in archive), "")
 
 
 def joined_path(folder: str, target: str) -> str:

@@ -21,24 +21,28 @@ def from_epub(data: bytes) -> Extracted:
     package = package_of(archive)
     book = archive.xml(package)
     items = {item.get("id"): item for item in book.iter("{*}item")}
-    chapters = [items[entry.get("idref")] for entry in book.iter("{*}itemref") if entry.get("idref") in items]
+    order = dict.fromkeys(entry.get("idref") for entry in book.iter("{*}itemref"))
+    chapters = [items[name] for name in order if name in items]
     parts: list[str] = []
     headings: list[tuple[int, str]] = []
-    at = missing = 0
+    at = missing = unread = 0
     for chapter in chapters:
         if "nav" in (chapter.get("properties") or "").split():
             continue
         name = joined_path(posixpath.dirname(package), (chapter.get("href") or "").partition("#")[0])
         try:
-            extracted = from_html(decode(archive.read(name), None, "application/xhtml+xml").text)
+            page = decode(archive.read(name), None, "application/xhtml+xml").text
+            extracted = from_html(page, keeps_frame=True)
         except Unreadable:
             missing += name not in archive
+            unread += name in archive
             continue
         if extracted.text:
             headings += [(at + start, path) for start, path in extracted.headings] or [(at, extracted.title)]
             parts.append(extracted.text)
             at += len(extracted.text) + 2
     notes = [f"Chapters that are missing in the file: {missing}."] if missing else []
+    notes += [f"Chapters that are damaged or have no text: {unread}."] if unread else []
     title = next((title.text or "" for title in book.iter("{*}title")), "")
     return Extracted("\n\n".join(parts), " ".join(title.split()), True, headings, notes)
 
