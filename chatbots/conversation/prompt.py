@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -35,12 +36,12 @@ MARK = re.compile(rf"{OPENING}{COMPARISON}(?=[^\w<]{{0,10}}{BETWEEN.join(LETTERS
 def build_prompt(
     bot: Chatbot,
     model: str,
-    history: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Message],
     question: str,
     username: str = "",
     passages: Sequence[Passage] = (),
 ) -> CompletionRequest:
-    """Return the prompt: the last `max_messages` non-empty messages of the history, then passages and question.
+    """Return the prompt: the earlier messages of history_in_prompt(), then passages and question.
 
     Passages are part of the user's message, never of the instructions, because a model would obey them there.
     """
@@ -50,7 +51,7 @@ def build_prompt(
         instructions = f"{instructions}\n\n{only}".strip()
     return CompletionRequest(
         model=model,
-        messages=[*history_in_prompt(bot, history), Message("user", with_passages(clean(question), passages))],
+        messages=[*earlier, Message("user", with_passages(clean(question), passages))],
         instructions=instructions,
         sampling=read_sampling(
             {
@@ -63,8 +64,9 @@ def build_prompt(
 
 
 def history_in_prompt(bot: Chatbot, history: Sequence[Mapping[str, Any]]) -> list[Message]:
-    earlier = [Message(message["role"], text) for message in history if (text := clean(message["content"]))]
-    return earlier[-bot.max_messages :]
+    """Return the last `max_messages` messages that are not empty."""
+    latest = (Message(message["role"], text) for message in reversed(history) if (text := clean(message["content"])))
+    return list(islice(latest, bot.max_messages))[::-1]
 
 
 def clean(text: str) -> str:
@@ -72,10 +74,10 @@ def clean(text: str) -> str:
     return without_special_tokens(without_control_characters(text))
 
 
-def expected_context(bot: Chatbot, history: Sequence[Mapping[str, Any]]) -> int:
-    """Return about how many characters of history and passages the prompt will have, before anything is searched."""
+def expected_context(bot: Chatbot, earlier: Sequence[Message]) -> int:
+    """Return about how many characters of earlier messages and passages the prompt will have, before the search."""
     passages = bot.vector_store_top_k * TYPICAL_PASSAGE_CHARACTERS if bot.uses_knowledge else 0
-    return sum(len(message.content) for message in history_in_prompt(bot, history)) + min(passages, PASSAGE_CHARACTERS)
+    return sum(len(message.content) for message in earlier) + min(passages, PASSAGE_CHARACTERS)
 
 
 def fit_passages(passages: Sequence[Passage], provider: str) -> list[Passage]:

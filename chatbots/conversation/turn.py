@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbots.conversation.knowledge import KnowledgeUnavailable, search_knowledge
-from chatbots.conversation.prompt import build_prompt, expected_context, fit_passages
+from chatbots.conversation.prompt import build_prompt, expected_context, fit_passages, history_in_prompt
 from chatbots.conversation.sources import passage_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
 from chatbots.conversation.visitor import Visitor
@@ -24,7 +24,7 @@ from providers.calls import ProviderCall, provider_call, streamed_call
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
 from providers.token_estimate import estimate_usage
 from puffer.api import ApiError, StorageFull
-from puffer.runtime import is_storage_full
+from puffer.runtime import in_thread_if_large, is_storage_full
 from puffer.text import without_control_characters
 from vectorstores.retrieve import Passage, Search
 
@@ -69,7 +69,9 @@ async def follow_turn(
         raise StorageFull  # and no failed turn in the log, which would need room too
     question = without_control_characters(question)
     refuse_banned(bot, question, visitor)  # before the limits, so that a banned question uses up nothing
-    async with reserve(bot, visitor, question, expected_context(bot, history)) as reservation:
+    characters = sum(len(message["content"]) for message in history)
+    earlier = await in_thread_if_large(characters, lambda: history_in_prompt(bot, history))
+    async with reserve(bot, visitor, question, expected_context(bot, earlier)) as reservation:
         await moderate(bot, question, visitor)
         provider_slug, model = await choose_model(bot)
         turn = visitor.turn(
@@ -91,7 +93,7 @@ async def follow_turn(
                 turn = replace(turn, passages=[passage_for_log(passage, bot) for passage in passages])
                 yield Found(passages, search)
             if not answer.text:
-                prompt = build_prompt(bot, model, history, question, visitor.username, passages)
+                prompt = build_prompt(bot, model, earlier, question, visitor.username, passages)
                 provider = await get_provider(provider_slug, Capability.COMPLETION)
                 yield Asking(provider_slug, prompt)
                 async with aclosing(ask(provider, prompt, answer, visitor, bot, streamed=streamed)) as pieces:

@@ -12,6 +12,7 @@ from providers.calls import provider_call
 from providers.prompt_text import fill_placeholders
 from providers.registry import get_provider
 from puffer.api import ApiError, Caller
+from puffer.runtime import in_thread_if_large
 from puffer.text import is_blank, without_control_characters
 
 DEFAULT_INSTRUCTIONS = "You are a helpful AI Assistant."
@@ -33,11 +34,14 @@ async def generate(
 ) -> Completion:
     """Return the completion. Raise ApiError if the provider refuses or fails."""
     provider = await get_provider(provider_slug, Capability.COMPLETION)
-    request = CompletionRequest(
-        model=model,
-        messages=conversation(messages),
-        instructions=instructions(system_instruction, messages),
-        sampling=read_sampling(ai_params or {}),
+    request = await in_thread_if_large(
+        len(system_instruction or "") + sum(len(message["content"]) for message in messages),
+        lambda: CompletionRequest(
+            model=model,
+            messages=conversation(messages),
+            instructions=instructions(system_instruction, messages),
+            sampling=read_sampling(ai_params or {}),
+        ),
     )
     async with provider_call(provider, Capability.COMPLETION, model, caller=caller) as call:
         completion = await provider.complete(request)

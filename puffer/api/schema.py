@@ -16,7 +16,6 @@ from puffer.api.errors import InvalidParameters, MissingParameters, Problem
 Check = Callable[[Any, str], Any]
 
 NUMERIC = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?\s*\Z")
-SEPARATORS = re.compile(r"[\s,]+")
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -163,10 +162,11 @@ class Array(Parameter):
 
     def check(self) -> Check:
         check_item, max_items = self.items.check(), self.max_items
+        cuts = -1 if max_items is None else max_items  # which leave one item too many; -1: no limit
 
         def check(value: Any, path: str) -> list[Any]:
             if isinstance(value, (str, int, float)):
-                value = [part for part in SEPARATORS.split(_as_text(value)) if part]
+                value = _as_text(value).replace(",", " ").split(None, cuts)
             elif isinstance(value, dict) and all(key.isdigit() for key in value):
                 value = list(value.values())
             if not isinstance(value, list):

@@ -3,7 +3,7 @@
 from puffer.runtime.atomic_file import open_atomic
 from puffer.runtime.backoff import backoff
 from puffer.runtime.child_process import ChildProcess
-from puffer.runtime.event_loop import run_on_server_loop, server_runs
+from puffer.runtime.event_loop import in_thread_if_large, run_on_server_loop, server_runs
 from puffer.runtime.jobs import (
     Job,
     LeaseLost,
@@ -32,6 +32,7 @@ __all__ = [
     "database_now",
     "due",
     "in_seconds",
+    "in_thread_if_large",
     "invalidate",
     "is_disk_full",
     "is_storage_full",

@@ -9,6 +9,7 @@ from puffer.request_id import request_id
 from puffer.runtime.database_threads import api_threads
 
 Result = TypeVar("Result")
+AT_ONCE = 100_000  # characters that may be read on the event loop, which takes about a millisecond
 
 _server: asyncio.AbstractEventLoop | None = None
 
@@ -21,6 +22,11 @@ def set_server_loop(loop: asyncio.AbstractEventLoop | None) -> None:
 def server_runs() -> bool:
     """Return whether this process serves requests; tests and commands do not."""
     return _server is not None
+
+
+async def in_thread_if_large(characters: int, read: Callable[[], Result]) -> Result:
+    """Call a function that reads so many characters: in a thread if other requests would have to wait for it."""
+    return await asyncio.to_thread(read) if characters > AT_ONCE else read()
 
 
 def run_on_server_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

@@ -20,6 +20,7 @@ from puffer.api import (
     caller_of,
 )
 from puffer.models import Scope
+from puffer.runtime import in_thread_if_large
 from puffer.text import is_blank
 from vectorstores.ingestion.destination import Destination, embedding_of
 from vectorstores.ingestion.documents import NewDocument, make_document
@@ -103,7 +104,10 @@ class UpsertView(AsyncAPIView):
         )
         check_request(destination, vectors)
         await check_caller(caller_of(request), destination)
-        documents = [make_document(item, destination) for item in vectors]
+        documents = await in_thread_if_large(
+            sum(len(item["content"]) for item in vectors),
+            lambda: [make_document(item, destination) for item in vectors],
+        )
         stored = 0
         try:
             async for _ in ingest(documents, destination, caller=caller_of(request)):

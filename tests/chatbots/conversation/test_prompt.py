@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from chatbots.conversation.prompt import build_prompt
+from chatbots.conversation.prompt import build_prompt, history_in_prompt
 from chatbots.models import Chatbot
 from vectorstores.base import Match
 from vectorstores.retrieve import Passage
@@ -14,7 +14,7 @@ BOT = Chatbot(instructions="You talk with [username]. It is [date].", max_messag
 
 def prompt(question="Hi", username="", history=(), texts=()):
     passages = [Passage("shop", Match(str(number), 0.9, text, {})) for number, text in enumerate(texts)]
-    return build_prompt(BOT, "m", history, question, username, passages)
+    return build_prompt(BOT, "m", history_in_prompt(BOT, history), question, username, passages)
 
 
 def passage(text):
