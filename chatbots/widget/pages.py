@@ -19,7 +19,7 @@ MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 LOADER_SECONDS = 300  # for which browsers may cache the loader, whose address has no version
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors "
+    "require-trusted-types-for 'script'; trusted-types puffer; base-uri 'none'; form-action 'none'; frame-ancestors "
 )
 
 

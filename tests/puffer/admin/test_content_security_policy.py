@@ -44,6 +44,9 @@ def test_chat_page_and_preview_have_their_own_policies(client, admin_client, db)
     preview = policy_of(admin_client.get(reverse("admin:chatbots_chatbot_preview", args=[bot.pk])))
     assert preview["frame-ancestors"] == "'self'"
     assert EVAL not in preview["script-src"]
+    for policy in (page, preview):
+        assert policy["require-trusted-types-for"] == "'script'"  # only the widget's own policy may make HTML of text
+        assert policy["trusted-types"] == "puffer"
 
 
 def test_api_responses_have_no_policy(db):
