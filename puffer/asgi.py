@@ -16,7 +16,8 @@ from django.utils.module_loading import import_string
 django_application = get_asgi_application()
 
 from puffer.api.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
-from puffer.http.pages import page  # noqa: E402
+from puffer.http import health_checks, seconds_to_wait  # noqa: E402
+from puffer.http.pages import client_of, page  # noqa: E402
 from puffer.runtime import health  # noqa: E402
 from puffer.runtime.event_loop import set_server_loop  # noqa: E402
 
@@ -41,7 +42,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         path = path.rstrip("/").lower() or API_ROOT
         await api_handler({**scope, "path": path, "raw_path": path.encode()}, receive, send)
     elif scope["type"] == "http" and scope["path"] in health.PATHS:
-        await health.answer(scope["path"], send)
+        is_cheap = scope["path"] == health.LIVE
+        wait = "" if is_cheap else seconds_to_wait(health_checks, client_of(scope))
+        await health.answer(scope["path"], send, wait)
     elif scope["type"] == "http":
         await page(django_application, scope, receive, send)
 

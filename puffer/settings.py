@@ -52,6 +52,9 @@ CLIENT_TIMEOUT = env.int(
     "CLIENT_TIMEOUT", default=20
 )  # seconds for the head of a request; its body must arrive steadily
 MAX_CONNECTIONS = env.int("MAX_CONNECTIONS", default=1000)  # of each server process
+# Requests without credentials, of one network in each server process; 0: any number. Files: scripts, styles and images.
+PUBLIC_REQUESTS_PER_MINUTE = env.int("PUBLIC_REQUESTS_PER_MINUTE", default=600)
+PUBLIC_FILES_PER_MINUTE = env.int("PUBLIC_FILES_PER_MINUTE", default=3000)
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=25 * 1024 * 1024)  # of a file for a collection
 
 # Providers: credentials in the environment apply where nothing is saved in the admin

@@ -1,22 +1,24 @@
 """Access control: every URL of the server is in a table here, with the status that each kind of caller gets."""
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver
 from django.urls import reverse as url_of
 from django.utils import timezone
 
 from chatbots.guards import sessions
 from chatbots.models import Chatbot
+from puffer import http
 from puffer.api import ApiKeyAuthentication, HasScope
 from puffer.api.routes import api_views
 from puffer.models import ApiKey, Scope
-from tests.support.api import Api
+from tests.support.api import BASE, Api
 
 PUBLIC = {
     "": 302,  # redirects to the admin
@@ -158,6 +160,81 @@ def statuses(method, path, callers, headers=None, **options):
         caller: Api("").request(method, path, key=None, headers={**(headers or {}), **own}, **options).status_code
         for caller, own in callers.items()
     }
+
+
+FILES = ["/static/puffer/favicon.svg", "/static/nothing.js"]
+LIMIT = 3
+
+
+@pytest.fixture
+def stranger(monkeypatch):
+    """Return a client at an address of its own, for which each limit is small."""
+    for limit in (http.public_requests, http.public_files, http.health_checks):
+        monkeypatch.setattr(limit, "limit", LIMIT)
+        limit.counts.clear()
+    return Api("", "192.0.2.77")
+
+
+def ask_often(stranger, method, path, **headers):
+    """Return the last allowed response and the first refused one, or the same statuses, should a minute just end."""
+    for _ in range(2):
+        responses = [
+            stranger.request(method, f"http://testserver{path}", key=None, headers={"Origin": SHOP, **headers})
+            for _ in range(LIMIT + 1)
+        ]
+        if responses[-1].status_code == 429:
+            break
+    return responses[-2], responses[-1]
+
+
+def check_refusal(allowed, refused):
+    assert allowed.status_code != 429
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("route", [*PUBLIC, *WIDGET])
+def test_every_public_url_is_limited_per_network(bot, stranger, route):
+    allowed, refused = ask_often(stranger, WIDGET.get(route, ("GET",))[0], path_of(route, bot.pk))
+    check_refusal(allowed, refused)
+    if "wp-json" in route:
+        assert refused.json()["code"] == "rate_limit_exceeded"
+        assert refused.json()["data"] == {"status": 429}
+        assert refused.headers["access-control-allow-origin"] in (SHOP, "*")
+
+
+@pytest.mark.parametrize("path", [*FILES, "/health/ready", "/nothing/"])
+def test_files_the_readiness_check_and_unknown_pages_are_limited_per_network(db, stranger, path):
+    check_refusal(*ask_often(stranger, "GET", path))
+
+
+def test_the_liveness_check_is_not_limited_because_it_costs_nothing(stranger):
+    assert ask_often(stranger, "GET", "/health/live")[1].status_code == 200
+
+
+def test_every_page_of_the_admin_is_limited_per_network(db, stranger):
+    paths = set()
+    for _, name in routes(get_resolver().url_patterns):
+        if name.startswith("admin:"):
+            with suppress(NoReverseMatch):
+                paths.add(url_of(name))
+    assert len(paths) > 50
+    allowed, refused = ask_often(stranger, "GET", "/admin/login/", Accept="text/html", **{"Accept-Language": "de"})
+    check_refusal(allowed, refused)
+    assert "Zu viele Anfragen" in refused.text
+    others = {path: stranger.request("GET", f"http://testserver{path}", key=None).status_code for path in paths}
+    assert set(others.values()) == {429}
+
+
+def test_other_networks_and_this_machine_are_not_limited_with_it(db, stranger):
+    assert ask_often(stranger, "GET", BASE)[1].status_code == 429
+    assert Api("", "192.0.2.78").get(BASE, key=None).status_code == 200
+    assert {Api("").get(BASE, key=None).status_code for _ in range(3 * LIMIT)} == {200}
+
+
+def test_a_limit_of_zero_is_none(db, stranger, monkeypatch):
+    monkeypatch.setattr(http.public_requests, "limit", 0)
+    assert ask_often(stranger, "GET", BASE)[1].status_code == 200
 
 
 def test_every_view_of_the_api_names_its_scope_or_is_public():

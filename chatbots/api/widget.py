@@ -20,7 +20,6 @@ from chatbots.api.widget_errors import (
     NoSuchBot,
     NoSuchConversation,
     OriginRefused,
-    TooManyCalls,
 )
 from chatbots.conversation.sources import logged_sources, sources_json
 from chatbots.conversation.turn import follow_turn
@@ -66,6 +65,7 @@ from puffer.api import (
     Object,
     Parameters,
     String,
+    TooManyCalls,
     site_url,
     unexpected_error,
 )

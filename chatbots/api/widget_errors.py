@@ -36,9 +36,3 @@ class NoSuchConversation(ApiError):
     status = 404
     code = "conversation_not_found"
     message = "You have no such conversation."
-
-
-class TooManyCalls(ApiError):
-    status = 429
-    code = "rate_limit_exceeded"
-    message = "These are too many calls. Wait a minute."

@@ -1,7 +1,7 @@
 """The REST API: dispatch, authentication, parameters, errors and the ASGI handler."""
 
 from puffer.api.authentication import ApiKeyAuthentication, Caller, caller_of
-from puffer.api.errors import ApiError, InsufficientScope, StorageFull, unexpected_error
+from puffer.api.errors import ApiError, InsufficientScope, StorageFull, TooManyCalls, unexpected_error
 from puffer.api.event_stream import Event, EventStream
 from puffer.api.permissions import HasScope
 from puffer.api.schema import Array, Boolean, Integer, Lenient, Object, Parameters, String, StringOrArray
@@ -26,6 +26,7 @@ __all__ = [
     "StorageFull",
     "String",
     "StringOrArray",
+    "TooManyCalls",
     "caller_of",
     "path_below_site",
     "requested_url",

@@ -143,6 +143,12 @@ class InsufficientScope(ApiError):
     message = "This API key may not do that."
 
 
+class TooManyCalls(ApiError):
+    status = 429
+    code = "rate_limit_exceeded"
+    message = "These are too many calls. Wait a minute."
+
+
 class StorageFull(ApiError):
     """A refusal before a model is paid for an answer that can't be stored."""
 

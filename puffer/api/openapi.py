@@ -20,6 +20,7 @@ ERRORS = {
     "413": "The request body is too large.",
     "500": "Internal server error.",
 }
+TOO_MANY_CALLS = "These are too many calls of one network or visitor. Retry-After says how long to wait."
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["code", "message", "data"],
@@ -65,13 +66,14 @@ class AutoSchema(SpectacularAutoSchema):
                 body["required"] = required
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
         operation["parameters"] = parameters
+        limits = {} if view.authentication_classes else {"429": TOO_MANY_CALLS}
         answer = getattr(view, "answer", {})
         media_type = getattr(view, "answer_media_type", "application/json")
         operation["responses"] = {
             "200": {"description": "Done.", "content": {media_type: {"schema": answer}}},
             **{
                 status: {"description": text, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
-                for status, text in (ERRORS | getattr(view, "error_statuses", {})).items()
+                for status, text in (ERRORS | limits | getattr(view, "error_statuses", {})).items()
             },
         }
         return operation

@@ -13,13 +13,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from puffer.api.authentication import PARAMETER
-from puffer.api.errors import NoRoute
+from puffer.api.errors import NoRoute, TooManyCalls
 from puffer.api.openapi import AutoSchema
 from puffer.api.parameters import body_of, read_parameters, refuse_many_parts
 from puffer.api.renderers import JSONRenderer
 from puffer.api.schema import Parameter, Parameters, String
-from puffer.http import SMALL_BODY, ClientLeft
+from puffer.http import SMALL_BODY, ClientLeft, public_requests, seconds_to_wait
 from puffer.models import Scope
+from puffer.net import client_ip
 
 NAMESPACE = "aipkit/v1"
 BASE = f"/wp-json/{NAMESPACE}"
@@ -88,6 +89,8 @@ class AsyncAPIView(APIView):
         self.request.accepted_media_type = self.renderer.media_type
         self.headers = {"X-Content-Type-Options": "nosniff", "X-Robots-Tag": "noindex", "Cache-Control": "no-store"}
         try:
+            if not self.authentication_classes:
+                self.limit_strangers(request)
             response = await self.respond(self.request, kwargs)
         except ClientLeft:
             raise
@@ -95,6 +98,11 @@ class AsyncAPIView(APIView):
             response = self.handle_exception(exception)
         self.response = self.finalize_response(self.request, response, *args, **kwargs)
         return self.response.render() if isinstance(self.response, Response) else self.response
+
+    def limit_strangers(self, request: HttpRequest) -> None:
+        """Raise TooManyCalls for a network that makes too many calls of views that take no key."""
+        if wait := seconds_to_wait(public_requests, client_ip(request)):
+            raise TooManyCalls(headers={"Retry-After": wait})
 
     async def respond(self, request: Request, captured: dict[str, Any]) -> Response:
         method = (request.method or "").lower()

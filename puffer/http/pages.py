@@ -4,17 +4,22 @@ Public pages, the sign-in page and the admin have threads of their own, so that 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.core.handlers.asgi import ASGIHandler
-from django.http import parse_cookie
+from django.http import HttpRequest, parse_cookie
+from django.template.loader import render_to_string
+from django.urls import set_script_prefix
+from django.utils import translation
 
 from puffer.http.bodies import SMALL_BODY, Body, BodyTooLarge, Receive
 from puffer.http.head import InvalidHead, check_head
 from puffer.http.rates import RateLimit
+from puffer.http.strangers import public_files, public_requests, seconds_to_wait
 from puffer.net import network_of, seen_ip
 from puffer.runtime.database_threads import (
     DatabaseThreads,
@@ -28,6 +33,8 @@ Scope = dict[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 ADMIN, SIGN_IN = "/admin/", "/admin/login/"
+FILES = ("/static/", "/embed.js", "/widget/", "/media/")
+ERROR_POLICY = b"default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 UPLOADS_AT_ONCE = 10  # times MAX_UPLOAD_BYTES, in one request of a signed-in user
 MAX_WAITING_SIGN_INS = 20  # each takes up to a second of a processor
 sign_ins = RateLimit(30)  # per minute and network, counted before a password is hashed
@@ -44,6 +51,10 @@ class Refusal(Exception):
 
 async def page(application: ASGIHandler, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request for one of Django's pages."""
+    limit = public_files if scope["path"].startswith(FILES) else public_requests
+    if wait := seconds_to_wait(limit, client_of(scope)):
+        await send_too_many(scope, send, wait)
+        return
     threads_for(scope["path"]).assign_one()
     try:
         scope = check_head(scope)
@@ -110,6 +121,40 @@ async def sign_in(application: ASGIHandler, scope: Scope, body: Body, send: Send
         await application.handle(with_root(scope), body.limited(SMALL_BODY), send)
     finally:
         _waiting -= 1
+
+
+async def send_too_many(scope: Scope, send: Send, retry_after: str) -> None:
+    """Answer 429: with a page where a browser shows one, else with a line of text."""
+    if scope["path"].startswith(FILES) or "text/html" not in header(scope, b"accept", ",")[:300]:
+        await send_text(send, 429, "Too many requests from your network. Try again in a minute.", retry_after)
+        return
+    content = too_many_page(language_of(scope))
+    headers = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(content)).encode()),
+        (b"content-security-policy", ERROR_POLICY),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+        (b"retry-after", retry_after.encode()),
+    ]
+    await send({"type": "http.response.start", "status": 429, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def language_of(scope: Scope) -> str:
+    """Return the browser's language for the admin, else LANGUAGE_CODE."""
+    if not scope["path"].startswith(ADMIN):
+        return settings.LANGUAGE_CODE
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT_LANGUAGE"] = header(scope, b"accept-language", ",")[:300]
+    return translation.get_language_from_request(request)
+
+
+@cache
+def too_many_page(language: str) -> bytes:
+    set_script_prefix(settings.ROOT_PATH)
+    with translation.override(language):
+        return render_to_string("429.html").encode()
 
 
 async def send_text(send: Send, status: int, message: str, retry_after: str = "") -> None:

@@ -16,6 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 from puffer.runtime.database_threads import health_threads
 from puffer.runtime.storage import is_storage_full
 
+LIVE = "/health/live"  # costs nothing, so that no limit is needed
 CHECK_SECONDS = 5.0  # after which a check counts as failed
 
 logger = logging.getLogger(__name__)
@@ -23,13 +24,16 @@ logger = logging.getLogger(__name__)
 _is_migrated = False  # once it is, it stays so, and later checks need no look at the migrations
 
 
-async def answer(path: str, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-    """Answer a call of one of PATHS: 200, or 503 with the reason."""
-    problem = await PATHS[path]()
+async def answer(path: str, send: Callable[[Mapping[str, Any]], Awaitable[None]], retry_after: str = "") -> None:
+    """Answer a call of one of PATHS: 200, or 503 with the reason; 429 if the client asks too often."""
+    problem = "asked too often" if retry_after else await PATHS[path]()
+    status = 429 if retry_after else 503 if problem else 200
     body = json.dumps({"status": problem or "ok"}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers.append((b"cache-control", b"no-store"))
-    await send({"type": "http.response.start", "status": 503 if problem else 200, "headers": headers})
+    if retry_after:
+        headers.append((b"retry-after", retry_after.encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -69,4 +73,4 @@ def missing_migration() -> str:
     return str(missing[0]) if missing else ""
 
 
-PATHS: dict[str, Callable[[], Awaitable[str]]] = {"/health/live": live, "/health/ready": ready}
+PATHS: dict[str, Callable[[], Awaitable[str]]] = {LIVE: live, "/health/ready": ready}

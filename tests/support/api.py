@@ -18,8 +18,8 @@ BASE = "/wp-json/aipkit/v1"
 class Api:
     """A client that calls the ASGI application with its API key: `api.post("/generate", json={...})`."""
 
-    def __init__(self, key: str) -> None:
-        self.key = key
+    def __init__(self, key: str, address: str = "127.0.0.1") -> None:
+        self.key, self.address = key, address
 
     def request(self, method: str, path: str, *, key: str | None = "", **options: Any) -> httpx2.Response:
         headers = dict(options.pop("headers", None) or {})
@@ -30,7 +30,7 @@ class Api:
         return async_to_sync(self._send)(method, url, headers=headers, **options)
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
-        transport = httpx2.ASGITransport(app=application, raise_app_exceptions=True)
+        transport = httpx2.ASGITransport(app=application, raise_app_exceptions=True, client=(self.address, 1))
         # As Django's own test client does: a page must not close the connection of the test's transaction.
         for signal in (request_started, request_finished):
             signal.disconnect(close_old_connections)

@@ -5,7 +5,7 @@ import json
 import pytest
 from asgiref.sync import async_to_sync
 
-from puffer.http import pages
+from puffer.http import pages, public_files, public_requests
 from tests.support.api import BASE
 from tests.support.attacks.asgi_requests import Raw
 
@@ -118,7 +118,8 @@ def measured(bot, api_key, monkeypatch):
     api_key.issue()
     bot.embed_allowed_domains = ["shop.example"]
     bot.save()
-    monkeypatch.setattr(pages.sign_ins, "limit", 10**9)
+    for limit in (pages.sign_ins, public_files, public_requests):
+        monkeypatch.setattr(limit, "limit", 10**9)
 
     @async_to_sync
     async def measure(ordinary: Raw, hostile: Raw) -> tuple[int, float]:
