@@ -11,7 +11,7 @@ from puffer.text.clean import (
     without_invisible,
 )
 from puffer.text.formatting import AtLeast, counted, dollars, duration, moment, whole
-from puffer.text.markdown import render
+from puffer.text.markdown import nests_deeply, render
 from puffer.text.normalize import normalize
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "has_control_characters",
     "is_blank",
     "moment",
+    "nests_deeply",
     "normalize",
     "one_line",
     "render",

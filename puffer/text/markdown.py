@@ -78,9 +78,14 @@ def as_written(text: str) -> str:
     return f"<p>{lines}</p>\n"
 
 
+def nests_deeply(text: str) -> bool:
+    """Return whether a line opens so many quotes and lists that a Markdown parser needs quadratic time."""
+    return DEEP_LINE.search(text) is not None
+
+
 def to_html(text: str) -> str | None:
     """Return the text as HTML that is still to be sanitized, or None if it nests too deeply or grows too much."""
-    if DEEP_LINE.search(text):
+    if nests_deeply(text):
         return None
     parts: list[str] = []
     closing: list[str] = []  # the end tags of the open elements

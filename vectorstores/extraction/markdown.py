@@ -8,6 +8,7 @@ from typing import Any
 
 from pyromark import Markdown, Options
 
+from puffer.text import nests_deeply
 from vectorstores.extraction.extracted import Extracted, LeftOut
 from vectorstores.extraction.front_matter import reason_to_leave_out, split_front_matter
 
@@ -70,7 +71,9 @@ def from_markdown(text: str, title: str = "") -> Extracted:
 
 
 def events(text: str) -> Iterator[tuple[Any, int, int]]:
-    """Yield the events of the parser with the characters at which they start and end."""
+    """Yield the events of the parser with the characters at which they start and end; none if that takes too long."""
+    if nests_deeply(text):
+        return
     data = text.encode()
     byte = character = 0
 

@@ -1,5 +1,7 @@
 """Markdown as site generators read it: front matter, drafts, headings, comments, images, tables."""
 
+import time
+
 import pytest
 
 from vectorstores.extraction import LeftOut, extract, media_type_of
@@ -206,3 +208,12 @@ def test_a_row_that_is_longer_than_a_chunk_is_cut():
     chunks = cut_by_structure(read(f"|a|b|\n|-|-|\n|1|{long}|\n|2|3|\n"), 100, 0)
     assert all(chunk.text.startswith("|a|b|\n|-|-|\n") and len(chunk.text) <= 100 for chunk in chunks)
     assert sum(chunk.text.count("x") for chunk in chunks) == 400
+
+
+@pytest.mark.parametrize("mark", ["> ", ">", "1. ", "- "])
+def test_many_quotes_and_lists_in_one_line_take_linear_time(mark):
+    text = f"# Title\n\n{mark * 100_000}word"
+    started = time.process_time()
+    extracted = extract(text.encode(), "text/markdown", "utf-8")
+    assert time.process_time() - started < 1
+    assert extracted.text == text
