@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from puffer.text import storable
 from vectorstores.extraction.extracted import Extracted
-from vectorstores.extraction.titles import own_title
+from vectorstores.extraction.titles import meaningful_title
 
 LEVELS = 6
 
 
 class Outline:
-    """A text that is written block by block, and where its headings are."""
+    """A text that is written block by block, and the positions of its headings."""
 
     def __init__(self) -> None:
         self.blocks: list[str] = []
@@ -46,7 +46,7 @@ class Outline:
 
     def extracted(self, title: str = "", notes: Sequence[str] = ()) -> Extracted:
         """Return the text. Without a title, its first heading is the title."""
-        title = " ".join(storable(title).split()) or (own_title(self.levels[0][2]) if self.levels else "")
+        title = " ".join(storable(title).split()) or (meaningful_title(self.levels[0][2]) if self.levels else "")
         path: list[tuple[int, str]] = []
         headings: list[tuple[int, str]] = []
         for at, level, name in self.levels:

@@ -18,7 +18,7 @@ DAMAGED = "The file is damaged and cannot be read."
 
 
 class Archive:
-    """The parts of a document, by their names. Raises Unreadable."""
+    """The parts of a document, by their names. Its methods raise Unreadable."""
 
     def __init__(self, data: bytes) -> None:
         if data.startswith(OLD_FORMAT):
@@ -60,7 +60,7 @@ class Archive:
         return root
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return the parts that a part names: id -> (the last word of the type, name)."""
+        """Return the parts to which a part refers: id -> (the last word of the type, name)."""
         folder, base = posixpath.split(name)
         relations = posixpath.join(folder, "_rels", f"{base}.rels")
         if relations not in self:

@@ -14,14 +14,14 @@ from lxml import etree
 from vectorstores.extraction.extracted import Extracted, Unreadable
 from vectorstores.extraction.office.archive import DAMAGED, Archive
 from vectorstores.extraction.outline import Outline
-from vectorstores.extraction.titles import own_title
+from vectorstores.extraction.titles import meaningful_title
 
 PARAGRAPHS = {"p", "h"}
 TABLES = {"tbl", "table"}
 ROWS = {"tr", "table-row"}
 CELLS = {"tc", "table-cell", "covered-table-cell"}
 BREAKS = {"br": "\n", "cr": "\n", "line-break": "\n", "tab": " ", "s": " ", "noBreakHyphen": "-"}
-# Deleted text, comments, fields' codes, properties, and the second version of what old programs cannot show.
+# Deleted text, comments, fields' codes, properties, and the fallbacks for old programs.
 SKIPPED = {
     "Fallback", "moveFrom", "del", "tracked-changes", "annotation", "instrText", "delText", "pPr", "rPr", "tblPr",
     "tblGrid", "trPr", "tcPr", "sectPr", "note-citation", "object", "forms", "notes", "scripts",
@@ -141,7 +141,7 @@ def slide_title(slide: Any) -> str:
 def finished(outline: Outline, title: str, notes: list[str] | None = None) -> Extracted:
     """Return the text. Its title is the heading that it starts with, or the one in its properties."""
     starts_with_heading = bool(outline.levels) and outline.levels[0][0] == 0 and outline.levels[0][1] == 1
-    return outline.extracted("" if starts_with_heading else own_title(title), notes or [])
+    return outline.extracted("" if starts_with_heading else meaningful_title(title), notes or [])
 
 
 @dataclass
@@ -151,7 +151,7 @@ class Table:
 
 
 class Walk:
-    """Walks through XML and writes its paragraphs and tables. A table within a cell becomes text of the cell."""
+    """A walk through XML that writes its paragraphs and tables. A table within a cell becomes text of the cell."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class Walk:
         self.after_item = not self.tables and not self.level_of(element) and self.is_item(element)
 
     def cell(self, element: Any) -> None:
-        """End a cell. One that continues the cell above it has its text."""
+        """End a cell. A cell that is merged with the one above repeats its text."""
         row, text = self.tables[-1].rows[-1], " ".join(self.tables[-1].cell)
         self.tables[-1].cell = []
         if element.find("{*}tcPr/{*}vMerge") is not None and value_of(element.find("{*}tcPr/{*}vMerge")) != "restart":

@@ -11,7 +11,7 @@ from openpyxl import load_workbook
 from vectorstores.extraction.extracted import Extracted, Unreadable
 from vectorstores.extraction.office.archive import DAMAGED, Archive
 from vectorstores.extraction.outline import Outline
-from vectorstores.extraction.titles import own_title
+from vectorstores.extraction.titles import meaningful_title
 
 MAX_CELLS = 2_000_000
 DECIMALS = re.compile(r"0\.(0{1,9})")
@@ -50,7 +50,7 @@ def written(workbook: Any, archive: Archive) -> Extracted:
     if missing := sum(len(MISSING_VALUE.findall(archive.read(name))) for name in parts):
         notes.append(f"Formulas without a stored value: {missing}. Open and save the file in a spreadsheet program.")
     title = workbook.properties.title if workbook.properties else ""
-    return outline.extracted(own_title(title or ""), notes)
+    return outline.extracted(meaningful_title(title or ""), notes)
 
 
 def tables(rows: Iterable[Iterable[Any]]) -> Iterator[list[dict[int, str]]]:
