@@ -1,4 +1,4 @@
-"""Deletion of rows that strangers can leave without end: consents that no question followed, and quotas of the past."""
+"""Delete rows that any visitor can create without limit: consents without a question, and quotas of past periods."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Deletion of what strangers leave by signing in: failures that no longer count, and records that nobody will read."""
+"""Delete records of sign-ins: failures that no longer count, outdated records, and the oldest of too many failures."""
 
 from datetime import timedelta
 from importlib import import_module
