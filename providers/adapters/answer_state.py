@@ -127,7 +127,7 @@ async def read_chunks(
 
 
 async def next_event(events: AsyncGenerator[Any, None], answer: AnswerState) -> Any:
-    """Return the next event, or None at the end. A failure after the finish reason also ends it, for the text is complete.
+    """Return the next event, or None at the end, which a failure after the finish reason also is.
 
     A finish reason next to text may not be the last one: Gemini may send one with each piece.
     """
