@@ -21,7 +21,7 @@ UNSUPPORTED = re.compile(
     r"|(invalid|no such) (field|parameter|argument|option)|additional propert",
     re.IGNORECASE,
 )
-# What is said of a wrong value, which is the caller's to change: without the parameter, their limit would not hold.
+# Texts about a wrong value, which the caller must change: without the parameter, their limit would not hold.
 WRONG_VALUE = re.compile(
     r"too (large|small|high|low|big|long|short|many)|at (most|least)|\brange\b|between|(max|min)imum|exceed"
     r"|(less|greater|larger|smaller|more|higher|lower) than|must be|expected a|\breached\b",
