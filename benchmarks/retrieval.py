@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from generated_logs import generated_word
 
 HERE = Path(__file__).resolve().parent
 DIMENSION = 384
@@ -63,16 +64,6 @@ class Chunks:
         near = self.values[self.random.integers(len(self.values), size=count)]
         near = near + 0.03 * self.random.standard_normal(near.shape, dtype=np.float32)
         return [(values, self.text(QUESTION_WORDS)) for values in near]
-
-
-def generated_word(number):
-    word, number = "", number + 30
-    while number:
-        word += "bcdfghjklmnprstvwz"[number % 18]
-        number //= 18
-        word += "aeiou"[number % 5]
-        number //= 5
-    return word
 
 
 def resident_mb():

@@ -51,7 +51,7 @@ class StreamedCall(ProviderCall):
     async def __anext__(self) -> CompletionChunk:
         try:
             chunk = await self.next_in_time()
-            while not (chunk.text or chunk.finish_reason):  # a sign of life: the silence begins again
+            while not (chunk.text or chunk.finish_reason):  # a heartbeat: the time limit starts again
                 chunk = await self.next_in_time()
         except ApiError:
             self.failed = True
@@ -139,7 +139,7 @@ def recorded(
     caller: Caller | None,
     chatbot_id: int | None,
 ) -> Iterator[None]:
-    """Write one usage record, whatever happens in the block. Raise StorageFull before it if that can't be written."""
+    """Write one usage record, whatever happens in the block. Raise StorageFull before the block if there is no room."""
     if is_storage_full():
         raise StorageFull
     started = time.perf_counter()

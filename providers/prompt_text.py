@@ -1,4 +1,4 @@
-"""Text for prompts: the placeholders in instructions, and texts of strangers without what a model could obey."""
+"""Text for prompts: fill in placeholders, and keep names and special tokens in visitors' texts from being obeyed."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ import unicodedata
 from django.utils import timezone
 
 MAX_NAME = 60  # characters
-IN_NAMES = "-_'’.@"
+NAME_PUNCTUATION = "-_'’.@"
 # Tokens that begin or end messages in models' templates. Servers that run open models read them also in a message.
 # Sources: the chat templates of Llama, Mistral, Gemma, Qwen, DeepSeek, GLM and Phi.
 TOKEN = re.compile(
@@ -27,17 +27,18 @@ def fill_placeholders(text: str, username: str = "") -> str:
 
 
 def as_name(text: str) -> str:
-    """Return a name that a visitor has chosen as one short line of words: letters, digits and the signs within names.
+    """Return a name that a visitor has chosen as one short line of words: letters, digits and punctuation of names.
 
     It becomes part of the instructions, so it must not contain sentences, headings, tags or lines of its own.
     """
-    known = "".join(sign if is_in_names(sign) else " " for sign in text[: 4 * MAX_NAME])
-    words = " ".join(word for part in known.split() if (word := part.strip(IN_NAMES)))
+    known = "".join(character if may_be_in_name(character) else " " for character in text[: 4 * MAX_NAME])
+    words = " ".join(word for part in known.split() if (word := part.strip(NAME_PUNCTUATION)))
     return words[:MAX_NAME].strip()
 
 
-def is_in_names(sign: str) -> bool:
-    return sign.isalnum() or sign in IN_NAMES or unicodedata.category(sign).startswith("M")  # M: marks, such as vowels
+def may_be_in_name(character: str) -> bool:
+    is_mark = unicodedata.category(character).startswith("M")  # such as vowels of many languages
+    return character.isalnum() or is_mark or character in NAME_PUNCTUATION
 
 
 def without_special_tokens(text: str) -> str:

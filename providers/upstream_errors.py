@@ -15,7 +15,7 @@ import aiohttp
 import httpx2
 
 from providers.base import Capability, Usage
-from providers.error_words import error_text, is_status, read_error
+from providers.error_messages import error_text, is_status, read_error
 from providers.http_client import UnusableAnswer
 from puffer.api import ApiError
 from puffer.net import retry_after_headers
@@ -171,7 +171,7 @@ def broken_off(provider: "Provider") -> ApiError:
     )
 
 
-def ended_badly(provider: "Provider", reason: str) -> ApiError:
+def ended_by_failure(provider: "Provider", reason: str) -> ApiError:
     """Return the error for an answer whose finish reason is a failure."""
     return ApiError(
         f"{provider.label} broke off its answer, for the reason: {without_control_characters(reason)[:100]}.",
@@ -232,7 +232,7 @@ def error_status(provider: "Provider", capability: Capability, response: Any) ->
 
 
 def status_in(error: dict[str, Any]) -> int:
-    """Return the status that an error object names by itself."""
+    """Return the status that an error object contains."""
     for name in ("code", "status", "status_code", "type"):
         value = error.get(name)
         if is_status(value) and int(str(value)) >= 400:
@@ -247,8 +247,8 @@ def retry_after(response: Any, error: dict[str, Any]) -> str:
     milliseconds = response.headers.get("retry-after-ms", "")  # Azure and OpenAI
     if MILLISECONDS.fullmatch(milliseconds):
         return str(float(milliseconds) / 1000)
-    if told := response.headers.get("retry-after"):
-        return told.removesuffix("s")  # some write 7s
+    if header := response.headers.get("retry-after"):
+        return header.removesuffix("s")  # some write 7s
     details, metadata = error.get("details"), error.get("metadata")
     places = [error, metadata, *(details if isinstance(details, list) else [])]
     for place in places:

@@ -1,7 +1,9 @@
 """Shared fixtures: an API client on the real ASGI application, one row of each kind, a stand-in for the providers."""
 
+import io
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,17 @@ def upstream(loopback_server: Upstream, settings: Settings) -> Upstream:
     loopback_server.forget()
     settings.PROVIDER_ENVIRONMENT = environment(loopback_server.url)
     return loopback_server
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes | str], None]:
+    """Return a function that sets the content of standard input."""
+
+    def set_content(content: bytes | str) -> None:
+        data = content.encode() if isinstance(content, str) else content
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return set_content
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, reverse
 from django.utils import translation
@@ -40,7 +40,16 @@ from chatbots.models import Chatbot
 from chatbots.models.limits import new_identity_secret
 from chatbots.quality.golden import copy_golden_questions
 from logs.models import Conversation
-from puffer.admin import DeletionSummary, GuardedSecrets, MenuItem, Section, recently_confirmed, record_export
+from puffer.admin import (
+    DeletionSummary,
+    DialogActions,
+    GuardedSecrets,
+    MenuItem,
+    Section,
+    dialog,
+    recently_confirmed,
+    record_export,
+)
 from puffer.api import site_url
 from puffer.runtime import invalidate
 
@@ -57,7 +66,7 @@ PAGES = [
 
 
 @admin.register(Chatbot)
-class ChatbotAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
+class ChatbotAdmin(GuardedSecrets, DeletionSummary, DialogActions, ModelAdmin):
     """The list of chatbots and their settings. The other pages are the views in this package."""
 
     menu = [
@@ -163,53 +172,46 @@ class ChatbotAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
         icon="key",
         url_path="new-identity-secret",
         permissions=["identity"],
-        dialog={
-            "title": _("Create a new identity secret?"),
-            "description": _(
+        dialog=dialog(
+            _("Create a new identity secret?"),
+            _(
                 "All widget sessions end, and visitors are identified again only when your server signs with the new "
                 "secret. The old secret cannot be restored."
             ),
-            "form_class": None,
-            "form_submit_text": _("Create new secret"),
-        },
+            _("Create new secret"),
+        ),
     )
     @recently_confirmed
     def renew_identity_secret(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        bot = self.get_object(request, object_id)
-        if bot is None:
-            raise Http404
+        bot = self.saved(request, object_id)
         bot.identity_secret = new_identity_secret()
         bot._change_reason = "New identity secret."
         bot.save(update_fields=["identity_secret", "updated_at"])
         self.log_change(request, bot, "New identity secret.")
         messages.success(request, _("The chatbot has a new identity secret. Copy it to your server."))
-        page = reverse("admin:chatbots_chatbot_change", args=[bot.pk])
-        return HttpResponse(headers={"HX-Redirect": page})  # htmx sends the dialog's form and follows this header
+        return self.page_of(bot)
 
     @action(
         description=_("Sign out a visitor"),
         icon="logout",
         url_path="sign-out-visitor",
         permissions=["change"],
-        dialog={
-            "title": _("Sign out a visitor"),
-            "description": _(
+        dialog=dialog(
+            _("Sign out a visitor"),
+            _(
                 "All widget sessions of this user with this chatbot end. They are identified again when your server"
                 " signs their id again."
             ),
-            "form_class": SignOutForm,
-            "form_submit_text": _("Sign out"),
-        },
+            _("Sign out"),
+            SignOutForm,
+        ),
     )
     def sign_out_visitor(self, request: HttpRequest, form: SignOutForm, object_id: str) -> HttpResponse:
-        bot = self.get_object(request, object_id)
-        if bot is None:
-            raise Http404
+        bot = self.saved(request, object_id)
         sign_out([bot], form.cleaned_data["user_id"])
         self.log_change(request, bot, "Signed out a visitor.")
         messages.success(request, _("The visitor is signed out."))
-        page = reverse("admin:chatbots_chatbot_change", args=[bot.pk])
-        return HttpResponse(headers={"HX-Redirect": page})
+        return self.page_of(bot)
 
     # Columns of the list, and read-only fields of the form
 

@@ -23,7 +23,7 @@ LONG_WHEN_WRITTEN_OUT = "\ufdfa\ufdfb"  # single characters that NFKC expands to
 # Marks that NFKC does not compose with a Latin letter, such as strokes through it.
 DECORATION = re.compile(r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
 WORD = re.compile(r"\w+")
-# Names of letters that Unicode takes for signs of their own, so that NFKC leaves them.
+# Names of letters that Unicode treats as separate symbols, so that NFKC keeps them.
 LETTER = re.compile(r"(?:LATIN LETTER SMALL CAPITAL|NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER) ([A-Z])")
 
 
@@ -53,13 +53,13 @@ def joined(words: list[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """Return the text without what nobody sees, in NFKC and in plain letters."""
+    """Return the text without invisible characters, in NFKC and in plain letters."""
     return normalize("NFKC", text.translate(patterns().shown))
 
 
 def words_of(text: str) -> list[str]:
     """Split a visible text into words and single symbols, without letter case."""
-    return patterns().word_or_sign.findall(normalize("NFKC", text.casefold()).replace("_", " "))
+    return patterns().word_or_symbol.findall(normalize("NFKC", text.casefold()).replace("_", " "))
 
 
 def latinized(text: str) -> str:
@@ -100,8 +100,8 @@ def look_alikes() -> dict[int, str]:
 
 
 class Patterns(NamedTuple):
-    shown: dict[int, str | None]  # for str.translate(), which is faster with many; None: not at all
-    word_or_sign: re.Pattern[str]
+    shown: dict[int, str | None]  # for str.translate(); None removes the character
+    word_or_symbol: re.Pattern[str]
 
 
 @cache
@@ -113,16 +113,18 @@ def patterns() -> Patterns:
     categories = {chr(code): unicodedata.category(chr(code)) for code in range(0x1FB00)}
     marks = "".join(mark for mark, category in categories.items() if category[0] == "M" and mark <= "\uffff")
     rare_marks = {ord(mark) for mark, category in categories.items() if category[0] == "M" and mark > "\uffff"}
-    control = {  # those beyond are in INVISIBLE
+    control = {  # those of higher code points are in INVISIBLE
         ord(character)
         for character, category in categories.items()
         if category == "Cf" or (category == "Cc" and not character.isspace())
     }
     letters = {
-        ord(sign): found[1].lower() for sign in categories if (found := LETTER.fullmatch(unicodedata.name(sign, "")))
+        ord(symbol): found[1].lower()
+        for symbol in categories
+        if (found := LETTER.fullmatch(unicodedata.name(symbol, "")))
     }
     unseen = dict.fromkeys(rare_marks | control | {*INVISIBLE, *map(ord, LONG_WHEN_WRITTEN_OUT)})
     return Patterns(
         shown=unseen | letters,
-        word_or_sign=re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[\w{marks}])+|[^\w\s]"),
+        word_or_symbol=re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[\w{marks}])+|[^\w\s]"),
     )

@@ -16,7 +16,7 @@ from puffer.net import network_of
 CONSENTS_PER_MINUTE = 30  # of one chatbot and network
 CONSENT_PREFIX = "consent "  # of a MessageCount.subject that counts consents
 UNUSED_DAYS = 7  # after which a consent without a conversation is deleted
-LOOKED_AT_DAYS = 30  # older consents were looked at before
+CHECKED_DAYS = 30  # older consents have been checked before
 
 
 @transaction.atomic
@@ -33,10 +33,10 @@ def record_consent(bot: Chatbot, visitor: Visitor, digest: str) -> bool:
 def unused_consents() -> list[int]:
     """Return the ids of consents whose visitors asked nothing in a week.
 
-    The visitor of a consent is a hash, so the hashes of those who asked are looked for.
+    A consent has only a hash of its visitor, so it is compared with the hashes of visitors who asked.
     """
     now = timezone.now()
-    since = now - timedelta(days=LOOKED_AT_DAYS)
+    since = now - timedelta(days=CHECKED_DAYS)
     consents = Consent.objects.filter(given_at__gte=since, given_at__lt=now - timedelta(days=UNUSED_DAYS))
     unused = []
     for chatbot_id in set(consents.values_list("chatbot_id", flat=True)):

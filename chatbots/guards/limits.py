@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXPECTED_ANSWER = 512  # tokens, the estimate's upper bound: most answers are far shorter than the maximum length
-ALL_VISITORS = "bot"  # whose messages and tokens a day are counted; keys of visitors and networks begin with a prefix
+ALL_VISITORS = "bot"  # the subject of daily limits; no key of a visitor or network equals it
 NETWORK_PREFIX = "network:"
-NETWORK_QUOTAS = 10  # guests' quotas that one network may use: anybody can become a new guest, but not a new network
+NETWORK_QUOTAS = 10  # guests' quotas per network: it is easy to become a new guest, but not to change the network
 
 # A row of an earlier period is reset to 0 in the same statement. A row may also be of a period that began later, after
 # the owner chose a longer one: then its tokens still count.
@@ -170,7 +170,7 @@ async def publish_limit_reached(bot: Chatbot, visitor: Visitor, refusal: LimitRe
 
 
 def estimate(bot: Chatbot, characters: int) -> int:
-    """Return roughly how many tokens a turn uses whose prompt has this many characters, without the instructions."""
+    """Estimate the tokens of a turn whose prompt has this many characters in addition to the instructions."""
     return tokens_of(len(bot.instructions) + characters) + min(bot.max_completion_tokens, EXPECTED_ANSWER)
 
 
@@ -183,12 +183,12 @@ async def settle(reserving: "asyncio.Future[list[ReservedTokens]]", reservation:
         return
     used = reservation.usage.total_tokens if reservation.usage else 0
     try:
-        await sync_to_async(replace_all)(reserved, used)
+        await sync_to_async(replace_estimates)(reserved, used)
     except DatabaseError:
         logger.exception("usage of a turn could not be stored: its estimate of %d tokens stays", reserved[0].estimate)
 
 
-def replace_all(reserved: list[ReservedTokens], used: int) -> None:
+def replace_estimates(reserved: list[ReservedTokens], used: int) -> None:
     for tokens in reserved:
         tokens.replace_by(used)
 
@@ -216,7 +216,7 @@ def reserve_or_refuse(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime
             # All workers lock rows in the same order, so no deadlock, and the shared rows last, so only briefly.
             reserved = reserve_tokens(bot, visitor, tokens, now)
             count_message(bot, visitor, now)
-            reserved += reserve_of_day(bot, tokens, now)
+            reserved += reserve_daily_tokens(bot, tokens, now)
     except IntegrityError:  # the in-process cache can hold a chatbot for a moment after it was deleted
         raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found") from None
     sweep_if_due()
@@ -249,8 +249,8 @@ def reserve_tokens(bot: Chatbot, visitor: Visitor, tokens: int, now: datetime) -
     return reserved
 
 
-def reserve_of_day(bot: Chatbot, tokens: int, now: datetime) -> list[ReservedTokens]:
-    """Reserve tokens of what all visitors together may use in a day. Raise LimitReached."""
+def reserve_daily_tokens(bot: Chatbot, tokens: int, now: datetime) -> list[ReservedTokens]:
+    """Reserve tokens of the daily limit of all visitors together. Raise LimitReached."""
     if bot.tokens_per_day is None:
         return []
     start, end = period_of(LimitSettings.ResetPeriod.DAILY, timezone.localdate(now, timezone.get_default_timezone()))
@@ -310,7 +310,7 @@ def day_of(now: datetime) -> int:
 
 
 def give_back_message(bot: Chatbot, counted_at: datetime) -> None:
-    """Give a refused message back to all visitors. The visitor's own counts stay: they limit what refusals cost."""
+    """Subtract a refused message from the daily count. The visitor's own counts stay: they limit what refusals cost."""
     if bot.messages_per_day is None:
         return
     day = MessageCount.objects.filter(chatbot_id=bot.pk, subject=ALL_VISITORS, window=day_of(counted_at))

@@ -1,4 +1,4 @@
-"""Moderation of the widget's questions: banned addresses and banned words cost nothing, OpenAI's moderation a call."""
+"""Moderate the widget's questions: by banned addresses and words, which is free, and by OpenAI, which is a call."""
 
 import asyncio
 import logging
@@ -31,10 +31,10 @@ def refuse_banned(bot: Chatbot, question: str, visitor: Visitor) -> None:
 
 
 async def moderate(bot: Chatbot, question: str, visitor: Visitor) -> None:
-    """Raise Refusal, with the owner's text, if OpenAI flags a visitor's question, or cannot be asked and must be."""
+    """Raise Refusal, with the owner's text, if OpenAI flags a visitor's question, or is required but unavailable."""
     if visitor.source != Conversation.Source.WIDGET or not bot.openai_moderation_enabled:
         return
-    is_flagged = await openai_objects(question)
+    is_flagged = await is_flagged_by_openai(question)
     if is_flagged:
         raise Refusal(bot.openai_moderation_message, status=400, code="content_flagged_by_openai")
     if is_flagged is None and bot.openai_moderation_required:
@@ -65,8 +65,8 @@ def unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 # OpenAI
 
 
-async def openai_objects(question: str) -> bool | None:
-    """Return whether OpenAI flags the question; None if it cannot be asked."""
+async def is_flagged_by_openai(question: str) -> bool | None:
+    """Return whether OpenAI flags the question; None if it is unavailable."""
     try:
         async with asyncio.timeout(SECONDS_FOR_OPENAI):
             provider = await get_provider("openai", Capability.MODERATION)

@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.db.models import Count, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -22,7 +22,16 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from logs.webhooks.delivery import send_test
 from logs.webhooks.models import EventName, Webhook, WebhookDelivery, new_secret
-from puffer.admin import DeletionSummary, GuardedSecrets, MenuItem, RecordAdmin, Section, recently_confirmed
+from puffer.admin import (
+    DeletionSummary,
+    DialogActions,
+    GuardedSecrets,
+    MenuItem,
+    RecordAdmin,
+    Section,
+    dialog,
+    recently_confirmed,
+)
 from puffer.runtime import Job
 from puffer.text import duration, moment
 
@@ -72,7 +81,7 @@ class WebhookForm(forms.ModelForm):
 
 
 @admin.register(Webhook)
-class WebhookAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
+class WebhookAdmin(GuardedSecrets, DeletionSummary, DialogActions, ModelAdmin):
     """Webhooks: their settings, their secret, a test and their deliveries."""
 
     menu = [MenuItem(Section.ACTIVITY, 4, "webhook")]
@@ -131,12 +140,11 @@ class WebhookAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
         icon="send",
         url_path="test",
         permissions=["change"],
-        dialog={
-            "title": _("Send a test"),
-            "description": _("Sends an event “chatbot.test” to the saved URL now."),
-            "form_class": None,
-            "form_submit_text": _("Send"),
-        },
+        dialog=dialog(
+            _("Send a test"),
+            _("Sends an event “chatbot.test” to the saved URL now."),
+            _("Send"),
+        ),
     )
     def send_a_test(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         delivery = send_test(self.saved(request, object_id))
@@ -145,8 +153,7 @@ class WebhookAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
             messages.success(request, gettext("The test was delivered: status %(status)s, %(duration)s.") % result)
         else:
             messages.error(request, gettext("The test failed. %(error)s") % {"error": delivery.last_error})
-        page = reverse("admin:logs_webhookdelivery_change", args=[delivery.pk])
-        return HttpResponse(headers={"HX-Redirect": page})  # htmx sends the dialog's form and follows this header
+        return self.page_of(delivery)
 
     @action(description=_("Deliveries"), icon="outbox", url_path="deliveries", permissions=["view"])
     def show_deliveries(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -157,15 +164,14 @@ class WebhookAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
         icon="key",
         url_path="new-secret",
         permissions=["change"],
-        dialog={
-            "title": _("Create a new secret?"),
-            "description": _(
+        dialog=dialog(
+            _("Create a new secret?"),
+            _(
                 "All deliveries from now on are signed with the new secret, including those that are waiting. "
                 "The old secret can't be restored."
             ),
-            "form_class": None,
-            "form_submit_text": _("Create secret"),
-        },
+            _("Create secret"),
+        ),
     )
     @recently_confirmed
     def renew_secret(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
@@ -174,13 +180,7 @@ class WebhookAdmin(GuardedSecrets, DeletionSummary, ModelAdmin):
         webhook.save(update_fields=["secret"])
         self.log_change(request, webhook, "New secret.")
         messages.success(request, gettext("The webhook has a new secret. Copy it to your server."))
-        return HttpResponse(headers={"HX-Redirect": reverse("admin:logs_webhook_change", args=[webhook.pk])})
-
-    def saved(self, request: HttpRequest, object_id: str) -> Webhook:
-        webhook = self.get_object(request, object_id)
-        if webhook is None:
-            raise Http404
-        return webhook
+        return self.page_of(webhook)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -210,7 +210,7 @@ class EventFilter(admin.SimpleListFilter):
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(RecordAdmin):
+class WebhookDeliveryAdmin(DialogActions, RecordAdmin):
     """Deliveries of the last 30 days. They can be read and sent again."""
 
     menu = [MenuItem(Section.ACTIVITY, 5, "outbox")]
@@ -316,17 +316,13 @@ class WebhookDeliveryAdmin(RecordAdmin):
         icon="replay",
         url_path="again",
         permissions=["send"],
-        dialog={
-            "title": _("Send again?"),
-            "description": _("Queues a new delivery of the same event with the same idempotency key."),
-            "form_class": None,
-            "form_submit_text": _("Send again"),
-        },
+        dialog=dialog(
+            _("Send again?"),
+            _("Queues a new delivery of the same event with the same idempotency key."),
+            _("Send again"),
+        ),
     )
     def send_this_again(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        delivery = self.get_object(request, object_id)
-        if delivery is None:
-            raise Http404
-        again = delivery.send_again()
+        again = self.saved(request, object_id).send_again()
         messages.success(request, gettext("The event is queued again. This is the new delivery."))
-        return HttpResponse(headers={"HX-Redirect": reverse("admin:logs_webhookdelivery_change", args=[again.pk])})
+        return self.page_of(again)

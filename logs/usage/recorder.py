@@ -27,18 +27,18 @@ RETRY_AFTER = 1.0  # seconds, after a database error
 MAX_QUEUED = 50_000  # calls; beyond that the oldest are dropped, to bound memory
 
 
-class OfThread(threading.local):
-    """What belongs to one event loop: a background worker runs several, each in a thread of its own."""
+class LoopState(threading.local):
+    """The state of one event loop. A background worker runs several, each in its own thread."""
 
     def __init__(self) -> None:
         self.timer: asyncio.TimerHandle | None = None
         self.flushing: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
 
 
-# All threads share the queue: what one event loop could not write before its end, another one writes.
+# All threads share the queue: calls that one event loop could not write before its end are written by another.
 _queue: deque[dict[str, Any]] = deque(maxlen=MAX_QUEUED)
 _lock = threading.Lock()
-_here = OfThread()
+_loop = LoopState()
 
 
 def record_usage(**call: Any) -> None:
@@ -50,26 +50,26 @@ def record_usage(**call: Any) -> None:
 
 
 def _schedule(seconds: float) -> None:
-    if _here.timer is None:
-        _here.timer = asyncio.get_running_loop().call_later(seconds, _start_flush)
+    if _loop.timer is None:
+        _loop.timer = asyncio.get_running_loop().call_later(seconds, _start_flush)
 
 
 def _start_flush() -> None:
     task = asyncio.get_running_loop().create_task(_write_queue())
-    _here.flushing.add(task)
-    task.add_done_callback(_here.flushing.discard)
+    _loop.flushing.add(task)
+    task.add_done_callback(_loop.flushing.discard)
 
 
 async def flush_usage() -> None:
     """Write the queue and wait for running writes, because the event loop or the process may end right after."""
-    await asyncio.gather(*_here.flushing, _write_queue())
+    await asyncio.gather(*_loop.flushing, _write_queue())
 
 
 async def _write_queue() -> None:
     """Write the queue. After a database error the calls stay in it and a retry is scheduled."""
-    if _here.timer is not None:
-        _here.timer.cancel()
-        _here.timer = None
+    if _loop.timer is not None:
+        _loop.timer.cancel()
+        _loop.timer = None
     with _lock:
         batch = list(_queue)
         _queue.clear()

@@ -19,7 +19,7 @@ from django.utils import timezone
 from urllib3.exceptions import HTTPError
 
 from logs.webhooks.events import SCHEMA_VERSION, Event, deliveries_of
-from logs.webhooks.fairness import Turns
+from logs.webhooks.fairness import FairSchedule
 from logs.webhooks.models import TEST, Webhook, WebhookDelivery
 from puffer.net import USER_AGENT, GuardedAdapter, NoAnswer, Session, no_answer_errors, validate_public_url
 from puffer.runtime import LeaseLost, Periodic, backoff, claim, claim_many, database_now, due, in_seconds, unleased
@@ -45,7 +45,7 @@ def run_due() -> bool:
         sweep()
     ready = ready_webhooks()
     while ready:
-        with _turns.next_of(ready) as webhook_id:
+        with _schedule.next_of(ready) as webhook_id:
             if webhook_id is None:
                 return False
             if send_batch(webhook_id):
@@ -63,12 +63,12 @@ def ready_webhooks() -> list[int]:
 def send_batch(webhook_id: int) -> bool:
     """Send a delivery of the webhook, or several if its receiver is fast. Return False if none was left."""
     rows = WebhookDelivery.objects.filter(webhook=webhook_id).select_related("webhook")
-    claimed = claim_many(rows, LEASE_SECONDS, BATCH if _turns.is_fast(webhook_id) else 1)
+    claimed = claim_many(rows, LEASE_SECONDS, BATCH if _schedule.is_fast(webhook_id) else 1)
     began = time.monotonic()
-    goes_on = True
+    continues = True
     for delivery in claimed:
-        if goes_on:
-            goes_on = deliver(delivery) and time.monotonic() - began < BATCH_SECONDS
+        if continues:
+            continues = deliver(delivery) and time.monotonic() - began < BATCH_SECONDS
         else:
             with suppress(LeaseLost):
                 delivery.release()
@@ -104,7 +104,7 @@ def deliver(delivery: WebhookDelivery) -> bool:
         logger.exception("delivery %s could not be sent", delivery.pk)
         error = "Sending failed because of an unexpected error. See the log of the worker."
     seconds = time.monotonic() - began
-    _turns.note(delivery.webhook_id, seconds)
+    _schedule.record(delivery.webhook_id, seconds)
     outcome["milliseconds"] = round(seconds * 1000)
     try:
         write_outcome(delivery, error, outcome)
@@ -204,7 +204,7 @@ def excerpt_of(response: requests.Response) -> str:
     return storable(beginning.decode(errors="replace"))[:MAX_EXCERPT]
 
 
-_turns = Turns()
+_schedule = FairSchedule()
 
 # Old deliveries
 

@@ -1,4 +1,4 @@
-"""Which webhook a thread of the worker serves next, so that a slow receiver delays no other's deliveries."""
+"""Choose the webhook that a worker thread serves next, so that a slow receiver delays no other's deliveries."""
 
 import threading
 import time
@@ -10,21 +10,21 @@ FAST_SECONDS = 1.0
 FAST_THREADS = 3  # of the worker's four, which a webhook may occupy while its receiver is fast; otherwise one
 
 
-class Turns:
+class FairSchedule:
     """The webhooks that this process serves, shared by its threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.running: Counter[int] = Counter()
         self.served_at: dict[int, float] = {}
-        self.fast: set[int] = set()  # by their last delivery; a receiver that is not known yet counts as slow
+        self.fast: set[int] = set()  # by the time of their last delivery; new receivers count as slow
 
     @contextmanager
     def next_of(self, ready: Sequence[int]) -> Iterator[int | None]:
-        """Yield the webhook, of those with a delivery that is due, to serve in the block; None if all have enough."""
+        """Yield the webhook, among `ready` ones, to serve in the block; None if enough threads serve each."""
         with self.lock:
-            open_to_us = [pk for pk in ready if self.running[pk] < (FAST_THREADS if pk in self.fast else 1)]
-            pk = min(open_to_us, key=lambda pk: (self.running[pk], self.served_at.get(pk, 0.0)), default=None)
+            available = [pk for pk in ready if self.running[pk] < (FAST_THREADS if pk in self.fast else 1)]
+            pk = min(available, key=lambda pk: (self.running[pk], self.served_at.get(pk, 0.0)), default=None)
             if pk is not None:
                 self.running[pk] += 1
                 self.served_at[pk] = time.monotonic()
@@ -38,7 +38,7 @@ class Turns:
     def is_fast(self, pk: int) -> bool:
         return pk in self.fast
 
-    def note(self, pk: int, seconds: float) -> None:
-        """Note how long a delivery took."""
+    def record(self, pk: int, seconds: float) -> None:
+        """Record how long a delivery took."""
         with self.lock:
             (self.fast.add if seconds < FAST_SECONDS else self.fast.discard)(pk)

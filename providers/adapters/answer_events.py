@@ -1,6 +1,6 @@
-"""Reads a provider's answer to a completion call: bytes -> JSON events, be it one whole answer or a stream.
+"""Read a provider's answer to a completion call, whole or as a stream: bytes -> JSON events.
 
-The first bytes tell the form, because servers mislabel both and answer the one where the other was asked for. httpx2
+The first bytes decide the form, because servers mislabel both, and send one where the other was requested. httpx2
 parses streams; each adapter interprets the events.
 """
 
@@ -13,21 +13,21 @@ from typing import Any, NoReturn, TypeVar
 import httpx2
 import orjson
 
-from providers.error_words import has_only_words, reports_failure
+from providers.error_messages import has_only_message, reports_failure
 from providers.http_client import UnusableAnswer
 
 T = TypeVar("T")
 DONE = "[DONE]"  # the last event in OpenAI's protocol; also yielded after a body that is one JSON value
-END_SECONDS = 0.1  # for the end of a body after its last event
-MAX_JSON_BYTES = 4 * 1024 * 1024  # of an answer that is no stream, far more than any model writes
-EVENTS_AT_ONCE = 50  # of those that have arrived; then other calls get their turn
-BLANKS = b" \t\r\n\xef\xbb\xbf"  # and the byte order mark
+END_SECONDS = 0.1  # to wait for the end of a body after its last event
+MAX_JSON_BYTES = 4 * 1024 * 1024  # of an answer that is not a stream; far more than any model writes
+EVENTS_AT_ONCE = 50  # handled before other tasks may run
+BLANKS = b" \t\r\n\xef\xbb\xbf"  # white space and the byte order mark
 
-FIELDS = (b"data", b"event", b"id", b"retry", b":")  # with which a line of a stream begins
+FIELDS = (b"data", b"event", b"id", b"retry", b":")  # beginnings of the lines of a stream
 
 
 class Body(httpx2.AsyncByteStream):
-    """The rest of a body, of which `start` was read. It ends with a blank line, to end an event that lacks it."""
+    """A body whose first bytes, `start`, were read already. A blank line is added, to complete the last event."""
 
     def __init__(self, start: bytes, rest: AsyncIterator[bytes]) -> None:
         self.start, self.rest = start, rest
@@ -55,27 +55,28 @@ async def events_of(response: httpx2.Response) -> AsyncIterator[AsyncGenerator[A
 
 
 async def read_events(response: httpx2.Response) -> AsyncGenerator[Any, None]:
-    """Yield objects and DONE. Raises HTTPStatusError for a failure that is told with status 200, as an event or whole.
+    """Yield objects and DONE.
 
-    An object that has nothing but words is a failure if no answer follows it, and otherwise a sign of life.
+    Raise HTTPStatusError for a failure that is reported with status 200. An object that contains only a message is a
+    failure if no answer follows it, and otherwise a heartbeat.
     """
-    words: dict[str, Any] | None = None
+    message_only: dict[str, Any] | None = None
     async with aclosing(read_values(response)) as values:
         async for value in values:
             if isinstance(value, dict):
                 if reports_failure(value):
                     raise_failure(value, response)
-                words = value if has_only_words(value) else None
-            elif words is not None:
+                message_only = value if has_only_message(value) else None
+            elif message_only is not None:
                 break
-            if words is None:
+            if message_only is None:
                 yield value
-    if words is not None:
-        raise_failure(words, response)
+    if message_only is not None:
+        raise_failure(message_only, response)
 
 
-def raise_failure(said: Any, response: httpx2.Response) -> NoReturn:
-    content = said.encode(errors="replace") if isinstance(said, str) else json.dumps(said).encode()
+def raise_failure(failure: Any, response: httpx2.Response) -> NoReturn:
+    content = failure.encode(errors="replace") if isinstance(failure, str) else json.dumps(failure).encode()
     headers = {name: value for name, value in response.headers.items() if name.startswith("retry-after")}
     answer = httpx2.Response(response.status_code, content=content, headers=headers, request=response.request)
     raise httpx2.HTTPStatusError("an error with status 200", request=response.request, response=answer)
@@ -94,7 +95,7 @@ def object_in(response: httpx2.Response) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict):
         return None
-    if reports_failure(value) or has_only_words(value):
+    if reports_failure(value) or has_only_message(value):
         raise_failure(value, response)
     return value
 
@@ -150,7 +151,8 @@ async def in_turns(items: Iterable[T]) -> AsyncGenerator[T, None]:
 def read_json(content: bytes) -> tuple[list[Any], str]:
     """Return the values at the beginning of a body, and the text after them, which is a stream of events.
 
-    One value is a whole answer, also if it is a list of its events (Gemini). Several end where the last one says so.
+    One value is a whole answer, also if it is a list of events (Gemini), so DONE is added. Several values are events,
+    which must contain their own end.
     """
     try:
         value = orjson.loads(content)
@@ -172,7 +174,7 @@ def read_json(content: bytes) -> tuple[list[Any], str]:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    raise json.JSONDecodeError(f"{name} is no JSON", name, 0)
+    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
 
 
 async def read_stream(response: httpx2.Response, body: Body) -> AsyncGenerator[Any, None]:

@@ -1,4 +1,4 @@
-"""What every protocol's answer has in common: text that comes in pieces, an end with a reason, token counts."""
+"""The parts that the answers of all protocols share: text in pieces, a finish reason, token counts."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -13,10 +13,10 @@ from providers.adapters.answer_events import DONE, events_of, object_in
 from providers.adapters.thinking import ThinkingFilter, without_unmarked_thinking
 from providers.base import Capability, Completion, CompletionChunk, Provider, Usage
 from providers.http_client import UnusableAnswer
-from providers.upstream_errors import broken_off, ended_badly, upstream_errors, without_text
+from providers.upstream_errors import broken_off, ended_by_failure, upstream_errors, without_text
 from puffer.text import storable
 
-# Every vendor's reasons by ours, in lower case. Any other is "stop"; one of FAILURES makes half an answer an error.
+# The vendors' finish reasons in lower case -> ours. One in FAILURES raises an error, any other is "stop".
 FINISH_REASONS = {
     "length": "length",
     "max_tokens": "length",
@@ -41,12 +41,12 @@ FAILURES = frozenset(
 ) | {"network_error", "server_error", "insufficient_system_resource", "malformed_function_call", "malformed_response"}
 NOT_ENDED = ("null", "none")  # as text: DashScope
 
-MAX_CHARACTERS = 1_000_000  # of an answer, several times what any model writes
-LAST_SECONDS = 5  # for token counts and the last event after the finish reason
+MAX_CHARACTERS = 1_000_000  # of an answer; several times what any model writes
+LAST_SECONDS = 5  # to wait, after the finish reason, for token counts and the last event
 
 
 class AnswerState(ABC):
-    """What has arrived of an answer. A subclass reads the events of one protocol."""
+    """The part of an answer that has arrived. A subclass reads the events of one protocol."""
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
@@ -57,43 +57,43 @@ class AnswerState(ABC):
         self.usage: Usage | None = None
         self.thinking = ThinkingFilter()
         self.length = 0
-        self.half = ""  # a lone high surrogate at the end of the last piece
+        self.high_surrogate = ""  # a lone high surrogate at the end of the last piece
 
     @abstractmethod
     def read(self, event: dict[str, Any]) -> str | None:
         """Return the text of an event, or None if the event is no part of the answer, such as a heartbeat."""
 
     def finish(self, reason: Any) -> None:
-        """Take the vendor's reason for the end. Raises ApiError if it is a failure."""
+        """Take the vendor's reason for the end. Raise ApiError if it is a failure."""
         if isinstance(reason, dict):  # SGLang
             reason = reason.get("type")
         if not reason or (name := reason.lower()) in NOT_ENDED:
             return
         if name in FAILURES:
-            raise ended_badly(self.provider, name)
+            raise ended_by_failure(self.provider, name)
         self.finish_reason = FINISH_REASONS.get(name, "stop")
 
     def add(self, piece: str) -> str:
         """Return what can be passed on: whole characters, without thinking and leading whitespace of the answer."""
-        return self.whole(self.thinking.add(piece))
+        return self.whole_characters(self.thinking.add(piece))
 
     def rest(self) -> str:
-        return self.whole(self.thinking.rest())
+        return self.whole_characters(self.thinking.rest())
 
-    def whole(self, piece: str) -> str:
-        text = self.half + piece
+    def whole_characters(self, piece: str) -> str:
+        text = self.high_surrogate + piece
         if not self.has_begun:
             text = text.lstrip()
-        self.half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        self.high_surrogate = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         self.length += len(piece)
         if self.length > MAX_CHARACTERS:
             raise UnusableAnswer(f"is longer than {MAX_CHARACTERS:,} characters")
-        text = storable(with_pairs_joined(text.removesuffix(self.half)))
+        text = storable(with_joined_surrogates(text.removesuffix(self.high_surrogate)))
         self.has_begun = self.has_begun or bool(text)
         return text
 
     def last_chunk(self) -> CompletionChunk:
-        """Return the final chunk. Raises ApiError if the answer ended early or without text."""
+        """Return the final chunk. Raise ApiError if the answer ended early or without text."""
         if not self.is_closed and self.finish_reason is None:
             raise broken_off(self.provider)
         finish_reason = self.finish_reason or "stop"
@@ -105,9 +105,9 @@ class AnswerState(ABC):
 async def read_chunks(
     answer: AnswerState, send: Callable[[], Awaitable[httpx2.Response]]
 ) -> AsyncGenerator[CompletionChunk, None]:
-    """Call the provider, and yield the text of its answer as it arrives, then the final chunk. Raises ApiError.
+    """Call the provider, and yield the text of its answer as it arrives, then the final chunk. Raise ApiError.
 
-    A chunk without text is a sign of life: the model thinks, or calls a tool.
+    A chunk without text is a heartbeat: the model thinks, or calls a tool.
     """
     with upstream_errors(answer.provider, Capability.COMPLETION):
         is_answer = False
@@ -127,9 +127,9 @@ async def read_chunks(
 
 
 async def next_event(events: AsyncGenerator[Any, None], answer: AnswerState) -> Any:
-    """Return the next event, or None at the end. What fails after the finish reason does not spoil a whole answer.
+    """Return the next event, or None at the end, which a failure after the finish reason also is.
 
-    A finish reason next to text need not be the last one: Gemini may send one with each piece.
+    A finish reason next to text may not be the last one: Gemini may send one with each piece.
     """
     if not answer.is_ending:
         return await anext(events, None)
@@ -163,5 +163,5 @@ async def whole_completion(answer: AnswerState, send: Callable[[], Awaitable[htt
     return Completion(without_unmarked_thinking(text).strip(), last.finish_reason, last.usage)
 
 
-def with_pairs_joined(text: str) -> str:
+def with_joined_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

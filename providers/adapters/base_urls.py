@@ -1,4 +1,4 @@
-"""Base URLs as users paste them: with the path of a call, in quotes, with the version twice."""
+"""Clean the base URLs that users paste: with the path of a call, in quotes, or with the version twice."""
 
 import re
 from functools import lru_cache
@@ -12,7 +12,7 @@ QUOTES = " \t\r\n\"'`<>"
 CALL = re.compile(
     r"/(chat/completions|completions|responses|embeddings|moderations|models|images(/generations|/edits)?)/?$"
 )
-# What else is cut off: the provider's own paths, which the adapter adds.
+# Also cut off: the paths of each provider's own protocol, which its adapter adds.
 OWN_PATHS = {
     "claude": re.compile(r"(/v1)?(/(messages|complete|models)(/.*)?)?$"),
     "google": re.compile(r"(/v\d[^/]*|/models)(/.*)?$"),
@@ -38,7 +38,7 @@ def clean_base_url(slug: str, url: str, default: str = "") -> tuple[str, str]:
     if slug == "azure":
         return clean_azure(parts, path)
     bare = CALL.sub("", path)
-    if bare != path and VERSION.search(bare):  # without a version, the call tells that there is none to add
+    if bare != path and VERSION.search(bare):  # otherwise the call stays: it shows with_version() that there is none
         path = bare
     if own := OWN_PATHS.get(slug):
         path = own.sub("", path, count=1)
@@ -59,7 +59,7 @@ def clean_azure(parts: SplitResult, path: str) -> tuple[str, str]:
 
 
 def with_version(base_url: str) -> str:
-    """Append /v1 unless the path of the URL contains a version, or shows the call itself without one."""
+    """Append /v1 unless the path contains a version, or ends with a call and so has none."""
     bare = CALL.sub("", base_url)
     if bare != base_url or VERSION.search(urlsplit(base_url).path):
         return bare

@@ -89,9 +89,9 @@ class Google(Provider):
         return read_chunks(ContentState(self), partial(self.send, request, "streamGenerateContent", alt="sse"))
 
     async def send(self, request: CompletionRequest, method: str, **query: str) -> httpx2.Response:
-        """Source: https://ai.google.dev/api/generate-content
+        """Send a call for generated content; the caller must read and close the response.
 
-        Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
+        Source: https://ai.google.dev/api/generate-content, also for streamGenerateContent
         """
         if not request.messages:
             raise no_message()

@@ -35,7 +35,7 @@ from providers.base import (
     Sampling,
     SdkErrors,
 )
-from providers.error_words import has_only_words, reports_failure
+from providers.error_messages import has_only_message, reports_failure
 from providers.upstream_errors import empty_answer, upstream_errors
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ DEPLOYMENT = re.compile(r"(?!\.+$)[\w.-]+\Z", re.ASCII)  # of Azure: its name be
 # Reasoning models refuse sampling parameters, except the "-chat-" variants of the o series.
 # Source: https://platform.openai.com/docs/guides/reasoning
 REASONING_MODEL = re.compile(r"gpt-5|(?<![a-z0-9])o[134](?![a-z0-9])")
-MAX_REMEMBERED = 1000  # models of which it is known what they refuse
+MAX_REMEMBERED = 1000  # models whose refused parameters are remembered
 END_USER = "rest_api_user"  # the `user` of image calls, as AI Puffer sends it
 
 
@@ -96,31 +96,32 @@ class OpenAI(Provider):
         """Return the JSON of the answer. Raise the SDK's errors, also for an error sent with status 200."""
         response = await self.send(path, body, query)
         answer = orjson.loads(response.content)
-        if isinstance(answer, dict) and (reports_failure(answer) or has_only_words(answer)):
+        if isinstance(answer, dict) and (reports_failure(answer) or has_only_message(answer)):
             raise_failure(answer, response)
         return answer
 
     async def send(
         self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> httpx2.Response:
-        """Send a request, without what this server has refused for the model. With `stream`, the caller must read and
-        close the response.
+        """Send a request without the parameters that this server has refused for the model.
+
+        With `stream`, the caller must read and close the response.
         """
         import openai
 
         model, options = body.get("model", ""), cast(Any, {"params": query or {}})
         refused = known = self.refused.get(model, frozenset())
         while True:
-            fitting = without_refused(body, refused)
+            accepted = without_refused(body, refused)
             try:
                 response = await self.client.post(
-                    path, cast_to=httpx2.Response, body=fitting, options=options, stream=stream
+                    path, cast_to=httpx2.Response, body=accepted, options=options, stream=stream
                 )
             except openai.APIStatusError as error:
-                named = refused_parameters(error.response, fitting) - refused
-                if not named or RENAMED.keys() <= refused | named:  # the other name is no better
+                newly_refused = refused_parameters(error.response, accepted) - refused
+                if not newly_refused or RENAMED.keys() <= refused | newly_refused:  # the server refuses both names
                     raise
-                refused |= named
+                refused |= newly_refused
                 continue
             if refused != known:
                 if len(self.refused) >= MAX_REMEMBERED:

@@ -50,7 +50,7 @@ class Azure(OpenAI):
     async def send(
         self, path: str, body: dict[str, Any], query: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> httpx2.Response:
-        if self.is_v1:  # it knows no deployments in paths, and no API versions
+        if self.is_v1:  # this API has no deployments in paths and no API versions
             return await super().send(path, body, query, stream=stream)
         if path == "/images/generations":
             query = {"api-version": self.settings.image_api_version or self.image_api_version}

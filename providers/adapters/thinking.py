@@ -1,14 +1,14 @@
-"""Hides what a model thinks aloud at the beginning of an answer, where the server leaves it in the text."""
+"""Hide a model's thinking at the beginning of an answer, where the server leaves it in the text."""
 
 import re
 
-# As models write it where the server has no parser for it: DeepSeek, Qwen and others; Gemma; Seed; Kimi; Magistral;
-# gpt-oss.
+# The tags around thinking, where the server has no parser for them: DeepSeek, Qwen and others; Gemma; Seed; Kimi;
+# Magistral; gpt-oss.
 BLOCKS = {f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning", "seed:think")} | {
     "◁think▷": "◁/think▷",
     "[THINK]": "[/THINK]",
     "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
-    # Without a beginning, or without thinking:
+    # A closing tag alone: the opening one is in the prompt, or the model did not think.
     **dict.fromkeys(["</think>", "</thinking>", "</thought>", "</reasoning>", "<|channel|>final<|message|>"], ""),
 }
 FIRST_CHARACTERS = frozenset(tag[0] for tag in BLOCKS)
@@ -18,7 +18,7 @@ UNMARKED = re.compile(r"\A(?:(?!<think).)*?\n</think(?:ing)?>[ \t]*\n\s*(?=\S)",
 
 
 class ThinkingFilter:
-    """Removes blocks of thinking from the beginning of a text that comes in pieces cut anywhere."""
+    """A filter that removes blocks of thinking from the beginning of a text, which comes in pieces cut anywhere."""
 
     def __init__(self) -> None:
         self.held = ""  # a text that may become a tag
@@ -26,7 +26,7 @@ class ThinkingFilter:
         self.has_passed = False  # the answer itself has begun
 
     def add(self, piece: str) -> str:
-        """Return what can be shown of a piece."""
+        """Return the text that can be shown after this piece."""
         if self.has_passed:
             return piece
         self.held += piece
@@ -41,17 +41,17 @@ class ThinkingFilter:
             if start and start[0] not in FIRST_CHARACTERS:
                 self.has_passed = True
                 break
-            self.block = next((tag for tag in BLOCKS if same(start[: len(tag)], tag)), None)
+            self.block = next((tag for tag in BLOCKS if matches(start[: len(tag)], tag)), None)
             if self.block:
                 self.held = start[len(self.block) :]
-            elif any(same(tag[: len(start)], start) for tag in BLOCKS):
+            elif any(matches(tag[: len(start)], start) for tag in BLOCKS):
                 return ""
             else:
                 self.has_passed = True
         return self.rest()
 
     def rest(self) -> str:
-        """Return what was held back, for there is no more to come."""
+        """Return the text that was held back. Call it at the end of the text."""
         text = "" if self.block else self.held
         self.held = ""
         return text
@@ -62,5 +62,5 @@ def without_unmarked_thinking(text: str) -> str:
     return UNMARKED.sub("", text, count=1)
 
 
-def same(text: str, tag: str) -> bool:
+def matches(text: str, tag: str) -> bool:
     return text.lower() == tag.lower()

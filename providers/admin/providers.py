@@ -17,7 +17,7 @@ from providers.check_connection import check_connection, read_models
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, refuse_unconfigured, settings_of
 from providers.run_async import run_async
-from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section
+from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section, dialog
 from puffer.api import ApiError
 from puffer.text import moment
 
@@ -123,12 +123,11 @@ class ProviderConfigAdmin(CredentialsAdmin):
         description=_("Test connection"),
         icon="network_check",
         permissions=["change"],
-        dialog={
-            "title": _("Test the connection"),
-            "description": _("Sends a short hello to the default model, using the saved settings."),
-            "form_class": None,
-            "form_submit_text": _("Test"),
-        },
+        dialog=dialog(
+            _("Test the connection"),
+            _("Sends a short hello to the default model, using the saved settings."),
+            _("Test"),
+        ),
     )
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)
@@ -142,12 +141,11 @@ class ProviderConfigAdmin(CredentialsAdmin):
         description=_("Refresh model list"),
         icon="sync",
         permissions=["change"],
-        dialog={
-            "title": _("Refresh the list of models"),
-            "description": _("Asks the provider which models the account may use. This is free."),
-            "form_class": None,
-            "form_submit_text": _("Refresh"),
-        },
+        dialog=dialog(
+            _("Refresh the list of models"),
+            _("Asks the provider which models the account may use. This is free."),
+            _("Refresh"),
+        ),
     )
     def refresh_models(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)

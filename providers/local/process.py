@@ -16,7 +16,7 @@ START_SECONDS = 60
 
 
 class Address(NamedTuple):
-    """Where the bundled models are, and the API key of this start."""
+    """The URL of the bundled models, and the API key of this start."""
 
     url: str
     token: str

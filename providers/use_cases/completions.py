@@ -50,14 +50,14 @@ async def generate(
 
 
 def conversation(messages: Sequence[Mapping[str, str]]) -> list[Message]:
-    """Return the user's and the assistant's messages that are not blank. Raises ApiError if all of them are."""
-    said = [message for message in messages if message["role"] != "system"]
+    """Return the user's and the assistant's messages that are not blank. Raise ApiError if all of them are."""
+    dialog = [message for message in messages if message["role"] != "system"]
     turns = [
         Message(message["role"], without_control_characters(message["content"]))
-        for message in said
+        for message in dialog
         if not is_blank(message["content"])
     ]
-    if said and not turns:
+    if dialog and not turns:
         raise ApiError("All messages are blank.", status=400, code="rest_aipkit_invalid_param")
     return turns
 

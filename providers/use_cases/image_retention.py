@@ -25,7 +25,7 @@ def run_due() -> bool:
 def delete_old_images(days: int) -> int:
     """Delete the images that were stored more than `days` days ago, and return their number.
 
-    It works with any storage that can list its files and tells their time, such as a folder or S3.
+    It works with any storage that can list its files and knows when they were stored, such as a folder or S3.
     """
     try:
         _folders, names = default_storage.listdir(FOLDER)

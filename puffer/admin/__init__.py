@@ -5,6 +5,7 @@ from puffer.admin.audit import record_export
 from puffer.admin.base import DeletionSummary, ReadOnlyAdmin, RecordAdmin
 from puffer.admin.confirmed import GuardedSecrets
 from puffer.admin.credentials import CredentialsAdmin, CredentialsForm
+from puffer.admin.dialogs import DialogActions, dialog
 from puffer.admin.lines_field import LinesField
 from puffer.admin.navigation import MenuItem, Section
 from puffer.security.confirmation import recently_confirmed
@@ -13,12 +14,14 @@ __all__ = [
     "CredentialsAdmin",
     "CredentialsForm",
     "DeletionSummary",
+    "DialogActions",
     "GuardedSecrets",
     "LinesField",
     "MenuItem",
     "ReadOnlyAdmin",
     "RecordAdmin",
     "Section",
+    "dialog",
     "recently_confirmed",
     "record_export",
 ]

@@ -7,8 +7,7 @@ from abc import abstractmethod
 from typing import Any, cast
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
@@ -16,6 +15,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanWidget
 
 from puffer.admin.confirmed import ConfirmedChanges
+from puffer.admin.dialogs import DialogActions
 from puffer.security.encryption import UnreadableSecret
 
 KEY_STATES = {  # key -> label, and unfold's color of it
@@ -75,7 +75,7 @@ class CredentialsForm(forms.ModelForm):
         return bool(self.instance.environment.get("api_key") and cleaned.get("base_url"))
 
 
-class CredentialsAdmin(ConfirmedChanges, ModelAdmin):
+class CredentialsAdmin(ConfirmedChanges, DialogActions, ModelAdmin):
     """Pages for rows that always exist: they can be changed and tested, but not added or deleted."""
 
     list_display_links = ["label"]
@@ -131,14 +131,3 @@ class CredentialsAdmin(ConfirmedChanges, ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def saved(self, request: HttpRequest, object_id: str) -> Any:
-        config = self.get_object(request, object_id)
-        if config is None:
-            raise Http404
-        return config
-
-    def page_of(self, config: Any) -> HttpResponse:
-        """Redirect to the row's page. htmx sent the dialog's form and follows this header."""
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-        return HttpResponse(headers={"HX-Redirect": reverse(name, args=[config.pk])})

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-SMALL_BODY = 64 * 1024  # bytes, the most that is read of a client that is not known
+SMALL_BODY = 64 * 1024  # bytes, the limit for clients that are not signed in
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 

@@ -25,7 +25,7 @@ OTHER_FILES = 200  # of the database, of providers, of vector stores
 
 
 class Phase(IntEnum):
-    """What a connection waits for, in the order in which connections give way to new ones."""
+    """The phase of a connection: what it waits for. Connections in the first phases are closed first to make room."""
 
     NEXT_REQUEST = 0
     HEAD = 1
@@ -63,7 +63,7 @@ class HttpProtocol(NoUpgradeProtocol):
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             self.connections.discard(longest)
-            longest.forget_client()
+            longest.mark_disconnected()
             longest.transport.abort()
 
     def enter(self, phase: Phase) -> None:
@@ -101,7 +101,7 @@ class HttpProtocol(NoUpgradeProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self.head_bytes > MAX_HEAD_BYTES:  # an address without headers
+        if self.head_bytes > MAX_HEAD_BYTES:  # a long URL without headers
             self.stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         super().on_headers_complete()
         self.enter(Phase.BODY)
@@ -136,7 +136,7 @@ class HttpProtocol(NoUpgradeProtocol):
             return
         if self.phase is Phase.NEXT_REQUEST:  # uvicorn's timer ends with the last bytes of a body that came late
             self.transport.close()
-        elif self.phase is Phase.BODY and self.flow.read_paused:  # it is puffer that does not read on
+        elif self.phase is Phase.BODY and self.flow.read_paused:  # puffer itself has paused reading
             self.deadline = now + settings.CLIENT_TIMEOUT
         else:
             self.refuse(HTTPStatus.REQUEST_TIMEOUT)
@@ -153,7 +153,7 @@ class HttpProtocol(NoUpgradeProtocol):
         has_begun = self.active is not None and self.active.response_started and not self.active.response_complete
         if self.phase is Phase.BODY and self.cycle is not None:
             has_begun |= self.cycle.response_started
-        self.forget_client()
+        self.mark_disconnected()
         if not has_begun:
             body = f"{status.phrase}\n".encode()
             head = f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -164,8 +164,8 @@ class HttpProtocol(NoUpgradeProtocol):
         self.active = cycle
         super()._start_asgi_task(cycle, app)
 
-    def forget_client(self) -> None:
-        """Tell the running view that its client has left, before it writes to a closed connection."""
+    def mark_disconnected(self) -> None:
+        """Mark the client as disconnected, so that the running view does not write to a closed connection."""
         if self.active is not None and not self.active.response_complete:
             self.active.disconnected = True
             self.active.message_event.set()

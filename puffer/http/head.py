@@ -1,4 +1,4 @@
-"""The head of a request: what no view should have to parse is refused here, for the API and for Django's pages."""
+"""Check the head of a request, for the API and for Django's pages, so that no view has to parse hostile headers."""
 
 from email.message import Message
 from typing import Any
@@ -18,7 +18,7 @@ class InvalidHead(Exception):
 
 
 def check_head(scope: dict[str, Any]) -> dict[str, Any]:
-    """Return the scope, with only what is needed of Content-Type. Raise InvalidHead."""
+    """Return the scope, with only the necessary part of Content-Type. Raise InvalidHead."""
     content_type = None
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -29,12 +29,12 @@ def check_head(scope: dict[str, Any]) -> dict[str, Any]:
             raise InvalidHead(400, "rest_invalid_origin", f"The Origin header is longer than {MAX_ORIGIN} bytes.")
     if content_type is None or b";" not in content_type:
         return scope
-    needed = needed_of(content_type.decode("latin-1")).encode("latin-1")
-    headers = [(name, needed if name == b"content-type" else value) for name, value in scope["headers"]]
+    necessary = necessary_part(content_type.decode("latin-1")).encode("latin-1")
+    headers = [(name, necessary if name == b"content-type" else value) for name, value in scope["headers"]]
     return {**scope, "headers": headers}
 
 
-def needed_of(content_type: str) -> str:
+def necessary_part(content_type: str) -> str:
     """Return the type, with a form's boundary. Text is UTF-8: some other codecs take quadratic time or longer.
 
     Raise InvalidHead for a form in another character set.

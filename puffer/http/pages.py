@@ -1,6 +1,6 @@
-"""A request for one of Django's pages: how much may be sent, how often, and in which threads the page runs.
+"""Answer requests for Django's pages, within limits of size and rate, and in separate threads.
 
-Public pages, the sign-in page and the admin have threads of their own, so that none of them waits for another.
+Public pages, the sign-in page, the admin and the health checks have their own threads, so that none waits for another.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +42,7 @@ _waiting = 0
 
 
 class Refusal(Exception):
-    """A request that no page gets to see, and the answer to it."""
+    """The answer to a request that is refused before any page runs."""
 
     def __init__(self, status: int, message: str, retry_after: str = "") -> None:
         self.status, self.message, self.retry_after = status, message, retry_after
@@ -110,7 +110,7 @@ def header(scope: Scope, wanted: bytes, separator: str) -> str:
 
 
 async def sign_in(application: ASGIHandler, scope: Scope, body: Body, send: Send) -> None:
-    """Check a password, unless its network, or all together, try too many."""
+    """Let Django check a password. Raise Refusal if the network, or all clients together, try too many."""
     global _waiting
     if not sign_ins.allows(network_of(client_of(scope))):
         raise Refusal(429, "Too many sign-ins from your network. Try again in a minute.", sign_ins.retry_after())

@@ -7,7 +7,7 @@ DROPPED = {b"upgrade", b"http2-settings"}
 
 
 class NoUpgradeProtocol(HttpToolsProtocol):
-    """Answers a request that offers an upgrade (`Upgrade: h2c`, as Java's HttpClient does) as if it did not.
+    """A connection that ignores the offer of an upgrade (`Upgrade: h2c`, as Java's HttpClient sends it).
 
     RFC 9110, section 7.8, lets a server ignore the offer. httptools ends such a request after its headers, so its body
     would be lost: the request is parsed again without the offer.
@@ -30,7 +30,7 @@ class NoUpgradeProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def feed(self, data: bytes) -> bytes:
-        """Parse data, and return what is to be parsed again after an offer."""
+        """Parse data, and return what must be parsed again without an offer."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:

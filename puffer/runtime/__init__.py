@@ -16,7 +16,7 @@ from puffer.runtime.jobs import (
     with_heartbeat,
 )
 from puffer.runtime.live_cache import LiveCache, invalidate
-from puffer.runtime.periodic import Periodic
+from puffer.runtime.periodic import Periodic, delete_batch
 from puffer.runtime.sqlite_scrub import scrub_deleted_rows
 from puffer.runtime.storage import is_disk_full, is_storage_full
 
@@ -30,6 +30,7 @@ __all__ = [
     "claim",
     "claim_many",
     "database_now",
+    "delete_batch",
     "due",
     "in_seconds",
     "in_thread_if_large",

@@ -21,7 +21,7 @@ CHECK_SECONDS = 5.0  # after which a check counts as failed
 
 logger = logging.getLogger(__name__)
 
-_is_migrated = False  # once it is, it stays so, and later checks need no look at the migrations
+_is_migrated = False  # once True it stays True, so that later checks skip the migrations
 
 
 async def answer(path: str, send: Callable[[Mapping[str, Any]], Awaitable[None]], retry_after: str = "") -> None:
@@ -38,7 +38,7 @@ async def answer(path: str, send: Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 async def live() -> str:
-    """Return "": the process is alive. The database is not asked, because a restart would not mend it."""
+    """Return "", because the process is alive. A restart would not repair the database, so it is not checked."""
     return ""
 
 

@@ -93,7 +93,7 @@ class Job(models.Model):
         if not self.lease or not held.update(**columns):
             raise LeaseLost(f"{self._meta.verbose_name} {self.pk} is no longer held by this worker")
         for name, value in columns.items():
-            if not hasattr(value, "resolve_expression"):  # else only the database knows it
+            if not hasattr(value, "resolve_expression"):  # an expression's value is known to the database only
                 setattr(self, name, value)
 
 
@@ -101,7 +101,7 @@ Row = TypeVar("Row", bound=Job)
 
 
 def database_now() -> Any:
-    """Return the time by the database's clock. SQLite has this machine's, but no more than its milliseconds."""
+    """Return the time by the database's clock. SQLite's is this machine's, but has only milliseconds."""
     return timezone.now() if connection.vendor == "sqlite" else Now()
 
 

@@ -1,7 +1,10 @@
-"""A timer for chores that run now and then, without a scheduler."""
+"""Chores that run now and then, without a scheduler: their timer, and deletion in batches."""
 
 import math
 import time
+from typing import Any
+
+BATCH = 2000  # rows in a transaction
 
 
 class Periodic:
@@ -17,3 +20,10 @@ class Periodic:
     def restart(self) -> None:
         """Make the chore due `every_seconds` from now."""
         self._due_at = time.monotonic() + self.every_seconds
+
+
+def delete_batch(rows: Any) -> bool:
+    """Delete the oldest of the rows, few enough that others can write in between. Return whether there may be more."""
+    ids = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
+    rows.filter(pk__in=ids).delete()  # only those that still match: others may have changed a row meanwhile
+    return len(ids) == BATCH

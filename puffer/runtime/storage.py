@@ -1,4 +1,4 @@
-"""Whether the database has room for what a call of a model costs money for."""
+"""Check the free space of the database, so that no model call is paid for whose result cannot be stored."""
 
 import shutil
 import sqlite3
@@ -29,7 +29,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def is_storage_full() -> bool:
-    """Return whether SQLite's disk has less than MIN_FREE_BYTES left, or a write has failed for want of space."""
+    """Return whether SQLite's disk has less than MIN_FREE_BYTES left, or a write has failed for lack of space."""
     return time.monotonic() < _refuse_until or not _sqlite_has_space()
 
 

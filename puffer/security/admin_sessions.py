@@ -1,4 +1,4 @@
-"""Sessions of admin users. The database has only a digest of each key, so reading it signs nobody in.
+"""Sessions of admin users. The database has only a digest of each key, so a copy of it cannot be used to sign in.
 
 Django loads `SessionStore` from here, as settings.SESSION_ENGINE says.
 """

@@ -35,7 +35,7 @@ def check_api_key(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security)
 def check_encryption_keys(**_: Any) -> list[CheckMessage]:
-    """Refuse a PUFFER_ENCRYPTION_KEYS entry that is no Fernet key. The first saved secret would fail otherwise."""
+    """Refuse a PUFFER_ENCRYPTION_KEYS entry that is not a Fernet key. The first saved secret would fail otherwise."""
     return [
         Error(
             f"Key {number} of PUFFER_ENCRYPTION_KEYS is not a valid Fernet key.",

@@ -1,7 +1,7 @@
-"""The password is asked for again before keys, secrets and second factors are shown or changed.
+"""Ask for the password again before keys, secrets and second factors are shown or changed.
 
-Someone who finds a browser open can read and change what its user can. Without the password, they can take no secret
-along and leave no key behind. Signing in counts as entering the password.
+Someone at an unattended browser can read and change what its user can. Without the password, they cannot copy a secret
+or create a key for later. Signing in counts as entering the password.
 """
 
 import time
@@ -47,11 +47,11 @@ class ConfirmationForm(forms.Form):
     def clean_confirm_password(self) -> str:
         password = self.cleaned_data[FIELD]
         check_password(self.request, password)
-        remember(self.request)
+        remember_confirmation(self.request)
         return password
 
 
-def remember(request: HttpRequest) -> None:
+def remember_confirmation(request: HttpRequest) -> None:
     request.session[CONFIRMED_AT] = int(time.time())
 
 
@@ -73,7 +73,7 @@ def recently_confirmed(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def password_page(request: HttpRequest) -> HttpResponse | None:
-    """Return a page that asks for the password, or None if it was entered a short while ago or comes with the form."""
+    """Return a page that asks for the password, or None if it was entered recently or is part of the form."""
     if is_recent(request):
         return None
     form = ConfirmationForm(request, request.POST if FIELD in request.POST else None)
@@ -93,18 +93,18 @@ def password_page(request: HttpRequest) -> HttpResponse | None:
     return render(request, form, request.get_full_path(), sent)
 
 
-def confirmation_url(following: str) -> str:
-    return reverse(URL_NAME, query={"next": following})
+def confirmation_url(next_url: str) -> str:
+    return reverse(URL_NAME, query={"next": next_url})
 
 
 def confirmation_page(request: HttpRequest) -> HttpResponse:
     """Ask for the password, and go on to the page of this server that `next` names."""
     form = ConfirmationForm(request, request.POST if request.method == "POST" else None)
     if form.is_valid():
-        following = request.GET.get("next", "")
+        next_url = request.GET.get("next", "")
         # A path only: with a host, the page could be used to send users elsewhere.
-        is_ours = following.startswith("/") and url_has_allowed_host_and_scheme(following, allowed_hosts=None)
-        return HttpResponseRedirect(following if is_ours else reverse("admin:index"))
+        is_ours = next_url.startswith("/") and url_has_allowed_host_and_scheme(next_url, allowed_hosts=None)
+        return HttpResponseRedirect(next_url if is_ours else reverse("admin:index"))
     return render(request, form, request.get_full_path())
 
 

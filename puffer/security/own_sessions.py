@@ -1,4 +1,4 @@
-"""A user's own sign-ins: where their sessions are, and the end of those that they no longer want."""
+"""The page of a user's sign-ins: where their sessions are, and a button to end each of them."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ SIGN_IN = "sign_in"  # in the session: when, from which address and with which b
 MAX_AGENT = 300  # characters
 MAX_COMPARED = 200  # earlier sign-ins
 
-# The first that occurs in the User-Agent header: most browsers also name those they descend from.
+# The first that occurs in the User-Agent header: most browsers also name older ones.
 BROWSERS = {"Edg": "Edge", "OPR/": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
 SYSTEMS = {
     "iPhone": "iPhone",
@@ -47,14 +47,14 @@ def record_sign_in(sender: Any, request: HttpRequest, user: AbstractBaseUser, **
     """
     address, agent = client_ip(request), request.META.get("HTTP_USER_AGENT", "")[:MAX_AGENT]
     request.session[SIGN_IN] = {"at": timezone.now().isoformat(), "address": address, "agent": agent}
-    confirmation.remember(request)
+    confirmation.remember_confirmation(request)
     SessionStore.clear_expired()  # here, because only sign-ins make sessions
-    own = AccessLog.objects.filter(username=user.get_username()).order_by("-pk")
-    earlier = own.values_list("ip_address", "user_agent")[1:MAX_COMPARED]
+    sign_ins = AccessLog.objects.filter(username=user.get_username()).order_by("-pk")
+    earlier = sign_ins.values_list("ip_address", "user_agent")[1:MAX_COMPARED]
     places = {(anonymized(ip or ""), device(browser)) for ip, browser in earlier}
-    here = (anonymized(address), device(agent))
-    if places and here not in places:
-        message = f"Signed in from a new device or network: {here[1]}, {here[0]}."
+    place = (anonymized(address), device(agent))
+    if places and place not in places:
+        message = f"Signed in from a new device or network: {place[1]}, {place[0]}."
         LogEntry.objects.log_actions(user.pk, [user], CHANGE, message)
 
 
@@ -66,7 +66,7 @@ def own_sessions(request: HttpRequest) -> list[dict[str, Any]]:
     for session in Session.objects.filter(user=user, expire_date__gt=timezone.now()).order_by("-last_seen_at"):
         data = session.get_decoded()
         if data.get(HASH_SESSION_KEY) != user.get_session_auth_hash():
-            continue  # of before a change of the password
+            continue  # from before a change of the password
         sign_in = data.get(SIGN_IN) or {}
         found.append(
             {

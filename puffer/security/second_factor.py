@@ -29,7 +29,7 @@ from puffer.security.confirmation import check_password, password_field
 
 MAX_CODE = 40  # characters, blanks included
 RECOVERY_CODES = 10
-OPEN_WITHOUT = ["admin:auth_user_second_factor", "admin:login", "admin:logout", "admin:jsi18n"]
+OPEN_WITHOUT_SECOND_FACTOR = ["admin:auth_user_second_factor", "admin:login", "admin:logout", "admin:jsi18n"]
 
 
 def is_on(user: Any) -> bool:
@@ -173,7 +173,7 @@ def RequireSecondFactorMiddleware(
         if (
             settings.REQUIRE_SECOND_FACTOR
             and request.path.startswith(reverse("admin:index"))
-            and request.path not in [reverse(name) for name in OPEN_WITHOUT]
+            and request.path not in [reverse(name) for name in OPEN_WITHOUT_SECOND_FACTOR]
             and await sync_to_async(lacks_second_factor)(request)
         ):
             return HttpResponseRedirect(reverse("admin:auth_user_second_factor"))

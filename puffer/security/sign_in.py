@@ -1,6 +1,6 @@
 """Lock-outs from the sign-in page, which django-axes counts: per user name and network, per network, and per name.
 
-A network is what one client can have many addresses of: a /64 of IPv6. Addresses of IPv4 count one by one.
+One client can use all addresses of a /64 network of IPv6, so these count as one. Addresses of IPv4 count one by one.
 """
 
 import math
@@ -36,10 +36,10 @@ def address(request: HttpRequest) -> str | None:
 
 
 class SignInHandler(AxesDatabaseHandler):
-    """Locks a user name for the network that guesses it, and a network that guesses many names.
+    """The handler of django-axes that locks a user name for a network that guesses its password, or a whole network.
 
     A name that is guessed from everywhere is not locked, because anybody could then lock out its user: networks from
-    which the user has never signed in have one guess left each.
+    which the user has never signed in have one guess each.
     """
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:

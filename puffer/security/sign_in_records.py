@@ -1,18 +1,16 @@
-"""Deletion of what strangers leave by signing in: failures that no longer count, and records that nobody will read."""
+"""Delete records of sign-ins: failures that no longer count, outdated records, and the oldest of too many failures."""
 
 from datetime import timedelta
-from typing import Any
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.utils import timezone
 
-from puffer.runtime import Periodic
+from puffer.runtime import Periodic, delete_batch
 from puffer.security.admin_sessions import SessionStore
 
 RECORD_DAYS = 180  # for which sign-ins and failed sign-ins are kept
 MAX_FAILURES = 10_000  # the newest that are kept
-BATCH = 2000
 
 _cleaning = Periodic(every_seconds=3600)
 
@@ -40,10 +38,4 @@ def clean() -> bool:
         AccessFailureLog.objects.filter(attempt_time__lt=outdated),
         AccessFailureLog.objects.filter(pk__lte=max(surplus, default=0)),
     ]
-    return any(delete(rows) for rows in batches)
-
-
-def delete(rows: Any) -> bool:
-    ids = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
-    rows.model.objects.filter(pk__in=ids).delete()
-    return len(ids) == BATCH
+    return any(delete_batch(rows) for rows in batches)

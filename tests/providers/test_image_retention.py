@@ -16,8 +16,6 @@ pytestmark = pytest.mark.django_db  # the worker looks for migrations
 
 DAY = 24 * 3600
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture(autouse=True)
 def storage(settings, tmp_path, monkeypatch):

@@ -4,18 +4,7 @@ import pytest
 
 from providers.registry import PROVIDERS
 from tests.support.providers.answers import COMPLETIONS, EMBEDDING_LIST, GPT_IMAGE
-from tests.support.providers.failing_calls import (
-    ADAPTERS,
-    CALLS,
-    COMPLETION,
-    EMBEDDING,
-    GOOD,
-    IMAGE,
-    PROTOCOLS,
-    assert_failed,
-    call,
-    code_for,
-)
+from tests.support.providers.failing_calls import ADAPTERS, CALLS, COMPLETION, EMBEDDING, GOOD, IMAGE, PROTOCOLS
 from tests.support.providers.failures import ERRORS, NO_TEXT_CODES
 from tests.support.rows import crossed
 
@@ -55,22 +44,20 @@ def test_every_provider_is_in_every_table():
         (529, 503),  # Anthropic's overload
     ]),
 )  # fmt: skip
-def test_an_error_status(api, upstream, slug, capability, upstream_status, status):
+def test_an_error_status(failure, upstream, slug, capability, upstream_status, status):
     body, text = ERRORS[slug]
     upstream.will_answer(body, upstream_status)
-    message = assert_failed(
-        call(api, slug, capability), status, code_for(slug, capability, "api", status=upstream_status)
-    )
+    message = failure(slug, capability, status, kind="api", upstream=upstream_status)
     label = PROVIDERS[slug].label
     assert message == MESSAGE_TEMPLATES[capability].format(label=label, status=upstream_status, text=text)
     assert len(upstream.sent) == 1
 
 
 @pytest.mark.parametrize(("slug", "capability"), CALLS)
-def test_a_redirect_is_not_followed(api, upstream, slug, capability):
+def test_a_redirect_is_not_followed(failure, upstream, slug, capability):
     upstream.serves("/elsewhere", GOOD[capability][slug])
     upstream.will_answer(b"", 302, {"Location": f"{upstream.url}/elsewhere"})
-    message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "api"))
+    message = failure(slug, capability, 502, kind="api")
     assert "redirect" in message
     assert len(upstream.sent) == 1
 
@@ -90,9 +77,9 @@ def test_a_redirect_is_not_followed(api, upstream, slug, capability):
         (500, "30", None),
     ],
 )
-def test_retry_after_is_passed_on(api, upstream, slug, capability, upstream_status, retry_after, expected):
+def test_retry_after_is_passed_on(call, upstream, slug, capability, upstream_status, retry_after, expected):
     upstream.will_answer(ERRORS[slug][0], upstream_status, {"Retry-After": retry_after} if retry_after else {})
-    assert call(api, slug, capability).headers.get("Retry-After") == expected
+    assert call(slug, capability).headers.get("Retry-After") == expected
 
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
@@ -119,17 +106,17 @@ def test_retry_after_is_passed_on(api, upstream, slug, capability, upstream_stat
         (b"<" * 100_000, "<" * 200),  # must not take a tag parser long
     ],
 )
-def test_the_message_is_read_from_every_shape_of_error(api, upstream, slug, capability, body, text):
+def test_the_message_is_read_from_every_shape_of_error(failure, upstream, slug, capability, body, text):
     upstream.will_answer(body, 500)
-    message = assert_failed(call(api, slug, capability), 502, code_for(slug, capability, "api", status=500))
+    message = failure(slug, capability, 502, kind="api", upstream=500)
     assert message == MESSAGE_TEMPLATES[capability].format(label=PROVIDERS[slug].label, status=500, text=text)
 
 
 @pytest.mark.parametrize(("slug", "capability"), PROTOCOLS)
 @pytest.mark.parametrize("body", [b"\xff\xfe\x00 Gr\xfc\xdfe", b"[" * 100_000, b"\x1f\x8b\x08"])
-def test_an_unreadable_error_is_still_an_error(api, upstream, slug, capability, body):
+def test_an_unreadable_error_is_still_an_error(call, upstream, slug, capability, body):
     upstream.will_answer(body, 500)
-    answer = call(api, slug, capability)
+    answer = call(slug, capability)
     assert answer.status_code == 502
     assert answer.json()["data"] == {"status": 502}
 
@@ -144,9 +131,9 @@ def test_an_unreadable_error_is_still_an_error(api, upstream, slug, capability, 
         ("No.", 502, "OpenRouter API Error (HTTP 502): No."),
     ],
 )
-def test_an_error_with_status_200_is_recognized(api, upstream, error, status, text):
+def test_an_error_with_status_200_is_recognized(failure, upstream, error, status, text):
     upstream.will_answer({"error": error, "user_id": "user_1"})
-    assert assert_failed(call(api, "openrouter", COMPLETION), status, "api_error") == text
+    assert failure("openrouter", COMPLETION, status, code="api_error") == text
 
 
 # Secrets
@@ -162,11 +149,11 @@ def test_an_error_with_status_200_is_recognized(api, upstream, error, status, te
         "Authorization: Bearer KEY",
     ]),
 )  # fmt: skip
-def test_our_key_is_redacted(api, upstream, settings, slug, capability, words):
+def test_our_key_is_redacted(call, upstream, settings, slug, capability, words):
     key = settings.PROVIDER_ENVIRONMENT[slug].get("api_key", "")
     words = words.replace("KEY", key or "sk-other-0123456789")
     upstream.will_answer({"error": {"message": words, "code": words, "type": words}}, 401)
-    message = call(api, slug, capability).json()["message"]
+    message = call(slug, capability).json()["message"]
     assert "[redacted]" in message
     assert (key or "sk-other-0123456789")[:12] not in message
 
@@ -188,9 +175,9 @@ def test_our_key_is_redacted(api, upstream, settings, slug, capability, words):
     ],
 )
 @pytest.mark.parametrize("as_html", [False, True])
-def test_everything_that_looks_like_a_key_is_redacted(api, upstream, words, redacted, as_html):
+def test_everything_that_looks_like_a_key_is_redacted(call, upstream, words, redacted, as_html):
     upstream.will_answer(f"<p>{words}</p>".encode() if as_html else {"error": {"message": words}}, 400)
-    assert call(api, "openai", COMPLETION).json()["message"] == f"OpenAI API Error (HTTP 400): {redacted}"
+    assert call("openai", COMPLETION).json()["message"] == f"OpenAI API Error (HTTP 400): {redacted}"
 
 
 # Model names that would change the path
@@ -228,15 +215,15 @@ PATHS_WITH_MODEL = [("azure", COMPLETION), ("google", COMPLETION)]
         "tunedModels/",
     ]),
 )  # fmt: skip
-def test_a_model_name_that_would_change_the_path_is_refused(api, upstream, slug, capability, model):
-    assert_failed(call(api, slug, capability, model=model), 400, "rest_aipkit_invalid_param")
+def test_a_model_name_that_would_change_the_path_is_refused(failure, upstream, slug, capability, model):
+    failure(slug, capability, 400, code="rest_aipkit_invalid_param", model=model)
     assert upstream.sent == []
 
 
 @pytest.mark.parametrize("slug", ["openai", "openrouter", "claude", "ollama"])
-def test_other_providers_accept_any_model_name(api, upstream, slug):
+def test_other_providers_accept_any_model_name(call, upstream, slug):
     upstream.will_answer(COMPLETIONS[slug])
-    assert call(api, slug, COMPLETION, model="../a b?c#d/größe:latest").status_code == 200
+    assert call(slug, COMPLETION, model="../a b?c#d/größe:latest").status_code == 200
     assert upstream.sent[0].json["model"] == "../a b?c#d/größe:latest"
     assert ".." not in upstream.sent[0].target
 
@@ -245,29 +232,29 @@ def test_other_providers_accept_any_model_name(api, upstream, slug):
 
 
 @pytest.mark.parametrize(("slug", "capability"), [call for call in CALLS if PROVIDERS[call[0]].needs_api_key])
-def test_a_provider_without_a_key_is_503(api, upstream, settings, slug, capability):
+def test_a_provider_without_a_key_is_503(failure, upstream, settings, slug, capability):
     settings.PROVIDER_ENVIRONMENT[slug]["api_key"] = ""
-    message = assert_failed(call(api, slug, capability), 503, "missing_api_key")
+    message = failure(slug, capability, 503, code="missing_api_key")
     assert PROVIDERS[slug].label in message
     assert upstream.sent == []
 
 
 @pytest.mark.parametrize("capability", [COMPLETION, EMBEDDING, IMAGE])
-def test_azure_without_an_endpoint_is_503(api, settings, capability):
+def test_azure_without_an_endpoint_is_503(failure, settings, capability):
     settings.PROVIDER_ENVIRONMENT = {"azure": {"api_key": "azure0123456789"}}
-    assert_failed(call(api, "azure", capability), 503, "missing_azure_endpoint")
+    failure("azure", capability, 503, code="missing_azure_endpoint")
 
 
 @pytest.mark.parametrize("capability", [COMPLETION, EMBEDDING])
-def test_a_bundled_model_that_is_not_running_is_503(api, settings, capability):
+def test_a_bundled_model_that_is_not_running_is_503(failure, settings, capability):
     settings.PROVIDER_ENVIRONMENT = {}
-    assert_failed(call(api, "local", capability), 503, "provider_not_installed")
+    failure("local", capability, 503, code="provider_not_installed")
 
 
-def test_a_failed_call_does_not_affect_the_next(api, upstream):
+def test_a_failed_call_does_not_affect_the_next(call, upstream):
     """A broken connection is not reused."""
     upstream.will_hang_up()
     upstream.will_answer(EMBEDDING_LIST)
     upstream.will_answer(GPT_IMAGE, 500)
-    statuses = [call(api, "openai", EMBEDDING).status_code, call(api, "openai", EMBEDDING).status_code]
-    assert [*statuses, call(api, "openai", IMAGE).status_code] == [502, 200, 502]
+    statuses = [call("openai", EMBEDDING).status_code, call("openai", EMBEDDING).status_code]
+    assert [*statuses, call("openai", IMAGE).status_code] == [502, 200, 502]

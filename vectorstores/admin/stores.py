@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.decorators import action
 
 from providers.run_async import run_async
-from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section
+from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section, dialog
 from puffer.api import ApiError
 from vectorstores.base import VectorStore
 from vectorstores.check_connection import list_targets
@@ -87,12 +87,11 @@ class StoreConfigAdmin(CredentialsAdmin):
         description=gettext_lazy("Test connection"),
         icon="network_check",
         permissions=["test"],
-        dialog={
-            "title": gettext_lazy("Test the connection"),
-            "description": gettext_lazy("Lists the collections in the store, using the saved settings."),
-            "form_class": None,
-            "form_submit_text": gettext_lazy("Test"),
-        },
+        dialog=dialog(
+            gettext_lazy("Test the connection"),
+            gettext_lazy("Lists the collections in the store, using the saved settings."),
+            gettext_lazy("Test"),
+        ),
     )
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)

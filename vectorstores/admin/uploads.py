@@ -34,7 +34,7 @@ from vectorstores.uploads.forms import ContentForm, Kind, PairForms, name_of
 from vectorstores.uploads.queue import queue
 
 MAX_NAMED = 10  # uploads that a message names
-MAX_NOTES = 2  # beside the counts of an upload
+MAX_NOTES = 2  # next to the counts of an upload
 MAX_POLLED = 200  # uploads in one request for progress
 
 

@@ -158,17 +158,19 @@ async def check_caller(caller: Caller, destination: Destination) -> None:
 
     A bound key may fill the namespaces of its chatbots, with the model that these search with.
     """
-    own = caller.collections_of_bots(destination.store, destination.target)
-    if own and STORES[destination.store].has_namespaces:
-        own = [collection for collection in own if collection.namespace == destination.namespace]
-        if not own:
+    collections = caller.collections_of_bots(destination.store, destination.target)
+    if collections and STORES[destination.store].has_namespaces:
+        collections = [collection for collection in collections if collection.namespace == destination.namespace]
+        if not collections:
             raise InsufficientScope("This API key may only use the namespaces of its chatbots.")
     embedding = (destination.embedding_provider, destination.embedding_model)
     if caller.bot_ids is not None:
-        filled = await sync_to_async(embedding_of)(destination.store, destination.target)
-        known = {(collection.embedding_provider, collection.embedding_model) for collection in own} - {("", "")}
-        known |= {filled} if filled else set()
-        if embedding in known or not (known or caller.allowed_models):
+        stored_with = await sync_to_async(embedding_of)(destination.store, destination.target)
+        allowed = {(collection.embedding_provider, collection.embedding_model) for collection in collections}
+        allowed.discard(("", ""))
+        if stored_with:
+            allowed.add(stored_with)
+        if embedding in allowed or not (allowed or caller.allowed_models):
             return
     caller.require_model(*embedding)
 

@@ -1,4 +1,4 @@
-"""From the bytes of a file to text with headings, one module per format. Start reading at extract.py."""
+"""Extract text with headings from the bytes of a file, one module per format. Start reading at extract.py."""
 
 from vectorstores.extraction.encoding import COMMON_ENCODINGS, Encoding, decode, detect, known_encoding
 from vectorstores.extraction.extract import MEDIA_TYPES, extract, media_type_of

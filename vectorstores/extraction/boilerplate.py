@@ -1,4 +1,4 @@
-"""What of a web page is its frame and not its content: menus, header, footer, cookie banners, hidden elements.
+"""Remove what is not the content of a web page: menus, header, footer, cookie banners, hidden elements.
 
 When in doubt, an element stays: a superfluous line costs less than a price that is missing.
 """
@@ -47,9 +47,9 @@ BANNER_NAME = re.compile(
     r"|consent-manager|cmpbox|cmpwrapper|sliding-popup|silktide|termsfeed)",
     re.IGNORECASE,
 )
-# Or by any name, if the text is that of a banner.
+# Names of other elements that are banners if their text is that of a banner.
 MAYBE_BANNER = re.compile(r"cookie|consent|gdpr|dsgvo|rgpd|privacy|cmp\b", re.IGNORECASE)
-# The content of a page about cookies, "page-cookie-policy", unless it is a "cookie-policy-banner".
+# Names of the content of a page about cookies: "page-cookie-policy", but not "cookie-policy-banner".
 POLICY_NAME = re.compile(r"^(?!.*(?:banner|bar|notice|popup|modal|consent)).*(?:polic|page|post|entry)", re.IGNORECASE)
 COOKIE = re.compile(r"cookie|クッキー|куки", re.IGNORECASE)
 CHOICE = re.compile(
@@ -62,7 +62,7 @@ CHOICE = re.compile(
 LONGEST_BANNER = 6000  # characters
 
 HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-# What a click shows: tabs, accordions, answers.
+# Names of elements that a click shows: tabs, accordions, answers.
 REVEALED = re.compile(
     r"tab|accordion|collaps|panel|pane|faq|toggle|answer|content|details|expand|slide|more|desc", re.I
 )
@@ -73,7 +73,7 @@ REVEALERS = {"h1", "h2", "h3", "h4", "h5", "h6", "button", "dt", "summary", "lab
 
 
 def remove_boilerplate(root: Any, *, keeps_frame: bool = False) -> None:
-    """Remove what is no content; with `keeps_frame` only what visitors do not see, and cookie banners."""
+    """Remove everything but the content; with `keeps_frame`, only hidden elements and cookie banners."""
     lengths = text_lengths(root)
     revealed = ids_that_are_revealed(root)
     only_h1 = headings[0] if len(headings := list(root.iter("h1"))) == 1 else None
@@ -95,7 +95,7 @@ def names_of(element: Any) -> list[str]:
 
 
 def text_lengths(root: Any) -> dict[Any, tuple[int, int]]:
-    """Return (characters of text, of them in links) for each element."""
+    """Return for each element the number of its characters, and the number of those in links."""
     lengths: dict[Any, tuple[int, int]] = {}
     for _, element in etree.iterwalk(root, events=("end",)):
         total = len((element.text or "").strip())
@@ -167,13 +167,13 @@ def is_frame(element: Any, only_h1: Any, lengths: dict[Any, tuple[int, int]]) ->
     role, names = element.get("role"), names_of(element)
     if element.tag in ("nav", "search") or role in FRAME_ROLES:
         return True
-    if element.tag in ("main", "article") or holds(element, only_h1):
+    if element.tag in ("main", "article") or contains(element, only_h1):
         return False
     is_page_level = next(element.iterancestors(*SECTIONS, "header", "footer"), None) is None
     is_margin = element.tag in ("header", "footer") or role in ("banner", "contentinfo")
     if (is_margin and is_page_level) or not MARGIN_NAMES.isdisjoint(names):
         return not (
-            says_where_or_when(element, lengths) or introduces(element) or reduced_to_contacts(element, lengths)
+            has_address_or_hours(element, lengths) or introduces(element) or reduced_to_contacts(element, lengths)
         )
     if not FRAME_NAMES.isdisjoint(names):
         return True
@@ -185,7 +185,7 @@ def is_frame(element: Any, only_h1: Any, lengths: dict[Any, tuple[int, int]]) ->
     return total > 0 and links / total >= MOSTLY_LINKS and not PRICE.search("".join(element.itertext()))
 
 
-def says_where_or_when(element: Any, lengths: dict[Any, tuple[int, int]]) -> bool:
+def has_address_or_hours(element: Any, lengths: dict[Any, tuple[int, int]]) -> bool:
     """Return whether a header or footer has an address or opening hours, which visitors ask for."""
     if lengths.get(element, (0, 0))[0] > LONGEST_FOOTER:
         return False
@@ -228,5 +228,5 @@ def introduces(element: Any) -> bool:
     return any("".join(heading.itertext()).strip() for heading in headings)
 
 
-def holds(element: Any, heading: Any) -> bool:
+def contains(element: Any, heading: Any) -> bool:
     return heading is not None and any(ancestor is element for ancestor in heading.iterancestors())

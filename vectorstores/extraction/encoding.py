@@ -1,4 +1,4 @@
-"""Bytes to text, by the rules of browsers: byte order mark, declared charset, <meta>, UTF-8, statistics.
+"""Decode bytes to text by the rules of browsers: byte order mark, declared charset, <meta>, UTF-8, statistics.
 
 Source: https://html.spec.whatwg.org/multipage/parsing.html#determining-the-character-encoding
 """
@@ -40,7 +40,7 @@ IF_WRONG = "If characters look wrong, import it again and name its encoding."
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A codec of Python and its error handler. `doubt` tells why it may be the wrong one, "" if it is certain."""
+    """A Python codec and its error handler. `doubt` says why the codec may be wrong; "" if it is certain."""
 
     name: str
     errors: str = "replace"
@@ -49,14 +49,14 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A text, its lines ended by LF, and the encoding by which it was read."""
+    """A text, its lines ended by LF, and the encoding that decoded it."""
 
     text: str
     encoding: Encoding
 
 
 def decode(data: bytes, charset: str | None = None, media_type: str = "") -> Decoded:
-    """Decode a file. `charset` is what its sender or the user declares. Raises Unreadable if it is not text."""
+    """Decode a file. `charset` is what its sender or the user declares. Raise Unreadable if it is not text."""
     encoding = detect([data], charset, media_type)
     text = storable(data.decode(encoding.name, encoding.errors))
     start = text[:SAMPLE]
@@ -87,7 +87,7 @@ def detect(pieces: Iterable[bytes], charset: str | None = None, media_type: str 
             declared = "utf-8"  # otherwise the declaration could not have been read
     if not declared and (wide := wide_encoding(first[:SAMPLE])):
         return Encoding(wide)
-    return measured(chain([first], iterator), declared)
+    return best_fitting(chain([first], iterator), declared)
 
 
 def marked_utf8(pieces: Iterable[bytes]) -> Encoding:
@@ -115,7 +115,7 @@ def wide_encoding(sample: bytes) -> str | None:
     return "utf-16-le" if odd > even else "utf-16-be"
 
 
-def measured(pieces: Iterable[bytes], declared: str | None) -> Encoding:
+def best_fitting(pieces: Iterable[bytes], declared: str | None) -> Encoding:
     """Return the declared encoding if it fits, otherwise UTF-8 if that fits, otherwise what statistics say."""
     as_declared, as_utf8 = Trial(declared or "utf-8"), Trial("utf-8")
     sample = b""
@@ -123,7 +123,7 @@ def measured(pieces: Iterable[bytes], declared: str | None) -> Encoding:
         as_declared.feed(piece)
         as_utf8.feed(piece)
         if len(sample) < SAMPLE:
-            sample += b"".join(line[:SAMPLE] for line in piece.splitlines(keepends=True) if may_tell_encoding(line))
+            sample += b"".join(line[:SAMPLE] for line in piece.splitlines(keepends=True) if shows_encoding(line))
     as_declared.feed(b"", final=True)
     as_utf8.feed(b"", final=True)
     is_utf8 = not as_utf8.invalid
@@ -131,27 +131,27 @@ def measured(pieces: Iterable[bytes], declared: str | None) -> Encoding:
         return Encoding(declared)
     if is_utf8 and ESCAPE not in sample:
         return Encoding("utf-8", doubt=not_as_declared(declared, "utf-8"))
-    guess = guessed_from(sample[:SAMPLE])
+    guess = guess_by_statistics(sample[:SAMPLE])
     if is_utf8 and guess != "iso2022_jp":
         return Encoding("utf-8", doubt=not_as_declared(declared, "utf-8"))
     if as_utf8.valid > as_utf8.invalid:
         return partly_utf8("utf-8", as_utf8.invalid)
     if declared and as_declared.valid > as_declared.invalid:
-        doubt = f"It is said to be {declared}, but {as_declared.invalid} characters of it are not. {IF_WRONG}"
+        doubt = f"It is declared as {declared}, but {as_declared.invalid} characters of it are not. {IF_WRONG}"
         return Encoding(declared, doubt=doubt)
     return Encoding(guess, doubt=not_as_declared(declared, guess) or f"It was read as {guess}, a guess. {IF_WRONG}")
 
 
-def may_tell_encoding(line: bytes) -> bool:
+def shows_encoding(line: bytes) -> bool:
     return not line.isascii() or ESCAPE in line
 
 
 def not_as_declared(declared: str | None, name: str) -> str:
-    return f"It is said to be {declared}, but was read as {name}. {IF_WRONG}" if declared not in (None, name) else ""
+    return f"It is declared as {declared}, but was read as {name}. {IF_WRONG}" if declared not in (None, name) else ""
 
 
 class Trial:
-    """Counts the characters outside ASCII of a file that is read by a codec, and the sequences that it cannot read."""
+    """A test of a codec: counts the characters outside ASCII that it decodes, and the sequences that it cannot."""
 
     def __init__(self, name: str) -> None:
         self.decoder = codecs.getincrementaldecoder(name)("count_invalid")
@@ -182,7 +182,7 @@ codecs.register_error("count_invalid", mark_invalid)
 codecs.register_error("windows_1252", read_as_windows_1252)
 
 
-def guessed_from(sample: bytes) -> str:
+def guess_by_statistics(sample: bytes) -> str:
     """Return the codec that is most likely, by statistics of characters."""
     if EncodingDetector is None:
         from charset_normalizer import from_bytes

@@ -38,7 +38,7 @@ def media_type_of(name: str) -> str:
 
 
 def extract(data: bytes, media_type: str, charset: str | None = None) -> Extracted:
-    """Extract the text of a file. Raises Unreadable and LeftOut."""
+    """Extract the text of a file. Raise Unreadable or LeftOut."""
     if data.startswith(b"%PDF-"):
         return from_pdf(data)
     if reader := READERS_BY_TYPE.get(media_type):

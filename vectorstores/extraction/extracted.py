@@ -1,22 +1,22 @@
-"""What every format becomes, and the error when it cannot be read."""
+"""The text extracted from a file of any format, and the errors if there is none."""
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
 
 class Unreadable(Exception):
-    """A source or a part of it cannot be read; the message says why."""
+    """A source, or a part of it, that cannot be read; the message says why."""
 
 
 class LeftOut(Exception):
-    """Its author does not want a document to be found, for example a draft; the message says why."""
+    """A document that its author has not published, for example a draft; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
     """A text, and (character, heading path "A > B") for each heading in it, in order.
 
-    `notes` tell people what may be wrong with the text, for example that its encoding was guessed.
+    `notes` say for users what may be wrong with the text, for example that its encoding was guessed.
     """
 
     text: str

@@ -46,7 +46,7 @@ def settings_in(block: str, *, is_toml: bool) -> object:
         # All values of YAML stay text: a title may look like a date that does not exist.
         return tomllib.loads(block) if is_toml else yaml.load(block, Loader=yaml.BaseLoader)  # noqa: S506
     except (yaml.YAMLError, tomllib.TOMLDecodeError, RecursionError, ValueError):
-        # People write `title: Returns: how` and tabs.
+        # Authors write `title: Returns: how` and tabs.
         named = [line.partition("=" if is_toml else ":") for line in block.splitlines()]
         return {name.strip(): value.strip().strip("\"'") for name, sign, value in named if sign and name[:1].strip()}
 

@@ -1,7 +1,7 @@
 """Web pages: all text that a visitor can see or open, as Markdown, without menus and cookie banners.
 
-Main-text extraction as of articles guesses which part of a page counts, and loses prices, tabs and answers of shops and
-help pages. So everything stays that is not known to be of the page's frame: see boilerplate.py.
+Extractors for articles guess which part of a page is its main text, and lose prices, tabs and answers of shops and help
+pages. So everything stays that is not known to belong to the page's frame: see boilerplate.py.
 """
 
 import re
@@ -34,15 +34,17 @@ VOID = "area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
 SELF_CLOSED = re.compile(rf"<(?!(?:{VOID})\b)([A-Za-z][\w-]{{0,40}})((?:\s[^<>]{{0,2000}})?)/>")
 MAX_DEPTH = 12  # of the indentation of lists
 MAX_OPTIONS = 40  # of a choice: a longer one is a list of countries or years
-# What pages say that show nothing without JavaScript.
-ON = (
+# Texts of pages that show nothing without JavaScript.
+TURN_ON = (
     "enable|require|turn on|activat|without|disabled|need|aktivier|benötig|ohne|activ|désactiv|sans|habilit|abilit"
     "|disattiv|inschakel|uitgeschakeld|włącz|включ|отключ|启用|有効|無効"
 )
-NEEDS_JAVASCRIPT = re.compile(rf"(?:{ON})[^.]{{0,80}}java ?script|java ?script[^.]{{0,80}}(?:{ON})", re.IGNORECASE)
+NEEDS_JAVASCRIPT = re.compile(
+    rf"(?:{TURN_ON})[^.]{{0,80}}java ?script|java ?script[^.]{{0,80}}(?:{TURN_ON})", re.IGNORECASE
+)
 LOADING = "loading|please wait|one moment|just a moment|bitte warten|wird geladen|chargement|cargando|caricamento"
 ONLY_LOADING = re.compile(rf"\W*(?:{LOADING})\b.{{0,40}}", re.IGNORECASE)
-SHORT = 300  # characters of a page that says little else
+SHORT = 300  # characters; a longer page has other text too
 NO_TEXT_WITHOUT_JAVASCRIPT = "The page contains no text without JavaScript. Save it in a browser and import the file."
 
 
@@ -55,7 +57,7 @@ class Head:
 
 
 def from_html(html: str, *, keeps_frame: bool = False) -> Extracted:
-    """Extract the text of a page with its headings and tables. Raises Unreadable.
+    """Extract the text of a page with its headings and tables. Raise Unreadable.
 
     `keeps_frame` is for documents that are not pages of a site, such as the chapters of a book.
     """
@@ -81,12 +83,11 @@ def from_html(html: str, *, keeps_frame: bool = False) -> Extracted:
 
 
 def parsed(html: str) -> Any:
-    """Parse a page. Raises Unreadable."""
-    html = allowed(html)  # lxml fails when it moves a text that has others
+    """Parse a page. Raise Unreadable."""
+    html = allowed(html)  # lxml raises an error when it moves text with other characters
     if XHTML.search(html[:XHTML_WITHIN]):
-        html = SELF_CLOSED.sub(
-            r"<\1\2></\1>", html
-        )  # HTML knows no such elements: <title/> would hide all that follows
+        # HTML has no self-closing elements: <title/> would hide all that follows.
+        html = SELF_CLOSED.sub(r"<\1\2></\1>", html)
     parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         root = document_fromstring(html.encode(errors="replace"), parser)
@@ -136,7 +137,7 @@ def forbids_indexing(rules: str) -> bool:
 
 
 class Writer:
-    """Walks through a page and writes its blocks. It does not recurse, because pages may be nested thousands deep."""
+    """A writer of the blocks of a page. It does not recurse, because pages may be nested thousands deep."""
 
     def __init__(self) -> None:
         self.outline = Outline()
@@ -145,7 +146,7 @@ class Writer:
         self.heading_depth = 0
         self.lists: list[int | None] = []  # the next number of each open list; None for one with bullets
         self.marker = ""
-        self.in_list = False  # whether the block before was of a list
+        self.in_list = False  # whether the previous block was a list item
 
     def written(self, root: Any) -> Outline:
         skipped = None
@@ -163,7 +164,7 @@ class Writer:
         return self.outline
 
     def start(self, element: Any) -> bool:
-        """Begin an element. Returns whether it has been written as a whole."""
+        """Begin an element. Return whether it is already written with all its content."""
         name = element.tag
         if name in ("head", "title"):
             return True
@@ -259,7 +260,7 @@ def is_struck(element: Any) -> bool:
 
 
 def contact_in(link: Any) -> str:
-    """Return the address or number of a link to write or call, if the page does not show it."""
+    """Return the address or number of a mailto: or tel: link, if the page does not show it."""
     scheme, _, contact = (link.get("href") or "").partition(":")
     contact = contact.partition("?")[0].strip()[:100]
     is_contact = scheme.strip().lower() in ("mailto", "tel") and contact

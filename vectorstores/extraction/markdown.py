@@ -1,4 +1,4 @@
-"""Markdown: what readers of the page see, its title and headings, and the tables in it."""
+"""Markdown: extract the text that readers of the page see, its title, headings and tables."""
 
 import re
 from bisect import bisect_right
@@ -34,7 +34,7 @@ DELIMITER_ROW = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)
 
 
 def from_markdown_file(text: str, *, is_mdx: bool = False) -> Extracted:
-    """Extract a Markdown file as a site generator shows it. Raises LeftOut for drafts."""
+    """Extract a Markdown file as a site generator shows it. Raise LeftOut for drafts."""
     settings, text = split_front_matter(text.strip())
     if reason := reason_to_leave_out(settings):
         raise LeftOut(reason)
@@ -133,7 +133,7 @@ def without_escapes(text: str) -> str:
 
 
 def strip_comments(text: str, opening: str = "<!--", closing: str = "-->", code: Ranges = ()) -> str:
-    """Remove comments outside code. One that is not closed stays, because nobody knows where it ends."""
+    """Remove comments outside code. A comment that is not closed stays, because its end is unknown."""
     parts: list[str] = []
     done = at = 0
     starts = [start for start, _ in code]
@@ -147,7 +147,7 @@ def strip_comments(text: str, opening: str = "<!--", closing: str = "-->", code:
 
 
 def without_images(text: str) -> str:
-    """Remove images that are written out in the text: thousands of letters that mean nothing. Their names stay."""
+    """Remove images embedded as data URLs, which are thousands of meaningless letters. Their names stay."""
     if "data:" not in text.lower():
         return text
     embedded = {name.casefold() for name in IMAGE_DEFINITION.findall(text)}
@@ -191,7 +191,7 @@ def tables_in(text: str) -> list[Table]:
 
 
 def code_in(text: str) -> Ranges:
-    """Return from where to where code goes, in order."""
+    """Return the start and the end of each piece of code, in order, in characters."""
     ranges: list[tuple[int, int]] = []
     for event, start, end in events(text):
         match event:

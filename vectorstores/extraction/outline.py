@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from puffer.text import storable
 from vectorstores.extraction.extracted import Extracted
-from vectorstores.extraction.titles import own_title
+from vectorstores.extraction.titles import meaningful_title
 
 LEVELS = 6
 RAISED_DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
@@ -29,7 +29,7 @@ def with_cents(text: str) -> str:
 
 
 class Outline:
-    """A text that is written block by block, and where its headings are."""
+    """A text that is written block by block, and the positions of its headings."""
 
     def __init__(self) -> None:
         self.blocks: list[str] = []
@@ -76,7 +76,7 @@ class Outline:
         """Return the text. Without a title, its first heading is the title, unless headings name sheets."""
         title = " ".join(storable(title).split())
         if not title and self.levels and not has_sheets:
-            title = own_title(self.levels[0][2])
+            title = meaningful_title(self.levels[0][2])
         path: list[tuple[int, str]] = []
         headings: list[tuple[int, str]] = []
         for at, level, name in self.levels:

@@ -11,7 +11,7 @@ import pypdfium2.raw as pdfium_c
 
 from puffer.text import storable
 from vectorstores.extraction.extracted import Extracted, Unreadable
-from vectorstores.extraction.titles import own_title
+from vectorstores.extraction.titles import meaningful_title
 
 CATALOG = re.compile(rb"(\d{1,9})\s{1,9}(\d{1,5})\s{1,9}obj\b(?:(?!endobj).){0,1000}?/Type\s{0,9}/Catalog", re.DOTALL)
 LIGATURES = re.compile("[\ufb00-\ufb06\ufb13-\ufb17\ufb50-\ufdfb\ufe70-\ufefc]")
@@ -21,7 +21,7 @@ HYPHENATED = re.compile(r"(\w{1,60})[-\u2010][ \t]*\n[ \t]*(\w{1,60})")
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufeff\uffff]")
 UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd]")  # characters of fonts that do not say which letters they are
 MOST_UNREADABLE = 0.3  # share of a page's text
-WAITS_FOR_ACROBAT = "If this message is not eventually replaced"  # what a dynamic XFA form shows to other programs
+WAITS_FOR_ACROBAT = "If this message is not eventually replaced"  # the text of a dynamic XFA form in other programs
 SHOWN_PAGES = 10
 MAX_STRING = 100_000  # bytes of a form's value
 FORM_TEXTS = {pdfium_c.FPDF_FORMFIELD_TEXTFIELD, pdfium_c.FPDF_FORMFIELD_COMBOBOX, pdfium_c.FPDF_FORMFIELD_LISTBOX}
@@ -48,12 +48,12 @@ def from_pdf(data: bytes) -> Extracted:
             parts.append(text)
             at += len(text) + 2
     notes = [f"Files that are attached to the PDF were not read: {attached}."] if attached else []
-    notes += note_about([number for number, text in enumerate(pages, 1) if not text], len(pages))
-    return Extracted("\n\n".join(parts), own_title(title), False, headings, notes)
+    notes += note_about_empty_pages([number for number, text in enumerate(pages, 1) if not text], len(pages))
+    return Extracted("\n\n".join(parts), meaningful_title(title), False, headings, notes)
 
 
 def opened(data: bytes) -> Any:
-    """Open a PDF, which may lack its end. Raises Unreadable."""
+    """Open a PDF, which may lack its end. Raise Unreadable."""
     failure: Exception | None = None
     for attempt in (data, data[max(data.find(b"%PDF-"), 0) :] + new_end(data)):
         try:
@@ -107,7 +107,7 @@ def joined(text: str) -> str:
 
 
 def annotations(document: Any, page: Any) -> Iterator[str]:
-    """Yield what is written on a page: "name: value" of each filled field, and notes that are always visible."""
+    """Yield the annotations of a page: "name: value" of each filled field, and notes that are always visible."""
     for index in range(pdfium_c.FPDFPage_GetAnnotCount(page)):
         annotation = pdfium_c.FPDFPage_GetAnnot(page, index)
         try:
@@ -139,7 +139,7 @@ def string(function: Any, *arguments: Any) -> str:
     return buffer.raw[: max(length - 2, 0)].decode("utf-16-le", "ignore")
 
 
-def note_about(empty: list[int], count: int) -> list[str]:
+def note_about_empty_pages(empty: list[int], count: int) -> list[str]:
     if not empty:
         return []
     shown = ", ".join(map(str, empty[:SHOWN_PAGES])) + (", …" if len(empty) > SHOWN_PAGES else "")

@@ -1,4 +1,4 @@
-"""What kind of file it is that another server sent, whatever it says."""
+"""Recognize the media type of a file that another server sent, even if it is declared wrongly."""
 
 import io
 import zipfile
@@ -9,8 +9,14 @@ PDF_MARK, PDF_MARK_WITHIN = b"%PDF-", 1024  # bytes, as PDF viewers do
 HTML_MARKS = (b"<!doctype html", b"<html", b"<head", b"<body")
 ZIP_MARK = b"PK\x03\x04"
 MARKS_WITHIN = 1024
-UNTOLD = {"", "application/octet-stream", "binary/octet-stream", "application/x-download", "application/force-download"}
-GENERAL = {"text/plain", "application/zip", "application/xml", "text/xml"}  # a file name may say more
+UNDECLARED = {
+    "",
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/x-download",
+    "application/force-download",
+}
+UNSPECIFIC = {"text/plain", "application/zip", "application/xml", "text/xml"}  # a file name may say more
 SAME_AS = {
     "application/xhtml+xml": "text/html", "application/x-pdf": "application/pdf", "text/x-markdown": "text/markdown",
     "application/csv": "text/csv", "text/json": "application/json", "application/ld+json": "application/json",
@@ -32,18 +38,18 @@ def recognize(data: bytes, declared: str, name: str) -> str:
     declared = SAME_AS.get(declared, declared)
     if is_pdf(data):
         return "application/pdf"
-    if is_html(data) and declared in {*UNTOLD, *GENERAL, "application/pdf"} - {"text/plain"}:
+    if is_html(data) and declared in {*UNDECLARED, *UNSPECIFIC, "application/pdf"} - {"text/plain"}:
         return "text/html"
     by_name = media_type_of(name)
     if data.startswith(ZIP_MARK) and (found := office_type(data)) in MEDIA_TYPES.values():
         return found
-    if declared in UNTOLD or declared in GENERAL:
-        return by_name or (guessed(data) if declared in UNTOLD else declared)
+    if declared in UNDECLARED or declared in UNSPECIFIC:
+        return by_name or (guessed(data) if declared in UNDECLARED else declared)
     return declared
 
 
 def guessed(data: bytes) -> str:
-    """Return the type of a file of which nothing is known: text, unless it has NUL bytes."""
+    """Return the type of a file with no known type or name: text, unless it has NUL bytes."""
     return "" if b"\x00" in data[:MARKS_WITHIN] else "text/plain"
 
 

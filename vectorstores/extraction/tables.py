@@ -35,7 +35,7 @@ def is_data_table(table: Any) -> bool:
 def table_rows(table: Any) -> list[list[str]]:
     """Return the texts of the cells. A cell that spans rows or columns is repeated, and header rows become one."""
     rows: list[list[str]] = []
-    waiting: dict[int, tuple[int, str]] = {}  # column -> (rows below that the cell still covers, its text)
+    waiting: dict[int, tuple[int, str]] = {}  # column -> (rows that the cell above still covers, its text)
     header_rows = 0
     total = 0
     for tr in table.iter("tr"):
@@ -62,7 +62,7 @@ def table_rows(table: Any) -> list[list[str]]:
 
 
 def take_waiting(row: list[str], waiting: dict[int, tuple[int, str]]) -> None:
-    """Append the cells of rows above that reach down to the next columns of this row."""
+    """Append the cells of rows above that span the next columns of this row."""
     while found := waiting.pop(len(row), None):
         below, text = found
         if below > 1:

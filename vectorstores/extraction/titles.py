@@ -1,4 +1,4 @@
-"""Titles in the properties of documents."""
+"""Titles in the properties of documents, which are often not an author's."""
 
 import re
 
@@ -14,7 +14,7 @@ JUNK = re.compile(
 )
 
 
-def own_title(title: str) -> str:
-    """Return the title on one line; "" for one that says nothing."""
+def meaningful_title(title: str) -> str:
+    """Return the title on one line; "" for one that a program wrote, or that has no letters."""
     title = " ".join(title.split())
     return "" if JUNK.fullmatch(title) or not any(map(str.isalpha, title)) else title

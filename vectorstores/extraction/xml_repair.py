@@ -17,7 +17,7 @@ def local_name(tag: str) -> str:
 
 
 def allowed(text: str) -> str:
-    """Remove the characters that XML forbids, also where a reference stands for them."""
+    """Remove the characters that XML forbids, and references to them."""
     return REFERENCE.sub(allowed_reference, FORBIDDEN.sub("", text))
 
 

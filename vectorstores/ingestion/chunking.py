@@ -82,7 +82,7 @@ def cut(text: str, size: int) -> list[Chunk]:
 
 
 def cut_with_facts(text: str, facts: str, size: int) -> list[Chunk]:
-    """Cut a text so that each chunk ends with the facts, such as a price. Long ones only follow the text."""
+    """Cut a text so that each chunk ends with the facts, such as a price. Long facts follow the text once."""
     if not facts:
         return cut(text, size)
     if len(facts) > size // 3:
@@ -154,7 +154,7 @@ def cut_table(text: Extracted, table: Table, size: int, lead: Chunk | None) -> I
 
 
 def groups_of_rows(text: str, table: Table, first_room: int, room: int) -> Iterator[tuple[int, int]]:
-    """Yield from where to where the rows go that fit together. A row that does not fit at all is cut into pieces."""
+    """Yield the start and the end of each group of rows that fits into a chunk. A longer row is cut into pieces."""
     start = end = table.body
     limit = first_room
     for row in text[table.body : table.end].splitlines(keepends=True):

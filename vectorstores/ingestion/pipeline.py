@@ -109,7 +109,7 @@ def document_from_rows(
 def extract_item(item: Mapping[str, Any], file: File) -> tuple[Mapping[str, Any], Extracted]:
     """Return the item with the text of the file and a title, and the text with its structure.
 
-    Raises Unreadable and LeftOut.
+    Raise Unreadable or LeftOut.
     """
     extracted = extract(file.data, file.media_type, file.charset)
     if not extracted.text:

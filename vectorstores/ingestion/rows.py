@@ -29,8 +29,8 @@ class File:
 class Row:
     """An item with the keys of the API: content, id (always set), metadata, uri.
 
-    `place` tells people where the row was found, `source` is the file or page, `origin` what the import was told to
-    read. A row with a `file` has no content yet: it is extracted from the file. A row with a `vector` is a chunk that
+    `place` says for users where the row was found, `source` is the file or page, `origin` the argument of the
+    import. A row with a `file` has no content yet: it is extracted from the file. A row with a `vector` is a chunk that
     brings its embedding, made by the provider and model in `embedding` ("" if unknown). `facts` are "name: value" lines
     that belong to every chunk of the text, for example a price.
     """
@@ -60,9 +60,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that people should know about a source, although nothing failed.
+    """A message about a source for users, although nothing failed.
 
-    `left_out` is the number of documents that are kept out on purpose, for example drafts.
+    `left_out` is the number of documents that are not stored on purpose, for example drafts.
     """
 
     place: str

@@ -56,8 +56,8 @@ class Report:
 class Import:
     """One run of an import.
 
-    Calls `on_progress` after each step, `on_refused` for everything that cannot be stored and `on_note` for what people
-    should know in addition.
+    Calls `on_progress` after each step, `on_refused` for everything that cannot be stored, and `on_note` for each other
+    message to users.
     """
 
     destination: Destination

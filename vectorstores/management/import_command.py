@@ -36,7 +36,7 @@ CONTINUE = "Run the same command again to continue. Stored documents are skipped
 
 
 class ImportCommand(BaseCommand):
-    nothing_found = ""  # the error if there is nothing to store; "" if that is none
+    nothing_found = ""  # the error if there is nothing to store; "" if that is not an error
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         with CtrlC() as self.ctrl_c:

@@ -1,4 +1,4 @@
-"""Which columns of a table, or keys of a JSON object, hold the text, the title, the id and the URL of a document.
+"""Find the columns of a table, or keys of a JSON object, with the text, the title, the id and the URL of a document.
 
 Columns that are not chosen are guessed by their names, as shops, help desks and office programs write them. All others
 become "name: value" lines below the text, because questions are about prices and sizes too.
@@ -55,7 +55,7 @@ IMAGE = re.compile(r"https?://\S+\.(?:png|jpe?g|gif|webp|svg|avif)(?:\?\S*)?|dat
 
 
 class NoContentColumn(Exception):
-    """A chosen column is missing, or the one with the text is neither chosen nor recognized; the message says it."""
+    """A chosen column is missing, or no column for the text is chosen or recognized; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ class Layout:
 
     names: Sequence[str]
     roles: Mapping[str, int]
-    flags: Sequence[tuple[int, Collection[str]]]  # columns that tell whether a row is published, and what says no
+    flags: Sequence[tuple[int, Collection[str]]]  # columns that say whether a row is published, and the values for no
 
     @classmethod
     def of(cls, names: Sequence[str], chosen: Columns) -> "Layout":
-        """Find the columns with a role. Raises NoContentColumn."""
+        """Find the columns with a role. Raise NoContentColumn."""
         positions: dict[str, int] = {}
         for position, name in enumerate(names):
             positions.setdefault(normalized(name), position)
@@ -86,7 +86,7 @@ class Layout:
         for role in NAMES:
             if name := getattr(chosen, role):
                 if normalized(name) not in positions:
-                    raise NoContentColumn(f"It has no column {name!r}. {columns_in_words(names)}")
+                    raise NoContentColumn(f"It has no column {name!r}. {list_of_columns(names)}")
                 roles[role] = positions[normalized(name)]
         for role, known in NAMES.items():
             if role not in roles:
@@ -95,12 +95,12 @@ class Layout:
                     roles[role] = free[0]
         if "content" not in roles:
             reason = "It has no column 'content', nor another usual one for a text. Choose the column to read."
-            raise NoContentColumn(f"{reason} {columns_in_words(names)}")
+            raise NoContentColumn(f"{reason} {list_of_columns(names)}")
         flags = [(positions[name], words) for name, words in UNPUBLISHED.items() if name in positions]
         return cls(names, roles, flags)
 
     def guesses(self, chosen: Columns) -> str:
-        """Return a sentence about the columns that were guessed by another name than their role's; "" for none."""
+        """Return a sentence about the columns that were guessed by another name than their role's; "" if none were."""
         read = [
             f"{role} from {self.names[position]!r}"
             for role, position in self.roles.items()
@@ -145,7 +145,7 @@ class Layout:
         return replace(row, facts=facts) if isinstance(row, Row) else row
 
 
-def columns_in_words(names: Sequence[str]) -> str:
+def list_of_columns(names: Sequence[str]) -> str:
     return f"Its columns: {Truncator(', '.join(filter(None, names)) or 'none').chars(1000)}."
 
 
@@ -163,7 +163,7 @@ def text_of_cell(value: str) -> str:
     value = storable(value).strip()
     if not HTML.search(value):
         return value
-    shown = ShownText()
+    shown = VisibleText()
     parser = HTMLParser(target=shown, huge_tree=True)
     parser.feed(f"<div>{value}</div>")
     parser.close()
@@ -171,8 +171,8 @@ def text_of_cell(value: str) -> str:
     return "\n".join(line for line in lines if line not in ("", "-"))
 
 
-class ShownText:
-    """What a parser of HTML finds that a reader would see, line by line."""
+class VisibleText:
+    """The target of an HTML parser that collects the visible text, line by line."""
 
     def __init__(self) -> None:
         self.lines: list[list[str]] = [[]]

@@ -96,7 +96,7 @@ class Sources:
             yield page_row(page, origin, self.encoding)
 
     def rows_of_standard_input(self, origin: str) -> Iterator[Found]:
-        with TemporaryFile() as copy:  # its encoding is known at its end only
+        with TemporaryFile() as copy:  # detecting the encoding requires the whole input
             shutil.copyfileobj(sys.stdin.buffer, copy)
             copy.seek(0)
             yield from json_rows(copy, "standard input", origin, self.encoding, has_lines=True)
@@ -130,7 +130,7 @@ class Sources:
     def rows_in(
         self, suffix: str, file: BinaryIO, source: str, origin: str, charset: str | None = None
     ) -> Iterator[Found]:
-        """Yield the rows of a file. `charset` is what a server said of it."""
+        """Yield the rows of a file. `charset` is what a server declared."""
         encoding = self.encoding or charset
         if suffix in TABLE_TYPES:
             return csv_rows(file, source, origin, self.columns, encoding)

@@ -15,7 +15,7 @@ from vectorstores.ingestion.rows import Found, Note, Refused, Row, item_row
 from vectorstores.sources.columns import Columns, Layout, NoContentColumn
 
 MAX_ITEM = 20 * 1024 * 1024  # bytes
-MAX_WHOLE = 100 * 1024 * 1024  # bytes of a list that is read at once, because it is not quite JSON
+MAX_WHOLE = 100 * 1024 * 1024  # bytes of a list that is parsed at once, because it is not strictly JSON
 MAX_DEPTH = 100  # of nested JSON
 # The names under which APIs and exports have their items. A list under another name may be anything.
 WRAPPERS = {
@@ -78,7 +78,7 @@ def rows_of_utf8(file: BinaryIO, source: str, origin: str, has_lines: bool) -> I
     first, second = next(lines, b""), next(lines, b"")
     file.seek(0)
     value = parsed(first.rstrip(b","))
-    if has_lines:  # one row may be faulty, but a line that ends like this is the start of several
+    if has_lines:  # a row may be faulty, but after a line that ends like this, more lines of the same value follow
         is_lines = value is not None or not first.endswith((b"{", b"[", b","))
     else:
         is_lines = bool(second) and isinstance(value, dict) and "vectors" not in value
@@ -99,7 +99,7 @@ def parsed(line: bytes) -> Any:
 
 
 def loads(data: bytes) -> Any:
-    """Parse a row of JSON. Raises ValueError."""
+    """Parse a row of JSON. Raise ValueError."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -111,7 +111,7 @@ def loads(data: bytes) -> Any:
 def loads_as_written(data: bytes) -> Any:
     """Parse JSON as Python and JavaScript write it: with NaN, halves of surrogate pairs and integers of any length.
 
-    NaN and the like are null. Raises ValueError.
+    NaN and infinities become null. Raise ValueError.
     """
     try:
         return json.loads(data.decode(errors="replace"), strict=False, parse_constant=lambda name: None)
@@ -180,7 +180,7 @@ def json_items(file: BinaryIO, source: str, origin: str, prefixes: list[str]) ->
 
 
 def items_read_at_once(file: BinaryIO, read: int) -> list[Any]:
-    """Return the items behind those that have been read, of a list that is JSON but for NaN or long integers."""
+    """Return the items after the first `read`, from a list that is JSON except for NaN or long integers."""
     file.seek(0)
     data = file.read(MAX_WHOLE + 1)
     value = parsed(data) if len(data) <= MAX_WHOLE else None

@@ -13,7 +13,7 @@ SHORTCODE = re.compile(rf"(\[?)\[(/?)([A-Za-z][\w-]{{0,60}})((?:[\s=/:,](?:{QUOT
 VALUE = r"""(?:"([^"]*)"|'([^']*)'|“([^”]*)”|&#8220;(.*?)&#8221;|\S)"""
 ATTRIBUTE = re.compile(rf"([\w-]{{1,60}})\s{{0,9}}=\s{{0,9}}{VALUE}", re.DOTALL)
 CODED = re.compile(r"\[(vc_raw_html|vc_raw_js)\b[^]]{0,4000}\][A-Za-z0-9+/=%\s]*\[/\1\]")  # base64
-# Those of WordPress and of common plugins that may stand alone. Any other word in brackets may be text.
+# Shortcodes of WordPress and common plugins that may stand alone. Any other word in brackets may be text.
 KNOWN = {
     "audio", "caption", "contact-form", "contact-form-7", "embed", "ez-toc", "gallery", "gravityform", "mailpoet",
     "playlist", "products", "toc", "video", "wpforms", "wp-rss-aggregator",

@@ -139,7 +139,7 @@ class Site:
         return Refused(place, reason, True)
 
     def entries(self, url: str, *, is_root: bool) -> Iterator[tuple[bool, str]]:
-        """Fetch a sitemap and yield its entries. The site that the first one redirects to is the site as well."""
+        """Fetch a sitemap and yield its entries. The target of the first one's redirect belongs to the site too."""
         page = fetch_patiently(url)
         if page.status != 200:
             raise Unreadable(f"The sitemap answered with HTTP {page.status}.")
@@ -154,7 +154,7 @@ class Site:
 
 
 def entries(body: bytes, charset: str | None, base: str) -> Iterator[tuple[bool, str]]:
-    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raises Unreadable."""
+    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raise Unreadable."""
     data = unpacked(body)
     if is_html(data):
         raise Unreadable("It is a web page and not a sitemap. Import it without --sitemap.")
@@ -210,7 +210,7 @@ def resolved(element: Any, address: str) -> str:
 
 
 def absolute(base: str, location: str) -> str:
-    """Return the address of a location, which may be relative, without its fragment; "" if it is no web page."""
+    """Return the address of a location, which may be relative, without its fragment; "" if it is not a web page."""
     location = "".join(location.split("\n")).strip()
     try:
         address = urldefrag(urljoin(base, location))[0] if location else ""

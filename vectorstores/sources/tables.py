@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from vectorstores.extraction import Unreadable, detect
 from vectorstores.ingestion.rows import Found, Note, Refused, Row
-from vectorstores.sources.columns import Columns, Layout, NoContentColumn, columns_in_words, fact
+from vectorstores.sources.columns import Columns, Layout, NoContentColumn, fact, list_of_columns
 
 MAX_RECORD = 20 * 1024 * 1024  # characters
 MAX_RECORD_AFTER_FAULT = 64 * 1024  # so that a file full of stray quotation marks is not read again and again
-PIECE = 1024 * 1024  # bytes that are looked at together to find the encoding
+PIECE = 1024 * 1024  # bytes per step of detecting the encoding
 DELIMITERS = ",;\t|"
 NO_DELIMITER = "\x1f"
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # the first line for Excel
@@ -24,7 +24,7 @@ NOT_CLOSED = "A quotation mark is opened and not closed, or not followed by a de
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The fields of a row that begins in line `line`, or the reason why they cannot be told apart."""
+    """The fields of a row that begins in line `line`, or the reason why they cannot be separated."""
 
     line: int
     fields: Sequence[str]
@@ -44,7 +44,7 @@ class Lines:
         self.number = 0  # of the line that was taken last
 
     def take(self) -> str:
-        """Return the next line, "" at the end. Raises Unreadable for a line that is too long, and skips it."""
+        """Return the next line, "" at the end. Raise Unreadable for a line that is too long, and skips it."""
         line = self.put_back.popleft() if self.put_back else self.text.readline(MAX_RECORD).replace("\x00", "")
         if len(line) >= MAX_RECORD and not line.endswith(("\n", "\r")):
             while (rest := self.text.readline(MAX_RECORD)) and not rest.endswith(("\n", "\r")):
@@ -60,7 +60,7 @@ class Lines:
 
 
 class Reader:
-    """Reads records, and goes on behind a row whose quotation marks are wrong."""
+    """A reader of records that continues after a row with faulty quotation marks."""
 
     def __init__(self, lines: Lines, delimiter: str) -> None:
         self.lines = lines
@@ -95,7 +95,7 @@ class Reader:
         return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True, strict=strict)
 
     def recovered(self, line: int) -> Record:
-        """Read a record with faulty quotation marks. If it contains other rows, only its first line is given up."""
+        """Read a record with faulty quotation marks. If it contains other rows, only its first line is lost."""
         if record := self.with_escaped_quotes(line):
             return record
         is_closed = "".join(self.taken).count('"') % 2 == 0
@@ -146,7 +146,7 @@ def csv_rows(file: BinaryIO, source: str, origin: str, columns: Columns, charset
 
 
 def rows_of_table(lines: Lines, source: str, origin: str, columns: Columns) -> Iterator[Found]:
-    """Yield the rows of a table. Raises NoContentColumn."""
+    """Yield the rows of a table. Raise NoContentColumn."""
     reader, layout = read_header(lines, columns)
     if guesses := layout.guesses(columns):
         yield Note(source, guesses)
@@ -198,7 +198,7 @@ def without_empty_end(fields: Sequence[str]) -> Sequence[str]:
 
 
 def read_header(lines: Lines, columns: Columns) -> tuple[Reader, Layout]:
-    """Find the delimiter and the header, which may have other lines above it. Raises NoContentColumn."""
+    """Find the delimiter and the header, which may have other lines above it. Raise NoContentColumn."""
     try:
         first = lines.take()
     except Unreadable as error:
@@ -242,4 +242,4 @@ def read_header(lines: Lines, columns: Columns) -> tuple[Reader, Layout]:
         if not taken:
             break
         lines.take()
-    raise NoContentColumn(problem or columns_in_words([]))
+    raise NoContentColumn(problem or list_of_columns([]))

@@ -20,11 +20,11 @@ SUPPORTED_TYPES = set(MEDIA_TYPES.values())
 
 
 def fetch_patiently(url: str, max_bytes: int | None = None) -> Page:
-    """Return the page. A server that is busy is asked again when it says, if that is soon. Raises NoAnswer."""
+    """Return the page. Retry a busy server after its Retry-After, if that is short. Raise NoAnswer."""
     for attempt in range(1, ATTEMPTS + 1):
         page = fetch(url, max_bytes=max_bytes)
-        asked = parse_retry_after(page.headers.get("retry-after", ""))
-        wait = FIRST_WAIT * attempt if asked is None else asked
+        retry_after = parse_retry_after(page.headers.get("retry-after", ""))
+        wait = FIRST_WAIT * attempt if retry_after is None else retry_after
         if page.status not in BUSY or attempt == ATTEMPTS or wait > LONGEST_WAIT:
             return page
         time.sleep(wait)
@@ -117,7 +117,7 @@ def is_url(name: str) -> bool:
 
 
 def site_of(url: str) -> tuple[str, int | None]:
-    """Return the host and port. With and without "www." is one site, and so are the usual ports of http and https."""
+    """Return the host and port. Names with and without "www." are one site, and so are the default ports."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

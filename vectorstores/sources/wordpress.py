@@ -41,7 +41,7 @@ PRODUCT_FIELDS = {
 def wordpress_rows(
     file: BinaryIO, source: str, origin: str, post_types: Collection[str] = (), charset: str | None = None
 ) -> Iterator[Found]:
-    """Yield the published posts and pages, and those of other `post_types`; then tell what was skipped.
+    """Yield the published posts and pages, and those of other `post_types`; then notes on what was skipped.
 
     Entities that the file declares are never resolved, and nothing outside the file is read.
     """
@@ -50,14 +50,14 @@ def wordpress_rows(
     if encoding.doubt:
         yield Note(source, encoding.doubt)
     with io.TextIOWrapper(file, encoding.name, encoding.errors) as text:
-        yield from posts(Cutter(text), source, origin, {*POST_TYPES, *post_types})
+        yield from posts(ItemSplitter(text), source, origin, {*POST_TYPES, *post_types})
 
 
-def posts(cutter: "Cutter", source: str, origin: str, wanted: Collection[str]) -> Iterator[Found]:
+def posts(splitter: "ItemSplitter", source: str, origin: str, wanted: Collection[str]) -> Iterator[Found]:
     skipped: Counter[str] = Counter()
     guids: set[str] = set()
     number = 0
-    for number, item in enumerate(cutter.items(), 1):
+    for number, item in enumerate(splitter.items(), 1):
         place = f"{source}: item {number}"
         fields = fields_of(item) if len(item) <= row_files.MAX_ITEM else None
         if fields is None:
@@ -68,7 +68,7 @@ def posts(cutter: "Cutter", source: str, origin: str, wanted: Collection[str]) -
             skipped[reason] += 1
         else:
             yield post_row(fields, place, source, origin, guids)
-    if cutter.breaks_off:
+    if splitter.breaks_off:
         yield Refused(f"{source}: after item {number}", "The file breaks off. Posts may be missing.", True)
     elif not number:
         yield Refused(source, "It is not a WordPress export: it contains no items.", True)
@@ -77,8 +77,8 @@ def posts(cutter: "Cutter", source: str, origin: str, wanted: Collection[str]) -
             yield Note(source, f"Skipped {reason}: {count}." + hint(reason), left_out=count)
 
 
-class Cutter:
-    """Cuts a file into its items. A tag within CDATA is text, unless the CDATA never ends."""
+class ItemSplitter:
+    """A splitter of a file into its items. A tag within CDATA is text, unless the CDATA never ends."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
@@ -87,42 +87,42 @@ class Cutter:
     def items(self) -> Iterator[str]:
         """Yield each item. Of an item larger than MAX_ITEM only the beginning is yielded."""
         data = ""
-        at, began, cdata, in_cdata, ignores_cdata = 0, -1, 0, False, False
+        at, item_start, cdata_start, in_cdata, ignores_cdata = 0, -1, 0, False, False
         while True:
             pattern = CDATA_END if in_cdata else TAG_ALONE if ignores_cdata else TAG
             if tag := pattern.search(data, at):
                 if in_cdata:
                     in_cdata = False
-                    swallowed = SWALLOWED.search(data, cdata if began >= 0 else at, tag.start())
+                    swallowed = SWALLOWED.search(data, cdata_start if item_start >= 0 else at, tag.start())
                     at = swallowed.start() if swallowed else tag.end()
                     continue
                 at = tag.end()
                 if tag[0] == "<![CDATA[":
-                    in_cdata, cdata = True, at
+                    in_cdata, cdata_start = True, at
                 elif tag[0].startswith(("</channel", "</rss")):
                     self.breaks_off = False
                 elif tag[0].startswith("<item"):
                     self.breaks_off = True
-                    if began >= 0:
-                        yield data[began : tag.start()]  # it was never closed
-                    data, at, began = data[tag.start() :], at - tag.start(), 0
-                elif tag[0].startswith("</item") and began >= 0:
-                    yield data[began:at]
+                    if item_start >= 0:
+                        yield data[item_start : tag.start()]  # it was never closed
+                    data, at, item_start = data[tag.start() :], at - tag.start(), 0
+                elif tag[0].startswith("</item") and item_start >= 0:
+                    yield data[item_start:at]
                     data = data[at:]
-                    at, began, ignores_cdata = 0, -1, False
+                    at, item_start, ignores_cdata = 0, -1, False
                 continue
             at = max(at, len(data) - LONGEST_TAG)
-            if began < 0:
+            if item_start < 0:
                 data = data[at:]
                 at = 0
             chunk = self.file.read(READ_AT_ONCE)
             data += chunk
-            if began >= 0 and (not chunk or len(data) - began > row_files.MAX_ITEM):
+            if item_start >= 0 and (not chunk or len(data) - item_start > row_files.MAX_ITEM):
                 if in_cdata:
-                    at, in_cdata, ignores_cdata = began + len("<item"), False, True
+                    at, in_cdata, ignores_cdata = item_start + len("<item"), False, True
                 elif chunk:
-                    yield data[began : began + row_files.MAX_ITEM + 1]
-                    began = -1
+                    yield data[item_start : item_start + row_files.MAX_ITEM + 1]
+                    item_start = -1
                 else:
                     return
             elif not chunk:
@@ -162,7 +162,7 @@ def field_in(element: etree._Element) -> bool:
 
 
 def reason_to_skip(fields: Mapping[str, str], wanted: Collection[str]) -> str:
-    """Return why the item stays out, in words or as its post type; "" for one to be read, as every item of a feed."""
+    """Return why the item is skipped, or its post type; "" for an item to read, such as any item of a feed."""
     if not {"status", "post_type", "post_id"} & fields.keys():
         return ""
     status, post_type = fields.get("status", "").strip(), fields.get("post_type", "").strip()
@@ -176,7 +176,7 @@ def reason_to_skip(fields: Mapping[str, str], wanted: Collection[str]) -> str:
 
 
 def hint(reason: str) -> str:
-    """Return how to import them after all."""
+    """Return how to import the skipped posts, if a post type is the reason."""
     _, is_type, post_type = reason.partition(" of the type ")
     return f" To import them: import_vectors --post-type {post_type}." if is_type and post_type != "unknown" else ""
 

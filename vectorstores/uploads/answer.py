@@ -1,4 +1,4 @@
-"""The answer of the sandbox as JSON. Reading a pickle would run what a crafted upload has made of the sandbox."""
+"""Encode and decode the answer of the sandbox as JSON. A pickle could run code of a crafted upload in the worker."""
 
 import json
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ Found = NewDocument | Refused | Note
 
 def to_json(found: Sequence[Found]) -> bytes:
     return json.dumps(
-        [{type(one).__name__: asdict(one)} for one in found], default=lambda floats: floats.tolist()
+        [{type(result).__name__: asdict(result)} for result in found], default=lambda floats: floats.tolist()
     ).encode()
 
 
 def from_json(text: bytes) -> list[Found]:
     """Return the documents, refusals and notes. Raise Unreadable for anything else."""
     try:
-        return [found_of(one) for one in json.loads(text)]
+        return [result_of(result) for result in json.loads(text)]
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError, ApiError):
         raise Unreadable("The sandbox sent an answer that cannot be read.") from None
 
 
-def found_of(one: dict[str, Any]) -> Found:
+def result_of(result: dict[str, Any]) -> Found:
     for kind in (Refused, Note):
-        if kind.__name__ in one:
-            return restored(kind, one[kind.__name__])
-    values = one["NewDocument"]
+        if kind.__name__ in result:
+            return restored(kind, result[kind.__name__])
+    values = result["NewDocument"]
     chunks = [restored(Chunk, chunk) for chunk in values["chunks"]]
     return restored(
         NewDocument, values | {"chunks": chunks, "values": [as_floats(vector) for vector in values["values"]]}

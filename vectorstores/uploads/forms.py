@@ -176,7 +176,7 @@ class ContentForm(forms.Form):
 
     @property
     def has_options(self) -> bool:
-        """Return whether the fields about reading files are filled in or faulty, so that they are to be seen."""
+        """Return whether a field about reading files is filled in or faulty, so that the page must show them."""
         names = ["encoding", *(f"{role}_column" for role in COLUMN_ROLES)]
         return any(self[name].value() or self[name].errors for name in names)
 

@@ -1,6 +1,6 @@
-"""Take the network from the current process for good, with a seccomp filter of the Linux kernel.
+"""Block network access of the current process permanently, with a seccomp filter of the Linux kernel.
 
-Needs no privileges and works in containers. Source: https://docs.kernel.org/userspace-api/seccomp_filter.html
+It needs no privileges and works in containers. Source: https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
 import ctypes
@@ -30,8 +30,8 @@ DENIED = {
 }
 
 
-def take_network() -> bool:
-    """Return whether the filter is in place: not on other systems than Linux, nor on rare processors."""
+def block_network() -> bool:
+    """Install the filter and return whether it is in place: only on Linux, and not on rare processors."""
     if sys.platform != "linux" or platform.machine() not in DENIED:
         return False
     architecture, numbers = DENIED[platform.machine()]

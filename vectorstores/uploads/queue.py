@@ -196,9 +196,9 @@ class Indexing:
         """Record the end of the attempt. The content is kept for a retry if some of it was refused."""
         result = self.result()
         if not result["documents"]:
-            told = [f"{refusal['place']}: {refusal['reason']}" for refusal in self.refusals]
-            told += [f"{note['place']}: {note['text']}" for note in self.notes]
-            self.upload.fail(told[0] if told else NOTHING_FOUND, **result)
+            reasons = [f"{refusal['place']}: {refusal['reason']}" for refusal in self.refusals]
+            reasons += [f"{note['place']}: {note['text']}" for note in self.notes]
+            self.upload.fail(reasons[0] if reasons else NOTHING_FOUND, **result)
             return
         self.upload.finish(**result)
         if not self.refused:

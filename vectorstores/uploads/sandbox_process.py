@@ -35,14 +35,14 @@ def send_documents(
     from vectorstores.ingestion.rows import Note, Refused
     from vectorstores.sources.uploaded import uploaded_rows
     from vectorstores.uploads.answer import to_json
-    from vectorstores.uploads.no_network import take_network
+    from vectorstores.uploads.no_network import block_network
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C lets the worker finish the upload
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     os.nice(5)
-    take_network()
+    block_network()
     logging.disable()  # readers log a lot about bad files
     batch: list[NewDocument | Refused | Note] = []
     characters = unsent = 0

@@ -16,6 +16,7 @@ from chatbots.guards.limits import ChatbotPaused
 from chatbots.models import Chatbot, MessageCount, TokenAllowance
 from logs.models import Conversation
 from puffer.api.errors import ApiError
+from puffer.runtime import delete_batch
 from tests.support.guests import NO_LIMITS, guest, identified, refusal, turn, used
 from tests.support.repository import ROOT
 
@@ -132,7 +133,7 @@ def test_a_quota_that_begins_again_is_not_deleted(limited):
         return execute(sql, *arguments)
 
     with connection.execute_wrapper(begin_again_before_deletion):
-        leftovers.delete(past)
+        delete_batch(past)
     assert quotas.exists()
 
 

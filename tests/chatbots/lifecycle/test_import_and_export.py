@@ -1,8 +1,6 @@
 """The commands import_chatbots and export_chatbots."""
 
-import io
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -109,15 +107,14 @@ FULL = {
 
 
 @pytest.fixture
-def stdin(monkeypatch):
+def stdin(stdin):
     """Return a function that sets stdin to bytes or to a JSON value, and returns the argument "-"."""
 
-    def set_stdin(content: Any) -> str:
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    def set_content(content: Any) -> str:
+        stdin(content if isinstance(content, bytes) else json.dumps(content))
         return "-"
 
-    return set_stdin
+    return set_content
 
 
 def test_every_setting_is_imported(stdin):

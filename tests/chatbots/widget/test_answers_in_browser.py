@@ -2,31 +2,22 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from tests.support.providers.answers import CHAT_END, chat_chunk
 from tests.support.upstream import Upstream, streaming
 from tests.support.widget.browser import expect, in_browser
 from tests.support.widget.chats import ask, ask_and_wait, open_popup
-from tests.support.widget.pages import COMPLETIONS, Site, Visits, says
+from tests.support.widget.pages import COMPLETIONS, Site, Visits, says, says_half
 
 pytestmark = in_browser
 
 
 def test_text_is_shown_while_the_answer_is_streaming(visit, model):
     finish_stream = threading.Event()
-
-    def pieces() -> Iterator[bytes]:
-        yield chat_chunk({"content": "Yes, **we"})
-        finish_stream.wait(20)
-        yield chat_chunk({"content": " do**."})
-        yield from CHAT_END
-
-    model.pages[COMPLETIONS] = streaming(pieces(), 0, "end", {})
+    model.pages[COMPLETIONS] = says_half(finish_stream)
     page = visit("inline")
     answer = ask(page)
     expect(answer.locator(".bubble")).to_have_text("Yes, **we")

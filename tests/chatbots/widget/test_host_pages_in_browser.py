@@ -1,16 +1,13 @@
 """The widget on pages that replace their content, drop the snippet's attributes, or run in an older browser."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import requests
 
-from tests.support.providers.answers import CHAT_END, chat_chunk
-from tests.support.upstream import streaming
 from tests.support.widget.browser import expect, in_browser
 from tests.support.widget.host_pages import SEEN, ask, the_chat
-from tests.support.widget.pages import COMPLETIONS
+from tests.support.widget.pages import COMPLETIONS, says_half
 
 pytestmark = in_browser
 
@@ -75,14 +72,7 @@ def test_the_chat_stays_when_the_page_replaces_its_content(visit, site, name, ch
 
 def test_an_answer_goes_on_while_the_page_changes(visit, model):
     finish_stream = threading.Event()
-
-    def pieces() -> Iterator[bytes]:
-        yield chat_chunk({"content": "Yes, **we"})
-        finish_stream.wait(20)
-        yield chat_chunk({"content": " do**."})
-        yield from CHAT_END
-
-    model.pages[COMPLETIONS] = streaming(pieces(), 0, "end", {})
+    model.pages[COMPLETIONS] = says_half(finish_stream)
     page = visit("popup", container=False)
     page.evaluate("Puffer.ask('Do you?')")
     expect(page.locator(".message.bot .bubble")).to_have_text("Yes, **we")

@@ -14,22 +14,13 @@ from logs.webhooks.models import EventName, Webhook, WebhookDelivery
 
 pytestmark = pytest.mark.django_db
 
-HOST = "127.0.0.1"
 FORM = {"name": "CRM", "events": ["chatbot.fb_submitted"], "is_active": "on"}
 
 
 @pytest.fixture
-def receiver(loopback_server, settings):
-    loopback_server.forget()
-    loopback_server.serves("/hook", b"<b>thanks</b>")
-    settings.PRIVATE_HOST_ALLOWLIST = [HOST]
-    settings.WORKER_JOBS = ["logs.webhooks.delivery.run_due"]
-    return loopback_server
-
-
-@pytest.fixture
-def webhook(receiver):
-    return Webhook.objects.create(name="CRM", url=f"{receiver.url}/hook", events=EventName.values)
+def receiver(receiver):
+    receiver.serves("/hook", b"<b>thanks</b>")
+    return receiver
 
 
 @pytest.fixture

@@ -178,8 +178,8 @@ def test_a_dry_run_only_counts(log):
 
 
 @pytest.mark.parametrize(("answer", "is_erased"), [("yes\n", True), ("no\n", False), ("y\n", False), ("", False)])
-def test_erasing_asks_for_confirmation(log, monkeypatch, answer, is_erased):
-    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+def test_erasing_asks_for_confirmation(log, stdin, answer, is_erased):
+    stdin(answer)
     if is_erased:
         assert "Erased." in run_forget_user("--email", EMAIL, yes=False)
     else:

@@ -6,10 +6,10 @@ from django.core.management import call_command
 from django.db import connection
 
 from logs.models import Conversation, Message
-from logs.search import checks, indexer, tables
+from logs.search import checks, tables
 from logs.search import query as search
 from logs.search.checks import check_index
-from logs.search.indexer import index_batch, run_due
+from logs.search.indexer import BATCH, index_batch, run_due
 from logs.search.query import everything, with_message, with_visitor
 from logs.search.tables import MESSAGES, SEARCHED, VISITORS
 from tests.support.searched_conversations import CONTENTS, LONG, make_conversation, names
@@ -118,13 +118,12 @@ def test_the_separator_of_texts_matches_only_itself(conversations):
     assert names(with_message("\x1f")) == names(with_message("A\x1fB")) == ["held"]
 
 
-def test_the_worker_indexes_new_messages(db, monkeypatch):
+def test_the_worker_indexes_new_messages(db):
     skip_used_ids()
-    monkeypatch.setattr(indexer, "BATCH", 10)
-    make_conversation(*["wool"] * 9)
+    make_conversation(*["wool"] * (BATCH - 1))
     assert not run_due()
     assert texts() == 0
-    make_conversation(*["wool"] * 16)
+    make_conversation(*["wool"] * (BATCH + 6))
     assert run_due()
     assert run_due()
     assert not run_due()  # the remaining five are too few for a transaction
@@ -144,10 +143,9 @@ def test_a_search_indexes_new_messages_if_no_worker_runs(empty_cache):
 
 
 @pytest.fixture
-def other_connection(empty_cache, monkeypatch):
+def other_connection(empty_cache):
     """Yield a second connection, at the start of a transaction."""
     skip_used_ids()
-    monkeypatch.setattr(indexer, "BATCH", 10)
     other_connection = connection.copy()
     other_connection.settings_dict = connection.settings_dict
     other_connection.set_autocommit(False)
@@ -165,7 +163,7 @@ def test_the_worker_does_not_wait_long_for_a_writer(other_connection):
     )
     with other_connection.cursor() as cursor:
         cursor.execute(insert, [first.pk])
-    make_conversation(*["wool"] * 20, conversation_uuid="third")
+    make_conversation(*["wool"] * 2 * BATCH, conversation_uuid="third")
     assert not run_due()
     assert names(with_message("wool")) == ["third"]
     other_connection.commit()
@@ -177,7 +175,8 @@ def test_the_worker_does_not_wait_long_for_a_writer(other_connection):
 @on_postgresql
 def test_the_worker_does_not_wait_long_for_a_delete(other_connection):
     """Let another connection delete messages, and then a conversation, while the worker tries to index."""
-    first, *_ = [make_conversation("wool", conversation_uuid=str(number)) for number in range(20)]
+    first, *_ = [make_conversation("wool", conversation_uuid=str(number)) for number in range(19)]
+    make_conversation(*["wool"] * BATCH, conversation_uuid="many")
     with other_connection.cursor() as cursor:
         cursor.execute("DELETE FROM logs_message WHERE conversation_id = %s", [first.pk])
     assert not run_due()

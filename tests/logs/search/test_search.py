@@ -181,12 +181,11 @@ def test_results_of_a_rolled_back_transaction_are_not_cached(empty_cache):
 
 
 def test_the_cache_is_bounded(empty_cache, monkeypatch):
-    monkeypatch.setattr(search, "MAX_SEARCHES", 5)
     make_conversation("wool")
-    for number in range(20):
+    for number in range(search.MAX_SEARCHES + 5):
         with_message(f"wool {number}")
-    assert len(search._sets) == 5
-    monkeypatch.setattr(search, "MAX_BYTES", 0)
+    assert len(search._sets) == search.MAX_SEARCHES
+    monkeypatch.setattr(search, "MAX_BYTES", 0)  # 32 MB of sets would take millions of conversations
     assert len(with_message("wool")) == 1
     assert len(search._sets) == 0
 

@@ -19,14 +19,8 @@ from tests.support.providers.answers import (
 )
 from tests.support.providers.requests import generate
 from tests.support.providers.shapes import HELLO, PROTOCOLS
-from tests.support.providers.streams import (
-    end_of,
-    failure_of,
-    joined,
-    piece_of,
-    start_of,
-    stream,
-)
+from tests.support.providers.stream_pieces import end_of, piece_of, start_of
+from tests.support.providers.streams import failure_of, joined, stream
 
 pytestmark = pytest.mark.django_db
 

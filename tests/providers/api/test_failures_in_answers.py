@@ -15,14 +15,8 @@ from tests.support.providers.answers import (
 )
 from tests.support.providers.requests import generate
 from tests.support.providers.shapes import HELLO, PROTOCOLS
-from tests.support.providers.streams import (
-    failure_of,
-    joined,
-    open_call,
-    run_on_loop,
-    start_of,
-    stream,
-)
+from tests.support.providers.stream_pieces import start_of
+from tests.support.providers.streams import failure_of, joined, open_call, run_on_loop, stream
 
 pytestmark = pytest.mark.django_db
 

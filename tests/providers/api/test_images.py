@@ -7,7 +7,7 @@ from tests.support.providers.answers import CAT_BASE64, GPT_IMAGE, IMAGES
 from tests.support.providers.images import SLUGS, draw, image_at
 
 # All options of a call, and the target and body that each provider is sent for them.
-OPTIONS = {
+OPENROUTER_OPTIONS = {
     "n": 1,
     "size": "1536x1024",
     "quality": "high",
@@ -17,9 +17,8 @@ OPTIONS = {
     "output_compression": 80,
     "background": "opaque",
     "seed": 7,
-    "style": "vivid",
-    "response_format": "b64_json",
 }
+OPTIONS = {**OPENROUTER_OPTIONS, "style": "vivid", "response_format": "b64_json"}
 
 
 GPT_IMAGE_BODY = {
@@ -49,22 +48,7 @@ SENT = {
             },
         },
     ),
-    "openrouter": (
-        "/api/v1/images",
-        {
-            "model": "some-model",
-            "prompt": "a cat",
-            "n": 1,
-            "size": "1536x1024",
-            "quality": "high",
-            "aspect_ratio": "16:9",
-            "resolution": "2K",
-            "output_format": "webp",
-            "output_compression": 80,
-            "background": "opaque",
-            "seed": 7,
-        },
-    ),
+    "openrouter": ("/api/v1/images", {"model": "some-model", "prompt": "a cat", **OPENROUTER_OPTIONS}),
 }
 
 

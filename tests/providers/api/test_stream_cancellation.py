@@ -16,14 +16,8 @@ from tests.support.providers.answers import (
     CHAT_STREAM,
 )
 from tests.support.providers.recorded_usage import ESTIMATED, recorded_usage
-from tests.support.providers.streams import (
-    HELLO,
-    PROTOCOLS,
-    open_call,
-    piece_of,
-    run_on_loop,
-    start_of,
-)
+from tests.support.providers.stream_pieces import piece_of, start_of
+from tests.support.providers.streams import HELLO, PROTOCOLS, open_call, run_on_loop
 
 pytestmark = pytest.mark.django_db
 
@@ -91,16 +85,17 @@ def canceled_while_sending(slug):
     return calls
 
 
+async def turn(slug):
+    async with open_call(slug) as call:
+        async for chunk in call:
+            yield chunk
+
+
 def generator_that_is_closed(slug):
     """Return a call within a generator that is closed at its yield, as a turn is."""
 
-    async def turn():
-        async with open_call(slug) as call:
-            async for chunk in call:
-                yield chunk
-
     async def calls(started_at):
-        async with aclosing(turn()) as chunks:
+        async with aclosing(turn(slug)) as chunks:
             await anext(chunks)
             started_at.set()
 
@@ -108,13 +103,8 @@ def generator_that_is_closed(slug):
 
 
 def generator_whose_reader_is_canceled(slug):
-    async def turn():
-        async with open_call(slug) as call:
-            async for chunk in call:
-                yield chunk
-
     async def calls(started_at):
-        async for _ in turn():
+        async for _ in turn(slug):
             started_at.set()
 
     return calls

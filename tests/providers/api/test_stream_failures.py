@@ -21,17 +21,8 @@ from tests.support.providers.answers import (
 )
 from tests.support.providers.failures import ERRORS, NO_ANSWERS, NO_TEXT_CODES
 from tests.support.providers.recorded_usage import ESTIMATED, recorded_usage
-from tests.support.providers.streams import (
-    PROTOCOLS,
-    end_of,
-    failure_of,
-    joined,
-    open_call,
-    piece_of,
-    run_on_loop,
-    start_of,
-    stream,
-)
+from tests.support.providers.stream_pieces import end_of, piece_of, start_of
+from tests.support.providers.streams import PROTOCOLS, failure_of, joined, open_call, run_on_loop, stream
 from tests.support.rows import crossed
 from tests.support.upstream import closed_port
 

@@ -18,18 +18,8 @@ from tests.support.providers.answers import (
 )
 from tests.support.providers.recorded_usage import recorded_usage
 from tests.support.providers.requests import SENT
-from tests.support.providers.streams import (
-    HELLO,
-    PROTOCOLS,
-    end_of,
-    failure_of,
-    joined,
-    open_call,
-    piece_of,
-    run_on_loop,
-    start_of,
-    stream,
-)
+from tests.support.providers.stream_pieces import end_of, piece_of, start_of
+from tests.support.providers.streams import HELLO, PROTOCOLS, failure_of, joined, open_call, run_on_loop, stream
 
 pytestmark = pytest.mark.django_db
 

@@ -23,18 +23,6 @@ ROW = {Chatbot: {"name": "Shop"}, Webhook: {"name": "shop", "url": "https://shop
 NEW_KEY = {"name": "shop", "scopes": ["chat"]}
 
 
-@pytest.fixture
-def owner() -> User:
-    return User.objects.create_superuser("owner", password=PASSWORD)
-
-
-@pytest.fixture
-def client(owner: User) -> Client:
-    client = Client()
-    client.force_login(owner)
-    return client
-
-
 def age(client: Client, seconds: int = WINDOW) -> None:
     """Make the password as old as `seconds`."""
     session = client.session

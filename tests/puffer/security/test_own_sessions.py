@@ -12,7 +12,7 @@ from puffer.security.admin_sessions import SEEN_EVERY, Session
 from puffer.security.own_sessions import device
 from tests.support.admin.accounts import PASSWORD, sign_in
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("owner")
 PAGE = reverse("admin:auth_user_own_sessions")
 LINUX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 IPHONE = (
@@ -20,11 +20,6 @@ IPHONE = (
 )
 ANDROID = "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Mobile Safari/537.36"
 WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/138.0 Safari/537.36 Edg/138.0"
-
-
-@pytest.fixture(autouse=True)
-def owner() -> User:
-    return User.objects.create_superuser("owner", password=PASSWORD)
 
 
 def browser(user_agent: str = LINUX, address: str = "192.0.2.7", username: str = "owner") -> Client:

@@ -29,18 +29,6 @@ class App:
         return f"{self.totp.token():06}"
 
 
-@pytest.fixture
-def user() -> User:
-    return User.objects.create_superuser("owner", password=PASSWORD)
-
-
-@pytest.fixture
-def client(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 def scan_key(client: Client) -> App:
     page = client.get(PAGE)
     assert "no-store" in page["Cache-Control"]
@@ -62,7 +50,7 @@ def sign_in_with_code(code: str | None = None, password: str = PASSWORD, **reque
     return Client().post("/admin/login/", form, **request)
 
 
-def test_without_a_second_factor_no_code_is_required(user):
+def test_without_a_second_factor_no_code_is_required(owner):
     assert 'name="code"' not in Client().get("/admin/login/").text
     assert sign_in(PASSWORD).status_code == 302
 

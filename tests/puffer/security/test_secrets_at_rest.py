@@ -4,7 +4,6 @@ import re
 
 import pytest
 from cryptography.fernet import Fernet
-from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
@@ -16,11 +15,6 @@ from tests.support.admin.accounts import PASSWORD, sign_in
 from tests.support.installation import Installation, postgres_database, url_of
 
 PAGE = "/admin/auth/user/second-factor/"
-
-
-@pytest.fixture
-def owner(db) -> User:
-    return User.objects.create_superuser("owner", password=PASSWORD)
 
 
 def stored_text() -> str:

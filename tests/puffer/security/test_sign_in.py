@@ -20,11 +20,6 @@ from tests.support.admin.accounts import LIMIT, LOGIN, PASSWORD, sign_in
 from tests.support.installation import serving
 
 
-@pytest.fixture
-def owner(db: None) -> User:
-    return User.objects.create_superuser("owner", password=PASSWORD)
-
-
 def sign_in_wrongly(times: int = LIMIT, **request) -> list[int]:
     return [sign_in("wrong", **request).status_code for _ in range(times)]
 

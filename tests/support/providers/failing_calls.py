@@ -1,4 +1,4 @@
-"""Calls of every capability, and the errors that they end with."""
+"""The calls of every capability, and the codes of the errors that they end with."""
 
 from providers.base import Capability
 from providers.registry import providers_with
@@ -55,21 +55,3 @@ def code_for(slug, capability, kind, status=0):
         return GOOGLE_IMAGE_CODES.get(status, other[kind])
     suffixes = {"api": "api_error", "transport": "http_error", "unreadable": "api_error", "empty": "no_data"}
     return f"{slug}_image_{suffixes[kind]}"
-
-
-def call(api, slug, capability, model="some-model", **options):
-    body = {"provider": slug, "model": model}
-    if capability is COMPLETION:
-        return api.post("/generate", json={**body, "messages": [{"role": "user", "content": "Hi"}]}, **options)
-    if capability is EMBEDDING:
-        return api.post("/embeddings", json={**body, "input": ["one", "two"]}, **options)
-    return api.post("/images/generate", json={**body, "prompt": "a cat"}, **options)
-
-
-def assert_failed(answer, status, code):
-    """Check that the error's data contains only the status, and return its message."""
-    error = answer.json()
-    assert (answer.status_code, error["code"]) == (status, code), error
-    assert error["data"] == {"status": status}
-    assert error.keys() == {"code", "message", "data"}
-    return error["message"]

@@ -1,4 +1,4 @@
-"""Streams of each protocol, and calls that read them."""
+"""Calls that read a stream, and run on an event loop like a server's."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,34 +14,9 @@ from providers.base import Capability, CompletionChunk, CompletionRequest, Messa
 from providers.calls import streamed_call
 from providers.registry import get_provider
 from puffer.api.errors import ApiError
-from tests.support.providers.answers import (
-    ANTHROPIC_END,
-    ANTHROPIC_START,
-    CHAT_END,
-    anthropic_piece,
-    chat_chunk,
-    google_chunk,
-)
 
 HELLO = CompletionRequest("some-model", [Message("user", "Hi there")], instructions="Be nice.")
 PROTOCOLS = ["openai", "claude", "google"]
-
-
-def start_of(slug: str) -> list[bytes]:
-    """Return the start of a stream, with the text "Hello"."""
-    return {
-        "claude": [*ANTHROPIC_START, anthropic_piece("Hello")],
-        "google": [google_chunk("Hello")],
-    }.get(slug, [chat_chunk({"role": "assistant", "content": "Hello"})])
-
-
-def piece_of(slug: str, text: str) -> bytes:
-    make: dict[str, Callable[[str], bytes]] = {"claude": anthropic_piece, "google": google_chunk}
-    return make.get(slug, lambda text: chat_chunk({"content": text}))(text)
-
-
-def end_of(slug: str) -> list[bytes]:
-    return {"claude": ANTHROPIC_END, "google": [google_chunk("", finishReason="STOP")]}.get(slug, CHAT_END)
 
 
 def run_on_loop(calls: Callable[[], Any]) -> Any:

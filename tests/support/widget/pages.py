@@ -1,6 +1,7 @@
 """Pages of another site that embed the widget, for tests in a real browser."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,18 @@ def says(text: str, pause: float = 0, then: str = "end") -> Behavior:
     """Return a behavior that streams the text word by word, like a model."""
     pieces = [chat_chunk({"content": f"{word} "}) for word in text.split(" ")]
     return streaming([*pieces, *(CHAT_END if then == "end" else [])], pause, then, {})
+
+
+def says_half(finish: threading.Event) -> Behavior:
+    """Return a behavior that streams "Yes, **we", waits for `finish`, and streams " do**."."""
+
+    def pieces() -> Iterator[bytes]:
+        yield chat_chunk({"content": "Yes, **we"})
+        finish.wait(20)
+        yield chat_chunk({"content": " do**."})
+        yield from CHAT_END
+
+    return streaming(pieces(), 0, "end", {})
 
 
 @contextmanager

@@ -77,8 +77,8 @@ def test_a_page_declares_its_encoding(page, codec, media_type):
         # Behind more ASCII than anybody samples.
         (b"id,content\n" * 200_000 + GERMAN.encode("cp1252"), None, "id,content\n" * 200_000 + GERMAN, "a guess"),
         # What the server says is wrong.
-        (GERMAN.encode(), "iso-8859-1", GERMAN, "said to be cp1252, but was read as utf-8"),
-        (GERMAN.encode("cp1252"), "utf-8", GERMAN, "said to be utf-8, but was read as cp1252"),
+        (GERMAN.encode(), "iso-8859-1", GERMAN, "declared as cp1252, but was read as utf-8"),
+        (GERMAN.encode("cp1252"), "utf-8", GERMAN, "declared as utf-8, but was read as cp1252"),
         ("Größe 日本 Größe ".encode() * 3 + b"\xff", "utf-8", "Größe 日本 Größe " * 3 + "ÿ", "1 bytes in it are not"),
         (b"\xef\xbb\xbf" + b"It\x92s open", None, "It’s open", "1 bytes in it are not"),
         # Lines of an old program below those of a new one.

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -172,8 +171,8 @@ def test_a_file_may_have_the_signs_of_a_glob_in_its_name(model, tmp_path):
     assert texts() == {"Odd."}
 
 
-def test_standard_input_is_json_lines(model, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(SHOES, SOCKS).encode())))
+def test_standard_input_is_json_lines(model, stdin):
+    stdin(lines(SHOES, SOCKS))
     assert counts(run("-")) == (2, 0, 0)
     assert Document.objects.get(parent_vector_id="shoes").source == "standard input"
 

@@ -1,8 +1,5 @@
 """JSON as programs write it, and objects that name their text differently."""
 
-import io
-import sys
-
 import pytest
 
 from tests.support.knowledge.imports import run, stored, write
@@ -115,8 +112,7 @@ def test_what_cannot_be_read_is_told(model, tmp_path, name, content, word):
     assert word in summary["refusals"][0]["reason"]
 
 
-def test_standard_input_in_any_encoding(model, monkeypatch):
-    rows = '{"id": "a", "content": "Größe"}\n'.encode("utf-16")
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(rows)))
+def test_standard_input_in_any_encoding(model, stdin):
+    stdin('{"id": "a", "content": "Größe"}\n'.encode("utf-16"))
     run("-")
     assert stored()["a"].text == "Größe"

@@ -78,9 +78,9 @@ def test_the_filter_denies_connections_and_programs(probe):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         code = (
             "import os, socket, sys\n"
-            "from vectorstores.uploads.no_network import take_network\n"
+            "from vectorstores.uploads.no_network import block_network\n"
             f"PORT, INHERITED = {listener.getsockname()[1]}, socket.socket()\n"
-            "assert take_network()\n"
+            "assert block_network()\n"
             f"try: {PROBES[probe]}\n"
             "except OSError as error: print(error.errno)\n"
         )
@@ -91,7 +91,7 @@ def test_the_filter_denies_connections_and_programs(probe):
 @linux_only
 def test_files_and_threads_still_work():
     code = (
-        "import threading; from vectorstores.uploads.no_network import take_network as t; assert t();"
+        "import threading; from vectorstores.uploads.no_network import block_network as t; assert t();"
         "x = threading.Thread(target=lambda: print(len(open('/proc/self/status').read()) > 9)); x.start(); x.join()"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"

@@ -19,7 +19,7 @@ DAMAGED = "The file is damaged and cannot be read."
 
 
 class Archive:
-    """The parts of a document, by their names. Raises Unreadable."""
+    """The parts of a document, by their names. Its methods raise Unreadable."""
 
     def __init__(self, data: bytes) -> None:
         if data.startswith(OLD_FORMAT):
@@ -69,7 +69,7 @@ class Archive:
         return [f"The file is damaged, so text may be missing: {shown}."] if self.broken else []
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return the parts that a part names: id -> (the last word of the type, name)."""
+        """Return the parts to which a part refers: id -> (the last word of the type, name)."""
         folder, base = posixpath.split(name)
         relations = posixpath.join(folder, "_rels", f"{base}.rels")
         if relations not in self:

@@ -12,7 +12,7 @@ from vectorstores.extraction.extracted import Extracted, Unreadable
 from vectorstores.extraction.office.archive import DAMAGED, Archive
 from vectorstores.extraction.office.sheet_layout import SheetLayout
 from vectorstores.extraction.outline import Outline
-from vectorstores.extraction.titles import own_title
+from vectorstores.extraction.titles import meaningful_title
 
 MAX_CELLS = 2_000_000
 LEADING_ZEROS = re.compile(r"0{2,15}")
@@ -57,7 +57,7 @@ def written(workbook: Any, archive: Archive) -> Extracted:
     if missing := sum(len(MISSING_VALUE.findall(archive.read(name))) for name in parts):
         notes.append(f"Formulas without a stored value: {missing}. Open and save the file in a spreadsheet program.")
     title = workbook.properties.title if workbook.properties else ""
-    return outline.extracted(own_title(title or ""), notes, has_sheets=True)
+    return outline.extracted(meaningful_title(title or ""), notes, has_sheets=True)
 
 
 def tables(rows: Iterable[Iterable[Any]], layout: SheetLayout) -> Iterator[list[dict[int, str]]]:

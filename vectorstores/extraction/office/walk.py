@@ -14,7 +14,7 @@ from lxml import etree
 from vectorstores.extraction.extracted import Extracted
 from vectorstores.extraction.office.archive import Archive
 from vectorstores.extraction.outline import Outline, superscript
-from vectorstores.extraction.titles import own_title
+from vectorstores.extraction.titles import meaningful_title
 
 PARAGRAPHS = {"p", "h"}
 TABLES = {"tbl", "table"}
@@ -60,7 +60,7 @@ def finished(
 ) -> Extracted:
     """Return the text. Its title is the heading that it starts with, or the one in the part `properties`."""
     starts_with_heading = bool(outline.levels) and outline.levels[0][0] == 0 and outline.levels[0][1] == 1
-    title = "" if starts_with_heading else own_title(archive.title(properties))
+    title = "" if starts_with_heading else meaningful_title(archive.title(properties))
     return outline.extracted(title, [*(notes or []), *archive.notes()], has_sheets=has_sheets)
 
 

@@ -66,7 +66,7 @@ def write_embedded(outline: Outline, archive: Archive, related: Mapping[str, tup
 
 
 def embedded_page(data: bytes) -> Extracted:
-    """Return the text of a web page that may be wrapped as an e-mail (MHTML). Raises Unreadable."""
+    """Return the text of a web page that may be wrapped as an e-mail (MHTML). Raise Unreadable."""
     if data.startswith(b"PK"):
         raise Unreadable("A whole document is embedded.")
     if data[:1000].lstrip().lower().startswith((b"mime-version", b"content-type", b"from:")):
