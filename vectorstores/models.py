@@ -81,6 +81,9 @@ class Collection(models.Model):
     index = models.CharField(max_length=10, choices=Index.choices, default=Index.MATRIX, editable=False)
     version = models.BigIntegerField(default=0, editable=False)  # increases with every change of its vectors
     deletions = models.BigIntegerField(default=0, editable=False)  # increases when vectors are deleted
+    # Ascending keys of LocalVector that separate the HNSW indexes: [20, 30] means that one index covers the rows up to
+    # 20, another those up to 30, and none the rest. None: one index covers all rows, as in earlier versions.
+    index_bounds = models.JSONField(null=True, editable=False)
 
     objects = CollectionQuerySet.as_manager()
 
