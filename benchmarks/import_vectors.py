@@ -32,9 +32,9 @@ WORDS = ("shoes", "rain", "leather", "sole", "winter", "return", "within", "days
 NUMBER = re.compile(r"Row (\d+)")
 
 
-def rows(count):
+def rows(count, start=0):
     rng = random.Random(1)
-    for number in range(count):
+    for number in range(start, start + count):
         text = f"Row {number}: {' '.join(rng.choices(WORDS, k=60))}"
         metadata = {"title": f"Title {number}", "url": f"https://shop.example/{number}"}
         yield {"id": f"row-{number}", "content": text, "metadata": metadata}
@@ -48,17 +48,30 @@ def sample_vectors():
 # Each of these functions runs in its own process, started as this file with the function's name.
 
 
-def instant_server():
-    """Serve embeddings in OpenAI's format and a Chroma that stores nothing, and print the port."""
+def instant_server(kind="few"):
+    """Serve embeddings in OpenAI's format and a Chroma that stores nothing, and print the port.
+
+    The embeddings are those of sample_vectors(); of the kind "clustered", all of them differ, as those of real texts.
+    """
+    import numpy as np
     import orjson
 
     texts_of = [json.dumps(vector) for vector in sample_vectors()]
+    centers = np.random.default_rng(3).normal(size=(200, DIMENSION))
+
+    def vector_text(number):
+        if kind == "few":
+            return texts_of[number % DISTINCT_VECTORS]
+        rng = np.random.default_rng(number)
+        vector = centers[rng.integers(len(centers))] + 0.7 * rng.normal(size=DIMENSION)
+        return orjson.dumps(vector.astype(np.float32), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
     collection = {"id": "c", "name": "kb", "dimension": DIMENSION, "configuration_json": {"hnsw": {"space": "cosine"}}}
 
     def answer(path, body):
         if path.endswith("/embeddings"):
             numbers = [int(found[1]) if (found := NUMBER.search(text)) else 0 for text in orjson.loads(body)["input"]]
-            vectors = [texts_of[number % DISTINCT_VECTORS] for number in numbers]
+            vectors = [vector_text(number) for number in numbers]
             data = ",".join(
                 f'{{"object":"embedding","index":{at},"embedding":{vector}}}' for at, vector in enumerate(vectors)
             )
@@ -140,9 +153,9 @@ class Measured:
     megabytes: float
 
 
-def measure(command, environment=None):
+def measure(command, environment=None, folder=REPOSITORY):
     """Run a process whose last line of output is JSON with its seconds, and return its cost."""
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     answer_bytes = process.stdout.read()
     process.stdout.close()
     _, status, usage = os.wait4(process.pid, 0)

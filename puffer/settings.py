@@ -115,6 +115,7 @@ LOADED_BEFORE_SERVING = ["openai.resources.chat", "openai.resources.embeddings",
 WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is listed four times runs in four threads
     *4 * ["logs.webhooks.delivery.run_due"],
     "vectorstores.uploads.queue.run_due",
+    "vectorstores.stores.local.index_builder.run_due",
     "chatbots.quality.golden.run_due",
     "logs.search.indexer.run_due",
     "logs.conversations.retention.run_due",

@@ -134,6 +134,13 @@ class VectorStore(ABC):
     def scan(self, target: str, namespace: str = "", parent_id: str = "") -> Iterator[Vector]:
         """Yield all vectors of the collection, or of the document `parent_id`, in any order, read page by page."""
 
+    def needs_index(self, target: str) -> bool:
+        """Return whether an index has to be built before searches are fast again. Most stores do that by themselves."""
+        return False
+
+    def build_index(self, target: str) -> None:  # noqa: B027
+        """Build that index. This may take minutes, but searches and other imports go on."""
+
     def replace(self, target: str, vectors: Sequence[Vector], namespace: str = "") -> None:
         """Store whole documents in place of earlier versions, including longer ones."""
         self.upsert(target, vectors, namespace)

@@ -81,6 +81,9 @@ class Collection(models.Model):
     index = models.CharField(max_length=10, choices=Index.choices, default=Index.MATRIX, editable=False)
     version = models.BigIntegerField(default=0, editable=False)  # increases with every change of its vectors
     deletions = models.BigIntegerField(default=0, editable=False)  # increases when vectors are deleted
+    # Ascending keys of LocalVector that separate the HNSW indexes: [20, 30] means that one index covers the rows up to
+    # 20, another those up to 30, and none the rest. None: one index covers all rows, as in earlier versions.
+    index_bounds = models.JSONField(null=True, editable=False)
 
     objects = CollectionQuerySet.as_manager()
 
@@ -146,6 +149,44 @@ class Document(models.Model):
 
     def __str__(self) -> str:
         return self.title or self.parent_vector_id
+
+
+MAX_TARGET = 200  # characters of a collection's name
+
+
+class ImportRunQuerySet(models.QuerySet["ImportRun"]):
+    def into(self, store: str, target: str) -> "ImportRunQuerySet":
+        """Return the imports that are storing documents in the collection."""
+        return self.filter(store=store, target=target[:MAX_TARGET], leased_until__gt=database_now())
+
+
+class ImportRun(models.Model):
+    """An import that is under way. Its lease tells other imports that it is alive: see ingestion/claims.py."""
+
+    store = models.CharField(max_length=20)  # slug
+    target = models.CharField(max_length=MAX_TARGET)
+    leased_until = models.DateTimeField()
+
+    objects = ImportRunQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.target} ({self.store})"
+
+
+class DocumentClaim(models.Model):
+    """A document that an import is about to store, so that no other import embeds it at the same time."""
+
+    run = models.ForeignKey(ImportRun, on_delete=models.CASCADE, related_name="claims")
+    key = models.CharField(max_length=64, unique=True)  # hash of store, collection, namespace and document id
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class LocalVector(models.Model):

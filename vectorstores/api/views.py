@@ -22,12 +22,15 @@ from puffer.api import (
 from puffer.models import Scope
 from puffer.runtime import in_thread_if_large
 from puffer.text import is_blank
+from vectorstores.ingestion.claims import Claims
 from vectorstores.ingestion.destination import Destination, embedding_of
 from vectorstores.ingestion.documents import NewDocument, make_document
 from vectorstores.ingestion.pipeline import ingest
+from vectorstores.ingestion.sync import stored_hashes
 from vectorstores.registry import STORES
 
 MAX_ITEMS = 1000
+CLAIM_PATIENCE = 20.0  # seconds in which another call or import may store the same documents first
 MAX_METADATA = 200  # names of one text
 EMBEDDING_PROVIDERS = ["openai", "google", "azure", "openrouter"]  # those of AI Puffer, in its order
 EMBEDDING_PROVIDERS += [slug for slug in slugs(Capability.EMBEDDING) if slug not in EMBEDDING_PROVIDERS]
@@ -108,14 +111,8 @@ class UpsertView(AsyncAPIView):
             sum(len(item["content"]) for item in vectors),
             lambda: [make_document(item, destination) for item in vectors],
         )
-        stored = 0
-        try:
-            async for _ in ingest(documents, destination, caller=caller_of(request)):
-                stored += 1
-        except ApiError as error:
-            # The caller needs these to continue there. Texts that are sent again replace the stored ones.
-            error.data |= {"completed_sources": stored, "failed_source_index": stored}
-            raise
+        claims = Claims(destination)
+        await claims.hold(store_in_order(documents, destination, caller_of(request), claims))
         chunks = sum(len(document.chunks) for document in documents)
         return Response(
             {
@@ -173,6 +170,28 @@ async def check_caller(caller: Caller, destination: Destination) -> None:
         if embedding in allowed or not (allowed or caller.allowed_models):
             return
     caller.require_model(*embedding)
+
+
+async def store_in_order(
+    documents: list[NewDocument], destination: Destination, caller: Caller, claims: Claims
+) -> None:
+    """Store the documents, except those that another call or import has stored while this one waited for it."""
+    waited = await claims.claim_all([document for document in documents if document.has_own_id], CLAIM_PATIENCE)
+    missing = list(enumerate(documents))
+    if waited:
+        ids = [document.parent_id for document in documents]
+        hashes = await sync_to_async(stored_hashes)(destination, ids)
+        if len(set(ids)) == len(ids):  # otherwise the last of those with the same id must be stored last
+            missing = [(at, one) for at, one in missing if hashes.get(one.parent_id) != one.content_hash]
+    positions = [*(at for at, _ in missing), len(documents)]
+    stored = 0
+    try:
+        async for _ in ingest([one for _, one in missing], destination, caller=caller, claims=claims):
+            stored += 1
+    except ApiError as error:
+        # The caller needs these to continue there. Texts that are sent again replace the stored ones.
+        error.data |= {"completed_sources": positions[stored], "failed_source_index": positions[stored]}
+        raise
 
 
 def result_json(document: NewDocument) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class NewDocument:
     content_hash: str = ""
     has_own_id: bool = True  # otherwise the id is random, so nothing is stored under it yet
     values: Sequence[Floats] = ()
+    is_new: bool = False  # nothing can be stored under its id yet, so there is nothing to replace
 
     @property
     def title(self) -> str:

@@ -3,6 +3,7 @@
     vectorstores/sources/      find files, pages and rows: a Row has its content, or a file to extract it from
     extract.py, chunking.py    rows -> documents with text, headings and chunks: documents_from_rows() below
     sync.py                    skips the documents that are stored already (imports only)
+    claims.py                  keeps other imports from embedding the same documents at the same time
     embedding.py, writer.py    documents -> vectors in the store and a Document row each: ingest() below
 
 Documents are embedded in groups of about one call's worth of chunks. Several groups are embedded at the same time but
@@ -30,6 +31,7 @@ from vectorstores.base import Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.extraction import Extracted, LeftOut, Unreadable, extract
 from vectorstores.ingestion.chunking import Chunking
+from vectorstores.ingestion.claims import Claims
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument, document_from_chunks, make_document
 from vectorstores.ingestion.embedding import Embedder, SharedBackoff, cancel
@@ -130,19 +132,19 @@ async def ingest(
     concurrency: int = CONCURRENCY,
     patience: float = 0,
     on_refused: Callable[[NewDocument, ApiError], None] | None = None,
-    into_empty: bool = False,
+    claims: Claims | None = None,
 ) -> AsyncGenerator[NewDocument, None]:
     """Embed and store the documents, each in place of an earlier version, and yield each one once it is stored.
 
     `batch_size` is how many texts one call of the embedding model takes; `patience` is for how many seconds in a row
-    to wait out a provider's rate limit. `into_empty` means that nothing has to be replaced and no id occurs twice.
+    to wait out a provider's rate limit. `claims` are those of the documents, which are released as they are stored.
 
     Raise ApiError at the first document that fails: the documents yielded until then are stored, the others are not.
     With `on_refused`, a document that is not accepted is passed to it, and the others are still stored.
     """
     batch_size = batch_size or usual_batch_size(destination.embedding_provider)
     store = await get_store(destination.store)
-    writer = Writer(store, destination, await check_target(store, destination), replaces=not into_empty)
+    writer = Writer(store, destination, await check_target(store, destination), claims)
     embedder = Embedder(destination, caller, batch_size, concurrency, SharedBackoff(patience))
     write = BisectingWriter(writer, embedder, on_refused).store if on_refused else writer.store
     under_way: deque[Group] = deque()

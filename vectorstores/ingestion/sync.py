@@ -1,33 +1,36 @@
 """Synchronize a collection with its sources: store only new and changed documents, remove deleted ones.
 
-Documents are compared with our records of what is stored, so an interrupted import continues where it stopped.
+Documents are compared with our records of what is stored, so an interrupted import continues where it stopped. What
+another import is storing at the same time is compared again once that import has stored it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from asgiref.sync import sync_to_async
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 
 from logs.usage import PriceBook
 from providers.token_estimate import tokens_of
 from providers.use_cases import known_dimension
 from vectorstores.base import CollectionInfo, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
+from vectorstores.ingestion.claims import POLL_SECONDS, Claims
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.embedding import embed_texts
 from vectorstores.ingestion.pipeline import CONCURRENCY, ingest
 from vectorstores.ingestion.rows import Note, Refused
-from vectorstores.models import Collection, Document
+from vectorstores.models import Collection, Document, ImportRun
 from vectorstores.registry import STORES, get_store
 from vectorstores.stores.threads import call_store
 
 MAX_BATCH, MAX_BATCH_CHARACTERS = 200, 1_000_000  # documents that are read, and looked up in our records, together
+MAX_WAITING = 1000  # documents in memory that other imports are storing
 PATIENCE = 600.0  # seconds in a row to wait out a provider's rate limit
 
 Batches = AsyncIterator[Sequence[NewDocument | Refused | Note]]
@@ -56,8 +59,8 @@ class Report:
 class Import:
     """One run of an import.
 
-    Calls `on_progress` after each step, `on_refused` for everything that cannot be stored, and `on_note` for each other
-    message to users.
+    Calls `on_progress` after each step, `on_refused` for everything that cannot be stored, `on_note` for each other
+    message to users, and `on_wait` with the number of documents that another import is about to store.
     """
 
     destination: Destination
@@ -67,38 +70,95 @@ class Import:
     concurrency: int = CONCURRENCY
     refresh: bool = False  # store documents whose content has not changed, too
     on_note: Callable[[Note], None] = lambda note: None
+    on_wait: Callable[[int], None] = lambda documents: None
 
     def __post_init__(self) -> None:
         self.report = Report()
         # Python's hashes of ids and content hashes: they fit in memory for any number of documents.
         self.seen: dict[int, int] = {}
         self.refused_ids: set[int] = set()
+        self.claims = Claims(self.destination)
+        self.is_read = False  # all batches
+        self.others: list[NewDocument] = []  # documents that other imports are storing
 
     async def store(self, batches: Batches, *, into_empty: bool = False) -> None:
-        """Store the new and changed documents. Raise ApiError if the provider or the store fails."""
-        stored = ingest(
-            self.new_and_changed(batches),
-            self.destination,
-            batch_size=self.batch_size,
-            concurrency=self.concurrency,
-            patience=PATIENCE,
-            into_empty=into_empty,
-            on_refused=lambda document, error: self.refuse(Refused(place_of(document), error.message)),
-        )
-        async with aclosing(stored):
-            async for document in stored:
-                self.report.documents += 1
-                self.report.chunks += len(document.chunks)
-                self.on_progress(self.report)
+        """Store the new and changed documents. Raise ApiError if the provider or the store fails.
+
+        `into_empty` means that the collection was empty before, so that only other imports can have stored something.
+        """
+        await self.claims.hold(self.store_unclaimed(self.new_and_changed(batches), into_empty))
+
+    async def store_unclaimed(self, changed: AsyncIterator[list[NewDocument]], into_empty: bool) -> None:
+        """Store what no other import is storing, then wait for the rest and store what remains of it.
+
+        All own documents are stored before each wait, so two imports never wait for each other.
+        """
+        claimed: list[NewDocument] = []
+        while claimed or not self.is_read:
+            stored = ingest(
+                self.unclaimed(claimed, changed, into_empty),
+                self.destination,
+                batch_size=self.batch_size,
+                concurrency=self.concurrency,
+                patience=PATIENCE,
+                claims=self.claims,
+                on_refused=lambda document, error: self.refuse(Refused(place_of(document), error.message)),
+            )
+            async with aclosing(stored):
+                async for document in stored:
+                    self.report.documents += 1
+                    self.report.chunks += len(document.chunks)
+                    self.on_progress(self.report)
+            claimed = await self.wait_for_others()
+
+    async def unclaimed(
+        self, claimed: list[NewDocument], changed: AsyncIterator[list[NewDocument]], into_empty: bool
+    ) -> AsyncGenerator[NewDocument, None]:
+        """Yield `claimed` and documents that can be claimed, until other imports are storing too many of the others."""
+        for document in claimed:
+            yield document
+        async for documents in changed:
+            for document in [*await self.claim_others(), *await self.claim(documents, into_empty)]:
+                yield document
+            if len(self.others) > MAX_WAITING:
+                return
+        self.is_read = True
+
+    async def wait_for_others(self) -> list[NewDocument]:
+        """Wait for the documents that other imports are storing. Return some that they have not stored, if any."""
+        while True:
+            claimed = await self.claim_others()
+            if claimed or len(self.others) <= (0 if self.is_read else MAX_WAITING // 2):
+                return claimed
+            self.on_wait(len(self.others))
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def claim_others(self) -> list[NewDocument]:
+        waiting, self.others = self.others, []
+        return await self.claim(await self.without_unchanged(waiting))
+
+    async def claim(self, documents: list[NewDocument], into_empty: bool = False) -> list[NewDocument]:
+        """Claim documents and return those to store. The others are unchanged by now, or another import stores them."""
+        claimed = await self.claims.claim(documents)
+        self.others += claimed.others
+        ours = list(claimed.ours)
+        changed = await self.without_unchanged(ours)  # others may have stored some since they were compared
+        to_store = {document.parent_id for document in changed}
+        await self.claims.release([document for document in ours if document.parent_id not in to_store])
+        if into_empty:
+            known = {*await sync_to_async(self.recorded_ids)(changed), *claimed.taken_over}
+            changed = [replace(document, is_new=document.parent_id not in known) for document in changed]
+        return changed
 
     async def estimate(self, batches: Batches) -> None:
         """Count what store() would do and estimate its cost, without sending anything."""
         characters = 0
-        async for document in self.new_and_changed(batches):
-            self.report.documents += 1
-            self.report.chunks += len(document.chunks)
-            if not document.values:
-                characters += sum(len(document.text_to_embed(index)) for index in range(len(document.chunks)))
+        async for documents in self.new_and_changed(batches):
+            for document in documents:
+                self.report.documents += 1
+                self.report.chunks += len(document.chunks)
+                if not document.values:
+                    characters += sum(len(document.text_to_embed(index)) for index in range(len(document.chunks)))
             self.on_progress(self.report)
         self.report.tokens = tokens_of(characters)
         self.report.cost = await sync_to_async(self.cost)()
@@ -107,7 +167,7 @@ class Import:
         provider, model = self.destination.embedding_provider, self.destination.embedding_model
         return PriceBook().cost({"provider": provider, "model": model, "input_tokens": self.report.tokens})
 
-    async def new_and_changed(self, batches: Batches) -> AsyncIterator[NewDocument]:
+    async def new_and_changed(self, batches: Batches) -> AsyncIterator[list[NewDocument]]:
         async for batch in batches:
             documents = [found for found in batch if isinstance(found, NewDocument) and self.is_first(found)]
             for found in batch:
@@ -116,15 +176,19 @@ class Import:
                 elif isinstance(found, Note):
                     self.report.left_out += found.left_out
                     self.on_note(found)
-            ids = [] if self.refresh else [document.parent_id for document in documents]
-            stored = await sync_to_async(self.stored_hashes)(ids)
-            for document in documents:
-                if stored.get(document.parent_id) == document.content_hash:
-                    self.report.unchanged += 1
-                    self.report.unchanged_chunks += len(document.chunks)
-                else:
-                    yield document
+            yield await self.without_unchanged(documents)
             self.on_progress(self.report)
+
+    async def without_unchanged(self, documents: list[NewDocument]) -> list[NewDocument]:
+        """Return the documents that are not stored like this, and count the others as unchanged."""
+        if self.refresh or not documents:
+            return documents
+        stored = await sync_to_async(stored_hashes)(self.destination, [document.parent_id for document in documents])
+        changed = [document for document in documents if stored.get(document.parent_id) != document.content_hash]
+        self.report.unchanged += len(documents) - len(changed)
+        self.report.unchanged_chunks += sum(len(document.chunks) for document in documents)
+        self.report.unchanged_chunks -= sum(len(document.chunks) for document in changed)
+        return changed
 
     def is_first(self, document: NewDocument) -> bool:
         """Return whether this run meets the id for the first time. Of documents with the same id the first counts."""
@@ -146,9 +210,11 @@ class Import:
             self.refused_ids.add(hash(refused.document_id))
         self.on_refused(refused)
 
-    def stored_hashes(self, ids: Sequence[str]) -> dict[str, str]:
-        stored = records_in(self.destination).filter(parent_vector_id__in=ids, status=Document.Status.STORED)
-        return dict(stored.values_list("parent_vector_id", "content_hash"))
+    def recorded_ids(self, documents: Sequence[NewDocument]) -> list[str]:
+        ids = [document.parent_id for document in documents]
+        return list(
+            records_in(self.destination).filter(parent_vector_id__in=ids).values_list("parent_vector_id", flat=True)
+        )
 
     async def prune(self, origins: Sequence[str]) -> None:
         """Remove the documents that were stored from these origins and are no longer in them."""
@@ -180,6 +246,12 @@ def records_in(destination: Destination) -> QuerySet[Document]:
     )
 
 
+def stored_hashes(destination: Destination, ids: Sequence[str]) -> dict[str, str]:
+    """Return the content hashes of those of the documents that are stored, by id."""
+    stored = records_in(destination).filter(parent_vector_id__in=ids, status=Document.Status.STORED)
+    return dict(stored.values_list("parent_vector_id", "content_hash"))
+
+
 async def prepare(destination: Destination, *, create: bool, dimension: int | None = None) -> bool:
     """Make sure that the collection exists and fits before anything is paid for, apart from one embedded word.
 
@@ -190,6 +262,8 @@ async def prepare(destination: Destination, *, create: bool, dimension: int | No
     """
     store = await get_store(destination.store)
     dimension = dimension or await sync_to_async(recorded_dimension)(destination)
+    records = Document.objects.filter(collection__store=store.slug, collection__name=destination.target)
+    newest = (await records.aaggregate(newest=Max("pk")))["newest"] or 0
     info: CollectionInfo | None = None
     try:
         info = await call_store(store, store.describe, destination.target)
@@ -204,12 +278,13 @@ async def prepare(destination: Destination, *, create: bool, dimension: int | No
         await call_store(store, store.create, destination.target, dimension)
     elif info and info.dimension and dimension and info.dimension != dimension:
         raise DimensionMismatch(info.dimension, dimension)
-    records = Document.objects.filter(collection__store=store.slug, collection__name=destination.target)
-    # Only the local store's count is exact. Pinecone's lags: 0 is no reason to delete the records of what is there.
-    if info is None or (store.in_database and not info.count):
-        deleted, _ = await records.adelete()  # the collection was deleted or emptied in the store
-        return not deleted
-    return not info.count and not await records.aexists()
+    is_empty = info is None or not info.count
+    # Only the local store's count is exact. Pinecone's lags: 0 is no reason to delete the records of what is there. Nor
+    # must the records be deleted of what another import has stored since the store was asked.
+    others = ImportRun.objects.into(store.slug, destination.target)
+    if is_empty and (info is None or store.in_database) and not await others.aexists():
+        await records.filter(pk__lte=newest).adelete()  # the collection was deleted or emptied in the store
+    return is_empty and not newest
 
 
 def recorded_dimension(destination: Destination) -> int | None:

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from asgiref.sync import sync_to_async
+from django.db import transaction
 from django.utils import timezone
 
 from puffer.api import ApiError
 from vectorstores.base import Vector, VectorStore
 from vectorstores.errors import DimensionMismatch
+from vectorstores.ingestion.claims import Claims
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.embedding import Embedder
@@ -22,13 +24,15 @@ MAX_REFUSED = 10  # documents in a row; after that, the documents are unlikely t
 
 
 class Writer:
-    """A writer of groups of documents into a store, which also records them."""
+    """A writer of groups of documents into a store, which also records them and releases their claims."""
 
-    def __init__(self, store: VectorStore, destination: Destination, dimension: int | None, *, replaces: bool) -> None:
+    def __init__(
+        self, store: VectorStore, destination: Destination, dimension: int | None, claims: Claims | None
+    ) -> None:
         self.driver = store
-        self.put = store.replace if replaces else store.upsert
         self.destination = destination
         self.dimension = dimension
+        self.claims = claims
         self.collection: Collection | None = None  # our record of it, from the first group on
 
     async def store(self, documents: list[NewDocument], embedding: Awaitable[list[Vector]]) -> list[NewDocument]:
@@ -39,12 +43,21 @@ class Writer:
             self.check_dimension(vectors)
             if self.collection is None:
                 self.collection = await self.open_collection()
-            await call_store(self.driver, self.put, target, vectors, namespace)
+            are_new = all(document.is_new for document in documents)
+            put = self.driver.upsert if are_new else self.driver.replace
+            await call_store(self.driver, put, target, vectors, namespace)
         except ApiError as error:
             await self.clean_up(documents, error)
             raise
-        await sync_to_async(self.record)(self.collection, documents)
+        await sync_to_async(self.finish)(self.collection, documents)
         return documents
+
+    @transaction.atomic
+    def finish(self, collection: Collection, documents: Sequence[NewDocument]) -> None:
+        """Record the stored documents and release their claims: other imports see both or neither."""
+        self.record(collection, documents)
+        if self.claims:
+            self.claims.release_now(documents)
 
     def check_dimension(self, vectors: Sequence[Vector]) -> None:
         for vector in vectors:
@@ -127,6 +140,8 @@ class BisectingWriter:
             if len(documents) == 1:
                 self.refused_in_a_row += 1
                 self.on_refused(documents[0], error)
+                if self.writer.claims:
+                    await self.writer.claims.release(documents)
                 return []
         else:
             self.refused_in_a_row = 0

@@ -22,12 +22,14 @@ from providers.bundled_model import bundled_model
 from providers.registry import providers_with
 from providers.run_async import run_async
 from puffer.api import ApiError
+from puffer.text import counted
 from vectorstores.errors import CollectionNotFound
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.pipeline import CONCURRENCY
 from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.ingestion.sync import Import, Report
-from vectorstores.registry import STORES
+from vectorstores.registry import STORES, get_store
+from vectorstores.stores.threads import call_store
 
 SHOWN_REFUSALS = 20
 SOME_REFUSED, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes; 130 is what shells use for Ctrl-C
@@ -37,6 +39,7 @@ CONTINUE = "Run the same command again to continue. Stored documents are skipped
 
 class ImportCommand(BaseCommand):
     nothing_found = ""  # the error if there is nothing to store; "" if that is not an error
+    has_waited = False  # for another import
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         with CtrlC() as self.ctrl_c:
@@ -82,11 +85,12 @@ class ImportCommand(BaseCommand):
                 options["batch_size"],
                 options["concurrency"],
                 on_note=refusals.add_note,
+                on_wait=self.tell_once,
             )
             needs_model = embeds and destination.embedding_provider == "local"
             try:
                 with bundled_model() if needs_model else nullcontext():
-                    run_async(lambda: self.ctrl_c.watch(work(run)))
+                    run_async(lambda: self.ctrl_c.watch(self.work_and_index(work(run), destination, embeds)))
             except CollectionNotFound as error:
                 failure, code = error.message, NOTHING_DONE
                 if "create" in options:
@@ -112,6 +116,23 @@ class ImportCommand(BaseCommand):
         if code:
             sys.exit(code)
         return report
+
+    async def work_and_index(self, work: Awaitable[None], destination: Destination, stores: bool) -> None:
+        """Do the work, then build the index that searches need. A worker builds it if this process is killed."""
+        await work
+        if stores:
+            store = await get_store(destination.store)
+            if await call_store(store, store.needs_index, destination.target):
+                tqdm.write("Building the search index. Searches work meanwhile.", file=self.stderr)
+                await call_store(store, store.build_index, destination.target)
+
+    def tell_once(self, waiting: int) -> None:
+        if not self.has_waited:
+            self.has_waited = True
+            tqdm.write(
+                f"Another import is storing {counted(waiting, 'document')} of the same sources. Waiting for it.",
+                file=self.stderr,
+            )
 
     def write_refusals(self, refusals: "Refusals", options: dict[str, Any]) -> None:
         for refused in refusals.first:

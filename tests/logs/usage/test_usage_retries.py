@@ -96,7 +96,7 @@ def test_a_write_that_has_begun_is_finished_before_its_event_loop_ends():
 
     async def calls() -> None:
         record("last")
-        while recorder._here.timer is not None:  # until the write of the timer begins
+        while recorder._loop.timer is not None:  # until the write of the timer begins
             await asyncio.sleep(0)
 
     run_async(calls)

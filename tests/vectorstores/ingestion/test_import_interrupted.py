@@ -1,74 +1,20 @@
 """import_vectors in its own process: killed, interrupted with Ctrl-C, and its memory use."""
 
-import json
 import os
 import pty
 import random
 import re
 import signal
-import subprocess
 import termios
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.installation import Installation
-from tests.support.upstream import Upstream, fast_embedding, running
+from tests.support.knowledge.importer import wait_for
 
 pytestmark = pytest.mark.slow
-
-
-class Importer(Installation):
-    """An installation whose embedding provider answers at once."""
-
-    upstream: Upstream
-
-    def start_import(self, *sources: str, names_model: bool = True, **options: Any) -> "subprocess.Popen[bytes]":
-        model = ["--embedding-provider=openai", "--embedding-model=emb-1"] if names_model else []
-        arguments = ["--target=kb", *model, "--json"]
-        with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
-            return self.start("import_vectors", *sources, *arguments, **{"stdout": out, "stderr": err, **options})
-
-    def finish(self, process: "subprocess.Popen[bytes]", code: int = 0) -> dict[str, Any]:
-        assert process.wait(120) == code, (self.folder / "err").read_text()
-        return json.loads((self.folder / "out").read_text())
-
-    def counts(self) -> tuple[int, int, int, int]:
-        """Return the counts of vectors, distinct vectors, stored documents and distinct stored documents."""
-        ((vectors, different),) = self.rows("SELECT count(*), count(DISTINCT vector_id) FROM vectorstores_localvector")
-        ((documents, recorded),) = self.rows(
-            "SELECT count(*), count(DISTINCT parent_vector_id) FROM vectorstores_document WHERE status = 'stored'"
-        )
-        return vectors, different, documents, recorded
-
-    def source(self, count: int, words: int = 3) -> str:
-        file = self.folder / f"{count}.jsonl"
-        with file.open("w") as lines:
-            for number in range(count):
-                text = f"Row {number}: " + "some more words " * words
-                lines.write(json.dumps({"id": f"row-{number}", "content": text, "metadata": {"number": number}}) + "\n")
-        return str(file)
-
-
-@pytest.fixture
-def installation(tmp_path):
-    with running() as upstream:
-        upstream.pages["/v1/embeddings"] = fast_embedding
-        openai = {"OPENAI_API_KEY": "sk-0123456789", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
-        openai |= {"PRIVATE_HOST_ALLOWLIST": "127.0.0.1"}
-        with Importer.new(tmp_path, **openai) as importer:
-            importer.upstream = upstream
-            yield importer
-
-
-def wait_for(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was not met within {seconds} seconds"
-        time.sleep(0.005)
 
 
 def test_a_killed_import_is_finished_by_the_next_run(installation):

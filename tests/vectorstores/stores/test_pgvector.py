@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from django.db import connection
 
 from tests.support.repository import ROOT
-from vectorstores.base import Query, StoreSettings, Vector
+from tests.support.stores.random_vectors import vectors
+from vectorstores.base import Query, StoreSettings
 from vectorstores.models import Collection
 from vectorstores.stores.local.driver import Local, pgvector
 
@@ -28,67 +28,19 @@ def store(db: None) -> Local:
     return Local(StoreSettings())
 
 
-def vectors(count: int, dimension: int, parent: str = "doc") -> list[Vector]:
-    values = np.random.default_rng(count).normal(size=(count, dimension)).astype(np.float32)
-    return [
-        Vector(f"{parent}-{at}", values[at], f"text {at}", {"parent_vector_id": parent, "number": at})
-        for at in range(count)
-    ]
-
-
 def pgvector_tables() -> set[str]:
     return {name for name in connection.introspection.table_names() if name.startswith("vectorstores_pgvector_")}
 
 
 @pytest.mark.parametrize(
-    ("dimension", "index", "is_indexed"),
-    [(3, "pgvector", True), (2000, "pgvector", True), (2001, "pgvector", False), (16_001, "matrix", False)],
+    ("dimension", "index"), [(3, "pgvector"), (2000, "pgvector"), (2001, "pgvector"), (16_001, "matrix")]
 )
-def test_the_dimension_determines_the_index(store, dimension, index, is_indexed):
+def test_the_dimension_determines_where_vectors_are(store, dimension, index):
     store.create("kb", dimension)
-    collection = Collection.objects.get(name="kb")
-    assert collection.index == index
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%%hnsw%%'",
-            [collection.pgvector_table],
-        )
-        assert cursor.fetchone() == (int(is_indexed),)
+    assert Collection.objects.get(name="kb").index == index
     stored = vectors(5, dimension)
     store.upsert("kb", stored)
     assert store.query("kb", Query(stored[3].values, 1))[0].id == "doc-3"
-
-
-def test_queries_use_the_index(store):
-    store.create("kb", 16)
-    stored = vectors(3000, 16)
-    store.upsert("kb", stored)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-        table = Collection.objects.get(name="kb").pgvector_table
-        cursor.execute(
-            f"EXPLAIN SELECT id FROM {table} WHERE namespace = '' ORDER BY embedding <=> %s::vector LIMIT 100",
-            [pgvector.as_text(stored[0].values)],
-        )
-        assert "hnsw" not in table
-        assert "_embedding_idx" in "".join(row[0] for row in cursor.fetchall())
-    unit = np.stack([one.values / np.linalg.norm(one.values) for one in stored])
-    query_values = np.random.default_rng(5).normal(size=16).astype(np.float32)
-    exact = np.argsort(-(unit @ query_values))[:20]
-    found = [match.metadata["number"] for match in store.query("kb", Query(query_values, 20))]
-    assert len(set(found) & set(exact.tolist())) >= 18  # HNSW is approximate
-    assert found[0] == exact[0]
-
-
-def test_a_small_namespace_in_a_large_collection_is_searched_completely(store):
-    """The HNSW index ignores namespaces, so a search through it would find only some of the namespace's rows."""
-    store.create("kb", 8)
-    store.upsert("kb", vectors(2000, 8))
-    stored = vectors(150, 8, "blue")
-    store.upsert("kb", stored, "blue")
-    assert len(store.query("kb", Query(-stored[0].values, 150), "blue")) == 150
-    found = store.query("kb", Query(-stored[0].values, 150, filter={"number": [3, 7]}), "blue")
-    assert {match.id for match in found} == {"blue-3", "blue-7"}
 
 
 def test_deleting_a_collection_drops_its_table(store):
@@ -154,7 +106,8 @@ def test_the_local_store_on_postgresql_with_pgvector(postgres_url):
         [
             sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
             "-k", "local or pgvector or processes",
-            here / "test_stores.py", here / "test_pgvector.py", here.parent / "ingestion" / "test_processes.py",
+            here / "test_stores.py", here / "test_pgvector.py", here / "test_pgvector_indexes.py",
+            here.parent / "ingestion" / "test_processes.py",
         ],
         cwd=ROOT, env=os.environ | {"DATABASE_URL": postgres_url}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip

@@ -18,10 +18,10 @@ from puffer.text import storable
 from vectorstores.base import CollectionInfo, Filter, Floats, Match, Metric, Query, Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.models import Collection, LocalVector
-from vectorstores.stores.local import keywords, matrix, pgvector
+from vectorstores.stores.local import index_builder, keywords, matrix, pgvector
+from vectorstores.stores.local.bulk_insert import ROWS_AT_ONCE, insert_rows
 
 CANDIDATES = 100  # rows that each of the two searches returns
-ROWS_AT_ONCE = 500
 QUERY_ATTEMPTS = 5  # while others write
 MAX_NAME = 200  # characters in the name of a collection or namespace
 
@@ -93,26 +93,22 @@ class Local(VectorStore):
         values = {vector.id: unit_vector(vector.values, collection) for vector in vectors}
         self.remove(collection, namespace, replaced)
         scope = keywords.scope_of(collection, namespace)
-        rows = LocalVector.objects.bulk_create(
-            [
-                LocalVector(
-                    collection=collection,
-                    namespace=namespace,
-                    vector_id=vector.id,
-                    parent_vector_id=vector.parent_id,
-                    values=values[vector.id].tobytes(),
-                    title=text_of(vector, "title"),
-                    headings=text_of(vector, "headings"),
-                    text=vector.text,
-                    metadata=vector.metadata,
-                    scope=scope,
-                )
-                for vector in {
-                    vector.id: vector for vector in vectors
-                }.values()  # of vectors with the same id, the last
-            ],
-            batch_size=ROWS_AT_ONCE,
-        )
+        rows = [
+            LocalVector(
+                collection=collection,
+                namespace=namespace,
+                vector_id=vector.id,
+                parent_vector_id=vector.parent_id,
+                values=values[vector.id].tobytes(),
+                title=text_of(vector, "title"),
+                headings=text_of(vector, "headings"),
+                text=vector.text,
+                metadata=vector.metadata,
+                scope=scope,
+            )
+            for vector in {vector.id: vector for vector in vectors}.values()  # of vectors with the same id, the last
+        ]
+        insert_rows(rows)
         if rows and collection.index == Collection.Index.PGVECTOR:
             pgvector.insert(collection, rows, [values[row.vector_id] for row in rows])
 
@@ -177,6 +173,12 @@ class Local(VectorStore):
             for row in page:
                 yield Vector(row.vector_id, np.frombuffer(row.values, "<f4"), row.text, row.metadata)
             last = page[-1].pk
+
+    def needs_index(self, target: str) -> bool:
+        return any(index_builder.is_due(one) for one in index_builder.indexed_collections() if one.name == target)
+
+    def build_index(self, target: str) -> None:
+        index_builder.build_all(self.open(target))
 
     def open(self, target: str, namespace: str = "") -> Collection:
         check_names(target, namespace)
