@@ -11,7 +11,7 @@ from providers.base import CompletionRequest, Message
 from providers.prompt_text import fill_placeholders, without_special_tokens
 from providers.use_cases import read_sampling
 from puffer.text import one_line, without_control_characters, without_invisible
-from vectorstores.retrieve import Passage
+from vectorstores.retrieval import Passage
 
 PASSAGE_CHARACTERS = 24_000  # of all passages together
 TYPICAL_PASSAGE_CHARACTERS = 1500

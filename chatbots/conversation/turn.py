@@ -11,6 +11,7 @@ from typing import Any
 
 from chatbots.conversation.knowledge import KnowledgeUnavailable, search_knowledge
 from chatbots.conversation.prompt import build_prompt, expected_context, fit_passages
+from chatbots.conversation.search_questions import search_questions
 from chatbots.conversation.sources import passage_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
 from chatbots.conversation.visitor import Visitor
@@ -26,7 +27,7 @@ from providers.token_estimate import estimate_usage
 from puffer.api import ApiError, StorageFull
 from puffer.runtime import is_storage_full
 from puffer.text import without_control_characters
-from vectorstores.retrieve import Passage, Search
+from vectorstores.retrieval import Passage, Search
 
 
 async def take_turn(
@@ -86,7 +87,7 @@ async def follow_turn(
         try:
             if bot.uses_knowledge:
                 yield Searching()
-                search, answer.text = await search_or_reply(bot, question, visitor)
+                search, answer.text = await search_or_reply(bot, search_questions(history, question), visitor)
                 passages = fit_passages(search.passages, provider_slug) if search else []
                 turn = replace(turn, passages=[passage_for_log(passage, bot) for passage in passages])
                 yield Found(passages, search)
@@ -130,10 +131,10 @@ async def choose_model(bot: Chatbot) -> tuple[str, str]:
     )
 
 
-async def search_or_reply(bot: Chatbot, question: str, visitor: Visitor) -> tuple[Search | None, str]:
+async def search_or_reply(bot: Chatbot, questions: Sequence[str], visitor: Visitor) -> tuple[Search | None, str]:
     """Return the search (None: it failed), and the fixed reply to give without calling the model, or ""."""
     try:
-        search = await search_knowledge(bot, question, visitor.caller)
+        search = await search_knowledge(bot, questions, visitor.caller)
     except KnowledgeUnavailable:
         return None, bot.knowledge_unavailable_message if bot.only_from_sources else ""
     return search, bot.refusal_message if bot.only_from_sources and not search.passages else ""
