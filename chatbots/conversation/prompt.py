@@ -22,6 +22,10 @@ ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
     "If they do not hold the answer, say exactly this: {refusal}"
 )
+SMALL_TALK_ONLY = (
+    "The visitor's message is small talk. Reply to it in one or two friendly sentences in the visitor's language. You "
+    "may say that you answer questions from the documents of this site. State no other facts."
+)
 # A document that contains the fence's tags, or something that looks similar, must not end the fence: any sign like "<",
 # few others, then the letters of "passages" or digits, signs and foreign letters that resemble them, marks in between.
 OPENING = r"(?:[<\u02c2\u2039\u2329\u276c\u276e\u27e8\u3008\ufe64\uff1c]|&(?:lt|#0*60|#x0*3c);?)"
@@ -39,15 +43,18 @@ def build_prompt(
     question: str,
     username: str = "",
     passages: Sequence[Passage] = (),
+    *,
+    only: str = "",
 ) -> CompletionRequest:
     """Return the prompt: the last `max_messages` non-empty messages of the history, then passages and question.
 
     Passages are part of the user's message, never of the instructions, because a model would obey them there.
+    `only` ends the instructions: what the reply is restricted to.
     """
     instructions = fill_placeholders(without_control_characters(bot.instructions), username)
     if passages and bot.only_from_sources:
         only = ONLY_FROM_SOURCES.format(refusal=bot.refusal_message)
-        instructions = f"{instructions}\n\n{only}".strip()
+    instructions = f"{instructions}\n\n{only}".strip()
     return CompletionRequest(
         model=model,
         messages=[*history_in_prompt(bot, history), Message("user", with_passages(clean(question), passages))],

@@ -20,11 +20,13 @@ def search_questions(history: Sequence[Mapping[str, Any]], question: str) -> lis
     previous = [message for message in history if message["role"] == "user" and message["content"].strip()]
     if not previous:
         return [question]
-    context = [start_of(previous[-1]["content"])]
-    last = history[-1]
-    if last["role"] == "assistant" and (offer := closing_question(last["content"])):
-        context.append(offer)
-    return [question, "\n".join([*context, question])]
+    context = [start_of(previous[-1]["content"]), offer_in(history), question]
+    return [question, "\n".join(filter(None, context))]
+
+
+def offer_in(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the question to which the visitor replies, or ""."""
+    return closing_question(history[-1]["content"]) if history and history[-1]["role"] == "assistant" else ""
 
 
 def closing_question(reply: str) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbots.conversation.knowledge import KnowledgeUnavailable, search_knowledge
-from chatbots.conversation.prompt import build_prompt, expected_context, fit_passages
-from chatbots.conversation.search_questions import search_questions
+from chatbots.conversation.prompt import SMALL_TALK_ONLY, build_prompt, expected_context, fit_passages
+from chatbots.conversation.search_questions import offer_in, search_questions
+from chatbots.conversation.small_talk import is_small_talk
 from chatbots.conversation.sources import passage_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
 from chatbots.conversation.visitor import Visitor
@@ -85,14 +86,16 @@ async def follow_turn(
         passages: list[Passage] = []
         answer = Answer()
         try:
-            if bot.uses_knowledge:
+            small_talk = bot.only_from_sources and is_small_talk(question) and not offer_in(history)
+            if bot.uses_knowledge and not small_talk:
                 yield Searching()
                 search, answer.text = await search_or_reply(bot, search_questions(history, question), visitor)
                 passages = fit_passages(search.passages, provider_slug) if search else []
                 turn = replace(turn, passages=[passage_for_log(passage, bot) for passage in passages])
                 yield Found(passages, search)
             if not answer.text:
-                prompt = build_prompt(bot, model, history, question, visitor.username, passages)
+                only = SMALL_TALK_ONLY if small_talk else ""
+                prompt = build_prompt(bot, model, history, question, visitor.username, passages, only=only)
                 provider = await get_provider(provider_slug, Capability.COMPLETION)
                 yield Asking(provider_slug, prompt)
                 async with aclosing(ask(provider, prompt, answer, visitor, bot, streamed=streamed)) as pieces:
