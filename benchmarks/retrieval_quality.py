@@ -180,7 +180,7 @@ def print_rows(name, scores):
 def print_threshold(store, embeddings, labeled, unrelated):
     """Print which share of a chatbot's passages each threshold keeps and drops."""
     from providers.local.engines import EMBEDDING_MODEL
-    from vectorstores.retrieve import least_cosine
+    from vectorstores.retrieval import least_cosine
 
     right, others = [], []  # cosines
     for embedding, (_, question, relevant) in zip(embeddings, labeled, strict=False):

@@ -8,7 +8,7 @@ from puffer.api import ApiError
 from vectorstores.base import CollectionInfo
 from vectorstores.models import Collection, StoreConfig
 from vectorstores.registry import STORES, get_store, settings_of, store_for
-from vectorstores.retrieve import Knowledge, Search, retrieve
+from vectorstores.retrieval import Knowledge, Search, retrieve
 from vectorstores.stores.threads import call_store
 
 TRIAL_SECONDS = 10.0
@@ -43,4 +43,4 @@ async def describe(collection: Collection) -> CollectionInfo:
 async def look_up(question: str, knowledge: Knowledge) -> Search:
     """Return the passages that a chatbot with this knowledge would find. Raise ApiError."""
     async with time_limit(f"The embedding model or {STORES[knowledge.store].label}", QUESTION_SECONDS):
-        return await retrieve(question, knowledge)
+        return await retrieve([question], knowledge)

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from chatbots.models import Chatbot
 from puffer.api import ApiError, Caller
 from vectorstores.models import Collection
-from vectorstores.retrieve import Knowledge, Search, retrieve
+from vectorstores.retrieval import Knowledge, Search, retrieve
 
 logger = logging.getLogger(__name__)
 
@@ -17,11 +18,11 @@ class KnowledgeUnavailable(Exception):
     """A failed search: whether a matching passage exists is unknown."""
 
 
-async def search_knowledge(bot: Chatbot, question: str, caller: Caller | None) -> Search:
-    """Return the passages found for a question. Any error is logged and raised as KnowledgeUnavailable."""
+async def search_knowledge(bot: Chatbot, questions: Sequence[str], caller: Caller | None) -> Search:
+    """Return the passages found for the questions of a turn. Any error is logged and raised as KnowledgeUnavailable."""
     try:
         async with asyncio.timeout(SECONDS):
-            return await retrieve(question, await knowledge_of(bot), caller=caller, chatbot_id=bot.pk)
+            return await retrieve(questions, await knowledge_of(bot), caller=caller, chatbot_id=bot.pk)
     except ApiError as error:
         logger.warning("chatbot %s answers without its knowledge: %s", bot.pk, error.message)
         raise KnowledgeUnavailable from error

@@ -12,7 +12,7 @@ from providers.base import CompletionRequest, Message
 from providers.prompt_text import fill_placeholders, without_special_tokens
 from providers.use_cases import read_sampling
 from puffer.text import one_line, without_control_characters, without_invisible
-from vectorstores.retrieve import Passage
+from vectorstores.retrieval import Passage
 
 PASSAGE_CHARACTERS = 24_000  # of all passages together
 TYPICAL_PASSAGE_CHARACTERS = 1500
@@ -22,6 +22,10 @@ OLLAMA_CHARACTERS_PER_TOKEN = 1.5  # of the context: half of it for passages, at
 ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
     "If they do not hold the answer, say exactly this: {refusal}"
+)
+SMALL_TALK_ONLY = (
+    "The visitor's message is small talk. Reply to it in one or two friendly sentences in the visitor's language. You "
+    "may say that you answer questions from the documents of this site. State no other facts."
 )
 # A document that contains the fence's tags, or something that looks similar, must not end the fence: any sign like "<",
 # few others, then the letters of "passages" or digits, signs and foreign letters that resemble them, marks in between.
@@ -40,15 +44,18 @@ def build_prompt(
     question: str,
     username: str = "",
     passages: Sequence[Passage] = (),
+    *,
+    only: str = "",
 ) -> CompletionRequest:
     """Return the prompt: the earlier messages of history_in_prompt(), then passages and question.
 
     Passages are part of the user's message, never of the instructions, because a model would obey them there.
+    `only` ends the instructions: what the reply is restricted to.
     """
     instructions = fill_placeholders(without_control_characters(bot.instructions), username)
     if passages and bot.only_from_sources:
         only = ONLY_FROM_SOURCES.format(refusal=bot.refusal_message)
-        instructions = f"{instructions}\n\n{only}".strip()
+    instructions = f"{instructions}\n\n{only}".strip()
     return CompletionRequest(
         model=model,
         messages=[*earlier, Message("user", with_passages(clean(question), passages))],

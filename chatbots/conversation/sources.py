@@ -5,7 +5,7 @@ from typing import Any
 
 from chatbots.models import Chatbot
 from puffer.text import without_bidi
-from vectorstores.retrieve import Passage
+from vectorstores.retrieval import Passage
 
 SCHEMA: dict[str, Any] = {
     "type": "array",

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbots.conversation.knowledge import KnowledgeUnavailable, search_knowledge
-from chatbots.conversation.prompt import build_prompt, expected_context, fit_passages, history_in_prompt
+from chatbots.conversation.prompt import (
+    SMALL_TALK_ONLY,
+    build_prompt,
+    expected_context,
+    fit_passages,
+    history_in_prompt,
+)
+from chatbots.conversation.search_questions import offer_in, search_questions
+from chatbots.conversation.small_talk import is_small_talk
 from chatbots.conversation.sources import passage_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
 from chatbots.conversation.visitor import Visitor
@@ -26,7 +34,7 @@ from providers.token_estimate import estimate_usage
 from puffer.api import ApiError, StorageFull
 from puffer.runtime import in_thread_if_large, is_storage_full
 from puffer.text import without_control_characters
-from vectorstores.retrieve import Passage, Search
+from vectorstores.retrieval import Passage, Search
 
 
 async def take_turn(
@@ -86,14 +94,16 @@ async def follow_turn(
         passages: list[Passage] = []
         answer = Answer()
         try:
-            if bot.uses_knowledge:
+            small_talk = bot.only_from_sources and is_small_talk(question) and not offer_in(history)
+            if bot.uses_knowledge and not small_talk:
                 yield Searching()
-                search, answer.text = await search_or_reply(bot, question, visitor)
+                search, answer.text = await search_or_reply(bot, search_questions(history, question), visitor)
                 passages = fit_passages(search.passages, provider_slug) if search else []
                 turn = replace(turn, passages=[passage_for_log(passage, bot) for passage in passages])
                 yield Found(passages, search)
             if not answer.text:
-                prompt = build_prompt(bot, model, earlier, question, visitor.username, passages)
+                only = SMALL_TALK_ONLY if small_talk else ""
+                prompt = build_prompt(bot, model, earlier, question, visitor.username, passages, only=only)
                 provider = await get_provider(provider_slug, Capability.COMPLETION)
                 yield Asking(provider_slug, prompt)
                 async with aclosing(ask(provider, prompt, answer, visitor, bot, streamed=streamed)) as pieces:
@@ -132,10 +142,10 @@ async def choose_model(bot: Chatbot) -> tuple[str, str]:
     )
 
 
-async def search_or_reply(bot: Chatbot, question: str, visitor: Visitor) -> tuple[Search | None, str]:
+async def search_or_reply(bot: Chatbot, questions: Sequence[str], visitor: Visitor) -> tuple[Search | None, str]:
     """Return the search (None: it failed), and the fixed reply to give without calling the model, or ""."""
     try:
-        search = await search_knowledge(bot, question, visitor.caller)
+        search = await search_knowledge(bot, questions, visitor.caller)
     except KnowledgeUnavailable:
         return None, bot.knowledge_unavailable_message if bot.only_from_sources else ""
     return search, bot.refusal_message if bot.only_from_sources and not search.passages else ""

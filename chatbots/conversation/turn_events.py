@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from providers.base import CompletionRequest, Usage
-from vectorstores.retrieve import Passage, Search
+from vectorstores.retrieval import Passage, Search
 
 
 @dataclass(frozen=True, slots=True)

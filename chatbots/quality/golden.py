@@ -29,7 +29,7 @@ from providers.bundled_model import bundled_model
 from providers.run_async import run_async
 from puffer.runtime import LeaseLost, claim, with_heartbeat
 from puffer.text import normalize
-from vectorstores.retrieve import Passage
+from vectorstores.retrieval import Passage
 
 MAX_QUESTIONS = 50  # of a chatbot
 CONCURRENCY = 2

@@ -27,7 +27,7 @@ from providers.use_cases import embed
 from puffer.api import ApiError
 from vectorstores.base import Floats
 from vectorstores.ingestion import Destination, as_floats, batch_size, chunk_size, ingest, make_document
-from vectorstores.retrieve import Knowledge, least_cosine
+from vectorstores.retrieval import Knowledge, least_cosine
 from vectorstores.sources import ANSWERED, answer_item
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from puffer.api import ApiError
 from vectorstores.admin.stores import store_of
 from vectorstores.check_connection import describe, look_up
 from vectorstores.models import Collection, Document
-from vectorstores.retrieve import Knowledge, least_cosine
+from vectorstores.retrieval import Knowledge, least_cosine
 
 
 class QuestionForm(forms.Form):

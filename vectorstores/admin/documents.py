@@ -20,7 +20,7 @@ from puffer.admin import MenuItem, ReadOnlyAdmin, Section
 from vectorstores.admin.stores import store_of
 from vectorstores.ingestion.delete import delete_vectors
 from vectorstores.models import Document
-from vectorstores.retrieve import is_web_address
+from vectorstores.retrieval import is_web_address
 
 MAX_DELETED = 5000  # documents; the confirmation page lists each
 MAX_CELL = 300  # characters of a text in a list

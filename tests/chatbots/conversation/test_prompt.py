@@ -7,7 +7,7 @@ import pytest
 from chatbots.conversation.prompt import build_prompt, history_in_prompt
 from chatbots.models import Chatbot
 from vectorstores.base import Match
-from vectorstores.retrieve import Passage
+from vectorstores.retrieval import Passage
 
 BOT = Chatbot(instructions="You talk with [username]. It is [date].", max_messages=5)
 

@@ -10,7 +10,6 @@ A word that half of all rows contain is the most expensive and the least useful 
 
 import hashlib
 import math
-import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,24 +18,13 @@ from typing import Any
 from django.db import connection
 
 from vectorstores.models import Collection
+from vectorstores.terms import spellings_of, terms_of
 
 TITLE_WEIGHT, HEADINGS_WEIGHT, TEXT_WEIGHT = 2.0, 1.5, 1.0
-MAX_TERMS = 32
-MAX_TERM = 100  # characters
 # Limits in rows, which bound the time of a search in a collection of any size.
 MAX_RANKED = 5000
 MAX_TERM_ROWS = 10_000  # a term in more rows is ignored
 NEAR = 2  # neighboring terms of the question count again if at most this many words are between them
-
-# A word, which may contain the punctuation of part numbers, versions, addresses and paths.
-WORD = re.compile(r"\w+(?:[-.:/_@+]\w+)*")
-STOP_WORDS = frozenset(
-    WORD.findall(
-        "a about an and any are as at be but by can could did do does for from get give had has have how i if in into "
-        "is it its may me my no not of on or our shall should so some tell than that the their them there these they "
-        "this to us was we were what when where which who whom whose why will with would you your"
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +42,6 @@ def scope_of(collection: Collection, namespace: str) -> str:
         return f"c{collection.pk}"
     digest = hashlib.blake2b(namespace.encode(errors="replace"), digest_size=7).digest()
     return f"c{collection.pk}n{int.from_bytes(digest)}"
-
-
-def terms_of(question: str) -> list[str]:
-    """Return the words of the question without stop words, each once, in order; all words if only stop words remain."""
-    words = list(dict.fromkeys(word.lower()[:MAX_TERM] for word in WORD.findall(question)))
-    content_words = [word for word in words if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())]
-    return (content_words or words)[:MAX_TERMS]
 
 
 def select_terms(terms: Sequence[str], counts: Sequence[int]) -> Terms:
@@ -104,7 +85,9 @@ class SQLite:
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         counts = f"SELECT count(*) FROM (SELECT 1 FROM vectorstores_keywords(%s) LIMIT {MAX_TERM_ROWS + 1})"  # noqa: S608
-        found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", [self.here(quoted(t)) for t in terms])
+        found = rows_of(
+            f"SELECT {', '.join([f'({counts})'] * len(terms))}", [self.here(any_spelling(t)) for t in terms]
+        )
         wanted = select_terms(terms, found[0])
         if not wanted.required:
             return []
@@ -119,8 +102,8 @@ class SQLite:
         """Return the FTS5 query. A term that occurs in it several times counts as often in the rank."""
         ranked = [term for term in terms if term in wanted.ranked]
         near = [f"NEAR({quoted(one)} {quoted(other)}, {NEAR})" for one, other in pairwise(ranked)]
-        required = [quoted(term) for term in wanted.required]
-        more = [quoted(term) for term in ranked if term not in wanted.required]
+        required = [any_spelling(term) for term in wanted.required]
+        more = [any_spelling(term) for term in ranked if term not in wanted.required]
         if not (more or wanted.all_required):
             return " OR ".join([*required, *near])
         condition = (" AND " if wanted.all_required else " OR ").join(required)
@@ -139,7 +122,7 @@ class PostgreSQL:
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MAX_TERM_ROWS + 1}) AS counted"  # noqa: S608
-        arguments = [argument for term in terms for argument in (*self.place, quoted(term))]
+        arguments = [argument for term in terms for argument in (*self.place, any_spelling_for_web([term]))]
         found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", arguments)
         wanted = select_terms(terms, found[0])
         if not wanted.required:
@@ -154,8 +137,10 @@ class PostgreSQL:
         )
         arguments: list[Any] = []
         for term in wanted.ranked:
-            arguments += [1 / math.log(2 + counts[term]), weights, quoted(term)]
-        condition = (" " if wanted.all_required else " or ").join(map(quoted, wanted.required))
+            arguments += [1 / math.log(2 + counts[term]), weights, any_spelling_for_web([term])]
+        condition = (
+            " ".join(map(quoted, wanted.required)) if wanted.all_required else any_spelling_for_web(wanted.required)
+        )
         found = f"{self.having('id, keywords')} LIMIT {MAX_RANKED}"
         best = f"SELECT id, {rank} AS relevance FROM ({found}) AS found ORDER BY relevance DESC, id LIMIT %s"  # noqa: S608
         return rows_of(best, [*arguments, *self.place, condition, limit])
@@ -165,6 +150,17 @@ class PostgreSQL:
             f"SELECT {columns} FROM vectorstores_localvector"  # noqa: S608
             " WHERE collection_id = %s AND namespace = %s AND keywords @@ websearch_to_tsquery('english', %s)"
         )
+
+
+def any_spelling(term: str) -> str:
+    """Return an FTS5 query for the term in any of its spellings."""
+    spellings = " OR ".join(map(quoted, spellings_of(term)))
+    return f"({spellings})"
+
+
+def any_spelling_for_web(terms: Sequence[str]) -> str:
+    """Return the same for all terms in the language of websearch_to_tsquery(), which has no parentheses."""
+    return " or ".join(quoted(spelling) for term in terms for spelling in spellings_of(term))
 
 
 def quoted(term: str) -> str:

@@ -1,0 +1,40 @@
+"""What is searched for: the visitor's message, and the message with what it may refer to."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from puffer.text import without_control_characters
+
+MAX_CONTEXT = 500  # characters of an earlier message
+# The end of a sentence, in any script that has one.
+SENTENCE = re.compile(r"(?<=[.!?\u061f\u3002\uff01\uff1f])\s+|\n+|(?<=[\u3002\uff01\uff1f])")
+
+
+def search_questions(history: Sequence[Mapping[str, Any]], question: str) -> list[str]:
+    """Return the question; and, in a conversation, also the question after what it may refer to.
+
+    That is the visitor's previous message ("And the glass one?"), and the question with which the reply to it ended
+    ("Yes, please").
+    """
+    previous = [message for message in history if message["role"] == "user" and message["content"].strip()]
+    if not previous:
+        return [question]
+    context = [start_of(previous[-1]["content"]), offer_in(history), question]
+    return [question, "\n".join(filter(None, context))]
+
+
+def offer_in(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the question to which the visitor replies, or ""."""
+    return closing_question(history[-1]["content"]) if history and history[-1]["role"] == "assistant" else ""
+
+
+def closing_question(reply: str) -> str:
+    """Return the question with which a reply ends, or ""."""
+    sentences = [sentence for sentence in SENTENCE.split(reply.strip()) if sentence.strip()]
+    last = sentences[-1].strip() if sentences else ""
+    return start_of(last) if last.endswith(("?", "\u061f", "\uff1f")) else ""
+
+
+def start_of(text: str) -> str:
+    return without_control_characters(text).strip()[:MAX_CONTEXT]

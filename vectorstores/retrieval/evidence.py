@@ -1,0 +1,59 @@
+"""Judge whether a passage may answer a question: by its cosine, the words that both share, and exact codes."""
+
+from collections.abc import Sequence
+
+from vectorstores.retrieval.passages import Passage
+from vectorstores.terms import codes_in, share_of_terms, terms_of
+
+# The cosine up to which texts are unrelated, by the start of the model's id; near 0 for models that are not listed.
+# Measured with the bundled model on questions and passages in English and German: unrelated pairs have 0.74 on average
+# and 0.78 at the 90th percentile, related pairs 0.82 to 0.92.
+UNRELATED_COSINES = {"multilingual-e5": 0.77}
+
+# How far below the threshold a cosine may be, as shares of the range from unrelated to identical.
+# Measured by benchmarks/retrieval_quality.py.
+SHARED_WORDS = 0.25  # if the passage has all words of the question, and in proportion
+FEW_WORDS = 0.10  # a question of one or two words is not very similar to anything
+OTHER_SCRIPT = 0.05  # a question in Arabic about a passage in Latin letters
+FEW = 2
+
+
+def least_cosine(model: str, threshold: int) -> float:
+    """Return the cosine that a threshold requires: 0 percent is unrelated for this model, 100 percent identical."""
+    return floor_of(model) + (1 - floor_of(model)) * threshold / 100
+
+
+def floor_of(model: str) -> float:
+    name = model.rpartition("/")[2]
+    return next((floor for start, floor in UNRELATED_COSINES.items() if name.startswith(start)), 0.0)
+
+
+class Evidence:
+    """The judgment of passages for one search. Any of the questions may find its evidence in a passage."""
+
+    def __init__(self, questions: Sequence[str], model: str, threshold: int) -> None:
+        self.questions = questions
+        self.least = least_cosine(model, threshold)
+        self.range = 1 - floor_of(model)
+        self.codes = codes_in(questions[0], as_typed=True)
+
+    def is_enough(self, passage: Passage) -> bool:
+        text = f"{passage.title}\n{passage.headings}\n{passage.text}"
+        if self.codes and self.codes & codes_in(text):
+            return True
+        return any(passage.score >= self.least - self.range * allowance(question, text) for question in self.questions)
+
+
+def allowance(question: str, text: str) -> float:
+    shared = share_of_terms(question, text)
+    if shared == 1.0:
+        return 1.0
+    few = FEW_WORDS if len(terms_of(question)) <= FEW else 0.0
+    other = OTHER_SCRIPT if is_latin(question) != is_latin(text) else 0.0
+    return SHARED_WORDS * shared + few + other
+
+
+def is_latin(text: str) -> bool:
+    """Return whether more than half of the letters are Latin."""
+    letters = [character for character in text[:1000] if character.isalpha()]
+    return sum(character < "\u0250" for character in letters) * 2 > len(letters)

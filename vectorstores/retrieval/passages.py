@@ -1,0 +1,82 @@
+"""What a search for passages is given, and what it returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from vectorstores.base import Match
+
+MAX_EXCERPT = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The collections to search, and how similar a passage must be. `threshold` is in percent: see least_cosine()."""
+
+    store: str
+    collections: Sequence[str]
+    embedding_provider: str
+    embedding_model: str
+    namespace: str = ""
+    top_k: int = 3
+    threshold: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk that may answer the question. `score` is a cosine, -1 to 1."""
+
+    collection: str
+    match: Match
+
+    @property
+    def score(self) -> float:
+        return self.match.score
+
+    @property
+    def text(self) -> str:
+        return self.match.text
+
+    @property
+    def document_id(self) -> str:
+        return str(self.match.metadata.get("parent_vector_id") or self.match.id)
+
+    @property
+    def headings(self) -> str:
+        return str(self.match.metadata.get("headings") or "")
+
+    @property
+    def url(self) -> str:
+        """Return the document's web address; "" if it has none."""
+        named = (self.match.metadata.get(name) for name in ("url", "uri", "source"))
+        return next((url for url in named if isinstance(url, str) and is_web_address(url)), "")
+
+    @property
+    def title(self) -> str:
+        """Return the document's title, otherwise the first of its headings, otherwise its id."""
+        title = self.match.metadata.get("title")
+        return (title if isinstance(title, str) else "") or self.headings.partition(" > ")[0] or self.document_id
+
+    @property
+    def excerpt(self) -> str:
+        """Return the start of the text on one line."""
+        line = " ".join(self.text.split())
+        return line if len(line) <= MAX_EXCERPT else line[:MAX_EXCERPT].rpartition(" ")[0] + " …"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The passages found for `questions`; `too_far` lack evidence. `least` is the cosine that is enough by itself."""
+
+    passages: Sequence[Passage]
+    too_far: Sequence[Passage]
+    least: float
+    questions: Sequence[str] = ()
+
+
+def is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
