@@ -92,6 +92,7 @@ COMPLETION_TIMEOUT = env.float("COMPLETION_TIMEOUT", default=60)  # embeddings t
 IMAGE_TIMEOUT = env.float("IMAGE_TIMEOUT", default=180)
 STREAM_TIMEOUT = env.float("STREAM_TIMEOUT", default=120)  # of a whole answer; no pause in it over COMPLETION_TIMEOUT
 VECTOR_STORE_TIMEOUT = env.float("VECTOR_STORE_TIMEOUT", default=60)  # of a call, retries included
+VECTOR_MEMORY_BYTES = env.int("VECTOR_MEMORY_BYTES", default=1024**3)  # of the local store, in each process
 MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", default=25 * 1024 * 1024)
 # The defaults of sampling parameters that neither the caller nor the bot sets.
 AI_PARAMETERS = env.json(

@@ -18,7 +18,7 @@ from puffer.text import storable
 from vectorstores.base import CollectionInfo, Filter, Floats, Match, Metric, Query, Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.models import Collection, LocalVector
-from vectorstores.stores.local import keywords, matrix, pgvector
+from vectorstores.stores.local import deletions, keywords, matrix, pgvector
 
 CANDIDATES = 100  # rows that each of the two searches returns
 ROWS_AT_ONCE = 500
@@ -118,8 +118,13 @@ class Local(VectorStore):
 
     def remove(self, collection: Collection, namespace: str, conditions: Sequence[Q]) -> None:
         here = collection.vectors.filter(namespace=namespace)
-        if sum(here.filter(condition).delete()[0] for condition in conditions):
-            Collection.objects.filter(pk=collection.pk).update(deletions=F("deletions") + 1)
+        keys: list[int] = []
+        for condition in conditions:
+            rows = here.filter(condition)
+            keys += rows.values_list("pk", flat=True)
+            rows.delete()
+        if keys and collection.index == Collection.Index.MATRIX:
+            deletions.record(collection, keys)
 
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
         """Search by meaning and, if the query has a text, by words; order the matches by both scores."""
