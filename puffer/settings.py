@@ -123,6 +123,7 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
 # Seconds that a server or a worker may hang before its process is replaced, and that a stop may take.
 EVENT_LOOP_TIMEOUT = env.float("EVENT_LOOP_TIMEOUT", default=30)
 SHUTDOWN_TIMEOUT = env.int("SHUTDOWN_TIMEOUT", default=5 + int(max(COMPLETION_TIMEOUT, STREAM_TIMEOUT, IMAGE_TIMEOUT)))
+AT_STARTUP = ["chatbots.conversation.knowledge.load_vectors"]
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.finish", "providers.registry.close_clients"]
 
 # Django

@@ -137,6 +137,12 @@ class Local(VectorStore):
         with transaction.atomic():  # the lock keeps writers out
             return self.search(self.lock(target, namespace), query, namespace) or []
 
+    def load(self, target: str, namespace: str = "") -> None:
+        with suppress(CollectionNotFound, Collection.DoesNotExist):
+            collection = self.open(target, namespace)
+            if collection.index == Collection.Index.MATRIX:
+                matrix.blocks_of(collection, namespace)
+
     def search(self, collection: Collection, query: Query, namespace: str) -> list[Match] | None:
         """Return the matches; None if some rows were deleted during the search.
 
