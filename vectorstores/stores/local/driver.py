@@ -153,11 +153,14 @@ class Local(VectorStore):
         index = pgvector if collection.index == Collection.Index.PGVECTOR else matrix
         among = self.matching(collection, namespace, query.filter) if query.filter else None
         limit = max(CANDIDATES, query.top_k)
-        cosines = dict(index.nearest(collection, namespace, values, limit, among))
-        ranked = list(cosines)
+        found_by_meaning = index.begin(collection, namespace, values, limit, among)
+        relevances: dict[int, float] = {}
         if query.text:
             allowed = None if among is None else set(among)
             relevances = dict(keywords.search(collection, namespace, query.text, limit, allowed))
+        cosines = dict(found_by_meaning())
+        ranked = list(cosines)
+        if query.text:
             ranked = fused(cosines, relevances, limit)
             found_by_words = [key for key in ranked[: query.top_k] if key not in cosines]
             cosines |= index.cosines(collection, namespace, values, found_by_words)

@@ -9,7 +9,9 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from django.conf import settings
@@ -210,6 +212,7 @@ class Matrix:
 
 _matrices: "OrderedDict[tuple[object, ...], Matrix]" = OrderedDict()  # least recently used first
 _lock = threading.Lock()
+_threads = ThreadPoolExecutor(4, thread_name_prefix="matrix")  # they compare vectors and never use the database
 
 
 def blocks_of(collection: Collection, namespace: str, among: Keys | None = None) -> Iterable[Block]:
@@ -266,13 +269,24 @@ def pages_of(rows: "QuerySet[LocalVector]") -> Iterator[tuple[Sequence[int], Seq
         last = keys[-1]
 
 
-def nearest(
+def begin(
     collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
-) -> list[tuple[int, float]]:
-    """Return (primary key, cosine) of at most `limit` vectors, nearest first; only of `among`, if given."""
+) -> Callable[[], list[tuple[int, float]]]:
+    """Begin a search and return a function that waits for its result.
+
+    The result is (primary key, cosine) of at most `limit` vectors, nearest first; only of `among`, if given. A search
+    of milliseconds runs in a thread, so that the database can search for words at the same time.
+    """
     wanted = None if among is None else np.sort(np.asarray(among, np.int64))
+    blocks = blocks_of(collection, namespace, wanted)
+    if isinstance(blocks, Sequence) and len(blocks) > 1:
+        return _threads.submit(nearest_in, blocks, values, limit, wanted).result
+    return partial(nearest_in, blocks, values, limit, wanted)
+
+
+def nearest_in(blocks: Iterable[Block], values: Floats, limit: int, wanted: Keys | None) -> list[tuple[int, float]]:
     best_keys, best_scores, least = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
-    for block in blocks_of(collection, namespace, wanted):
+    for block in blocks:
         keys, scores = block.scores(values, wanted)
         better = np.flatnonzero(scores > least)
         best_keys = np.append(best_keys, keys[better])
@@ -287,4 +301,4 @@ def nearest(
 
 def cosines(collection: Collection, namespace: str, values: Floats, keys: Sequence[int]) -> dict[int, float]:
     """Return the cosines of the vectors with these primary keys, as far as they exist."""
-    return dict(nearest(collection, namespace, values, len(keys), keys)) if keys else {}
+    return dict(begin(collection, namespace, values, len(keys), keys)()) if keys else {}

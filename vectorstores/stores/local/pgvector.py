@@ -5,7 +5,8 @@ Source: https://github.com/pgvector/pgvector (0.5 and up)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, connection, transaction
@@ -64,10 +65,17 @@ def as_text(values: Floats) -> str:
     return f"[{','.join(map(repr, values.tolist()))}]"
 
 
+def begin(
+    collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
+) -> Callable[[], list[tuple[int, float]]]:
+    """Return a function that searches. It begins only when called: a connection does one thing at a time."""
+    return partial(nearest, collection, namespace, values, limit, among)
+
+
 def nearest(
     collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
 ) -> list[tuple[int, float]]:
-    """Search like matrix.nearest(): in the index, or row by row if the index finds too few or `among` is given.
+    """Return what matrix.begin() finds: in the index, or row by row if the index finds too few or `among` is given.
 
     The index ignores namespaces and contains deleted rows until the next vacuum, so enough candidates may leave too few
     rows.
