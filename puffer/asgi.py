@@ -18,7 +18,7 @@ django_application = get_asgi_application()
 from puffer.api.handler import ApiHandler, Receive, Scope, Send  # noqa: E402
 from puffer.http import health_checks, seconds_to_wait  # noqa: E402
 from puffer.http.pages import client_of, page  # noqa: E402
-from puffer.runtime import health  # noqa: E402
+from puffer.runtime import health, startup  # noqa: E402
 from puffer.runtime.event_loop import set_server_loop  # noqa: E402
 
 # WhiteNoise streams files with synchronous iterators, which Django reads in a thread. That is intended.
@@ -73,7 +73,7 @@ def api_path(scope: Scope) -> str | None:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Set up the event loop at startup, and run settings.AT_SHUTDOWN when the server stops."""
+    """Set up the event loop and begin settings.AT_STARTUP; run settings.AT_SHUTDOWN when the server stops."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -81,6 +81,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
             set_server_loop(asyncio.get_running_loop())
             gc.collect()
             gc.freeze()
+            startup.begin()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             for path in settings.AT_SHUTDOWN:

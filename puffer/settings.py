@@ -95,6 +95,7 @@ COMPLETION_TIMEOUT = env.float("COMPLETION_TIMEOUT", default=60)  # embeddings t
 IMAGE_TIMEOUT = env.float("IMAGE_TIMEOUT", default=180)
 STREAM_TIMEOUT = env.float("STREAM_TIMEOUT", default=120)  # of a whole answer; no pause in it over COMPLETION_TIMEOUT
 VECTOR_STORE_TIMEOUT = env.float("VECTOR_STORE_TIMEOUT", default=60)  # of a call, retries included
+VECTOR_MEMORY_BYTES = env.int("VECTOR_MEMORY_BYTES", default=1024**3)  # of the local store, in each process
 MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", default=25 * 1024 * 1024)
 # The defaults of sampling parameters that neither the caller nor the bot sets.
 AI_PARAMETERS = env.json(
@@ -126,6 +127,7 @@ WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is list
 # Seconds that a server or a worker may hang before its process is replaced, and that a stop may take.
 EVENT_LOOP_TIMEOUT = env.float("EVENT_LOOP_TIMEOUT", default=30)
 SHUTDOWN_TIMEOUT = env.int("SHUTDOWN_TIMEOUT", default=5 + int(max(COMPLETION_TIMEOUT, STREAM_TIMEOUT, IMAGE_TIMEOUT)))
+AT_STARTUP = ["chatbots.conversation.knowledge.load_vectors"]
 AT_SHUTDOWN = ["chatbots.guards.limits.finish", "logs.usage.recorder.flush_usage", "providers.registry.close_clients"]
 
 # Django

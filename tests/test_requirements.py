@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 APPS = ["puffer", "logs", "providers", "vectorstores", "chatbots"]
 MODULES = packages_distributions()  # {module: names of the distributions that provide it}
-OURS = {*APPS, "tests", "servers", "generated_logs"}  # the last two: neighbors of the benchmarks that import them
+OURS = {
+    *APPS,
+    "tests",
+    "servers",
+    "generated_logs",
+    "retrieval",
+}  # the last three: neighbors of the benchmarks that import them
 LOCKS = ["requirements", "requirements-dev", "requirements-local"]
 # Loaded by uvicorn; pytest-django is listed there although only tests use it.
 NEVER_IMPORTED = {"uvloop", "pytest-django"}

@@ -103,6 +103,9 @@ class VectorStore(ABC):
     def __init__(self, settings: StoreSettings) -> None:
         self.settings = settings
 
+    def load(self, target: str, namespace: str = "") -> None:  # noqa: B027  most stores keep nothing in this process
+        """Prepare this process for queries. A collection that does not exist is ignored."""
+
     @abstractmethod
     def list_targets(self) -> list[str]:
         """Return the names of the collections, sorted."""

@@ -80,7 +80,7 @@ class Collection(models.Model):
     # Only for the local store:
     index = models.CharField(max_length=10, choices=Index.choices, default=Index.MATRIX, editable=False)
     version = models.BigIntegerField(default=0, editable=False)  # increases with every change of its vectors
-    deletions = models.BigIntegerField(default=0, editable=False)  # increases when vectors are deleted
+    deletions = models.BigIntegerField(default=0, editable=False)  # the number of its latest VectorDeletion
     # Ascending keys of LocalVector that separate the HNSW indexes: [20, 30] means that one index covers the rows up to
     # 20, another those up to 30, and none the rest. None: one index covers all rows, as in earlier versions.
     index_bounds = models.JSONField(null=True, editable=False)
@@ -211,6 +211,22 @@ class LocalVector(models.Model):
 
     def __str__(self) -> str:
         return self.vector_id
+
+
+class VectorDeletion(models.Model):
+    """The vectors that one transaction deleted. Processes that hold the collection in memory look them up."""
+
+    # Without a constraint, a server of the release before this model can still delete collections.
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+", db_constraint=False)
+    number = models.BigIntegerField()  # 1, 2, 3, ... in each collection
+    keys = models.BinaryField()  # primary keys of LocalVector: int64, little-endian
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["collection", "number"], name="unique_vector_deletion")]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.collection}"
 
 
 class UploadQuerySet(models.QuerySet["Upload"]):

@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from chatbots.models import Chatbot
 from puffer.api import ApiError, Caller
+from vectorstores.base import StoreSettings
 from vectorstores.models import Collection
+from vectorstores.registry import STORES
 from vectorstores.retrieval import Knowledge, Search, retrieve
 
 logger = logging.getLogger(__name__)
 
+LOADING_SECONDS = 60  # after which no further collection is loaded
 SECONDS = 15  # after which the turn continues without knowledge
 
 
@@ -58,3 +62,13 @@ async def knowledge_of(bot: Chatbot) -> Knowledge:
         top_k=bot.vector_store_top_k,
         threshold=bot.vector_store_confidence_threshold,
     )
+
+
+def load_vectors() -> None:
+    """Load the vectors that published chatbots search, so that the first questions do not wait for them."""
+    deadline = time.monotonic() + LOADING_SECONDS
+    bots = [bot for bot in Chatbot.objects.published() if bot.uses_knowledge]
+    wanted = {(bot.vector_store_provider, name, bot.namespace) for bot in bots for name in bot.collections}
+    for slug, name, namespace in sorted(wanted):
+        if STORES[slug].in_database and time.monotonic() < deadline:
+            STORES[slug](StoreSettings()).load(name, namespace)

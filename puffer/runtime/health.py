@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from puffer.runtime import startup
 from puffer.runtime.database_threads import health_threads
 from puffer.runtime.storage import is_storage_full
 
@@ -43,7 +44,9 @@ async def live() -> str:
 
 
 async def ready() -> str:
-    """Return why this server can't answer requests, or ""."""
+    """Return why this server can't answer requests, or "". Wait while it loads what they need."""
+    while startup.delays_readiness():  # noqa: ASYNC110  a thread ends it, not this loop
+        await asyncio.sleep(0.05)
     health_threads.assign_one()
     try:
         async with asyncio.timeout(CHECK_SECONDS):

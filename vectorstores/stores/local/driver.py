@@ -18,7 +18,7 @@ from puffer.text import storable
 from vectorstores.base import CollectionInfo, Filter, Floats, Match, Metric, Query, Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.models import Collection, LocalVector
-from vectorstores.stores.local import index_builder, keywords, matrix, pgvector
+from vectorstores.stores.local import deletions, index_builder, keywords, matrix, pgvector
 from vectorstores.stores.local.bulk_insert import ROWS_AT_ONCE, insert_rows
 
 CANDIDATES = 100  # rows that each of the two searches returns
@@ -114,8 +114,13 @@ class Local(VectorStore):
 
     def remove(self, collection: Collection, namespace: str, conditions: Sequence[Q]) -> None:
         here = collection.vectors.filter(namespace=namespace)
-        if sum(here.filter(condition).delete()[0] for condition in conditions):
-            Collection.objects.filter(pk=collection.pk).update(deletions=F("deletions") + 1)
+        keys: list[int] = []
+        for condition in conditions:
+            rows = here.filter(condition)
+            keys += rows.values_list("pk", flat=True)
+            rows.delete()
+        if keys and collection.index == Collection.Index.MATRIX:
+            deletions.record(collection, keys)
 
     def query(self, target: str, query: Query, namespace: str = "") -> list[Match]:
         """Search by meaning and, if the query has a text, by words; order the matches by both scores."""
@@ -128,6 +133,12 @@ class Local(VectorStore):
         with transaction.atomic():  # the lock keeps writers out
             return self.search(self.lock(target, namespace), query, namespace) or []
 
+    def load(self, target: str, namespace: str = "") -> None:
+        with suppress(CollectionNotFound, Collection.DoesNotExist):
+            collection = self.open(target, namespace)
+            if collection.index == Collection.Index.MATRIX:
+                matrix.blocks_of(collection, namespace)
+
     def search(self, collection: Collection, query: Query, namespace: str) -> list[Match] | None:
         """Return the matches; None if some rows were deleted during the search.
 
@@ -138,11 +149,14 @@ class Local(VectorStore):
         index = pgvector if collection.index == Collection.Index.PGVECTOR else matrix
         among = self.matching(collection, namespace, query.filter) if query.filter else None
         limit = max(CANDIDATES, query.top_k)
-        cosines = dict(index.nearest(collection, namespace, values, limit, among))
-        ranked = list(cosines)
+        found_by_meaning = index.begin(collection, namespace, values, limit, among)
+        relevances: dict[int, float] = {}
         if query.text:
             allowed = None if among is None else set(among)
             relevances = dict(keywords.search(collection, namespace, query.text, limit, allowed))
+        cosines = dict(found_by_meaning())
+        ranked = list(cosines)
+        if query.text:
             ranked = fused(cosines, relevances, limit)
             found_by_words = [key for key in ranked[: query.top_k] if key not in cosines]
             cosines |= index.cosines(collection, namespace, values, found_by_words)

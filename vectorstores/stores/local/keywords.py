@@ -10,7 +10,8 @@ A word that half of all rows contain is the most expensive and the least useful 
 
 import hashlib
 import math
-from collections.abc import Container, Sequence
+import time
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,8 @@ TITLE_WEIGHT, HEADINGS_WEIGHT, TEXT_WEIGHT = 2.0, 1.5, 1.0
 # Limits in rows, which bound the time of a search in a collection of any size.
 MAX_RANKED = 5000
 MAX_TERM_ROWS = 10_000  # a term in more rows is ignored
+COMMON_SECONDS = 300  # for which a term that is ignored is not counted again: this takes half the time of a search
+MAX_COMMON = 100_000  # terms
 NEAR = 2  # neighboring terms of the question count again if at most this many words are between them
 
 
@@ -60,6 +63,22 @@ def select_terms(terms: Sequence[str], counts: Sequence[int]) -> Terms:
     return Terms(all_terms, all_terms, all_required=True)
 
 
+_common_until: dict[tuple[object, ...], float] = {}  # the ignored terms of each place; time.monotonic()
+
+
+def counts_of(
+    terms: Sequence[str], place: tuple[object, ...], count: Callable[[Sequence[str]], Sequence[int]]
+) -> list[int]:
+    """Return the number of rows with each term, at most MAX_TERM_ROWS + 1. Large counts may be minutes old."""
+    now = time.monotonic()
+    wanted = [term for term in terms if _common_until.get((place, term), 0.0) < now]
+    found = dict(zip(wanted, count(wanted), strict=True)) if wanted else {}
+    if len(_common_until) > MAX_COMMON:
+        _common_until.clear()
+    _common_until.update({(place, term): now + COMMON_SECONDS for term in wanted if found[term] > MAX_TERM_ROWS})
+    return [found.get(term, MAX_TERM_ROWS + 1) for term in terms]
+
+
 def search(
     collection: Collection, namespace: str, question: str, limit: int, among: Container[int] | None = None
 ) -> list[tuple[int, float]]:
@@ -77,18 +96,27 @@ def search(
     return [(key, relevance) for key, relevance in found if key in among][:limit]
 
 
+# Whether rows of other collections or namespaces exist. Each part looks at one entry of an index.
+OTHER_ROWS = """SELECT
+    EXISTS (SELECT 1 FROM vectorstores_localvector WHERE collection_id < %s)
+    OR EXISTS (SELECT 1 FROM vectorstores_localvector WHERE collection_id > %s)
+    OR EXISTS (SELECT 1 FROM vectorstores_localvector WHERE collection_id = %s AND namespace < %s)
+    OR EXISTS (SELECT 1 FROM vectorstores_localvector WHERE collection_id = %s AND namespace > %s)"""
+
+
 class SQLite:
     """The search with FTS5. Source: https://www.sqlite.org/fts5.html"""
 
     def __init__(self, collection: Collection, namespace: str) -> None:
-        self.scope = scope_of(collection, namespace)
+        self.place = (collection.pk, collection.created_at, namespace)
+        columns = "{title headings text}"
+        is_alone = not rows_of(OTHER_ROWS, [collection.pk] * 2 + [collection.pk, namespace] * 2)[0][0]
+        # FTS5 would read the whole list of the scope's rows. Rows of another collection that is created in this moment
+        # are no matches either: Local.search() compares only vectors of its own collection.
+        self.condition = columns if is_alone else f'scope : "{scope_of(collection, namespace)}" AND {columns}'
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
-        counts = f"SELECT count(*) FROM (SELECT 1 FROM vectorstores_keywords(%s) LIMIT {MAX_TERM_ROWS + 1})"  # noqa: S608
-        found = rows_of(
-            f"SELECT {', '.join([f'({counts})'] * len(terms))}", [self.here(any_spelling(t)) for t in terms]
-        )
-        wanted = select_terms(terms, found[0])
+        wanted = select_terms(terms, counts_of(terms, self.place, self.count))
         if not wanted.required:
             return []
         ranked = (
@@ -97,6 +125,11 @@ class SQLite:
         )
         best = f"SELECT id, relevance FROM ({ranked}) ORDER BY relevance DESC, id LIMIT %s"  # noqa: S608
         return rows_of(best, [self.here(self.expression(terms, wanted)), limit])
+
+    def count(self, terms: Sequence[str]) -> Sequence[int]:
+        counts = f"SELECT count(*) FROM (SELECT 1 FROM vectorstores_keywords(%s) LIMIT {MAX_TERM_ROWS + 1})"  # noqa: S608
+        conditions = [self.here(any_spelling(term)) for term in terms]
+        return rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", conditions)[0]
 
     def expression(self, terms: Sequence[str], wanted: Terms) -> str:
         """Return the FTS5 query. A term that occurs in it several times counts as often in the rank."""
@@ -111,7 +144,7 @@ class SQLite:
         return f"({condition}) AND ({' OR '.join([*required, *more * 2, *near * 2])})"
 
     def here(self, expression: str) -> str:
-        return f'scope : "{self.scope}" AND {{title headings text}} : ({expression})'
+        return f"{self.condition} : ({expression})"
 
 
 class PostgreSQL:
@@ -119,15 +152,19 @@ class PostgreSQL:
 
     def __init__(self, collection: Collection, namespace: str) -> None:
         self.place = [collection.pk, namespace]
+        self.created_at = collection.created_at
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
-        counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MAX_TERM_ROWS + 1}) AS counted"  # noqa: S608
-        arguments = [argument for term in terms for argument in (*self.place, any_spelling_for_web([term]))]
-        found = rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", arguments)
-        wanted = select_terms(terms, found[0])
+        counts = counts_of(terms, (*self.place, self.created_at), self.count)
+        wanted = select_terms(terms, counts)
         if not wanted.required:
             return []
-        return self.ranked(wanted, dict(zip(terms, found[0], strict=True)), limit)
+        return self.ranked(wanted, dict(zip(terms, counts, strict=True)), limit)
+
+    def count(self, terms: Sequence[str]) -> Sequence[int]:
+        counts = f"SELECT count(*) FROM ({self.having()} LIMIT {MAX_TERM_ROWS + 1}) AS counted"  # noqa: S608
+        arguments = [argument for term in terms for argument in (*self.place, any_spelling_for_web([term]))]
+        return rows_of(f"SELECT {', '.join([f'({counts})'] * len(terms))}", arguments)[0]
 
     def ranked(self, wanted: Terms, counts: dict[str, int], limit: int) -> list[tuple[int, float]]:
         """Weigh each term by its rarity, which ts_rank() ignores."""

@@ -1,46 +1,120 @@
-"""The vectors of the local store in memory: one matrix per collection and namespace.
+"""The vectors of the local store in memory: one matrix per collection and namespace, in blocks.
 
-The matrix follows its table, so that a query is one product of matrix and vector. A vector of 384 numbers takes 1.5 KB,
-and 100,000 of them 154 MB in each worker that searches them.
+A matrix follows its table, so that a query is a product of each block and the question. A vector of 384 numbers takes
+1.5 KB, and 100,000 of them 154 MB in each process that searches them. A collection that exceeds
+settings.VECTOR_MEMORY_BYTES is read from the database for each query.
 """
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from django.conf import settings
 from django.db import connection
+from django.db.models import QuerySet
 from numpy.typing import NDArray
 
 from vectorstores.base import Floats
 from vectorstores.models import Collection, LocalVector
+from vectorstores.stores.local.deletions import Keys, deleted_since
 
-MAX_BYTES = 1024**3  # of all matrices; above it the least recently used are evicted, but never the one in use
+BLOCK_BYTES = 16 * 1024**2
+FIRST_ROOM = 64  # rows; it doubles up to BLOCK_BYTES
 READ_AT_ONCE = 2000  # rows
-MAX_DELETED = 0.25  # of the rows of a matrix, before it is compacted
+KEYS_AT_ONCE = 500  # in a condition
+MAX_DELETED = 0.25  # of a block, before its other rows are copied to a new one
 
-Keys = NDArray[np.int64]
 Blob = bytes | memoryview
+MakeRoom = Callable[["Matrix"], bool]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An immutable view of a matrix, for one query. `deleted` marks rows that are deleted but still in place."""
+class Block:
+    """An immutable view of rows in the order of their primary keys. The room behind them is for newer rows."""
 
-    version: int
-    deletions: int
-    keys: Keys  # primary keys, ascending
-    rows: Floats  # len(keys) x dimension, each of length 1
-    deleted: NDArray[np.bool_]
+    key_room: Keys
+    row_room: Floats  # len(key_room) x dimension, each of length 1
+    deleted: NDArray[np.bool_]  # for each row: whether it is deleted but still in place
 
-    def positions_of(self, keys: Sequence[int]) -> NDArray[np.int64]:
-        """Return the positions of the keys that exist, in ascending order of the keys."""
-        wanted = np.sort(np.asarray(keys, np.int64))
-        at = np.searchsorted(self.keys, wanted)
-        inside = at < len(self.keys)
-        at, wanted = at[inside], wanted[inside]
-        return at[(self.keys[at] == wanted) & ~self.deleted[at]]
+    @property
+    def size(self) -> int:
+        return len(self.deleted)
+
+    @property
+    def count(self) -> int:
+        """Return the number of rows that are not deleted."""
+        return self.size - int(np.count_nonzero(self.deleted))
+
+    @property
+    def keys(self) -> Keys:
+        return self.key_room[: self.size]
+
+    @property
+    def rows(self) -> Floats:
+        return self.row_room[: self.size]
+
+    @property
+    def room(self) -> int:
+        return len(self.key_room) - self.size
+
+    def positions_of(self, keys: Keys) -> NDArray[np.int64]:
+        """Return the positions of those of the ascending keys that are in this block."""
+        at = np.searchsorted(self.keys, keys)
+        inside = at < self.size
+        at, keys = at[inside], keys[inside]
+        return at[(self.keys[at] == keys) & ~self.deleted[at]]
+
+    def without(self, keys: Keys) -> "Block":
+        at = self.positions_of(keys)
+        if not len(at):
+            return self
+        deleted = self.deleted.copy()
+        deleted[at] = True
+        return Block(self.key_room, self.row_room, deleted)
+
+    def extended(self, keys: Sequence[int], blobs: Sequence[Blob]) -> "Block":
+        """Return a view with more rows, which are written behind those that the previous views show."""
+        end = self.size + len(keys)
+        self.key_room[self.size : end] = keys
+        self.row_room[self.size : end] = np.frombuffer(b"".join(blobs), "<f4").reshape(len(keys), -1)
+        return Block(self.key_room, self.row_room, np.append(self.deleted, np.zeros(len(keys), np.bool_)))
+
+    def scores(self, values: Floats, wanted: Keys | None) -> tuple[Keys, Floats]:
+        """Return keys and cosines of all rows, or of the wanted rows. The keys are in ascending order."""
+        if wanted is None:
+            scores = cosines_of(self.rows, values)
+            scores[self.deleted] = -np.inf
+            return self.keys, scores
+        at = self.positions_of(wanted)
+        if 4 * len(at) > self.size:  # copying these rows costs more than comparing all
+            return self.keys[at], cosines_of(self.rows, values)[at]
+        return self.keys[at], cosines_of(self.rows[at], values)
+
+
+def cosines_of(rows: Floats, values: Floats) -> Floats:
+    """Compare row by row: the product of OpenBLAS takes twice the CPU time, and its threads wait for each other."""
+    return np.vecdot(rows, values)
+
+
+def empty_block(room: int, dimension: int) -> Block:
+    return Block(np.empty(room, np.int64), np.empty((room, dimension), np.float32), np.empty(0, np.bool_))
+
+
+def joined(blocks: Sequence[Block], room: int) -> Block:
+    """Return a block with room for `room` rows that contains the rows of the blocks, except the deleted ones."""
+    new, end = empty_block(room, blocks[0].row_room.shape[1]), 0
+    for block in blocks:
+        start, end, kept = end, end + block.count, ~block.deleted
+        new.key_room[start:end] = block.keys[kept]
+        new.row_room[start:end] = block.rows[kept]
+    return Block(new.key_room, new.row_room, np.zeros(end, np.bool_))
 
 
 class Matrix:
@@ -48,112 +122,183 @@ class Matrix:
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
-        self.lock = threading.Lock()  # one thread reads new rows, the others wait for it
-        self.reset()
+        self.block_rows = max(1, BLOCK_BYTES // (4 * dimension))
+        self.lock = threading.Lock()  # one thread reads changes, the others wait for it
+        self.is_refused = False
+        self.forget()
 
-    def reset(self) -> None:
-        self.keys: Keys = np.empty(0, np.int64)
-        self.rows: Floats = np.empty((0, self.dimension), np.float32)
-        self.now = Snapshot(-1, -1, self.keys, self.rows, np.empty(0, np.bool_))
+    def forget(self) -> None:
+        self.blocks: tuple[Block, ...] | None = None  # None: not loaded
+        self.version = self.deletions = -1
+        self.bytes = 0
 
-    def follow(self, collection: Collection, namespace: str) -> Snapshot:
-        """Return a snapshot of the collection's version or a newer one. Raise Collection.DoesNotExist."""
-        if self.now.version == collection.version:
-            return self.now
+    def follow(self, collection: Collection, namespace: str, make_room: MakeRoom) -> Sequence[Block] | None:
+        """Return the vectors at the collection's version or a newer one; None if `make_room` refuses them.
+
+        Raise Collection.DoesNotExist.
+        """
+        version, blocks = self.version, self.blocks
+        if blocks is not None and version == collection.version:
+            return blocks
         with self.lock:
             collection.refresh_from_db(fields=["version", "deletions"])
-            if collection.version < self.now.version:  # an older database was restored
-                self.reset()
-            if collection.version != self.now.version:
-                self.now = self.read(collection, namespace)
-            return self.now
+            if collection.version < self.version:  # an older database was restored
+                self.forget()
+            if collection.version != self.version:
+                self.read(collection, namespace, make_room)
+            return self.blocks
 
-    def read(self, collection: Collection, namespace: str) -> Snapshot:
-        """Return a snapshot with the new rows of the table and without its deleted rows.
+    def read(self, collection: Collection, namespace: str, make_room: MakeRoom) -> None:
+        """Add the new rows of the table and mark its deleted rows.
 
         Rows are never changed, and new rows have higher keys than all before: see Local.lock(). Rows committed during
         the read may already be included. Deletions are read first, so a document replaced in between appears twice,
         which Local.search() detects, instead of not at all.
         """
-        known = self.now
-        table = LocalVector.objects.filter(collection=collection, namespace=namespace).order_by("pk")
-        deleted = known.deleted
-        if len(known.keys) and known.deletions != collection.deletions:
-            existing = table.values_list("pk", flat=True).iterator(READ_AT_ONCE)
-            deleted = ~np.isin(known.keys, np.fromiter(existing, np.int64), assume_unique=True)
-        size = len(known.keys)
-        newest = int(known.keys[-1]) if size else 0
-        batch: list[tuple[int, Blob]] = []
-        for row in table.filter(pk__gt=newest).values_list("pk", "values").iterator(READ_AT_ONCE):
-            batch.append(row)
-            if len(batch) == READ_AT_ONCE:
-                size = self.append(size, batch)
-                batch = []
-        size = self.append(size, batch)
-        keys, rows = self.keys[:size], self.rows[:size]
-        deleted = np.concatenate([deleted, np.zeros(size - len(deleted), np.bool_)])
-        if size and deleted.mean() > MAX_DELETED:
-            self.keys = keys = keys[~deleted]
-            self.rows = rows = rows[~deleted]
-            deleted = np.zeros(len(keys), np.bool_)
-        return Snapshot(collection.version, collection.deletions, keys, rows, deleted)
+        table = LocalVector.objects.filter(collection=collection, namespace=namespace)
+        blocks = list(self.blocks or ())
+        if blocks and self.deletions != collection.deletions:
+            blocks = self.without_deleted(blocks, collection, table)
+        new = table.filter(pk__gt=blocks[-1].keys[-1]) if blocks else table
+        self.bytes = 4 * self.dimension * (sum(block.size for block in blocks) + new.count())
+        if not make_room(self):
+            if not self.is_refused:
+                logger.warning(
+                    "The vectors of the collection %s need %d MB, more than VECTOR_MEMORY_BYTES. "
+                    "Each search reads them from the database.", collection.name, self.bytes / 1e6
+                )  # fmt: skip
+            self.is_refused = True
+            self.forget()
+            return
+        self.is_refused = False
+        for keys, blobs in pages_of(new):
+            self.append(blocks, keys, blobs)
+        self.blocks, self.deletions, self.version = tuple(blocks), collection.deletions, collection.version
 
-    def append(self, size: int, batch: Sequence[tuple[int, Blob]]) -> int:
-        """Append rows and return the new size. If there is room, do it in place, behind the rows that snapshots see."""
-        end = size + len(batch)
-        if end > len(self.keys):
-            room = max(end, len(self.keys) * 3 // 2)
-            keys, rows = np.empty(room, np.int64), np.empty((room, self.dimension), np.float32)
-            keys[:size], rows[:size] = self.keys[:size], self.rows[:size]
-            self.keys, self.rows = keys, rows
-        if batch:
-            self.keys[size:end] = [key for key, _ in batch]
-            floats = np.frombuffer(b"".join(blob for _, blob in batch), "<f4")
-            self.rows[size:end] = floats.reshape(len(batch), self.dimension)
-        return end
+    def without_deleted(
+        self, blocks: Sequence[Block], collection: Collection, table: "QuerySet[LocalVector]"
+    ) -> list[Block]:
+        """Return the blocks without the rows that were deleted. Few rows are copied: see `joined`."""
+        gone = deleted_since(collection, self.deletions)
+        if gone is None:
+            known = np.concatenate([block.keys for block in blocks])
+            existing = table.order_by().values_list("pk", flat=True).iterator()
+            gone = np.setdiff1d(known, np.fromiter(existing, np.int64), assume_unique=True)
+        gone = np.sort(gone)
+        left: list[Block] = []
+        for block in (block.without(gone) for block in blocks):
+            count = block.count
+            # The quarter that stays free must fill before the neighbors can be joined again.
+            if left and left[-1].count + count <= 0.75 * self.block_rows:
+                left[-1] = joined([left[-1], block], self.block_rows)
+            elif count < (1 - MAX_DELETED) * block.size:
+                left.append(joined([block], min(self.block_rows, max(FIRST_ROOM, 2 * count))))
+            else:
+                left.append(block)
+        return [block for block in left if block.size]
+
+    def append(self, blocks: list[Block], keys: Sequence[int], blobs: Sequence[Blob]) -> None:
+        while keys:
+            if not blocks:  # a small collection does not take a whole block
+                blocks.append(empty_block(min(FIRST_ROOM, self.block_rows), self.dimension))
+            elif not blocks[-1].room and blocks[-1].size < self.block_rows:
+                blocks[-1] = joined(blocks[-1:], min(self.block_rows, 2 * blocks[-1].size))
+            elif not blocks[-1].room:
+                blocks.append(empty_block(self.block_rows, self.dimension))
+            taken = blocks[-1].room
+            blocks[-1] = blocks[-1].extended(keys[:taken], blobs[:taken])
+            keys, blobs = keys[taken:], blobs[taken:]
 
 
-_matrices: "OrderedDict[tuple[object, ...], Matrix]" = OrderedDict()
+_matrices: "OrderedDict[tuple[object, ...], Matrix]" = OrderedDict()  # least recently used first
 _lock = threading.Lock()
+_threads = ThreadPoolExecutor(4, thread_name_prefix="matrix")  # they compare vectors and never use the database
 
 
-def snapshot_of(collection: Collection, namespace: str) -> Snapshot:
-    """Return the current snapshot of the collection's matrix. Raise Collection.DoesNotExist."""
+def blocks_of(collection: Collection, namespace: str, among: Keys | None = None) -> Iterable[Block]:
+    """Return the current vectors, at least those of `among`: from memory, or in blocks read one after another.
+
+    Raise Collection.DoesNotExist.
+    """
     assert collection.dimension
-    if connection.in_atomic_block:  # the transaction may be rolled back, so its view is not kept
-        return Matrix(collection.dimension).follow(collection, namespace)
-    # A primary key may be reused by a new collection, so the time of creation is part of the key.
-    key = (collection.pk, collection.created_at, namespace)
-    with _lock:
-        matrix = _matrices.setdefault(key, Matrix(collection.dimension))
-        _matrices.move_to_end(key)
-    snapshot = matrix.follow(collection, namespace)
-    with _lock:
-        while len(_matrices) > 1 and sum(kept.rows.nbytes for kept in _matrices.values()) > MAX_BYTES:
-            _matrices.popitem(last=False)
-    return snapshot
+    if not connection.in_atomic_block:  # the transaction may be rolled back, so its view is not kept
+        # A primary key may be reused by a new collection, so the time of creation is part of the key.
+        key = (collection.pk, collection.created_at, namespace)
+        with _lock:
+            matrix = _matrices.setdefault(key, Matrix(collection.dimension))
+            _matrices.move_to_end(key)
+        blocks = matrix.follow(collection, namespace, make_room)
+        if blocks is not None:
+            return blocks
+    return read_blocks(collection, namespace, among)
 
 
-def nearest(
-    collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
-) -> list[tuple[int, float]]:
-    """Return (primary key, cosine) of at most `limit` vectors, nearest first; only of `among`, if given."""
-    snapshot = snapshot_of(collection, namespace)
-    scores = snapshot.rows @ values
+def make_room(matrix: Matrix) -> bool:
+    """Evict other matrices until this one fits into the memory for vectors. Return False if it cannot fit."""
+    limit = settings.VECTOR_MEMORY_BYTES
+    if matrix.bytes > limit:
+        return False
+    with _lock:
+        for key, other in list(_matrices.items()):
+            if sum(held.bytes for held in _matrices.values()) > limit and other is not matrix:
+                del _matrices[key]
+    return True
+
+
+def read_blocks(collection: Collection, namespace: str, among: Keys | None) -> Iterator[Block]:
+    """Yield the vectors from the database, so that memory is only needed for one page."""
+    table = LocalVector.objects.filter(collection=collection, namespace=namespace)
     if among is None:
-        scores[snapshot.deleted] = -np.inf
-        at = np.arange(len(scores))
+        parts = [table]
     else:
-        at = snapshot.positions_of(among)
-        scores = scores[at]
-    best = np.argpartition(scores, -limit)[-limit:] if limit < len(scores) else np.arange(len(scores))
-    best = best[np.argsort(-scores[best], kind="stable")]
-    best = best[scores[best] > -np.inf]
-    return list(zip(snapshot.keys[at[best]].tolist(), scores[best].tolist(), strict=True))
+        parts = [
+            table.filter(pk__in=part.tolist())
+            for part in np.split(among, range(KEYS_AT_ONCE, len(among), KEYS_AT_ONCE))
+        ]
+    for part in parts:
+        for keys, blobs in pages_of(part):
+            yield empty_block(len(keys), collection.dimension or 0).extended(keys, blobs)
+
+
+def pages_of(rows: "QuerySet[LocalVector]") -> Iterator[tuple[Sequence[int], Sequence[Blob]]]:
+    """Yield keys and vectors in ascending order of the keys."""
+    last = 0
+    while page := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", "values")[:READ_AT_ONCE]):
+        keys, blobs = zip(*page, strict=True)
+        yield keys, blobs
+        last = keys[-1]
+
+
+def begin(
+    collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
+) -> Callable[[], list[tuple[int, float]]]:
+    """Begin a search and return a function that waits for its result.
+
+    The result is (primary key, cosine) of at most `limit` vectors, nearest first; only of `among`, if given. A search
+    of milliseconds runs in a thread, so that the database can search for words at the same time.
+    """
+    wanted = None if among is None else np.sort(np.asarray(among, np.int64))
+    blocks = blocks_of(collection, namespace, wanted)
+    if isinstance(blocks, Sequence) and len(blocks) > 1:
+        return _threads.submit(nearest_in, blocks, values, limit, wanted).result
+    return partial(nearest_in, blocks, values, limit, wanted)
+
+
+def nearest_in(blocks: Iterable[Block], values: Floats, limit: int, wanted: Keys | None) -> list[tuple[int, float]]:
+    best_keys, best_scores, least = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
+    for block in blocks:
+        keys, scores = block.scores(values, wanted)
+        better = np.flatnonzero(scores > least)
+        best_keys = np.append(best_keys, keys[better])
+        best_scores = np.append(best_scores, scores[better])
+        if len(best_keys) > limit:
+            best = np.argpartition(best_scores, -limit)[-limit:]
+            best_keys, best_scores = best_keys[best], best_scores[best]
+            least = best_scores.min()
+    order = np.lexsort((best_keys, -best_scores))
+    return list(zip(best_keys[order].tolist(), best_scores[order].tolist(), strict=True))
 
 
 def cosines(collection: Collection, namespace: str, values: Floats, keys: Sequence[int]) -> dict[int, float]:
     """Return the cosines of the vectors with these primary keys, as far as they exist."""
-    snapshot = snapshot_of(collection, namespace)
-    at = snapshot.positions_of(keys)
-    return dict(zip(snapshot.keys[at].tolist(), (snapshot.rows[at] @ values).tolist(), strict=True))
+    return dict(begin(collection, namespace, values, len(keys), keys)()) if keys else {}

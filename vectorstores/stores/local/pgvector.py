@@ -13,7 +13,8 @@ Source: https://github.com/pgvector/pgvector (0.5 and up)
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -87,10 +88,17 @@ def as_text(values: Floats) -> str:
     return f"[{','.join(map(repr, values.tolist()))}]"
 
 
+def begin(
+    collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
+) -> Callable[[], list[tuple[int, float]]]:
+    """Return a function that searches. It begins only when called: a connection does one thing at a time."""
+    return partial(nearest, collection, namespace, values, limit, among)
+
+
 def nearest(
     collection: Collection, namespace: str, values: Floats, limit: int, among: Sequence[int] | None
 ) -> list[tuple[int, float]]:
-    """Search like matrix.nearest(): in the indexes and row by row behind them; only row by row if `among` is given.
+    """Return what matrix.begin() finds: in the indexes and row by row behind them; only row by row if `among` is given.
 
     An index ignores namespaces and contains deleted rows until the next vacuum, so enough candidates may leave too few
     rows. Then its rows are compared one by one.
