@@ -43,10 +43,13 @@ RIGHTS: dict[str, dict[str, str]] = {
     "puffer.session": {},
     "vectorstores.collection": {EDITOR: EVERYTHING},
     "vectorstores.document": {EDITOR: EVERYTHING},
+    "vectorstores.documentclaim": {},
+    "vectorstores.importrun": {},
     "vectorstores.localvector": {},
     "vectorstores.storeconfig": {EDITOR: "view"},
     "vectorstores.upload": {},  # no permissions: those for documents apply
     "vectorstores.uploadcontent": {},
+    "vectorstores.vectordeletion": {},
 }
 
 
