@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils.module_loading import import_string
 
-READY_SECONDS = 5.0  # for which readiness waits for this work at most
+READY_SECONDS = 3.0  # for which readiness waits for this work at most
 
 logger = logging.getLogger(__name__)
 
