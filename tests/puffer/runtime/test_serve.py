@@ -96,6 +96,7 @@ def test_every_call_adds_one_usage_record(server, key):
 def test_the_log_is_json_without_keys_or_prompts(server, key):
     requests.get(f"{server.url}/wp-json/aipkit/v1/logs?aipkit_api_key={key}", timeout=10)
     server.generate(key)
+    wait_until(lambda: '"/wp-json/aipkit/v1/logs"' in server.log_file.read_text(), 10)  # written after the answer
     log = server.log_file.read_text()
     lines = [json.loads(line) for line in log.splitlines()]
     assert any(line.get("path") == "/wp-json/aipkit/v1/logs" and line["request_id"] for line in lines)
