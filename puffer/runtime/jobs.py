@@ -170,5 +170,6 @@ async def beat_forever(heartbeat: Callable[[], None]) -> None:
 
 
 def reconnect_and_call(heartbeat: Callable[[], None]) -> None:
-    close_old_connections()  # replaces one that has failed; the work shares it, and would fail with it until its end
+    if not connection.in_atomic_block:  # which closing would roll back
+        close_old_connections()  # replaces one that has failed; the work shares it, and would fail with it until its end
     heartbeat()
