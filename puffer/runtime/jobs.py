@@ -171,5 +171,5 @@ async def beat_forever(heartbeat: Callable[[], None]) -> None:
 
 def reconnect_and_call(heartbeat: Callable[[], None]) -> None:
     if not connection.in_atomic_block:  # which closing would roll back
-        close_old_connections()  # replaces one that has failed; the work shares it, and would fail with it until its end
+        close_old_connections()  # replaces one that has failed: the work shares it and would fail until its end
     heartbeat()
