@@ -4,8 +4,11 @@ import asyncio
 import threading
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from puffer.runtime import health, startup
+from puffer.runtime.database_threads import health_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 finish = threading.Event()
@@ -26,6 +29,13 @@ def no_thread_remains(monkeypatch):
     yield
     finish.set()
     startup._thread.join()
+    asyncio.run(close_connections())
+
+
+async def close_connections() -> None:
+    """Close what the health checks have opened in their own thread."""
+    health_threads.assign_one()
+    await sync_to_async(connections.close_all)()
 
 
 def test_readiness_waits_for_the_work(settings):
