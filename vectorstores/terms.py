@@ -1,6 +1,7 @@
 """The terms of a question or passage: its words, and the codes (part numbers, SKUs, error codes) among them."""
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from logs.search import normalized
@@ -64,10 +65,14 @@ def spellings_of(term: str) -> list[str]:
     return list(dict.fromkeys((term, compact, BOUNDARY.sub(" ", compact), BOUNDARY.sub("-", compact))))
 
 
-def share_of_terms(question: str, text: str) -> float:
-    """Return which share of the question's content words the text contains, in any form or compound, 0 to 1."""
-    stems = [stem_of(term) for term in terms_of(question) if is_content(term)]
-    words = "\n".join(["", *(normalized(word) for word in WORD.findall(text))])
+def stems_of(question: str) -> list[str]:
+    """Return the stems of the content words of a question."""
+    return [stem_of(term) for term in terms_of(question) if is_content(term)]
+
+
+def share_of_stems(stems: Sequence[str], text: str) -> float:
+    """Return which share of the stems begin a word of the text, in any form or compound, 0 to 1."""
+    words = "\n".join(["", *WORD.findall(normalized(text))])
     return sum(f"\n{stem}" in words for stem in stems) / len(stems) if stems else 0.0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from puffer.text import without_control_characters
 
 MAX_CONTEXT = 500  # characters of an earlier message
+MAX_QUESTION = 1000  # characters of a message that may need context; a longer one says enough by itself
 # The end of a sentence, in any script that has one.
 SENTENCE = re.compile(r"(?<=[.!?\u061f\u3002\uff01\uff1f])\s+|\n+|(?<=[\u3002\uff01\uff1f])")
 
@@ -17,10 +18,11 @@ def search_questions(history: Sequence[Mapping[str, Any]], question: str) -> lis
     That is the visitor's previous message ("And the glass one?"), and the question with which the reply to it ended
     ("Yes, please").
     """
-    previous = [message for message in history if message["role"] == "user" and message["content"].strip()]
-    if not previous:
+    from_visitor = (start_of(message["content"]) for message in reversed(history) if message["role"] == "user")
+    previous = next(filter(None, from_visitor), "")
+    if not previous or len(question) > MAX_QUESTION:
         return [question]
-    context = [start_of(previous[-1]["content"]), offer_in(history), question]
+    context = [previous, offer_in(history), question]
     return [question, "\n".join(filter(None, context))]
 
 
@@ -31,10 +33,10 @@ def offer_in(history: Sequence[Mapping[str, Any]]) -> str:
 
 def closing_question(reply: str) -> str:
     """Return the question with which a reply ends, or ""."""
-    sentences = [sentence for sentence in SENTENCE.split(reply.strip()) if sentence.strip()]
+    sentences = [sentence for sentence in SENTENCE.split(reply[-2 * MAX_CONTEXT :].strip()) if sentence.strip()]
     last = sentences[-1].strip() if sentences else ""
     return start_of(last) if last.endswith(("?", "\u061f", "\uff1f")) else ""
 
 
 def start_of(text: str) -> str:
-    return without_control_characters(text).strip()[:MAX_CONTEXT]
+    return without_control_characters(text[: 2 * MAX_CONTEXT]).strip()[:MAX_CONTEXT]

@@ -5,7 +5,7 @@ import re
 from logs.search import normalized
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
-MAX_WORDS = 8
+MAX_WORDS, MAX_CHARACTERS = 8, 200
 
 # Phrases of the languages that the widget speaks, and a few more. A message of nothing else is small talk.
 PHRASES = """
@@ -73,6 +73,8 @@ LONGEST = max(map(len, SMALL_TALK))
 
 def is_small_talk(message: str) -> bool:
     """Return whether the message is made of such phrases alone, such as "Hi there! Who are you?"."""
+    if len(message) > MAX_CHARACTERS:
+        return False
     words = words_of(message)
     if not 0 < len(words) <= MAX_WORDS or any(character.isdigit() for character in message):
         return False

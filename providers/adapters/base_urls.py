@@ -38,7 +38,7 @@ def clean_base_url(slug: str, url: str, default: str = "") -> tuple[str, str]:
     if slug == "azure":
         return clean_azure(parts, path)
     bare = CALL.sub("", path)
-    if bare != path and VERSION.search(bare):  # otherwise the call stays: it shows with_version() that there is none
+    if bare != path and VERSION.search(bare):  # otherwise keep the call: it tells with_version() not to add one
         path = bare
     if own := OWN_PATHS.get(slug):
         path = own.sub("", path, count=1)

@@ -56,7 +56,7 @@ class HttpProtocol(NoUpgradeProtocol):
             self.make_room()
 
     def make_room(self) -> None:
-        """Close the connection that has waited longest without a complete request; this one if there is none."""
+        """Close the connection that has waited longest without a complete request, or else refuse this one."""
         others = [other for other in self.connections if isinstance(other, HttpProtocol) and other is not self]
         longest = min(others, key=lambda other: (other.phase, other.since), default=self)
         if longest.phase is Phase.ANSWER:

@@ -17,7 +17,7 @@ health_checks = RateLimit(MAX_HEALTH_CHECKS)  # on its own, so that a busy proxy
 
 
 def seconds_to_wait(limit: RateLimit, address: str) -> str:
-    """Count a request, and return the seconds to wait if it is one too many, else "". A limit of 0 is none."""
+    """Count a request. Return "", or the seconds to wait if it exceeds the limit. 0 switches the limit off."""
     if not limit.limit or is_loopback(address) or limit.allows(network_of(address)):
         return ""
     return limit.retry_after()

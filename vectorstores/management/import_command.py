@@ -85,7 +85,7 @@ class ImportCommand(BaseCommand):
                 options["batch_size"],
                 options["concurrency"],
                 on_note=refusals.add_note,
-                on_wait=self.tell_once,
+                on_wait=self.announce_wait,
             )
             needs_model = embeds and destination.embedding_provider == "local"
             try:
@@ -126,7 +126,7 @@ class ImportCommand(BaseCommand):
                 tqdm.write("Building the search index. Searches work meanwhile.", file=self.stderr)
                 await call_store(store, store.build_index, destination.target)
 
-    def tell_once(self, waiting: int) -> None:
+    def announce_wait(self, waiting: int) -> None:
         if not self.has_waited:
             self.has_waited = True
             tqdm.write(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vectorstores.retrieval.passages import Passage
-from vectorstores.terms import codes_in, share_of_terms, terms_of
+from vectorstores.terms import codes_in, share_of_stems, stems_of
 
 # The cosine up to which texts are unrelated, by the start of the model's id; near 0 for models that are not listed.
 # Measured with the bundled model on questions and passages in English and German: unrelated pairs have 0.74 on average
@@ -16,6 +16,7 @@ SHARED_WORDS = 0.25  # if the passage has all words of the question, and in prop
 FEW_WORDS = 0.10  # a question of one or two words is not very similar to anything
 OTHER_SCRIPT = 0.05  # a question in Arabic about a passage in Latin letters
 FEW = 2
+MAX_QUESTION, MAX_PASSAGE = 2000, 20_000  # characters that are compared
 
 
 def least_cosine(model: str, threshold: int) -> float:
@@ -32,24 +33,29 @@ class Evidence:
     """The judgment of passages for one search. Any of the questions may find its evidence in a passage."""
 
     def __init__(self, questions: Sequence[str], model: str, threshold: int) -> None:
-        self.questions = questions
         self.least = least_cosine(model, threshold)
         self.range = 1 - floor_of(model)
-        self.codes = codes_in(questions[0], as_typed=True)
+        texts = [question[:MAX_QUESTION] for question in questions]
+        self.questions = [(stems_of(text), is_latin(text)) for text in texts]
+        self.codes = codes_in(texts[0], as_typed=True)
 
     def is_enough(self, passage: Passage) -> bool:
-        text = f"{passage.title}\n{passage.headings}\n{passage.text}"
+        if passage.score >= self.least:
+            return True
+        text = f"{passage.title}\n{passage.headings}\n{passage.text}"[:MAX_PASSAGE]
         if self.codes and self.codes & codes_in(text):
             return True
-        return any(passage.score >= self.least - self.range * allowance(question, text) for question in self.questions)
+        missing = (self.least - passage.score) / self.range
+        return any(missing <= allowance(stems, text, in_latin) for stems, in_latin in self.questions)
 
 
-def allowance(question: str, text: str) -> float:
-    shared = share_of_terms(question, text)
+def allowance(stems: Sequence[str], text: str, question_is_latin: bool) -> float:
+    """Return how far below the threshold the cosine may be, as a share of the range from unrelated to identical."""
+    shared = share_of_stems(stems, text)
     if shared == 1.0:
         return 1.0
-    few = FEW_WORDS if len(terms_of(question)) <= FEW else 0.0
-    other = OTHER_SCRIPT if is_latin(question) != is_latin(text) else 0.0
+    few = FEW_WORDS if len(stems) <= FEW else 0.0
+    other = OTHER_SCRIPT if question_is_latin != is_latin(text) else 0.0
     return SHARED_WORDS * shared + few + other
 
 
