@@ -70,10 +70,10 @@ def stems_of(question: str) -> list[str]:
     return [stem_of(term) for term in terms_of(question) if is_content(term)]
 
 
-def share_of_stems(stems: Sequence[str], text: str) -> float:
-    """Return which share of the stems begin a word of the text, in any form or compound, 0 to 1."""
+def has_stems(text: str, stems: Sequence[str]) -> bool:
+    """Return whether each of the stems begins a word of the text, and there are any."""
     words = "\n".join(["", *WORD.findall(normalized(text))])
-    return sum(f"\n{stem}" in words for stem in stems) / len(stems) if stems else 0.0
+    return bool(stems) and all(f"\n{stem}" in words for stem in stems)
 
 
 def stem_of(term: str) -> str:

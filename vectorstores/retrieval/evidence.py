@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 
 from vectorstores.retrieval.passages import Passage
-from vectorstores.terms import codes_in, share_of_stems, stems_of
+from vectorstores.terms import codes_in, has_stems, stems_of
 
 # The cosine up to which texts are unrelated, by the start of the model's id; near 0 for models that are not listed.
 # Measured with the bundled model on questions and passages in English and German: unrelated pairs have 0.74 on average
 # and 0.78 at the 90th percentile, related pairs 0.82 to 0.92.
 UNRELATED_COSINES = {"multilingual-e5": 0.77}
 
-# How far below the threshold a cosine may be, as shares of the range from unrelated to identical.
-# Measured by benchmarks/retrieval_quality.py.
-SHARED_WORDS = 0.25  # if the passage has all words of the question, and in proportion
-FEW_WORDS = 0.10  # a question of one or two words is not very similar to anything
+# How far below the threshold a cosine may be, as shares of the range from unrelated to identical. Measured by
+# benchmarks/conversations.py: higher values find no more answers, but passages for questions without an answer.
+ONE_WORD = 0.10  # a question of one word is not very similar to anything
 OTHER_SCRIPT = 0.05  # a question in Arabic about a passage in Latin letters
-FEW = 2
 MAX_QUESTION, MAX_PASSAGE = 2000, 20_000  # characters that are compared
 
 
@@ -45,18 +43,14 @@ class Evidence:
         text = f"{passage.title}\n{passage.headings}\n{passage.text}"[:MAX_PASSAGE]
         if self.codes and self.codes & codes_in(text):
             return True
+        if any(has_stems(text, stems) for stems, _ in self.questions):
+            return True
         missing = (self.least - passage.score) / self.range
-        return any(missing <= allowance(stems, text, in_latin) for stems, in_latin in self.questions)
+        return any(missing <= allowance(stems, in_latin, text) for stems, in_latin in self.questions)
 
 
-def allowance(stems: Sequence[str], text: str, question_is_latin: bool) -> float:
-    """Return how far below the threshold the cosine may be, as a share of the range from unrelated to identical."""
-    shared = share_of_stems(stems, text)
-    if shared == 1.0:
-        return 1.0
-    few = FEW_WORDS if len(stems) <= FEW else 0.0
-    other = OTHER_SCRIPT if question_is_latin != is_latin(text) else 0.0
-    return SHARED_WORDS * shared + few + other
+def allowance(stems: Sequence[str], question_is_latin: bool, text: str) -> float:
+    return ONE_WORD * (len(stems) == 1) + OTHER_SCRIPT * (question_is_latin != is_latin(text))
 
 
 def is_latin(text: str) -> bool:

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from vectorstores.retrieval.passages import Passage
 
-RANK_CONSTANT = 10  # of reciprocal rank fusion: how slowly the weight of a rank falls
+RANK_CONSTANT = 3  # of reciprocal rank fusion: how slowly the weight of a rank falls
 OTHER_CHUNK = 0.5  # weight of a document's second passage, its square that of the third
 
 
