@@ -1,11 +1,10 @@
 """The prompt: what visitors and documents write cannot pass for instructions, a fence or a model's own tokens."""
 
-import time
-
 import pytest
 
 from chatbots.conversation.prompt import build_prompt, history_in_prompt
 from chatbots.models import Chatbot
+from tests.support.processor import cpu_milliseconds
 from vectorstores.base import Match
 from vectorstores.retrieval import Passage
 
@@ -103,9 +102,7 @@ def test_other_text_of_documents_stays(text):
 
 def test_looking_for_tags_takes_linear_time():
     for text in ("<" * 20_000, "<p" + "." * 20_000, "<\u00a0" * 10_000, "&lt" * 7_000, "<" + "\u00a0" * 20_000):
-        started = time.process_time()
-        passage(text)
-        assert time.process_time() - started < 1
+        assert cpu_milliseconds(lambda text=text: passage(text), 1000) < 1000
 
 
 # Special tokens

@@ -14,6 +14,7 @@ from chatbots.guards.banned_words import phrases_in
 from chatbots.guards.moderation import is_banned, moderate, refuse_banned
 from logs.models import Conversation
 from providers import registry
+from tests.support.processor import cpu_milliseconds
 from tests.support.providers.answers import environment
 from tests.support.upstream import closed_port
 
@@ -221,9 +222,8 @@ def test_matching_five_thousand_banned_words_is_fast(question):
     words = [f"word{number}" for number in range(4_900)]
     phrases = ["a " * length + "b" for length in range(1, 101)]
     banned = phrases_in(",".join(words + phrases))
-    started = time.process_time()
     assert not banned.occur_in(question)
-    assert time.process_time() - started < 1  # 0.02 seconds on an idle machine
+    assert cpu_milliseconds(lambda: banned.occur_in(question), 200) < 200  # 20 on an idle machine
     assert banned.occur_in(f"{question} word77 !")
 
 
