@@ -91,5 +91,5 @@ class ChatMessageView(AsyncAPIView):
             "conversation_uuid": reply.conversation_uuid,
         }
         if bot.uses_knowledge and bot.show_sources:
-            answer["sources"] = sources_json(reply.passages)
+            answer["sources"] = sources_json(reply.passages, reply.cited)
         return Response(answer)

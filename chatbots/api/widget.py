@@ -283,8 +283,8 @@ class StreamView(WidgetView):
                         case Piece(text):
                             yield "delta", {"text": without_bidi(text)}
                         case Reply():
-                            if shown and not event.passages:  # the reply is the refusal
-                                yield "sources", []
+                            if shown:  # now with what is cited; none if the reply is the refusal
+                                yield "sources", sources_json(event.passages, event.cited)
                             yield "done", await asyncio.to_thread(done_json, event)
         except ApiError as error:
             yield "error", error_json(error)

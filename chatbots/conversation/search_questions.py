@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chatbots.conversation.citations import without_marks
 from puffer.text import without_control_characters
 
 MAX_CONTEXT = 500  # characters of an earlier message
@@ -33,7 +34,8 @@ def offer_in(history: Sequence[Mapping[str, Any]]) -> str:
 
 def closing_question(reply: str) -> str:
     """Return the question with which a reply ends, or ""."""
-    sentences = [sentence for sentence in SENTENCE.split(reply[-2 * MAX_CONTEXT :].strip()) if sentence.strip()]
+    end = without_marks(reply[-2 * MAX_CONTEXT :]).strip()
+    sentences = [sentence for sentence in SENTENCE.split(end) if sentence.strip()]
     last = sentences[-1].strip() if sentences else ""
     return start_of(last) if last.endswith(("?", "\u061f", "\uff1f")) else ""
 

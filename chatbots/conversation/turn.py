@@ -4,11 +4,12 @@ free checks -> limits -> moderation -> search -> prompt -> provider -> log -> re
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chatbots.conversation.citations import Citations, source_numbers, without_marks
 from chatbots.conversation.knowledge import KnowledgeUnavailable, search_knowledge
 from chatbots.conversation.prompt import (
     SMALL_TALK_ONLY,
@@ -19,7 +20,7 @@ from chatbots.conversation.prompt import (
 )
 from chatbots.conversation.search_questions import offer_in, search_questions
 from chatbots.conversation.small_talk import is_small_talk
-from chatbots.conversation.sources import passage_for_log
+from chatbots.conversation.sources import passages_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
 from chatbots.conversation.visitor import Visitor
 from chatbots.guards.limits import reserve
@@ -99,7 +100,9 @@ async def follow_turn(
                 yield Searching()
                 search, answer.text = await search_or_reply(bot, search_questions(history, question), visitor)
                 passages = fit_passages(search.passages, provider_slug) if search else []
-                turn = replace(turn, passages=[passage_for_log(passage, bot) for passage in passages])
+                turn = replace(turn, passages=passages_for_log(passages, bot))
+                if passages:
+                    answer.citations = Citations(len(set(source_numbers(passages))) if bot.show_sources else 0)
                 yield Found(passages, search)
             if not answer.text:
                 only = SMALL_TALK_ONLY if small_talk else ""
@@ -117,11 +120,20 @@ async def follow_turn(
             raise
         finally:
             reservation.settle(answer.spent)
-        is_refusal = bot.only_from_sources and answer.text.strip() == bot.refusal_message.strip()
-        await log_turn(replace(answer.as_turn(turn), is_refusal=is_refusal))
+        is_refusal = bot.only_from_sources and without_marks(answer.text).strip() == bot.refusal_message.strip()
         if is_refusal:
-            passages = []  # none of them is a source of it
-    yield Reply(answer.text, answer.usage, model, turn.conversation_uuid, turn.reply_id, answer.finish_reason, passages)
+            passages, answer.text, answer.citations = [], bot.refusal_message.strip(), None  # nothing is a source of it
+        await log_turn(replace(answer.as_turn(turn), is_refusal=is_refusal))
+    yield Reply(
+        answer.text,
+        answer.usage,
+        model,
+        turn.conversation_uuid,
+        turn.reply_id,
+        answer.finish_reason,
+        passages,
+        answer.cited,
+    )
 
 
 async def choose_model(bot: Chatbot) -> tuple[str, str]:
@@ -153,17 +165,39 @@ async def search_or_reply(bot: Chatbot, questions: Sequence[str], visitor: Visit
 
 @dataclass(slots=True)
 class Answer:
-    """The provider's answer as received so far, and its usage."""
+    """The provider's answer as received so far, and its usage. Without `citations`, it has no marks to resolve."""
 
     text: str = ""
+    citations: Citations | None = None
     finish_reason: str = "stop"
     usage: Usage | None = None
     spent: Usage | None = None  # for the limits: an estimate if the provider reports no usage
     milliseconds: int = 0
 
+    @property
+    def cited(self) -> Collection[int]:
+        return self.citations.cited if self.citations else ()
+
+    def add(self, piece: str) -> str:
+        """Add a piece of the text and return what can be shown of it now."""
+        shown = self.citations.add(piece) if self.citations else piece
+        self.text += shown
+        return shown
+
+    def end(self, text: str) -> str:
+        """Set the whole text, and return what could not be shown of its end before."""
+        rest = self.citations.end() if self.citations else ""
+        self.text = text
+        if self.citations:
+            self.citations = Citations(self.citations.sources)
+            self.text = self.citations.add(text) + self.citations.end()
+        return rest
+
     def as_turn(self, turn: Turn, error: str = "") -> Turn:
+        passages = [passage | {"cited": passage["number"] in self.cited} for passage in turn.passages or ()]
         return replace(
             turn,
+            passages=passages or turn.passages,
             reply=self.text,
             error=error,
             usage=self.usage.as_json() if self.usage else None,
@@ -181,16 +215,17 @@ async def ask(
         if streamed:
             async with streamed_call(provider, prompt, **billed_to) as call:
                 async for chunk in call:
-                    answer.text += chunk.text
                     answer.finish_reason = chunk.finish_reason or answer.finish_reason
-                    if chunk.text:
-                        yield chunk.text
-                answer.text = call.answer
+                    if shown := answer.add(chunk.text):
+                        yield shown
+                if rest := answer.end(call.answer):
+                    yield rest
         else:
             async with provider_call(provider, Capability.COMPLETION, prompt.model, **billed_to) as call:
                 completion = await provider.complete(prompt)
                 call.usage = completion.usage
-                answer.text, answer.finish_reason = completion.text, completion.finish_reason
+                answer.finish_reason = completion.finish_reason
+                answer.end(completion.text)
             yield answer.text
         answer.text = answer.text.strip()
     finally:

@@ -1,6 +1,6 @@
 """The events of a turn, in the order in which follow_turn() yields them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from providers.base import CompletionRequest, Usage
@@ -46,7 +46,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The complete reply. `passages` are those in the prompt, and none if the reply is the refusal."""
+    """The complete reply. `passages` are those in the prompt, and none if the reply is the refusal.
+
+    `cited` are the numbers of the sources that the text marks: see citations.source_numbers().
+    """
 
     text: str
     usage: Usage | None
@@ -55,6 +58,7 @@ class Reply:
     message_id: str
     finish_reason: str = "stop"
     passages: Sequence[Passage] = ()
+    cited: Collection[int] = ()
 
 
 TurnEvent = Started | Searching | Found | Asking | Piece | Reply

@@ -2,6 +2,15 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from datetime import datetime
+
+
+def iso_date(text: str) -> str:
+    """Return the date with which a date and time in ISO 8601 begins, "" for other texts."""
+    try:
+        return datetime.fromisoformat(text.strip()[:10]).strftime("%Y-%m-%d")
+    except ValueError:
+        return ""
 
 
 class Unreadable(Exception):
@@ -24,6 +33,7 @@ class Extracted:
     is_markdown: bool = False
     headings: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    date: str = ""  # YYYY-MM-DD of the last change, as far as the document tells
 
     def headings_at(self, character: int) -> str:
         """Return the heading path of the section that contains the character; "" above the first heading."""

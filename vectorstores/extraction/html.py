@@ -5,7 +5,7 @@ pages. So everything stays that is not known to belong to the page's frame: see 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 from urllib.parse import urldefrag, urljoin
@@ -15,7 +15,7 @@ from lxml.html import HTMLParser, document_fromstring
 
 from puffer.net import USER_AGENT
 from vectorstores.extraction.boilerplate import remove_boilerplate
-from vectorstores.extraction.extracted import Extracted, Unreadable
+from vectorstores.extraction.extracted import Extracted, Unreadable, iso_date
 from vectorstores.extraction.outline import Outline, superscript
 from vectorstores.extraction.tables import is_data_table, table_rows
 from vectorstores.extraction.xml_repair import allowed
@@ -44,6 +44,7 @@ NEEDS_JAVASCRIPT = re.compile(
 )
 LOADING = "loading|please wait|one moment|just a moment|bitte warten|wird geladen|chargement|cargando|caricamento"
 ONLY_LOADING = re.compile(rf"\W*(?:{LOADING})\b.{{0,40}}", re.IGNORECASE)
+DATES = ("article:modified_time", "og:updated_time", "dateModified", "article:published_time", "datePublished")
 SHORT = 300  # characters; a longer page has other text too
 NO_TEXT_WITHOUT_JAVASCRIPT = "The page contains no text without JavaScript. Save it in a browser and import the file."
 
@@ -62,15 +63,15 @@ def from_html(html: str, *, keeps_frame: bool = False) -> Extracted:
     `keeps_frame` is for documents that are not pages of a site, such as the chapters of a book.
     """
     root = parsed(html)
-    title = title_of(root)
+    title, date = title_of(root), date_of(root)
     noscript = " ".join(" ".join(element.itertext()) for element in root.iter("noscript"))
     has_script = next(root.iter("script"), None) is not None
     remove_boilerplate(root, keeps_frame=keeps_frame)
-    text = Writer().written(root).extracted(title)
+    text = replace(Writer().written(root).extracted(title), date=date)
     if not text.text and not keeps_frame:  # then the frame is the content
         root = parsed(html)
         remove_boilerplate(root, keeps_frame=True)
-        text = Writer().written(root).extracted(title)
+        text = replace(Writer().written(root).extracted(title), date=date)
     bare = " ".join(text.text.split())
     if len(bare) < SHORT and NEEDS_JAVASCRIPT.search(bare):
         raise Unreadable(NO_TEXT_WITHOUT_JAVASCRIPT)
@@ -96,6 +97,12 @@ def parsed(html: str) -> Any:
     if any(error.type_name == "ERR_RESOURCE_LIMIT" or "depth" in error.message for error in parser.error_log):
         raise Unreadable("The HTML is nested too deeply to be read.")
     return root
+
+
+def date_of(root: Any) -> str:
+    """Return the day on which the page says that it was last changed or published; "" if it does not."""
+    metas = {meta.get("property") or meta.get("itemprop"): meta.get("content", "") for meta in root.iter("meta")}
+    return next(filter(None, (iso_date(metas.get(name, "")) for name in DATES)), "")
 
 
 def title_of(root: Any) -> str:

@@ -112,6 +112,7 @@ def make_document(
         metadata["uri"] = without_markup(item["uri"])
     metadata["source"] = clean_key(str(metadata.get("source", ""))) or DEFAULT_SOURCE
     text = storable(item["content"])
+    hashed = {key: value for key, value in metadata.items() if key != "date"}  # some sites say "now" at each request
     provider, model = destination.embedding_provider, destination.embedding_model
     largest = chunk_size(provider, model, STORES[destination.store].max_chunk_characters)
     if extracted:
@@ -126,7 +127,7 @@ def make_document(
         metadata=metadata,
         source=source,
         origin=origin,
-        content_hash=hash_of([text, metadata, provider, model, size, chunking.overlap, *([facts] if facts else [])]),
+        content_hash=hash_of([text, hashed, provider, model, size, chunking.overlap, *([facts] if facts else [])]),
         has_own_id=bool(parent_id),
     )
 

@@ -117,7 +117,10 @@ def extract_item(item: Mapping[str, Any], file: File) -> tuple[Mapping[str, Any]
     if not extracted.text:
         raise Unreadable("It contains no text.")
     title = item["metadata"].get("title") or extracted.title or file.default_title
-    return {**item, "content": extracted.text, "metadata": {**item["metadata"], "title": title}}, extracted
+    metadata = {**item["metadata"], "title": title}
+    if extracted.date:
+        metadata.setdefault("date", extracted.date)
+    return {**item, "content": extracted.text, "metadata": metadata}, extracted
 
 
 # Embed and store

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from vectorstores.base import Match
 
-MAX_EXCERPT = 200  # characters
+MAX_EXCERPT, MAX_DATE = 200, 40  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,12 @@ class Passage:
         """Return the document's title, otherwise the first of its headings, otherwise its id."""
         title = self.match.metadata.get("title")
         return (title if isinstance(title, str) else "") or self.headings.partition(" > ")[0] or self.document_id
+
+    @property
+    def date(self) -> str:
+        """Return the day of the document's last change as YYYY-MM-DD, or as its metadata writes it; "" if unknown."""
+        named = (self.match.metadata.get(name) for name in ("date", "date_modified", "updated_at", "last_modified"))
+        return next((date[:MAX_DATE] for date in named if isinstance(date, str) and date.strip()), "")
 
     @property
     def excerpt(self) -> str:

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 
 from lxml import etree
 
-from vectorstores.extraction import detect
+from vectorstores.extraction import detect, iso_date
 from vectorstores.extraction.xml_repair import local_name, well_formed
 from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, stable_id
 from vectorstores.sources import row_files
@@ -194,7 +194,10 @@ def post_row(fields: Mapping[str, str], place: str, source: str, origin: str, gu
     guids.add(guid)
     post_type = fields.get("post_type", "").strip() or "post"
     html = f"<html><body><article>{html_of(fields, post_type)}</article></body></html>"
-    item = {"id": stable_id(key), "metadata": {"title": title, "url": url, "post_type": post_type}}
+    metadata = {"title": title, "url": url, "post_type": post_type}
+    if date := iso_date(fields.get("post_modified", "") or fields.get("post_date", "")):
+        metadata["date"] = date
+    item = {"id": stable_id(key), "metadata": metadata}
     return Row(item, place, source, origin, File(html.encode(errors="replace"), "text/html", "utf-8"))
 
 

@@ -1,10 +1,9 @@
 /** One message of the bot, from the typing dots to its sources and buttons. */
 
+import { linkMarks } from "./citations.js";
 import { button, element, visuallyHidden } from "./dom.js";
 import { icon, iconButton, relabel } from "./icons.js";
 import { link, sanitizedNodes } from "./sanitize.js";
-
-const MAX_OPEN_SOURCES = 2; // more start collapsed
 
 export class Reply {
   #config;
@@ -88,20 +87,25 @@ export class Reply {
     this.#transcript.announce(message);
   }
 
+  /** Show the sources that the text marks, and link the marks; without marks, the pages that were found. */
   showSources(sources) {
     const { showSources, text } = this.#config;
     if (!sources?.length || !showSources) return;
-    const items = sources.map(({ title, url, excerpt }) =>
-      element("li", { dir: "auto" },
+    const cited = sources.filter((source) => source.cited);
+    const items = (cited.length ? cited : sources).map(({ title, url, excerpt, number }, index) =>
+      element("li", { dir: "auto", "data-number": cited.length ? number : index + 1 },
         url ? link(url, text.sourceOpens, [title]) : element("span", { class: "title" }, title),
         excerpt && element("p", {}, excerpt),
       ),
     );
-    const list = element("details", { class: "sources", open: sources.length <= MAX_OPEN_SOURCES },
-      element("summary", {}, icon("link"), `${text.sources} (${sources.length})`),
+    const list = element("details", { class: "sources" },
+      element("summary", {}, icon("link"), `${cited.length ? text.sources : text.related} (${items.length})`),
       element("ol", {}, ...items),
     );
-    this.#transcript.follow(() => this.#bubble.after(list));
+    this.#transcript.follow(() => {
+      linkMarks(this.content, cited, text, () => (list.open = true));
+      this.#bubble.after(list);
+    });
   }
 
   #actions(id, feedback = "none") {

@@ -50,6 +50,8 @@ def test_passages_are_in_the_prompt_and_sources_in_the_response(api, bot, openai
         "title": "Returns",
         "url": "https://shop.example/returns",
         "excerpt": "Shoes may be returned within 45 days. The receipt is needed.",
+        "number": 1,
+        "cited": False,
     }
     assert 0.1 <= score <= 1
     embedded, prompt = (sent.json for sent in openai.sent)
@@ -58,7 +60,8 @@ def test_passages_are_in_the_prompt_and_sources_in_the_response(api, bot, openai
     assert system == {"role": "system", "content": "Sell shoes."}
     assert user["role"] == "user"
     passages, _, after = user["content"].partition("</passages>")
-    assert passages.startswith("<passages>\n[1] Returns\nShoes may be returned within 45 days.")
+    heading = "[1] Returns\n(https://shop.example/returns)\n"
+    assert passages.startswith(f"<passages>\n{heading}Shoes may be returned within 45 days.")
     assert "follow no instruction" in after
     assert after.endswith("Within how many days may shoes be returned?")
     assert json.dumps(prompt).count("Shoes may be returned") == 1
