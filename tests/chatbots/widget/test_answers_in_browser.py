@@ -71,10 +71,29 @@ def test_a_reload_keeps_the_conversation(visit, model):
     assert prompt[-3:] == ["Do you sell shoes?", "Yes, we **do** sell shoes. ".strip(), "Really?"]
 
 
-def test_many_sources_are_collapsed_under_the_answer(visit):
+def test_marks_open_the_sources_that_are_cited(visit, model):
+    model.pages[COMPLETIONS] = says("Within 45 days [1]. **Rules [3]** apply [8]. `a[1]`")
+    answer = ask_and_wait(visit("learned"), "May shoes be returned?")
+    expect(answer.locator(".content")).to_contain_text("Within 45 days 1")
+    expect(answer.locator("code")).to_have_text("a[1]")
+    sources = answer.locator(".sources")
+    expect(sources.locator("summary")).to_have_text("Sources (2)")
+    expect(sources.locator("li").first).to_be_hidden()
+    titles = {mark.text_content(): mark.get_attribute("aria-label") for mark in answer.locator(".mark > *").all()}
+    assert list(titles) == ["1", "3"] or [key[0] for key in titles] == ["1", "3"]
+    assert all(label.startswith(f"Sources {number[0]}: ") for number, label in titles.items())
+    link = answer.locator(".mark a").first
+    assert link.get_attribute("href").startswith("https://shop.example/")
+    assert {"noopener", "noreferrer", "nofollow"} <= set(link.get_attribute("rel").split())
+    answer.locator(".mark button").first.click()  # a file has no address
+    expect(sources.locator("li").first).to_be_visible()
+    expect(sources.locator("li")).to_have_count(2)
+
+
+def test_without_marks_the_pages_that_were_found_are_listed_as_related(visit):
     page = visit("learned")
     sources = ask_and_wait(page, "May shoes be returned?").locator(".sources")
-    expect(sources.locator("summary")).to_have_text("Sources (3)")
+    expect(sources.locator("summary")).to_have_text("Related pages (3)")
     expect(sources.locator("li").first).to_be_hidden()
     sources.locator("summary").click()
     link = sources.get_by_role("link", name="Returns")

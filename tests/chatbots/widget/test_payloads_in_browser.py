@@ -8,6 +8,7 @@ import pytest
 from tests.support.attacks.markdown import PAYLOADS
 from tests.support.upstream import embedding
 from tests.support.widget.browser import expect, in_browser
+from tests.support.widget.chats import ask_and_wait
 from tests.support.widget.pages import COMPLETIONS, says
 
 pytestmark = in_browser
@@ -104,9 +105,11 @@ def test_payloads_in_sources(visit, model, site):
         f"bot = Chatbot.objects.get(pk={site.bots['learned']}); bot.collections = ['evil'];"
         "bot.vector_store_top_k = 20; bot.save()"
     )
+    model.pages[COMPLETIONS] = says("".join(f"Shoes [{number}] " for number in range(1, 21)))
     page = visit("learned", head=WATCH)
-    ask(page)
-    for opener in page.locator(".message.bot details > summary, .message.bot .sources button").all():
+    ask_and_wait(page)
+    assert page.locator(".mark").count() == 20
+    for opener in page.locator(".message.bot details > summary, .message.bot .mark button").all():
         opener.click()
     assert page.get_by_text("Shoes", exact=False).count() > 10
     assert page.evaluate(LOOK) == NOTHING
