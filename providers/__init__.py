@@ -11,7 +11,7 @@ __all__ = [
     "prompt_text",
     "registry",
     "run_async",
-    "token_estimate",
+    "tokens",
     "upstream_errors",
     "use_cases",
 ]

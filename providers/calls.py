@@ -11,7 +11,7 @@ from django.conf import settings
 from logs.usage import record_usage
 from providers.adapters.thinking import without_unmarked_thinking
 from providers.base import Capability, CompletionChunk, CompletionRequest, Provider, Usage
-from providers.token_estimate import estimate_usage
+from providers.tokens import estimate_usage
 from providers.upstream_errors import EmptyAnswer, no_answer_in_time, no_end_in_time
 from puffer.api import ApiError, Caller, StorageFull
 from puffer.runtime import is_storage_full

@@ -5,21 +5,18 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from django.conf import settings
-
 from chatbots.conversation.citations import source_numbers, without_marks
 from chatbots.models import Chatbot
 from providers.base import CompletionRequest, Message
 from providers.prompt_text import fill_placeholders, without_special_tokens
+from providers.tokens import most_tokens
 from providers.use_cases import read_sampling
 from puffer.text import one_line, without_control_characters, without_invisible
 from vectorstores.retrieval import Passage
 
-PASSAGE_CHARACTERS = 24_000  # of all passages together
+MAX_PASSAGE_TOKENS = 8000  # of all passages together: more distracts a model from the ones that matter
 TYPICAL_PASSAGE_CHARACTERS = 1500
-LOCAL_PASSAGE_CHARACTERS = 2500  # the bundled model has a context of 4,096 tokens
-# Ollama cuts a longer prompt at its beginning, where the instructions are, and tells nobody.
-OLLAMA_CHARACTERS_PER_TOKEN = 1.5  # of the context: half of it for passages, at three characters per token
+FRAME_TOKENS = 100  # of what stands around passages and messages
 ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
     "If they do not hold the answer, say exactly this: {refusal}"
@@ -48,9 +45,11 @@ def build_prompt(
     passages: Sequence[Passage] = (),
     *,
     only: str = "",
+    room: int | None = None,
 ) -> CompletionRequest:
     """Return the prompt: the earlier messages of history_in_prompt(), then passages and question.
 
+    `room` are the tokens for passages and earlier messages: see room_for(). The oldest messages are left out first.
     Passages are part of the user's message, never of the instructions, because a model would obey them there.
     `only` ends the instructions: what the reply is restricted to.
     """
@@ -58,6 +57,8 @@ def build_prompt(
     if passages and bot.only_from_sources:
         only = ONLY_FROM_SOURCES.format(refusal=bot.refusal_message)
     instructions = f"{instructions}\n\n{only}".strip()
+    if room is not None:
+        earlier = latest_that_fit(earlier, room - sum(most_tokens(passage.text) for passage in passages))
     return CompletionRequest(
         model=model,
         messages=[*earlier, Message("user", with_passages(clean(question), passages, cite=bot.show_sources))],
@@ -91,28 +92,35 @@ def clean(text: str) -> str:
 def expected_context(bot: Chatbot, earlier: Sequence[Message]) -> int:
     """Return about how many characters of earlier messages and passages the prompt will have, before the search."""
     passages = bot.vector_store_top_k * TYPICAL_PASSAGE_CHARACTERS if bot.uses_knowledge else 0
-    return sum(len(message.content) for message in earlier) + min(passages, PASSAGE_CHARACTERS)
+    return sum(len(message.content) for message in earlier) + min(passages, MAX_PASSAGE_TOKENS * 3)
 
 
-def fit_passages(passages: Sequence[Passage], provider: str) -> list[Passage]:
-    """Return the best passages that fit into the prompt, but at least one."""
-    left = passage_characters(provider)
+def room_for(bot: Chatbot, window: int, question: str) -> int:
+    """Return the tokens that a context window leaves beside the instructions, the question and the answer."""
+    answer = min(bot.max_completion_tokens, window // 4)
+    return window - answer - FRAME_TOKENS - most_tokens(bot.instructions) - most_tokens(question)
+
+
+def fit_passages(passages: Sequence[Passage], window: int, room: int) -> list[Passage]:
+    """Return the best passages that fit into the prompt, but at least one. Half of the window is for other things."""
+    left = min(room, window // 2, MAX_PASSAGE_TOKENS)
     chosen: list[Passage] = []
     for passage in passages:
-        if chosen and len(passage.text) > left:
+        left -= most_tokens(passage.text)
+        if chosen and left < 0:
             break
         chosen.append(passage)
-        left -= len(passage.text)
     return chosen
 
 
-def passage_characters(provider: str) -> int:
-    """Return how many characters of passages a provider's models can read."""
-    if provider == "local":
-        return LOCAL_PASSAGE_CHARACTERS
-    if provider == "ollama":
-        return min(int(settings.OLLAMA_CONTEXT_LENGTH * OLLAMA_CHARACTERS_PER_TOKEN), PASSAGE_CHARACTERS)
-    return PASSAGE_CHARACTERS
+def latest_that_fit(messages: Sequence[Message], room: int) -> list[Message]:
+    """Return the latest messages that fit into `room` tokens."""
+    left = room
+    for number, message in enumerate(reversed(messages)):
+        left -= most_tokens(message.content)
+        if left < 0:
+            return list(messages[len(messages) - number :])
+    return list(messages)
 
 
 def with_passages(question: str, passages: Sequence[Passage], *, cite: bool) -> str:

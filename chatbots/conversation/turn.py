@@ -17,6 +17,7 @@ from chatbots.conversation.prompt import (
     expected_context,
     fit_passages,
     history_in_prompt,
+    room_for,
 )
 from chatbots.conversation.search_questions import offer_in, search_questions
 from chatbots.conversation.small_talk import is_small_talk
@@ -31,7 +32,7 @@ from logs.models import new_uuid
 from providers.base import Capability, CompletionRequest, Provider, Usage
 from providers.calls import ProviderCall, provider_call, streamed_call
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured, providers_with
-from providers.token_estimate import estimate_usage
+from providers.tokens import context_window, estimate_usage
 from puffer.api import ApiError, StorageFull
 from puffer.runtime import in_thread_if_large, is_storage_full
 from puffer.text import without_control_characters
@@ -92,6 +93,8 @@ async def follow_turn(
             begins=not conversation_uuid,
         )
         yield Started(turn.conversation_uuid, turn.question_id, turn.reply_id)
+        window = context_window(provider_slug, model)
+        room = room_for(bot, window, question)
         passages: list[Passage] = []
         answer = Answer()
         try:
@@ -99,14 +102,14 @@ async def follow_turn(
             if bot.uses_knowledge and not small_talk:
                 yield Searching()
                 search, answer.text = await search_or_reply(bot, search_questions(history, question), visitor)
-                passages = fit_passages(search.passages, provider_slug) if search else []
+                passages = fit_passages(search.passages, window, room) if search else []
                 turn = replace(turn, passages=passages_for_log(passages, bot))
                 if passages:
                     answer.citations = Citations(len(set(source_numbers(passages))) if bot.show_sources else 0)
                 yield Found(passages, search)
             if not answer.text:
                 only = SMALL_TALK_ONLY if small_talk else ""
-                prompt = build_prompt(bot, model, earlier, question, visitor.username, passages, only=only)
+                prompt = build_prompt(bot, model, earlier, question, visitor.username, passages, only=only, room=room)
                 provider = await get_provider(provider_slug, Capability.COMPLETION)
                 yield Asking(provider_slug, prompt)
                 async with aclosing(ask(provider, prompt, answer, visitor, bot, streamed=streamed)) as pieces:

@@ -33,7 +33,7 @@ from logs.models import Conversation
 from logs.usage import midnight
 from logs.webhooks import EventName
 from providers.base import Usage
-from providers.token_estimate import tokens_of
+from providers.tokens import tokens_of
 from puffer.api import ApiError
 from puffer.net import network_of
 from puffer.runtime import Periodic

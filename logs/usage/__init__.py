@@ -1,7 +1,7 @@
 """The usage and cost of provider calls: usage events, prices, daily totals and the usage report."""
 
 from logs.usage.daily_totals import midnight, today
-from logs.usage.prices import PriceBook
+from logs.usage.prices import PRICE_LIST_NAMES, PriceBook
 from logs.usage.provider_names import PROVIDER_NAMES, provider_name
 from logs.usage.recorder import flush_usage, record_usage
 from logs.usage.report import (
@@ -14,6 +14,7 @@ from logs.usage.report import (
 )
 
 __all__ = [
+    "PRICE_LIST_NAMES",
     "PROVIDER_NAMES",
     "PriceBook",
     "Totals",

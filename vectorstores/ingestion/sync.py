@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import Max, QuerySet
 
 from logs.usage import PriceBook
-from providers.token_estimate import tokens_of
+from providers.tokens import tokens_of
 from providers.use_cases import known_dimension
 from vectorstores.base import CollectionInfo, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch

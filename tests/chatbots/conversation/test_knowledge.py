@@ -9,6 +9,7 @@ import pytest
 from chatbots.conversation import knowledge
 from chatbots.models import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot
 from logs.models import Message, UsageEvent
+from providers.tokens import context_window
 from tests.support.knowledge.shop import OPENING, RETURNS
 from tests.support.providers.answers import ANTHROPIC_MESSAGE, GENERATED_CONTENT
 from tests.support.upstream import answering, embedding
@@ -290,3 +291,34 @@ def test_ollama_is_sent_no_more_than_it_reads(api, bot, openai, store, settings,
     change(bot, provider="ollama", vector_store_top_k=20, vector_store_confidence_threshold=0)
     ask(api, bot)
     assert least < len(openai.sent[-1].json["messages"][-1]["content"]) < most
+
+
+def test_what_does_not_fit_is_left_out_from_the_oldest_message_on(api, bot, openai, store, settings):
+    settings.OLLAMA_CONTEXT_LENGTH = 4096
+    store(RETURNS, OPENING)
+    change(bot, provider="ollama", vector_store_top_k=2, vector_store_confidence_threshold=0)
+    roles = ["user", "assistant"] * 7
+    history = [{"role": role, "content": f"message {number} " + "long " * 300} for number, role in enumerate(roles)]
+    ask(api, bot, history=history)
+    system, *earlier, question = openai.sent[-1].json["messages"]
+    assert system["content"] == "Sell shoes."
+    assert "45 days" in question["content"]
+    assert "at nine" in question["content"]
+    kept = [message["content"].split()[1] for message in earlier]
+    assert kept == ["9", "10", "11", "12", "13"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tokens"),
+    [
+        ("openai", "gpt-4", 8192),
+        ("openai", "gpt-4o-mini", 128_000),
+        ("claude", "claude-sonnet-4-5", 200_000),
+        ("openai", "a-model-of-our-own", 16_384),
+        ("ollama", "llama3", 4096),
+        ("local", "smollm2-135m-instruct", 2048),
+    ],
+)
+def test_context_windows(settings, provider, model, tokens):
+    settings.OLLAMA_CONTEXT_LENGTH = 4096
+    assert context_window(provider, model) == tokens

@@ -11,7 +11,7 @@ from logs.models import UsageEvent
 from providers.base import Capability, CompletionRequest, Message, Usage
 from providers.calls import streamed_call
 from providers.registry import get_provider
-from providers.token_estimate import estimate_usage
+from providers.tokens import estimate_usage
 from tests.support.providers.answers import (
     CHAT_STREAM,
 )
