@@ -158,13 +158,17 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """An adapter's configuration. `site_url` is sent to providers that ask for the calling site."""
+    """An adapter's configuration. `site_url` is sent to providers that ask for the calling site.
+
+    `context_length` is in tokens, of prompt and answer together, for Ollama.
+    """
 
     api_key: str = field(default="", repr=False)
     base_url: str = ""
     api_version: str = ""
     image_api_version: str = ""
     site_url: str = ""
+    context_length: int = 0
 
 
 class SdkErrors(NamedTuple):

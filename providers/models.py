@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -35,6 +36,16 @@ class ProviderConfig(models.Model):
     )
     default_image_model = models.CharField(_("default image model"), max_length=200, blank=True)
     default_embedding_model = models.CharField(_("default embedding model"), max_length=200, blank=True)
+    context_length = models.PositiveIntegerField(
+        _("context length"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1024), MaxValueValidator(10_000_000)],
+        help_text=_(
+            "Ollama only: the tokens that a model reads and writes in one call. More tokens need more memory. "
+            "Leave empty to use OLLAMA_CONTEXT_LENGTH, which is 8192 by default."
+        ),
+    )
     known_models = models.JSONField(default=list, editable=False, help_text="The ids of the account's models.")
     known_models_at = models.DateTimeField(null=True, editable=False)
 
@@ -54,3 +65,7 @@ class ProviderConfig(models.Model):
     def environment(self) -> Mapping[str, str]:
         """Return the values of environment variables, which apply where nothing is saved."""
         return settings.PROVIDER_ENVIRONMENT.get(self.slug, {})
+
+    @property
+    def context_length_in_use(self) -> int:
+        return self.context_length or int(settings.OLLAMA_CONTEXT_LENGTH)

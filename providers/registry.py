@@ -11,8 +11,9 @@ from providers import http_client
 from providers.adapters.anthropic import Anthropic
 from providers.adapters.base_urls import clean_base_url
 from providers.adapters.google import Google
+from providers.adapters.ollama import Ollama
 from providers.adapters.openai import OpenAI
-from providers.adapters.openai_compatible import XAI, Azure, DeepSeek, Local, Ollama, OpenRouter
+from providers.adapters.openai_compatible import XAI, Azure, DeepSeek, Local, OpenRouter
 from providers.base import Capability, Provider, ProviderSettings
 from providers.models import ProviderConfig
 from puffer.api import ApiError
@@ -58,6 +59,7 @@ def settings_of(config: ProviderConfig) -> ProviderSettings:
         api_version=config.api_version or environment.get("api_version", "") or api_version,
         image_api_version=config.image_api_version,
         site_url=settings.PUBLIC_URL,
+        context_length=config.context_length_in_use,
     )
 
 

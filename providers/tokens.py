@@ -2,11 +2,11 @@
 
 from functools import lru_cache
 
-from django.conf import settings
 from genai_prices import data_snapshot
 
 from logs.usage import PRICE_LIST_NAMES
 from providers.base import CompletionRequest, Usage
+from providers.models import ProviderConfig
 
 # English text with the usual tokenizers; other languages need more tokens.
 # Source: https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them
@@ -34,13 +34,13 @@ def tokens_of(characters: int) -> int:
     return -(-characters // CHARACTERS_PER_TOKEN)  # rounded up
 
 
-def context_window(provider: str, model: str) -> int:
+def context_window(config: ProviderConfig, model: str) -> int:
     """Return the tokens of prompt and answer together: as the public price list tells, otherwise a careful guess."""
-    if provider == "local":
+    if config.slug == "local":
         return BUNDLED_WINDOW
-    if provider == "ollama":
-        return int(settings.OLLAMA_CONTEXT_LENGTH)
-    return published_window(provider, model) or UNKNOWN_WINDOW
+    if config.slug == "ollama":
+        return config.context_length_in_use
+    return published_window(config.slug, model) or UNKNOWN_WINDOW
 
 
 @lru_cache(maxsize=1000)

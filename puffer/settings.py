@@ -78,7 +78,7 @@ PROVIDER_ENVIRONMENT = {
     # Set by `serve` when it starts the bundled model.
     "local": {"base_url": env.str("LOCAL_MODEL_URL", ""), "api_key": env.str("LOCAL_MODEL_TOKEN", "")},
 }
-OLLAMA_CONTEXT_LENGTH = env.int("OLLAMA_CONTEXT_LENGTH", default=4096)  # tokens; the server's own variable and default
+OLLAMA_CONTEXT_LENGTH = env.int("OLLAMA_CONTEXT_LENGTH", default=8192)  # tokens; the server's own variable
 VECTOR_STORE_ENVIRONMENT = {
     "pinecone": {"api_key": env.str("PINECONE_API_KEY", ""), "base_url": env.str("PINECONE_BASE_URL", "")},
     "qdrant": {"api_key": env.str("QDRANT_API_KEY", ""), "base_url": env.str("QDRANT_URL", "")},

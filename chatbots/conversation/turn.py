@@ -93,7 +93,7 @@ async def follow_turn(
             begins=not conversation_uuid,
         )
         yield Started(turn.conversation_uuid, turn.question_id, turn.reply_id)
-        window = context_window(provider_slug, model)
+        window = context_window(await get_config(provider_slug), model)
         room = room_for(bot, window, question)
         passages: list[Passage] = []
         answer = Answer()

@@ -109,6 +109,10 @@ async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
                 break
         begun = start.lstrip(BLANKS)
         first = begun[:1]
+        if first == b"{" and "ndjson" in response.headers.get("content-type", "").lower():
+            async for value in read_lines(start, chunks):
+                yield value
+            return
         if first in (b"{", b"["):
             values, rest = read_json(await read_rest(start, chunks))
             async for value in in_turns(values):
@@ -126,6 +130,25 @@ async def read_values(response: httpx2.Response) -> AsyncGenerator[Any, None]:
             if first:
                 raise_failure(content.decode(errors="replace"), response)
         async for value in read_stream(response, Body(start, chunks)):
+            yield value
+
+
+async def read_lines(start: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the JSON objects of a body with one object per line. An incomplete last line is ignored."""
+    held = start
+    while True:
+        *lines, held = held.split(b"\n")
+        async for line in in_turns(line for line in lines if line.strip()):
+            if isinstance(value := orjson.loads(line), dict):
+                yield value
+        if len(held) > MAX_JSON_BYTES:
+            raise UnusableAnswer(f"has a line of more than {MAX_JSON_BYTES} bytes")
+        chunk = await anext(chunks, None)
+        if chunk is None:
+            break
+        held += chunk
+    with suppress(orjson.JSONDecodeError):
+        if isinstance(value := orjson.loads(held), dict):
             yield value
 
 

@@ -149,14 +149,11 @@ class XAI(OpenAI):
         }
 
 
-class Ollama(OpenAI):
-    """The adapter of Ollama. Source: https://github.com/ollama/ollama/blob/main/docs/openai.md"""
+class OwnServer(OpenAI):
+    """The adapter of a server on the owner's machine or network, which needs no key."""
 
-    slug = "ollama"
-    label = "Ollama"
     capabilities = frozenset({Capability.COMPLETION, Capability.EMBEDDING})
     needs_api_key = False
-    default_base_url = "http://127.0.0.1:11434"
     default_models: ClassVar[dict[Capability, str]] = {}
     max_tokens_name = "max_tokens"
     sends_encoding_format = False
@@ -172,7 +169,7 @@ class Ollama(OpenAI):
         }
 
 
-class Local(Ollama):
+class Local(OwnServer):
     """The adapter of the bundled models, which run in a process of their own: see providers/local."""
 
     slug = "local"

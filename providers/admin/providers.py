@@ -37,7 +37,7 @@ class ProviderConfigForm(CredentialsForm):
 
     class Meta:
         model = ProviderConfig
-        fields = ["api_key", "base_url", "api_version", "image_api_version", *DEFAULT_MODEL_FIELDS]
+        fields = ["api_key", "base_url", "api_version", "image_api_version", "context_length", *DEFAULT_MODEL_FIELDS]
         widgets = {name: UnfoldAdminTextInputWidget({"list": "known-models"}) for name in DEFAULT_MODEL_FIELDS}
 
     def clean(self) -> dict[str, Any]:
@@ -77,6 +77,8 @@ class ProviderConfigAdmin(CredentialsAdmin):
         if obj.slug == "azure":
             access += ["api_version", "image_api_version"]
         capabilities = provider_of(obj).capabilities
+        if obj.slug == "ollama":
+            access.append("context_length")
         models = [name for name, capability in DEFAULT_MODEL_FIELDS.items() if capability in capabilities]
         return [(provider_of(obj).label, {"fields": access}), (_("Default models"), {"fields": [*models, "known"]})]
 

@@ -62,6 +62,9 @@ class Connection(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self.received = Sent(self.command, self.path, self.headers, body)
+        if self.path.endswith("/api/version") and self.path not in self.server.pages:
+            answering("This is not Ollama, although its provider is used.", 404)(self)  # and not recorded
+            return
         self.server.sent.append(self.received)
         self.server.behaviour_for(self.path)(self)
 

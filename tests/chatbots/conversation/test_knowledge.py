@@ -9,6 +9,7 @@ import pytest
 from chatbots.conversation import knowledge
 from chatbots.models import KNOWLEDGE_UNAVAILABLE, REFUSAL, Chatbot
 from logs.models import Message, UsageEvent
+from providers.models import ProviderConfig
 from providers.tokens import context_window
 from tests.support.knowledge.shop import OPENING, RETURNS
 from tests.support.providers.answers import ANTHROPIC_MESSAGE, GENERATED_CONTENT
@@ -321,4 +322,4 @@ def test_what_does_not_fit_is_left_out_from_the_oldest_message_on(api, bot, open
 )
 def test_context_windows(settings, provider, model, tokens):
     settings.OLLAMA_CONTEXT_LENGTH = 4096
-    assert context_window(provider, model) == tokens
+    assert context_window(ProviderConfig(slug=provider), model) == tokens
