@@ -165,6 +165,12 @@ class Message(models.Model):
     error = models.TextField(blank=True)
     feedback = models.CharField(max_length=4, choices=Feedback.choices, blank=True)
     passages = models.JSONField(null=True, help_text="The passages shown to the model; null without knowledge.")
+    searched_for = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What the knowledge was searched for in addition to the visitor's message.",
+    )
 
     class Meta:
         ordering = ["id"]
@@ -185,6 +191,8 @@ class UsageEvent(models.Model):
         COMPLETION = "completion", _("completion")
         EMBEDDING = "embedding", _("embedding")
         IMAGE = "image", _("image")
+        REWRITE = "rewrite", _("question rewrite")
+        RERANK = "rerank", _("reranking")
 
     created_at = models.DateTimeField(_("created at"), default=timezone.now, db_index=True)
     operation = models.CharField(_("operation"), max_length=12, choices=Operation.choices)

@@ -100,11 +100,16 @@ async def provider_call(
     *,
     caller: Caller | None = None,
     chatbot_id: int | None = None,
+    operation: str = "",
+    seconds: float | None = None,
 ) -> AsyncIterator[ProviderCall]:
-    """Limit the time of an adapter's call and record its usage, also for errors and interrupted calls."""
+    """Limit the time of an adapter's call and record its usage, also for errors and interrupted calls.
+
+    `operation` (the capability's by default) is what the record names; `seconds` is a shorter time limit.
+    """
     call = ProviderCall()
-    seconds = time_limit(capability)
-    with recorded(call, provider, capability, model, caller, chatbot_id):
+    seconds = seconds or time_limit(capability)
+    with recorded(call, provider, operation or capability.value, model, caller, chatbot_id):
         try:
             async with asyncio.timeout(seconds):
                 yield call
@@ -122,7 +127,7 @@ async def streamed_call(
     """
     async with aclosing(provider.stream(request)) as chunks:
         call = StreamedCall(provider, request, chunks)
-        with recorded(call, provider, Capability.COMPLETION, request.model, caller, chatbot_id):
+        with recorded(call, provider, Capability.COMPLETION.value, request.model, caller, chatbot_id):
             try:
                 yield call
             finally:
@@ -134,7 +139,7 @@ async def streamed_call(
 def recorded(
     call: ProviderCall,
     provider: Provider,
-    capability: Capability,
+    operation: str,
     model: str,
     caller: Caller | None,
     chatbot_id: int | None,
@@ -161,7 +166,7 @@ def recorded(
         call.milliseconds = round((time.perf_counter() - started) * 1000)
         usage = call.usage
         record_usage(
-            operation=capability.value,
+            operation=operation,
             provider=provider.slug,
             model=without_control_characters(model)[:200],
             api_key_id=caller.key_id if caller else None,

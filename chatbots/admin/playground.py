@@ -28,6 +28,7 @@ PANEL = [
     "collections",
     "vector_store_top_k",
     "vector_store_confidence_threshold",
+    "rewrite_questions",
     "only_from_sources",
 ]
 
@@ -113,6 +114,7 @@ def turn_context(trace: TracedTurn, bot: Chatbot) -> dict[str, Any]:
         "cost": trace.cost(PriceBook()),
         "prompt": asking.prompt if asking else None,
         "search": found.search if found else None,
+        "rewrite": found.rewrite if found else None,
         "passages": passages_of(trace),
         "threshold": bot.vector_store_confidence_threshold,
     }

@@ -16,6 +16,7 @@ from vectorstores.retrieval import Passage
 
 MAX_PASSAGE_TOKENS = 8000  # of all passages together: more distracts a model from the ones that matter
 TYPICAL_PASSAGE_CHARACTERS = 1500
+REWRITE_CHARACTERS = 4000  # about what a model reads to rewrite a question
 FRAME_TOKENS = 100  # of what stands around passages and messages
 ONLY_FROM_SOURCES = (
     "Answer only from the passages that come with the question, and from nothing else that you know. "
@@ -90,9 +91,12 @@ def clean(text: str) -> str:
 
 
 def expected_context(bot: Chatbot, earlier: Sequence[Message]) -> int:
-    """Return about how many characters of earlier messages and passages the prompt will have, before the search."""
-    passages = bot.vector_store_top_k * TYPICAL_PASSAGE_CHARACTERS if bot.uses_knowledge else 0
-    return sum(len(message.content) for message in earlier) + min(passages, MAX_PASSAGE_TOKENS * 3)
+    """Return about how many characters a turn's models will read in addition to the question, before the search."""
+    said = sum(len(message.content) for message in earlier)
+    if not bot.uses_knowledge:
+        return said
+    rewrite = min(said, REWRITE_CHARACTERS) if bot.rewrite_questions else 0
+    return said + rewrite + min(bot.vector_store_top_k * TYPICAL_PASSAGE_CHARACTERS, MAX_PASSAGE_TOKENS * 3)
 
 
 def room_for(bot: Chatbot, window: int, question: str) -> int:

@@ -1,6 +1,6 @@
 """One turn of a conversation, from the question to the logged reply.
 
-free checks -> limits -> moderation -> search -> prompt -> provider -> log -> reply
+free checks -> limits -> moderation -> question rewrite (if set) -> search -> prompt -> provider -> log -> reply
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from chatbots.conversation.prompt import (
     history_in_prompt,
     room_for,
 )
-from chatbots.conversation.search_questions import offer_in, search_questions
+from chatbots.conversation.rewrite import questions_to_search
+from chatbots.conversation.search_questions import offer_in
 from chatbots.conversation.small_talk import is_small_talk
 from chatbots.conversation.sources import passages_for_log
 from chatbots.conversation.turn_events import Asking, Found, Piece, Reply, Searching, Started, TurnEvent
@@ -101,12 +102,17 @@ async def follow_turn(
             small_talk = bot.only_from_sources and is_small_talk(question) and not offer_in(history)
             if bot.uses_knowledge and not small_talk:
                 yield Searching()
-                search, answer.text = await search_or_reply(bot, search_questions(history, question), visitor)
+                questions, rewrite = await questions_to_search(
+                    bot, (provider_slug, model), history, earlier, question, visitor
+                )
+                reservation.settle(rewrite.spent if rewrite else None)
+                turn = replace(turn, searched_for="\n".join(questions[1:]))
+                search, answer.text = await search_or_reply(bot, questions, visitor)
                 passages = fit_passages(search.passages, window, room) if search else []
                 turn = replace(turn, passages=passages_for_log(passages, bot))
                 if passages:
                     answer.citations = Citations(len(set(source_numbers(passages))) if bot.show_sources else 0)
-                yield Found(passages, search)
+                yield Found(passages, search, rewrite)
             if not answer.text:
                 only = SMALL_TALK_ONLY if small_talk else ""
                 prompt = build_prompt(bot, model, earlier, question, visitor.username, passages, only=only, room=room)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from chatbots.conversation.rewrite import Rewrite
 from providers.base import CompletionRequest, Usage
 from vectorstores.retrieval import Passage, Search
 
@@ -23,10 +24,14 @@ class Searching:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The result of the search: `passages` are those in the prompt. `search` is None if it failed."""
+    """The result of the search: `passages` are those in the prompt. `search` is None if it failed.
+
+    `rewrite` is None if the question was not to be rewritten.
+    """
 
     passages: Sequence[Passage]
     search: Search | None
+    rewrite: Rewrite | None = None
 
 
 @dataclass(frozen=True, slots=True)

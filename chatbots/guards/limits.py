@@ -96,11 +96,11 @@ class LimitReached(Refusal):
 class Reservation:
     """The reserved quota of a running turn. A turn that ends without settle() has used nothing."""
 
-    usage: Usage | None = None
+    used: int = 0  # tokens
 
     def settle(self, usage: Usage | None) -> None:
-        """Record the turn's real usage, also of an interrupted answer. It is stored when the turn ends."""
-        self.usage = usage
+        """Add the real usage of a call, also of an interrupted one. The sum is stored when the turn ends."""
+        self.used += usage.total_tokens if usage else 0
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,8 @@ async def settle(reserving: "asyncio.Future[list[ReservedTokens]]", reservation:
         return  # the turn was refused, and reserve() has raised the error
     if not reserved:
         return
-    used = reservation.usage.total_tokens if reservation.usage else 0
     try:
-        await sync_to_async(replace_estimates)(reserved, used)
+        await sync_to_async(replace_estimates)(reserved, reservation.used)
     except DatabaseError:
         logger.exception("usage of a turn could not be stored: its estimate of %d tokens stays", reserved[0].estimate)
 

@@ -144,9 +144,10 @@ class Erasure:
         message.content, count = self.address.pattern.subn(REDACTION_KINDS["email"].marker, message.content)
         message.error = self.address.replaced_in(message.error)
         message.passages = self.address.replaced_in(message.passages)
+        message.searched_for = self.address.replaced_in(message.searched_for)
         redactions = message.redactions or {}
         message.redactions = {**redactions, "email": redactions.get("email", 0) + count}
-        message.save(update_fields=["content", "normalized", "error", "passages", "redactions"])
+        message.save(update_fields=["content", "normalized", "error", "passages", "searched_for", "redactions"])
         WebhookDelivery.objects.filter(conversation=message.conversation_id).delete()  # they may contain the text
         last = Message.objects.filter(conversation=message.conversation_id).order_by("id").last()
         if message == last:

@@ -76,7 +76,7 @@ class AddressRecords:
                     yield row
 
     def messages(self) -> Iterator[Message]:
-        return self.rows(Message.objects.all(), ["content", "error", "passages"])
+        return self.rows(Message.objects.all(), ["content", "error", "passages", "searched_for"])
 
     def deliveries(self) -> Iterator[WebhookDelivery]:
         return self.rows(WebhookDelivery.objects.all(), ["payload", "response_excerpt", "last_error"])

@@ -129,6 +129,13 @@ class Chatbot(ThemeSettings, LimitSettings, models.Model):
         _("threshold"), default=20, validators=[MaxValueValidator(100)],
         help_text=_("How similar a passage must be to the question, in percent."),
     )  # fmt: skip
+    rewrite_questions = models.BooleanField(
+        _("rewrite follow-up questions"), default=False, db_default=False,
+        help_text=_(
+            "The chatbot's model first writes each follow-up question as one that can be understood by itself. Adds a"
+            " short model call, and up to 3 seconds, to each message after the first."
+        ),
+    )  # fmt: skip
     show_sources = models.BooleanField(
         _("show sources"), default=True, help_text=_("List the documents that an answer is based on.")
     )

@@ -192,6 +192,7 @@ def message_json(message: Message) -> dict[str, Any]:
             "error": message.error,
             "feedback": message.feedback,
             "passages": message.passages,
+            "searched_for": message.searched_for,
         }
     return known
 

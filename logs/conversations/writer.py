@@ -58,6 +58,7 @@ class Turn:
     question_redactions: dict[str, int] | None = None
     reply_redactions: dict[str, int] | None = None
     subscribers: Sequence[Subscriber] = ()  # the webhooks that may want its events
+    searched_for: str = ""  # in addition to the question
 
     @property
     def total_tokens(self) -> int:
@@ -128,6 +129,7 @@ def without_personal_data(turn: Turn) -> Turn:
         question_redactions=in_question or None,
         reply=reply,
         error=error,
+        searched_for=redact(turn.searched_for, settings.REDACT)[0],
         reply_redactions=(in_reply if reply else in_error) or None,
     )
 
@@ -247,6 +249,7 @@ def messages_of(turn: Turn, conversation_id: int, now: datetime, prices: PriceBo
             milliseconds=turn.milliseconds,
             error=turn.error,
             passages=turn.passages,
+            searched_for=turn.searched_for,
         ),
     ]
 

@@ -1,6 +1,7 @@
 """The playground: a turn with unsaved settings, and everything the page shows about it."""
 
 import json
+import re
 
 import pytest
 from django.urls import reverse
@@ -206,6 +207,24 @@ def test_without_a_match_the_refusal_is_sent_without_a_model_call(playground, bo
     assert "I have no information about that." in turn["html"]
     assert "$0.00" in turn["html"]
     assert [sent.path for sent in openai.sent] == ["/v1/embeddings"]
+
+
+def test_the_questions_that_were_searched_for_are_shown(playground, bot_with_knowledge, openai):
+    page = playground()
+    earlier = "May shoes be returned?"
+    assert "Also searched for" not in page.ask(earlier)["html"]
+    assert f"with the earlier messages: {earlier}\nAnd boots?" in page.ask("And boots?")["html"]
+    html = page.ask("And hats?", rewrite_questions="on")["html"]
+    assert re.search(r"Also searched for, rewritten by the model in \d+ ms: Hi!", html)
+    choices = [CHAT_COMPLETION["choices"][0] | {"message": {"role": "assistant", "content": "and caps?"}}]
+    openai.pages["/v1/chat/completions"] = answering(CHAT_COMPLETION | {"choices": choices})
+    html = page.ask("And caps?", rewrite_questions="on")["html"]
+    assert "The model left the question as it is (" in html
+    assert "Also searched for" not in html
+    openai.pages["/v1/chat/completions"] = answering({"error": {"message": "no"}}, 401)
+    html = page.ask("And socks?", rewrite_questions="on")["html"]
+    assert "The question was not rewritten: OpenAI API Error (HTTP 401): no" in html
+    assert "with the earlier messages:" in html
 
 
 def test_a_failed_search_is_reported(playground, bot_with_knowledge, openai):

@@ -78,6 +78,18 @@ def test_answered_questions(api, admin_client, bot, answer_document):
     assert "May [e-mail] return shoes?" in str(passages)
 
 
+def test_what_was_searched_for(api, bot):
+    """A client may send a conversation that is not in the log, and the search includes what was said before."""
+    earlier = {"role": "user", "content": QUESTION}
+    call = {"messages": [earlier, {"role": "user", "content": "And boots?"}]}
+    assert api.post(f"/chat/{bot.pk}/message", json=call).status_code == 200
+    answer = Message.objects.get(role="bot")
+    assert answer.searched_for == f"{QUESTION}\nAnd boots?"
+    assert "mentions of the address by others: 1" in forget_user()
+    answer.refresh_from_db()
+    assert answer.searched_for == "May [e-mail] return shoes?\nAnd boots?"
+
+
 def test_nothing_is_erased_if_a_store_does_not_answer(bot, answer_document, upstream):
     collection = Collection.objects.get(name="shop")
     collection.store = "qdrant"

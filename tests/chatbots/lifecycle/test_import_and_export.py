@@ -33,6 +33,7 @@ FULL = {
     "vector_embedding_model": "text-embedding-3-small",
     "vector_store_top_k": 5,
     "vector_store_confidence_threshold": 35,
+    "rewrite_questions": True,
     "show_sources": False,
     "only_from_sources": True,
     "refusal_message": "No idea.",

@@ -80,6 +80,7 @@ def test_a_conversation_is_shown_as_a_chat(admin_client, conversation):
         cost=Decimal("0.0012"),
         feedback="down",
         redactions={"email": 2},
+        searched_for=f"Do you sell {NASTY}?",
         passages=[
             {"score": 0.8123, "title": NASTY, "url": "", "collection_name": "shop", "content_preview": "We sell it all"}
         ],
@@ -98,6 +99,7 @@ def test_a_conversation_is_shown_as_a_chat(admin_client, conversation):
     words = chat_of(admin_client, conversation)
     for text in (
         *("Do you sell 50% & more?", "11 + 22 tokens", "1.2 s", "$0.001200", "redacted: email 2"),
+        f"Also searched for: Do you sell {NASTY}?",
         *("1 passage from the knowledge", f"0.81 {NASTY} shop We sell it all", "Error: Quota exceeded"),
     ):
         assert text in words

@@ -46,7 +46,9 @@ def logged(bot):
         [Turn("Mine", reply="Yes", conversation_uuid="two", **common | {"chatbot_id": other.pk}, user_id=ada.pk)]
     )
     write_turns([Turn("Lost", error="It broke.", conversation_uuid="three", **common | {"chatbot_id": None})])
-    Message.objects.filter(content="-0").update(feedback="up", passages=[{"title": "Shoes"}])
+    Message.objects.filter(content="-0").update(
+        feedback="up", passages=[{"title": "Shoes"}], searched_for="Are there shoes?"
+    )
     return {"bot": bot, "other": other, "ada": ada}
 
 
@@ -168,6 +170,7 @@ def test_json_lines_contain_all_unchanged_data(logged, capsysbinary):
     assert messages[0].keys() == {"message_id", "role", "content", "created_at", "redactions"}
     assert (messages[1]["usage"], messages[1]["feedback"]) == (USAGE, "up")
     assert messages[1]["passages"] == [{"title": "Shoes"}]
+    assert messages[1]["searched_for"] == "Are there shoes?"
     assert (two["user_name"], two["user_email"]) == ("ada", "ada@lovelace.example")
     assert (three["bot_id"], three["messages"][1]["error"]) == (None, "It broke.")
 
