@@ -6,6 +6,8 @@ __all__ = [
     "base",
     "bundled_model",
     "calls",
+    "error_messages",
+    "http_client",
     "local",
     "models",
     "prompt_text",

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 
 from django.conf import settings
 
@@ -27,6 +28,7 @@ class ProviderCall:
     usage: Usage | None = None
     images: int = 0
     milliseconds: int = 0
+    cost: Decimal | None = None  # in US dollars; None if it follows from the usage
 
 
 class StreamedCall(ProviderCall):
@@ -109,7 +111,7 @@ async def provider_call(
     """
     call = ProviderCall()
     seconds = seconds or time_limit(capability)
-    with recorded(call, provider, operation or capability.value, model, caller, chatbot_id):
+    with recorded(call, provider.slug, operation or capability.value, model, caller, chatbot_id):
         try:
             async with asyncio.timeout(seconds):
                 yield call
@@ -127,7 +129,7 @@ async def streamed_call(
     """
     async with aclosing(provider.stream(request)) as chunks:
         call = StreamedCall(provider, request, chunks)
-        with recorded(call, provider, Capability.COMPLETION.value, request.model, caller, chatbot_id):
+        with recorded(call, provider.slug, Capability.COMPLETION.value, request.model, caller, chatbot_id):
             try:
                 yield call
             finally:
@@ -138,13 +140,16 @@ async def streamed_call(
 @contextmanager
 def recorded(
     call: ProviderCall,
-    provider: Provider,
+    provider: str,
     operation: str,
     model: str,
     caller: Caller | None,
     chatbot_id: int | None,
 ) -> Iterator[None]:
-    """Write one usage record, whatever happens in the block. Raise StorageFull before the block if there is no room."""
+    """Write one usage record, whatever happens in the block. Raise StorageFull before the block if there is no room.
+
+    `provider` is the slug of a provider, or the name of another server that is paid.
+    """
     if is_storage_full():
         raise StorageFull
     started = time.perf_counter()
@@ -167,7 +172,7 @@ def recorded(
         usage = call.usage
         record_usage(
             operation=operation,
-            provider=provider.slug,
+            provider=provider,
             model=without_control_characters(model)[:200],
             api_key_id=caller.key_id if caller else None,
             caller=caller.name if caller else "",
@@ -180,4 +185,5 @@ def recorded(
             milliseconds=call.milliseconds,
             status=status,
             error_code=error_code,
+            **({} if call.cost is None else {"cost": call.cost}),
         )

@@ -1,4 +1,4 @@
-"""Call a store from admin pages, with time limits."""
+"""Call a store or a reranker from admin pages, with time limits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,14 +6,18 @@ from contextlib import asynccontextmanager
 
 from puffer.api import ApiError
 from vectorstores.base import CollectionInfo
-from vectorstores.models import Collection, StoreConfig
+from vectorstores.models import Collection, Reranker, StoreConfig
 from vectorstores.registry import STORES, get_store, settings_of, store_for
+from vectorstores.reranking.client import call_reranker
 from vectorstores.retrieval import Knowledge, Search, retrieve
 from vectorstores.stores.threads import call_store
 
 TRIAL_SECONDS = 10.0
 PAGE_SECONDS = 4.0  # for optional information on a page
 QUESTION_SECONDS = 30.0  # an embedding model may have to be loaded first
+# For the test of a reranker. The second text answers the question.
+TRIAL_QUESTION = "When does the shop open?"
+TRIAL_TEXTS = ["Tea is grown in the mountains of Assam.", "The shop opens at nine in the morning."]
 
 
 @asynccontextmanager
@@ -44,3 +48,10 @@ async def look_up(question: str, knowledge: Knowledge) -> Search:
     """Return the passages that a chatbot with this knowledge would find. Raise ApiError."""
     async with time_limit(f"The embedding model or {STORES[knowledge.store].label}", QUESTION_SECONDS):
         return await retrieve([question], knowledge)
+
+
+async def try_reranker(reranker: Reranker) -> tuple[int, bool]:
+    """Return how many milliseconds a small call took, and whether its order is right. Raise ApiError."""
+    limit = round(TRIAL_SECONDS * 1000)
+    ranking, milliseconds = await call_reranker(reranker, TRIAL_QUESTION, TRIAL_TEXTS, milliseconds=limit)
+    return milliseconds, ranking.order[0] == 1

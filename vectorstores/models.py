@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from puffer.net import validate_base_url
 from puffer.runtime import Job, database_now, invalidate, unleased
 from puffer.security import EncryptedTextField
+from vectorstores.reranking.models import Reranker as Reranker  # Django looks for models here
 
 
 class StoreConfig(models.Model):

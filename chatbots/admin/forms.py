@@ -12,6 +12,7 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import (
     UnfoldAdminColorInputWidget,
     UnfoldAdminFileFieldWidget,
+    UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanWidget,
@@ -21,6 +22,7 @@ from chatbots.guards.sessions import MAX_ID
 from chatbots.lifecycle.serializers import MAX_BYTES
 from chatbots.models import Chatbot
 from puffer.admin import LinesField
+from vectorstores.models import Reranker
 
 
 def tab(
@@ -47,7 +49,7 @@ LAYOUT: list[tuple[str | Promise | None, dict[str, Any]]] = [
         "collections",
         ("vector_embedding_provider", "vector_embedding_model"),
         ("vector_store_top_k", "vector_store_confidence_threshold"),
-        "rewrite_questions",
+        ("rewrite_questions", "reranker"),
         ("show_sources", "only_from_sources"),
         ("refusal_message", "knowledge_unavailable_message"),
     ),
@@ -130,6 +132,7 @@ SHOWN_WHILE = {
         "vector_store_top_k",
         "vector_store_confidence_threshold",
         "rewrite_questions",
+        "reranker",
         "show_sources",
         "only_from_sources",
     ],
@@ -202,7 +205,23 @@ def lines_field(name: str, **options: Any) -> LinesField:
     return LinesField(required=False, **(texts | options))
 
 
+def reranker_choices(chosen: str) -> list[tuple[str, str | Promise]]:
+    """Return the choices of a select; `chosen` may be a reranker that was deleted, or is on another server."""
+    names = list(Reranker.objects.values_list("name", flat=True))
+    choices: list[tuple[str, str | Promise]] = [("", _("None: keep the order of the search"))]
+    choices += [(name, name) for name in names]
+    if chosen and chosen not in names:
+        choices.append((chosen, gettext("%(reranker)s (does not exist)") % {"reranker": chosen}))
+    return choices
+
+
 class ChatbotForm(forms.ModelForm):
+    reranker = forms.ChoiceField(
+        label=capfirst(Chatbot._meta.get_field("reranker").verbose_name),
+        help_text=Chatbot._meta.get_field("reranker").help_text,
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+    )
     collections = lines_field("collections", help_text=_("Tick the collections to use, or enter one name per line."))
     conversation_starters = lines_field("conversation_starters")
     embed_allowed_domains = lines_field(
@@ -242,8 +261,11 @@ class ChatbotForm(forms.ModelForm):
                 self.fields[name].widget.attrs["data-shown-while"] = condition
         for name in self.fields.keys() & SUGGESTIONS.keys():
             self.fields[name].widget.attrs |= SUGGESTIONS[name]
-        for name in self.fields.keys() & EMPTY_CHOICES.keys():
-            field: Any = self.fields[name]
+        fields: dict[str, Any] = self.fields
+        if "reranker" in fields:
+            fields["reranker"].choices = reranker_choices(self.instance.reranker)
+        for name in fields.keys() & EMPTY_CHOICES.keys():
+            field = fields[name]
             field.choices = [(value, label if value else EMPTY_CHOICES[name]) for value, label in field.choices]
 
     def clean(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ PANEL = [
     "vector_store_top_k",
     "vector_store_confidence_threshold",
     "rewrite_questions",
+    "reranker",
     "only_from_sources",
 ]
 
@@ -116,6 +117,7 @@ def turn_context(trace: TracedTurn, bot: Chatbot) -> dict[str, Any]:
         "search": found.search if found else None,
         "rewrite": found.rewrite if found else None,
         "passages": passages_of(trace),
+        "order_before": order_before(trace),
         "threshold": bot.vector_store_confidence_threshold,
     }
 
@@ -131,3 +133,12 @@ def passages_of(trace: TracedTurn) -> list[dict[str, Any]]:
         row["use"] = _("in the prompt") if row["is_in_prompt"] else _("left out of the prompt for lack of room")
     below = _("below the threshold")
     return rows + [{"passage": passage, "is_in_prompt": False, "use": below} for passage in search.too_far]
+
+
+def order_before(trace: TracedTurn) -> list[dict[str, Any]]:
+    """Return the passages that were reranked, in the order of the search, each with its new place from 1, or None."""
+    search = trace.found.search if trace.found else None
+    if search is None or search.reranking is None or search.reranking.failure:
+        return []
+    after = {id(passage): place for place, passage in enumerate(search.passages, start=1)}
+    return [{"passage": passage, "place": after.get(id(passage))} for passage in search.reranking.before]

@@ -61,6 +61,7 @@ async def knowledge_of(bot: Chatbot) -> Knowledge:
         namespace=bot.namespace,
         top_k=bot.vector_store_top_k,
         threshold=bot.vector_store_confidence_threshold,
+        reranker=bot.reranker,
     )
 
 

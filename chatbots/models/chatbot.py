@@ -136,6 +136,12 @@ class Chatbot(ThemeSettings, LimitSettings, models.Model):
             " short model call, and up to 3 seconds, to each message after the first."
         ),
     )  # fmt: skip
+    reranker = models.CharField(
+        _("reranker"), max_length=20, blank=True, default="", db_default="",
+        help_text=_(
+            "Orders the passages found before the best ones go to the model. It gets the question and the passages."
+        ),
+    )  # fmt: skip
     show_sources = models.BooleanField(
         _("show sources"), default=True, help_text=_("List the documents that an answer is based on.")
     )

@@ -42,7 +42,10 @@ _loop = LoopState()
 
 
 def record_usage(**call: Any) -> None:
-    """Queue one provider call, by the names of UsageEvent's fields. Call it on the event loop; it does not wait."""
+    """Queue one provider call, by the names of UsageEvent's fields. Call it on the event loop; it does not wait.
+
+    The cost follows from the prices unless it is given.
+    """
     call.setdefault("request_id", request_id.get())
     with _lock:
         _queue.append(call)
@@ -89,7 +92,7 @@ async def _write_queue() -> None:
 def write(batch: list[dict[str, Any]]) -> None:
     """Write a batch. Remove from it the calls that need no retry: all, or those before a database error."""
     prices = PriceBook()
-    events = [UsageEvent(**call, cost=prices.cost(call)) for call in batch]
+    events = [UsageEvent(**({"cost": prices.cost(call)} | call)) for call in batch]
     try:
         insert_with_sums(events)
     except (IntegrityError, DataError, ValueError):

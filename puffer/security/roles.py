@@ -46,6 +46,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "vectorstores.documentclaim": {},
     "vectorstores.importrun": {},
     "vectorstores.localvector": {},
+    "vectorstores.reranker": {EDITOR: "view"},
     "vectorstores.storeconfig": {EDITOR: "view"},
     "vectorstores.upload": {},  # no permissions: those for documents apply
     "vectorstores.uploadcontent": {},

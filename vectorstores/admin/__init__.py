@@ -1,3 +1,3 @@
-"""The admin pages for knowledge: stores, collections, documents and uploads."""
+"""The admin pages for knowledge: stores, rerankers, collections, documents and uploads."""
 
-from vectorstores.admin import collections, documents, stores, uploads  # noqa: F401 - registers their pages
+from vectorstores.admin import collections, documents, rerankers, stores, uploads  # noqa: F401 - registers their pages

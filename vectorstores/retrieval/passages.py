@@ -11,7 +11,10 @@ MAX_EXCERPT, MAX_DATE = 200, 40  # characters
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """The collections to search, and how similar a passage must be. `threshold` is in percent: see least_cosine()."""
+    """The collections to search, and how similar a passage must be. `threshold` is in percent: see least_cosine().
+
+    `reranker` is the name of a Reranker; "" keeps the order of the search.
+    """
 
     store: str
     collections: Sequence[str]
@@ -20,6 +23,7 @@ class Knowledge:
     namespace: str = ""
     top_k: int = 3
     threshold: int = 20
+    reranker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,30 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Reranking:
+    """What became of the order of a search. `before` are the passages that the reranker got, in the search's order.
+
+    `failure` says why that order was kept; "" if the reranker's order is used.
+    """
+
+    reranker: str
+    before: Sequence[Passage]
+    milliseconds: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
-    """The passages found for `questions`; `too_far` lack evidence. `least` is the cosine that is enough by itself."""
+    """The passages found for `questions`; `too_far` lack evidence. `least` is the cosine that is enough by itself.
+
+    `reranking` is None without a reranker.
+    """
 
     passages: Sequence[Passage]
     too_far: Sequence[Passage]
     least: float
     questions: Sequence[str] = ()
+    reranking: Reranking | None = None
 
 
 def is_web_address(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Order passages: fuse the rankings of several questions, and bring several documents to the top. Pure functions."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import zip_longest
 
@@ -41,6 +41,17 @@ def without_duplicates(ranking: Sequence[Passage]) -> list[Passage]:
     for passage in ranking:
         first.setdefault(re.sub(r"\s+", " ", passage.text).strip(), passage)
     return list(first.values())
+
+
+def first_of_each(ranking: Sequence[Passage], count: int) -> list[Passage]:
+    """Return the first `count` passages of each collection."""
+    taken: Counter[str] = Counter()
+    chosen = []
+    for passage in ranking:
+        taken[passage.collection] += 1
+        if taken[passage.collection] <= count:
+            chosen.append(passage)
+    return chosen
 
 
 def merge(rankings: Sequence[Sequence[Passage]]) -> list[Passage]:

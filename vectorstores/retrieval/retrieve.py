@@ -1,4 +1,7 @@
-"""Retrieve passages: questions -> embeddings -> search all collections at once -> fuse -> judge -> passages."""
+"""Retrieve passages.
+
+questions -> embeddings -> search all collections at once -> fuse -> judge -> rerank (if set) -> passages
+"""
 
 import asyncio
 import logging
@@ -13,7 +16,8 @@ from vectorstores.base import Query, VectorStore
 from vectorstores.registry import get_store
 from vectorstores.retrieval.evidence import Evidence
 from vectorstores.retrieval.passages import Knowledge, Passage, Search
-from vectorstores.retrieval.ranking import by_document, fuse, merge, without_duplicates
+from vectorstores.retrieval.ranking import by_document, first_of_each, fuse, merge, without_duplicates
+from vectorstores.retrieval.rerank import RERANKED, rerank
 from vectorstores.stores.threads import call_store
 
 logger = logging.getLogger(__name__)
@@ -27,29 +31,37 @@ async def retrieve(
 ) -> Search:
     """Search all collections and return up to `top_k` passages of each, best first, without duplicates.
 
-    The first question is the visitor's message; a second one contains what the message may refer to.
+    The first question is the visitor's message; a second one contains what the message may refer to, and is the one
+    that a reranker compares with the passages.
     A collection that fails is logged and left out. Raise ApiError if all collections or the embedding fail.
     """
     store = await get_store(knowledge.store)
     request = EmbeddingRequest(model=knowledge.embedding_model, texts=list(questions), task_type="RETRIEVAL_QUERY")
     embeddings = await embed(caller, knowledge.embedding_provider, request, chatbot_id=chatbot_id)
-    depth = CANDIDATES * knowledge.top_k
+    kept = max(knowledge.top_k, RERANKED if knowledge.reranker else 0)  # of each collection
+    depth = max(CANDIDATES * knowledge.top_k, kept)
     queries = [
         Query(np.asarray(vector, np.float32), depth, question)
         for vector, question in zip(embeddings.vectors, questions, strict=True)
     ]
-    found = await asyncio.gather(*(ranking_of(store, name, queries, knowledge) for name in knowledge.collections))
-    failures = [ranking for ranking in found if isinstance(ranking, ApiError)]
-    if len(failures) == len(found):
+    rankings = await asyncio.gather(*(ranking_of(store, name, queries, knowledge) for name in knowledge.collections))
+    failures = [ranking for ranking in rankings if isinstance(ranking, ApiError)]
+    if len(failures) == len(rankings):
         raise failures[0]
     evidence = Evidence(questions, knowledge.embedding_model, knowledge.threshold)
     enough, too_far = [], []
-    for ranking in found:
+    for ranking in rankings:
         if not isinstance(ranking, ApiError):
             judged = [(passage, evidence.is_enough(passage)) for passage in ranking]
-            enough.append([passage for passage, is_enough in judged if is_enough][: knowledge.top_k])
+            enough.append([passage for passage, is_enough in judged if is_enough][:kept])
             too_far.append([passage for passage, is_enough in judged if not is_enough][: knowledge.top_k])
-    return Search(merge(enough), merge(too_far), evidence.least, questions)
+    found, reranking = merge(enough), None
+    if knowledge.reranker:
+        ordered, reranking = await rerank(
+            knowledge.reranker, questions[-1], found, caller=caller, chatbot_id=chatbot_id
+        )
+        found = first_of_each(ordered, knowledge.top_k)
+    return Search(found, merge(too_far), evidence.least, questions, reranking)
 
 
 async def ranking_of(

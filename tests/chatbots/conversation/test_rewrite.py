@@ -1,4 +1,4 @@
-"""The rewrite of follow-up questions: when the model is asked, what it is sent, and what of its answer is searched for."""
+"""The rewrite of follow-up questions: when the model is asked, what it gets, and what of its answer is searched for."""
 
 import json
 import time

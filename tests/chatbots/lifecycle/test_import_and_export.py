@@ -34,6 +34,7 @@ FULL = {
     "vector_store_top_k": 5,
     "vector_store_confidence_threshold": 35,
     "rewrite_questions": True,
+    "reranker": "Cohere",
     "show_sources": False,
     "only_from_sources": True,
     "refusal_message": "No idea.",
