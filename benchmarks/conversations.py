@@ -3,10 +3,13 @@
 a shop's pages in eight languages -> import_vectors with the bundled model -> the questions of a turn -> retrieve() with
 a chatbot's defaults -> tables
 
-A passage is right if it contains the label's answer. Nothing is asked of a completion model. Every run prints the same
-tables.
+A passage is right if it contains the label's answer. Last messages are searched for alone, with their context, and as
+rewritten by hand, which shows what a good model can reach. Nothing is asked of a completion model, and every run prints
+the same tables, unless a model is named: `--rewrite openai gpt-4.1-mini` also has that model rewrite the messages, with
+the key and the address in the environment.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -23,6 +26,10 @@ GROUPS = ("conversations", "single", "codes", "words")
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--misses", action="store_true", help="also print the questions whose answer is not found")
+    parser.add_argument("--rewrite", nargs=2, metavar=("PROVIDER", "MODEL"), help="a model that rewrites the messages")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="puffer-conversations-") as scratch:
         os.environ |= {
             "DATABASE_URL": f"sqlite:///{scratch}/benchmark.sqlite3",
@@ -42,29 +49,77 @@ def main():
         call_command("migrate", verbosity=0)
         with bundled_model():
             call_command("import_vectors", str(HERE / "conversations"), target=TARGET, embedding_provider="local")
-            run_async(measure)
+            run_async(lambda: measure(options))
         connections.close_all()
 
 
-async def measure():
-    from chatbots.conversation.search_questions import search_questions
-
+async def measure(options):
     labels = json.loads(LABELS.read_text(encoding="utf-8"))
-    ways = {"latest message alone": lambda history, question: [question], "with its context": search_questions}
+    rewriter = Rewriter(*options.rewrite) if options.rewrite else None
     for group in GROUPS:
         places = defaultdict(list)
         for label in labels[group]:
-            *history, latest = label.get("messages") or [{"role": "user", "content": label["question"]}]
-            for way, questions in ways.items():
-                if way == "latest message alone" or group == "conversations":
-                    found = await passages_for(questions(history, latest["content"]))
-                    place = place_of(label["answer"], found)
-                    for kind in {"all", label.get("kind") or label.get("form") or "all"}:
-                        places[way, kind].append(place)
-                    if place is None and "--misses" in sys.argv:
-                        print(f"{group}, {way}: {latest['content']} {[passage.title for passage in found]}")
+            for way, questions in (await ways_of(label, rewriter)).items():
+                found = await passages_for(questions)
+                place = place_of(label["answer"], found)
+                for kind in {"all", label.get("kind") or label.get("form") or "all"}:
+                    places[way, kind].append(place)
+                if place is None and options.misses:
+                    print(f"{group}, {way}: {questions} {[passage.title for passage in found]}")
         print_table(group, places)
+    if rewriter:
+        rewriter.print_outcome()
     await print_refusals(labels)
+
+
+async def ways_of(label, rewriter):
+    """Return what is searched for, by the name of the way."""
+    from chatbots.conversation.search_questions import search_questions
+
+    if "messages" not in label:
+        return {"the question": [label["question"]]}
+    *history, latest = label["messages"]
+    question = latest["content"]
+    rewritten = label.get("rewritten", question)  # without one, the message needs no context
+    ways = {
+        "latest message alone": [question],
+        "with its context": search_questions(history, question),
+        "rewritten by hand": list(dict.fromkeys([question, rewritten])),
+    }
+    if rewriter:
+        ways[f"rewritten by {rewriter.model}"] = await rewriter.questions(history, question)
+    return ways
+
+
+class Rewriter:
+    """A provider's model that rewrites messages as it does for a chatbot."""
+
+    def __init__(self, provider, model):
+        self.provider, self.model = provider, model
+        self.failures, self.milliseconds = [], []
+
+    async def questions(self, history, question):
+        from chatbots.conversation.prompt import history_in_prompt
+        from chatbots.conversation.rewrite import questions_to_search
+        from chatbots.conversation.visitor import Visitor
+        from chatbots.models import Chatbot
+
+        bot = Chatbot(enable_vector_store=True, collections=[TARGET], rewrite_questions=True)
+        earlier = history_in_prompt(bot, history)
+        model = self.provider, self.model
+        questions, rewrite = await questions_to_search(bot, model, history, earlier, question, Visitor())
+        if rewrite:
+            self.milliseconds.append(rewrite.milliseconds)
+            if rewrite.failure:
+                self.failures.append(str(rewrite.failure))
+        return questions
+
+    def print_outcome(self):
+        median = sorted(self.milliseconds)[len(self.milliseconds) // 2]
+        rewritten = len(self.milliseconds) - len(self.failures)
+        print(f"\n{self.model} rewrote {rewritten} of {len(self.milliseconds)} messages, in {median} ms (median).")
+        for reason in sorted(set(self.failures)):
+            print(f"{self.failures.count(reason)} were not rewritten: {reason}")
 
 
 async def passages_for(questions):

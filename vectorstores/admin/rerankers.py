@@ -37,6 +37,7 @@ class RerankerAdmin(DeletionSummary, CredentialsAdmin):
     form = RerankerForm
     list_display = ["label", "state", "base_url", "model", "milliseconds"]
     ordering = ["name"]
+    search_fields = ["name", "model", "base_url"]
     actions_detail = ["test_connection"]
     actions_row = ["test_connection"]
     readonly_fields = ["explained"]

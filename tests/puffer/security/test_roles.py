@@ -43,6 +43,7 @@ PERMISSIONS_OF = {
     "puffer.ApiKey": ("vac", "", ""),
     "vectorstores.Collection": ("vd", "vd", ""),
     "vectorstores.Document": ("vd", "vd", ""),
+    "vectorstores.Reranker": ("vacd", "v", ""),
     "vectorstores.StoreConfig": ("vc", "v", ""),
     "vectorstores.Upload": ("vad", "vad", ""),
 }
@@ -77,6 +78,7 @@ CUSTOM_PAGES = {
     "vectorstores_collection_add_content": ((302, 302, 403), (302, 302, 403)),
     "vectorstores_collection_add_content_here": ((302, 302, 403), (302, 302, 403)),
     "vectorstores_collection_try_question": FOR_EDITORS,
+    "vectorstores_reranker_test_connection": FOR_OWNERS,
     "vectorstores_storeconfig_test_connection": FOR_EDITORS,
     "vectorstores_upload_cancel": ((405, 405, 403), (200, 200, 403)),
     "vectorstores_upload_progress": FOR_EDITORS,

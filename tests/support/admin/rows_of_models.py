@@ -13,7 +13,7 @@ from chatbots.models import Chatbot
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, Webhook, WebhookDelivery, new_uuid
 from providers.models import ProviderConfig
 from puffer.models import ApiKey
-from vectorstores.models import Collection, Document, StoreConfig, Upload, UploadContent
+from vectorstores.models import Collection, Document, Reranker, StoreConfig, Upload, UploadContent
 
 NASTY = "<script>alert(1)</script>"
 SAVED_SECRET = "sk-saved-provider-secret"
@@ -87,6 +87,11 @@ def a_store(number: int) -> StoreConfig:
     return config
 
 
+def make_reranker(number: int) -> Reranker:
+    address = "https://rerank.example"
+    return Reranker.objects.create(name=f"<b>{number}", base_url=address, api_key=SAVED_SECRET, model=NASTY)
+
+
 def make_collection(number: int) -> Collection:
     return Collection.objects.create(store="local", name=f"{NASTY}{number}", dimension=3, embedding_model=NASTY)
 
@@ -136,6 +141,7 @@ ROWS: dict[type, Callable[[int], Any]] = {
     User: lambda number: User.objects.create(username=f"user {number}", first_name=NASTY),
     Group: lambda number: Group.objects.create(name=f"{NASTY}{number}"),
     StoreConfig: a_store,
+    Reranker: make_reranker,
     Collection: make_collection,
     Document: make_document,
     Upload: make_upload,
