@@ -70,6 +70,12 @@ def test_conversations_alternate_and_end_with_a_question():
         assert all(role == expected for role, expected in zip(roles, cycle(["user", "assistant"]), strict=False)), label
 
 
+def test_messages_are_rewritten_unless_the_topic_changes():
+    for label in LABELS["conversations"]:
+        assert ("rewritten" in label) == (label["kind"] != "topic_change"), label
+        assert label.get("rewritten") != label["messages"][-1]["content"], label
+
+
 @pytest.mark.parametrize("group", LABELS)
 def test_questions_are_asked_once(group):
     """Only conversations may end alike, since "Yes please" depends on the messages before it."""

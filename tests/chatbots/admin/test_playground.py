@@ -14,7 +14,7 @@ from tests.support.admin.rows_of_models import NASTY
 from tests.support.knowledge.shop import OPENING, RETURNS
 from tests.support.providers.answers import CHAT_COMPLETION
 from tests.support.upstream import answering
-from vectorstores.models import Collection
+from vectorstores.models import Collection, Reranker
 
 pytestmark = pytest.mark.django_db
 
@@ -225,6 +225,25 @@ def test_the_questions_that_were_searched_for_are_shown(playground, bot_with_kno
     html = page.ask("And socks?", rewrite_questions="on")["html"]
     assert "The question was not rewritten: OpenAI API Error (HTTP 401): no" in html
     assert "with the earlier messages:" in html
+
+
+def test_the_order_before_and_after_a_reranker_is_shown(playground, bot_with_knowledge, openai):
+    Reranker.objects.create(name="Cohere", base_url=openai.url, milliseconds=5000)
+    scores = [{"index": 0, "relevance_score": 0.1}, {"index": 1, "relevance_score": 0.9}]
+    openai.serves("/rerank", {"results": scores})
+    page, question = playground(), "When may shoes be returned, and when does the shop open?"
+    knowledge = {"vector_store_confidence_threshold": "10", "reranker": "Cohere"}
+    html = page.ask(question, **knowledge)["html"]
+    assert re.search(r"Cohere ordered 2 passages in \d+ ms", html)
+    before = re.findall(r"<li>([\w ]+) <small>(now \d|not used)</small>", html)
+    after = re.findall(r"in the prompt:\s*(?:<a [^>]*>)?([\w ]+?)\s*<", html)
+    assert before == [(title, f"now {after.index(title) + 1}") for title in after[::-1]]
+    html = page.ask(question, vector_store_top_k="1")["html"]
+    assert html.count("not used</small>") == 1
+    openai.serves("/rerank", {"message": "Slow down."}, 429)
+    html = page.ask(question)["html"]
+    assert "Cohere API Error (HTTP 429): Slow down." in html
+    assert "The passages keep the order of the search" in html
 
 
 def test_a_failed_search_is_reported(playground, bot_with_knowledge, openai):
