@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 HERE = Path(__file__).resolve().parent
 LABELS = HERE / "conversations.json"
@@ -108,16 +108,16 @@ class Rewriter:
         earlier = history_in_prompt(bot, history)
         model = self.provider, self.model
         questions, rewrite = await questions_to_search(bot, model, history, earlier, question, Visitor())
-        if rewrite:
+        if rewrite and rewrite.failure:
+            self.failures.append(str(rewrite.failure))
+        elif rewrite:
             self.milliseconds.append(rewrite.milliseconds)
-            if rewrite.failure:
-                self.failures.append(str(rewrite.failure))
         return questions
 
     def print_outcome(self):
-        median = sorted(self.milliseconds)[len(self.milliseconds) // 2]
-        rewritten = len(self.milliseconds) - len(self.failures)
-        print(f"\n{self.model} rewrote {rewritten} of {len(self.milliseconds)} messages, in {median} ms (median).")
+        rewritten = len(self.milliseconds)
+        in_time = f", in {median(self.milliseconds):.0f} ms (median)" if rewritten else ""
+        print(f"\n{self.model} rewrote {rewritten} of {rewritten + len(self.failures)} messages{in_time}.")
         for reason in sorted(set(self.failures)):
             print(f"{self.failures.count(reason)} were not rewritten: {reason}")
 
