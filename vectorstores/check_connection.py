@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from puffer.api import ApiError
 from vectorstores.base import CollectionInfo
-from vectorstores.models import Collection, Reranker, StoreConfig
+from vectorstores.documents.stored import StoredDocument, read
+from vectorstores.models import Collection, Document, Reranker, StoreConfig
 from vectorstores.registry import STORES, get_store, settings_of, store_for
 from vectorstores.reranking.client import call_reranker
 from vectorstores.retrieval import Knowledge, Search, retrieve
@@ -42,6 +43,12 @@ async def describe(collection: Collection) -> CollectionInfo:
     async with time_limit(STORES[collection.store].label, PAGE_SECONDS):
         store = await get_store(collection.store)
         return await call_store(store, store.describe, collection.name)
+
+
+async def read_document(document: Document) -> StoredDocument:
+    """Return what the store has of the document. Raise ApiError."""
+    async with time_limit(STORES[document.collection.store].label, TRIAL_SECONDS):
+        return await read(document)
 
 
 async def look_up(question: str, knowledge: Knowledge) -> Search:

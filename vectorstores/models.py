@@ -151,6 +151,11 @@ class Document(models.Model):
     def __str__(self) -> str:
         return self.title or self.parent_vector_id
 
+    @property
+    def version(self) -> str:
+        """Return a text that differs after each time the document is stored."""
+        return f"{self.content_hash}@{self.updated_at.isoformat()}"
+
 
 MAX_TARGET = 200  # characters of a collection's name
 
@@ -269,6 +274,8 @@ class Upload(Job):
     size = models.PositiveIntegerField()  # bytes
     # How to read the file: "encoding", and the columns "content", "title", "id" and "url". What is missing is guessed.
     options = models.JSONField(default=dict, db_default={}, editable=False)
+    # Of the answers to questions. The documents of files and texts are known by the upload's name.
+    document_ids = models.JSONField(default=list, db_default=[], editable=False)
     added_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", verbose_name=_("added by")
     )

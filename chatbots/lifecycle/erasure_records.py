@@ -19,7 +19,7 @@ from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun, Se
 from logs.conversations import REDACTION_KINDS
 from logs.models import Message, WebhookDelivery
 from providers.run_async import run_async
-from vectorstores.ingestion import rename
+from vectorstores.documents import rename
 from vectorstores.models import Document, LocalVector, Upload
 from vectorstores.sources import ANSWERED, short_hash
 

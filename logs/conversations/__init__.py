@@ -1,6 +1,7 @@
 """Write, read, export and redact conversations, and delete old ones."""
 
 from logs.conversations.export import export
+from logs.conversations.found_questions import FoundQuestion, questions_that_found
 from logs.conversations.history import (
     MAX_CONVERSATIONS,
     as_prompt,
@@ -17,12 +18,14 @@ __all__ = [
     "MAX_LAST_MESSAGE",
     "REDACTION_KINDS",
     "VISITOR_LEFT",
+    "FoundQuestion",
     "Turn",
     "as_prompt",
     "conversations_of",
     "event_about",
     "export",
     "log_turn",
+    "questions_that_found",
     "read_messages",
     "short_title",
     "store_feedback",

@@ -1,9 +1,11 @@
 """Uploads in the admin: add content to a collection, follow its progress, retry and cancel."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -21,15 +23,19 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.decorators import action
 
 from logs.usage import provider_name
+from providers.run_async import run_async
 from puffer.admin import MenuItem, ReadOnlyAdmin, Section
-from vectorstores.models import CANCELLED, Upload
+from vectorstores.admin.documents import show_failures
+from vectorstores.documents import delete_documents
+from vectorstores.models import CANCELLED, Upload, UploadContent
 from vectorstores.registry import STORES
-from vectorstores.sources.uploaded import answered_questions, origin_of, pasted_text
+from vectorstores.sources.uploaded import answer_item, as_lines, documents_of, origin_of, text_item
 from vectorstores.uploads.forms import ContentForm, Kind, PairForms, name_of
 from vectorstores.uploads.queue import queue
 
@@ -56,7 +62,7 @@ class UploadAdmin(ReadOnlyAdmin):
         (gettext_lazy("Result"), {"fields": ["documents_link", "chunks", "refused_rows", "shown_notes"]}),
         (gettext_lazy("Added"), {"fields": [("added_by", "created_at"), "ended_at"]}),
     ]
-    actions = ["retry_selected", "cancel_selected"]
+    actions = ["delete_selected", "retry_selected", "cancel_selected"]
 
     class Media:
         css = {"all": ["vectorstores/uploads.css"]}
@@ -71,7 +77,6 @@ class UploadAdmin(ReadOnlyAdmin):
         return request.user.has_perm("vectorstores.add_document")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow deleting an upload; its documents stay."""
         return request.user.has_perm("vectorstores.delete_document")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -122,8 +127,41 @@ class UploadAdmin(ReadOnlyAdmin):
         rows = ((note["place"], note["text"]) for note in upload.notes)
         return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))
 
+    # Deletion, which asks whether the documents are deleted too
+
     def deletion_line(self, upload: Upload) -> str:
-        return _("%(upload)s (its documents are kept)") % {"upload": upload}
+        documents = documents_of(upload).count()
+        count = ngettext("%(count)d document", "%(count)d documents", documents) % {"count": documents}
+        return _("%(upload)s (%(documents)s)") % {"upload": upload, "documents": count}
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        upload = self.get_object(request, unquote(object_id))
+        if upload is None or not self.has_delete_permission(request, upload):
+            return super().delete_view(request, object_id, extra_context)
+        if not self.delete_documents_too(request, [upload]):
+            return HttpResponseRedirect(reverse("admin:vectorstores_upload_change", args=[upload.pk]))
+        return super().delete_view(request, object_id, {"documents": documents_of(upload).count()})
+
+    @action(description=gettext_lazy("Delete selected uploads"), permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, uploads: QuerySet[Upload]) -> HttpResponse | None:
+        if not self.delete_documents_too(request, uploads):
+            return None
+        response = delete_selected(self, request, uploads)
+        if isinstance(response, TemplateResponse) and response.context_data is not None:
+            response.context_data["documents"] = sum(documents_of(upload).count() for upload in uploads)
+        return response
+
+    def delete_documents_too(self, request: HttpRequest, uploads: Iterable[Upload]) -> bool:
+        """Delete the documents if the confirmation page asks for it. Return False, with messages, if that failed."""
+        if not request.POST.get("post") or request.POST.get("documents") != "delete":
+            return True
+        found = [document for upload in uploads for document in documents_of(upload).select_related("collection")]
+        documents = list(dict.fromkeys(found))
+        failures = run_async(lambda: delete_documents(documents))
+        show_failures(request, failures)
+        return not failures
 
     # Adding
 
@@ -154,7 +192,8 @@ class UploadAdmin(ReadOnlyAdmin):
     def queue(self, request: HttpRequest, form: ContentForm, pairs: Any) -> list[Upload]:
         kind, user = form.cleaned_data["kind"], cast(User, request.user)
         uploads = [
-            queue(form.destination, kind, name, data, user, form.options) for name, data in contents_of(form, pairs)
+            queue(form.destination, kind, name, data, user, form.options, document_ids)
+            for name, data, document_ids in contents_of(form, pairs)
         ]
         for upload in uploads:
             self.log_addition(request, upload, f"Added to {self.collection_name(upload)}.")
@@ -164,6 +203,7 @@ class UploadAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         pages = [
+            ("<int:pk>/original/", self.original_view, "original"),
             ("progress/", self.progress_view, "progress"),
             ("<int:pk>/retry/", self.retry_view, "retry"),
             ("<int:pk>/cancel/", self.cancel_view, "cancel"),
@@ -181,6 +221,19 @@ class UploadAdmin(ReadOnlyAdmin):
         may_act = self.has_add_permission(request)
         uploads = self.get_queryset(request).filter(pk__in=ids)
         return JsonResponse({"uploads": {upload.pk: progress_of(upload, may_act) for upload in uploads}})
+
+    def original_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Download the bytes of an upload, as long as they are kept."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        content = UploadContent.objects.filter(upload=pk).select_related("upload").first()
+        if content is None:
+            raise Http404
+        return HttpResponse(
+            bytes(content.data),
+            content_type="application/octet-stream",
+            headers={"Content-Disposition": content_disposition_header(True, content.upload.name)},
+        )
 
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self.act(request, pk, self.retry)
@@ -228,17 +281,17 @@ class UploadAdmin(ReadOnlyAdmin):
         messages.success(request, text % {"count": count})
 
 
-def contents_of(form: ContentForm, pairs: Any) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the bytes of each upload."""
+def contents_of(form: ContentForm, pairs: Any) -> Iterator[tuple[str, bytes, list[str]]]:
+    """Yield the name, the bytes and, for answers, the document ids of each upload."""
     values = form.cleaned_data
     if values["kind"] == Kind.FILE:
         for file in values["uploads"]:
-            yield name_of(file), file.read()
+            yield name_of(file), file.read(), []
     elif values["kind"] == Kind.TEXT:
-        yield values["title"], pasted_text(values["title"], values["text"], values["url"])
+        yield values["title"], as_lines([text_item(values["title"], values["text"], values["url"])]), []
     else:
-        answered = [(pair["question"], pair["answer"]) for pair in pairs.cleaned_data if pair]
-        yield f"Questions: {len(answered)}", answered_questions(answered)
+        items = [answer_item(pair["question"], pair["answer"]) for pair in pairs.cleaned_data if pair]
+        yield f"Questions: {len(items)}", as_lines(items), [item["id"] for item in items]
 
 
 def can_retry(upload: Any) -> bool:

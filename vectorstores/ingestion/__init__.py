@@ -6,7 +6,6 @@ from vectorstores.ingestion.documents import make_document
 from vectorstores.ingestion.embedding import as_floats, batch_size
 from vectorstores.ingestion.pipeline import ingest
 from vectorstores.ingestion.reembed import Reembedding
-from vectorstores.ingestion.rename import rename
 from vectorstores.ingestion.sync import Import, prepare
 
 __all__ = [
@@ -22,5 +21,4 @@ __all__ = [
     "ingest",
     "make_document",
     "prepare",
-    "rename",
 ]

@@ -9,7 +9,7 @@ stored.
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from tempfile import TemporaryFile
@@ -58,9 +58,18 @@ def queue(
     data: bytes,
     user: User | None = None,
     options: Mapping[str, str] | None = None,
+    document_ids: Sequence[str] = (),
 ) -> Upload:
     """Queue content for indexing. It replaces earlier uploads of the same name that are not stored yet."""
-    upload = Upload(kind=kind, name=name, size=len(data), added_by=user, options=options or {}, **asdict(destination))
+    upload = Upload(
+        kind=kind,
+        name=name,
+        size=len(data),
+        added_by=user,
+        options=options or {},
+        document_ids=document_ids,
+        **asdict(destination),
+    )
     if kind != Upload.Kind.QUESTIONS:
         earlier = Upload.objects.versions_of(upload)
         for other in earlier.filter(state=Upload.State.WAITING):

@@ -79,8 +79,12 @@ CUSTOM_PAGES = {
     "vectorstores_collection_add_content_here": ((302, 302, 403), (302, 302, 403)),
     "vectorstores_collection_try_question": FOR_EDITORS,
     "vectorstores_reranker_test_connection": FOR_OWNERS,
+    "vectorstores_document_download_text": FOR_EDITORS,
+    "vectorstores_document_edit_document": FOR_EDITORS,
+    "vectorstores_document_embed_again": FOR_EDITORS,
     "vectorstores_storeconfig_test_connection": FOR_EDITORS,
     "vectorstores_upload_cancel": ((405, 405, 403), (200, 200, 403)),
+    "vectorstores_upload_original": FOR_EDITORS,
     "vectorstores_upload_progress": FOR_EDITORS,
     "vectorstores_upload_retry": ((405, 405, 403), (200, 200, 403)),
 }

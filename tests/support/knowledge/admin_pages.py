@@ -3,6 +3,8 @@
 import html
 import re
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from tests.support.stores.place import KEYS
@@ -25,6 +27,14 @@ OPENING = {"id": "opening", "content": "We open at nine.", "metadata": {"title":
 
 
 EVIL = {"id": "evil", "content": f"Shoes returned {NASTY}", "metadata": {"title": "x", "url": "javascript:alert(1)"}}
+
+
+def sign_in(client, *permissions: str):
+    """Sign the client in as a user with only these permissions, and return it."""
+    user = get_user_model().objects.create_user("colleague", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client.force_login(user)
+    return client
 
 
 def page_of(row, page: str = "change") -> str:

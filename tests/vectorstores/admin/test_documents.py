@@ -4,8 +4,6 @@ import html
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from tests.support.knowledge.admin_pages import (
@@ -17,25 +15,18 @@ from tests.support.knowledge.admin_pages import (
     choose_deletion,
     list_of,
     page_of,
+    sign_in,
     text_of,
     try_question,
 )
 from vectorstores.admin import documents
 from vectorstores.base import StoreSettings
-from vectorstores.ingestion import delete as deletion
+from vectorstores.documents import delete as deletion
 from vectorstores.models import Document
 from vectorstores.registry import settings_of, store_for
 from vectorstores.stores.local.driver import Local
 
 pytestmark = pytest.mark.django_db
-
-
-def sign_in(client, *permissions: str):
-    """Sign the client in as a user with only these permissions, and return it."""
-    user = get_user_model().objects.create_user("colleague", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
-    return client
 
 
 def stored_ids(target: str = "shop", namespace: str = "") -> set[str]:

@@ -12,8 +12,8 @@ from puffer.api.errors import ApiError
 from tests.support.stores.place import DIMENSION
 from tests.support.stores.vectors import ids_of, random_vectors, scan_all, search, vector
 from vectorstores.base import CollectionInfo, Metric, Query
+from vectorstores.documents.rename import rename
 from vectorstores.errors import CollectionNotFound
-from vectorstores.ingestion.rename import rename
 from vectorstores.models import Collection, Document
 
 

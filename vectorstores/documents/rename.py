@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from vectorstores.base import Vector, VectorStore
-from vectorstores.errors import CollectionNotFound
+from vectorstores.base import Vector
+from vectorstores.documents.stored import read
 from vectorstores.models import Document
 from vectorstores.registry import get_store
 from vectorstores.stores.threads import call_store
@@ -16,10 +16,7 @@ async def rename(document: Document, parent_id: str, title: str) -> None:
     """
     target, namespace = document.collection.name, document.namespace
     store = await get_store(document.collection.store)
-    try:
-        vectors = await call_store(store, vectors_of, store, document)
-    except CollectionNotFound:  # deleted in the store, but not yet in our records
-        vectors = []
+    vectors = (await read(document)).vectors
     renamed = [with_names(vector, document.parent_vector_id, parent_id, title) for vector in vectors]
     if renamed:
         await call_store(store, store.replace, target, renamed, namespace)
@@ -27,10 +24,6 @@ async def rename(document: Document, parent_id: str, title: str) -> None:
     document.parent_vector_id, document.title = parent_id, title[:500]
     document.content_hash = ""  # the next import must not take it for unchanged
     await document.asave(update_fields=["parent_vector_id", "title", "content_hash"])
-
-
-def vectors_of(store: VectorStore, document: Document) -> list[Vector]:
-    return list(store.scan(document.collection.name, document.namespace, document.parent_vector_id))
 
 
 def with_names(vector: Vector, old_id: str, parent_id: str, title: str) -> Vector:

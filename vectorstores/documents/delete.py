@@ -22,6 +22,13 @@ class Failure:
     reason: str
 
 
+async def delete_documents(documents: Sequence[Document]) -> list[Failure]:
+    """Delete documents, which come with their collections, and their records. Return what could not be deleted."""
+    deleted, failures = await delete_vectors(documents)
+    await Document.objects.filter(pk__in=[document.pk for document in deleted]).adelete()
+    return failures
+
+
 async def delete_vectors(documents: Sequence[Document]) -> tuple[list[Document], list[Failure]]:
     """Delete the vectors of documents, which come with their collections.
 

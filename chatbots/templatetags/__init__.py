@@ -1,0 +1,1 @@
+"""Template tags for admin pages of other apps."""
