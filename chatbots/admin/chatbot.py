@@ -18,13 +18,13 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
+from chatbots.admin.answers import AnswerPage, UnansweredOverviewPage, UnansweredPage
 from chatbots.admin.choices import choices
 from chatbots.admin.forms import LAYOUT, ChatbotForm, SignOutForm
 from chatbots.admin.golden import GoldenQuestionsPage, GoldenRunsPage, PublishPage, ask_before_publishing
 from chatbots.admin.history import HistoryPage, RestorePage
 from chatbots.admin.importing import ImportPage
 from chatbots.admin.playground import PlaygroundPage
-from chatbots.admin.unanswered import AnswerPage, UnansweredOverviewPage, UnansweredPage
 from chatbots.admin.warnings import moderation_state
 from chatbots.admin.widget import (
     AllowedSitesPage,

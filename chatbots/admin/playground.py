@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
+from chatbots.admin.answers import may_answer
 from chatbots.admin.choices import choices
 from chatbots.admin.forms import TurnForm
 from chatbots.admin.page import ChatbotPage, tester
@@ -93,7 +94,9 @@ def take_turn(request: HttpRequest, bot: Chatbot, form: Any, turn_form: TurnForm
         "history": history,
         "conversation_uuid": trace.conversation_uuid,
         "unsaved": unsaved(form),
-        "html": render_to_string("admin/chatbots/chatbot/turn.html", turn_context(trace, bot)),
+        "html": render_to_string(
+            "admin/chatbots/chatbot/turn.html", turn_context(trace, bot) | {"may_correct": may_answer(request)}
+        ),
     }
 
 
@@ -111,6 +114,7 @@ def turn_context(trace: TracedTurn, bot: Chatbot) -> dict[str, Any]:
     asking, found = trace.asking, trace.found
     return {
         "turn": trace,
+        "bot": bot,
         "provider": PROVIDERS[asking.provider].label if asking else "",
         "cost": trace.cost(PriceBook()),
         "prompt": asking.prompt if asking else None,

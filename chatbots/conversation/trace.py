@@ -29,6 +29,7 @@ class TracedTurn:
     reply: Reply | None = None
     error: str = ""
     milliseconds: int = 0
+    reply_id: str = ""  # of the reply in the log, also of a failed one; "" if the turn was refused
 
     def cost(self, prices: PriceBook) -> Decimal | None:
         """Return the completion's cost in US dollars, without the search; None if it is unknown."""
@@ -58,8 +59,8 @@ async def trace_turn(
         async with aclosing(turn):
             async for event in turn:
                 match event:
-                    case Started(uuid):
-                        trace.conversation_uuid = uuid
+                    case Started():
+                        trace.conversation_uuid, trace.reply_id = event.conversation_uuid, event.reply_id
                     case Found():
                         trace.found = event
                     case Asking():

@@ -1,4 +1,4 @@
-"""Unanswered questions: find the questions that a chatbot failed to answer, and add answers to its knowledge.
+"""Unanswered questions: find the questions that a chatbot failed to answer.
 
 log -> failed turns -> each question once -> groups of similar questions
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
-from django.contrib.auth.models import User
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -26,9 +25,8 @@ from providers.run_async import run_async
 from providers.use_cases import embed
 from puffer.api import ApiError
 from vectorstores.base import Floats
-from vectorstores.ingestion import Destination, as_floats, batch_size, chunk_size, ingest, make_document
+from vectorstores.ingestion import as_floats, batch_size, chunk_size
 from vectorstores.retrieval import Knowledge, least_cosine
-from vectorstores.sources import ANSWERED, answer_item
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +45,7 @@ class FailedTurn:
     answer: str
     asked_at: datetime
     conversation_id: int
+    reply_id: str
     reasons: Sequence[str]
 
 
@@ -143,12 +142,19 @@ def failed_turns(bot: Chatbot, days: int) -> list[FailedTurn]:
     answers = (
         Message.objects.filter(conversation__in=marked, role=Message.Role.BOT, created_at__gte=since)
         .filter(without_passage | refused | Q(feedback=Feedback.DOWN))
-        .only("conversation", "content", "created_at", "error", "feedback", "passages")
+        .only("conversation", "message_id", "content", "created_at", "error", "feedback", "passages")
         .annotate(question=Subquery(asked.values("content")[:1]))
         .order_by("-created_at", "-pk")
     )
     return [
-        FailedTurn(answer.question, answer.content, answer.created_at, answer.conversation_id, reasons(answer, bot))
+        FailedTurn(
+            answer.question,
+            answer.content,
+            answer.created_at,
+            answer.conversation_id,
+            answer.message_id,
+            reasons(answer, bot),
+        )
         for answer in answers[:MAX_TURNS]
         if answer.question
     ]
@@ -252,38 +258,3 @@ async def embed_questions(bot: Chatbot, questions: Sequence[Question], knowledge
                 for question, vector in zip(batch, values, strict=True)
             ]
             await QuestionEmbedding.objects.abulk_create(rows, ignore_conflicts=True)
-
-
-# Answers
-
-
-def add_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str = "") -> str:
-    """Add or replace the answer to a question in a collection, and return its document's id. Raise ApiError."""
-    return run_async(lambda: store_answer(bot, collection, question, answer, url))
-
-
-async def store_answer(bot: Chatbot, collection: str, question: str, answer: str, url: str) -> str:
-    """Store the answer as a document whose id depends only on the question, so that a second answer replaces it."""
-    knowledge = await knowledge_of(bot)
-    destination = Destination(
-        knowledge.store, collection, knowledge.embedding_provider, knowledge.embedding_model, knowledge.namespace
-    )
-    item = answer_item(question, answer, url)
-    document = make_document(item, destination, source=ANSWERED, origin=ANSWERED)
-    async for _ in ingest([document], destination):
-        pass
-    return document.parent_id
-
-
-def settle(bot: Chatbot, digests: Iterable[str], user: User, document_id: str = "") -> None:
-    """Take the questions off the list, as answered by a document or, without one, as dismissed."""
-    now = timezone.now()
-    SettledQuestion.objects.bulk_create(
-        [
-            SettledQuestion(chatbot=bot, digest=digest, user=user, document_id=document_id, settled_at=now)
-            for digest in dict.fromkeys(digests)
-        ],
-        update_conflicts=True,
-        unique_fields=["chatbot", "digest"],
-        update_fields=["user", "document_id", "settled_at"],
-    )

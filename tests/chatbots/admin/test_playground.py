@@ -71,6 +71,14 @@ def answers(upstream):
 # Turns
 
 
+def test_a_turn_links_to_the_page_that_corrects_it(playground, answers, bot, staff):
+    answers("In two weeks.", "In two weeks.")
+    turn = playground().ask("How fast do you ship?")
+    url = reverse("admin:chatbots_chatbot_answer_question", args=[bot.pk])
+    assert f'href="{url}?message={Message.objects.get(role="bot").message_id}"' in turn["html"]
+    assert url not in Playground(staff("view", "change"), bot).ask("How fast do you ship?")["html"]
+
+
 def test_line_endings_from_the_browser_are_not_an_unsaved_change(playground, answers, bot):
     bot.instructions = "Sell shoes.\nBe brief."
     bot.save()

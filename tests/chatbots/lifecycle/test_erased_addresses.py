@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun, SettledQuestion
-from chatbots.quality.unanswered import add_answer
+from chatbots.quality.answers import add_answer
 from logs.models import Message, Webhook, WebhookDelivery
 from logs.webhooks.models import EventName
 from tests.support.knowledge.shop import RETURNS
