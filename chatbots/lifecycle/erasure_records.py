@@ -157,9 +157,11 @@ def replace_id(old_id: str, new_id: str) -> None:
     for entry in LogEntry.objects.filter(change_message__contains=old_id):
         entry.change_message = entry.change_message.replace(old_id, new_id)
         entry.save(update_fields=["change_message"])
-    for answer in Message.objects.alias(shown=Cast("passages", TextField())).filter(shown__contains=old_id):
-        answer.passages = json.loads(json.dumps(answer.passages).replace(old_id, new_id))
-        answer.save(update_fields=["passages"])
+    fields: list[tuple[type[Model], str]] = [(Message, "passages"), (Upload, "document_ids")]
+    for model, name in fields:
+        for row in model._default_manager.alias(shown=Cast(name, TextField())).filter(shown__contains=old_id):
+            setattr(row, name, json.loads(json.dumps(getattr(row, name)).replace(old_id, new_id)))
+            row.save(update_fields=[name])
 
 
 def key_of(row: Document | LocalVector) -> tuple[int, str, str]:

@@ -13,7 +13,7 @@ from chatbots.quality.answers import add_answer
 from logs.models import Message, Webhook, WebhookDelivery
 from logs.webhooks.models import EventName
 from tests.support.knowledge.shop import RETURNS
-from vectorstores.models import Collection, Document, LocalVector
+from vectorstores.models import Collection, Document, LocalVector, Upload
 
 pytestmark = pytest.mark.django_db
 
@@ -59,19 +59,24 @@ def answer_document(admin_client, bot):
 def test_answered_questions(api, admin_client, bot, answer_document):
     """The answer is kept and still found. No row contains the address, including the logs of visitors who got it."""
     ask(api, bot)
+    upload = Upload.objects.create(
+        kind="questions", store="local", target="shop", size=1, document_ids=[answer_document.parent_vector_id]
+    )
     assert SLUG in dump_rows(Message)  # in the passages
     assert EMAIL.lower() in dump_rows(Message)
     output = forget_user()
     assert "mentions in questions with an answer: 1" in output
-    assert "mentions of the address by others: 1" in output
+    assert "mentions of the address by others: 3" in output  # also in the preview that asked again
     assert not any("stays" in line for line in output)
-    for model in (Document, LocalVector, Message, SettledQuestion, LogEntry):
+    for model in (Document, LocalVector, Message, SettledQuestion, LogEntry, Upload):
         assert SLUG not in dump_rows(model), model
         assert EMAIL.lower() not in dump_rows(model), model
     document = Document.objects.get(pk=answer_document.pk)
     assert document.title == "May [e-mail] return shoes?"
     assert {row.parent_vector_id for row in LocalVector.objects.filter(text="She may.")} == {document.parent_vector_id}
     assert SettledQuestion.objects.get().document_id == document.parent_vector_id
+    upload.refresh_from_db()
+    assert upload.document_ids == [document.parent_vector_id]
     assert document.parent_vector_id in LogEntry.objects.get().change_message
     ask(api, bot)
     passages = Message.objects.filter(role="bot").last().passages
