@@ -29,6 +29,7 @@ from vectorstores.check_connection import read_document
 from vectorstores.documents.delete import Failure, delete_vectors
 from vectorstores.documents.edit import MAX_EDITED, edit, embed_again
 from vectorstores.documents.stored import StoredDocument
+from vectorstores.ingestion.documents import DEFAULT_SOURCE
 from vectorstores.models import Document, Upload
 from vectorstores.retrieval import is_web_address
 from vectorstores.sources.uploaded import FILE_PREFIX, TYPED
@@ -294,14 +295,8 @@ def content_of(document: Document, stored: StoredDocument, page: str | None) -> 
         warnings.append(_("The store has nothing of this document. Import or upload it again, or delete it."))
     elif not stored.is_complete:
         warnings.append(_("The store has chunks of two versions of this document, because storing it was interrupted."))
-    upload = Upload.objects.filter(
-        kind=Upload.Kind.FILE,
-        name=document.origin.removeprefix(FILE_PREFIX),
-        store=document.collection.store,
-        target=document.collection.name,
-        content__isnull=False,
-    )
-    metadata = [(name, listed(value)) for name, value in sorted(stored.metadata.items())]
+    own = {name: value for name, value in stored.metadata.items() if (name, value) != ("source", DEFAULT_SOURCE)}
+    metadata = [(name, listed(value)) for name, value in sorted(own.items()) if name != "title"]
     return {
         "stored": stored,
         "warnings": warnings,
@@ -309,8 +304,20 @@ def content_of(document: Document, stored: StoredDocument, page: str | None) -> 
         "links": [value for _name, value in metadata if is_web_address(value)],
         "shown_text": stored.text[:MAX_SHOWN],
         "chunks": Paginator(stored.vectors, CHUNKS_ON_A_PAGE).get_page(page),
-        "original": upload.last() if document.origin.startswith(FILE_PREFIX) else None,
+        "is_uploaded_file": document.origin.startswith(FILE_PREFIX),
+        "upload": upload_with_file(document),
     }
+
+
+def upload_with_file(document: Document) -> Upload | None:
+    """Return the upload whose file the document is from, as long as the file is kept."""
+    return Upload.objects.filter(
+        kind=Upload.Kind.FILE,
+        name=document.origin.removeprefix(FILE_PREFIX),
+        store=document.collection.store,
+        target=document.collection.name,
+        content__isnull=False,
+    ).first()
 
 
 def listed(value: object) -> str:

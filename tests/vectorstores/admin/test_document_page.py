@@ -84,7 +84,9 @@ def test_the_page_shows_text_chunks_and_metadata_as_stored(admin_client, upsert)
     assert 'href="https://shop.example/returns"' in page.text
     assert "topics shoes," in shown
     assert "page 3" in shown
-    assert "added with the API" in shown.replace("Added with", "added with")
+    assert "Added with the API" in shown
+    assert "text_entry_global_form" not in shown
+    assert page_of(Document.objects.get(), "delete") in page.text
     assert NASTY not in page.text
     chunks = [vector.text for vector in page.context["chunks"]]
     assert chunks == [vector.text for vector in LocalVector.objects.order_by("vector_id")]

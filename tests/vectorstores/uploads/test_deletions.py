@@ -61,7 +61,7 @@ def test_deleting_an_upload_with_its_documents(editor, uploads, kind, count, lef
     url = f"{LIST}{uploads[kind].pk}/delete/"
     page = editor.get(url)
     assert page.context["documents"] == count
-    assert "Keep: chatbots still answer from them." in text_of(page)
+    assert "Keep for chatbots to answer from" in text_of(page)
     assert editor.post(url, {"post": "yes", "documents": "delete"}).status_code == 302
     assert not Upload.objects.filter(pk=uploads[kind].pk).exists()
     assert titles() == left
