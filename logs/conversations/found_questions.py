@@ -12,7 +12,7 @@ from django.utils import timezone
 from logs.models import Conversation, Message
 
 # No index holds the passages, so only the newest rows are read.
-MAX_SEARCHED = 5000  # conversations
+MAX_SEARCHED = 2000  # conversations
 MAX_ANSWERS = 200
 
 

@@ -150,7 +150,7 @@ class DocumentAdmin(DialogActions, ReadOnlyAdmin):
             return None, error.message
 
     def has_edit_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("vectorstores.change_document")
+        return self.has_view_permission(request, obj) and request.user.has_perm("vectorstores.change_document")
 
     @action(description=gettext_lazy("Edit"), icon="edit", url_path="edit", permissions=["edit"])
     def edit_document(self, request: HttpRequest, object_id: str) -> HttpResponse:

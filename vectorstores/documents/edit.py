@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from puffer.api import ApiError
+from puffer.text import without_control_characters
 from vectorstores.base import Metadata, Value
 from vectorstores.documents.stored import FACTS_JOINT, StoredDocument, read
 from vectorstores.extraction.markdown import from_markdown
@@ -32,22 +33,22 @@ PATIENCE = 10.0  # seconds to wait for an import that stores the document at the
 LINKS = ("url", "uri")  # the metadata that Passage.url reads
 
 
+# Pages show these messages after a sentence that names the document.
+
+
 class DocumentDeleted(ApiError):
     status, code = 404, "document_deleted"
-    message = cast(str, _("The document was deleted in the meantime. Nothing was changed."))
+    message = cast(str, _("It was deleted in the meantime."))
 
 
 class DocumentChanged(ApiError):
     status, code = 409, "document_changed"
-    message = cast(
-        str,
-        _("The document has changed since you opened this page. Nothing was saved. Open it again to see the change."),
-    )
+    message = cast(str, _("It has changed since you opened this page. Copy your text, then open the page again."))
 
 
 class DocumentBusy(ApiError):
     status, code = 409, "document_busy"
-    message = cast(str, _("An import is storing this document. Nothing was changed. Try again in a minute."))
+    message = cast(str, _("An import is storing it. Try again in a minute."))
 
 
 class TitleTaken(ApiError):
@@ -57,14 +58,12 @@ class TitleTaken(ApiError):
 
 class TextMissing(ApiError):
     status, code = 409, "text_missing"
-    message = cast(
-        str, _("The store has only a part of this document. Edit its text, or import or upload the document again.")
-    )
+    message = cast(str, _("The store has only a part of it. Edit its text, or import or upload it again."))
 
 
 class ModelUnknown(ApiError):
     status, code = 409, "missing_vector_text_embedding_config"
-    message = cast(str, _("The embedding model of this collection is unknown, so nothing can be embedded for it."))
+    message = cast(str, _("The embedding model of this collection is unknown."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def new_version(document: Document, stored: StoredDocument, edited: Edited, dest
             item["id"] = document.parent_vector_id
         return make_document(item, destination, source=document.source, origin=document.origin)
     metadata = with_names(stored.metadata, edited)
-    if is_same_text(edited.text, stored.text):
+    if stored.is_complete and edited.text == without_control_characters(stored.text):
         new = stored.with_values if edited.title == stored.title else stored.document
         chunks = [replace(chunk, metadata=without_names(chunk.metadata)) for chunk in new.chunks]
         return as_recorded(replace(new, metadata=metadata, chunks=chunks), document)
@@ -138,10 +137,6 @@ def as_recorded(new: NewDocument, document: Document) -> NewDocument:
     """
     content_hash = document.content_hash if document.origin else new.content_hash
     return replace(new, source=document.source, origin=document.origin, content_hash=content_hash)
-
-
-def is_same_text(text: str, stored: str) -> bool:
-    return text == stored.replace("\r\n", "\n").strip()
 
 
 def without_names(metadata: Mapping[str, Value]) -> Metadata:

@@ -265,7 +265,7 @@ def test_a_document_that_an_import_is_storing_is_not_edited(admin_client, upsert
     new = editing.NewDocument("returns", [], {})
     other.claim_now([new])
     page = save(admin_client, document, text="Changed by hand.")
-    assert "An import is storing this document" in text_of(page)
+    assert "An import is storing it" in text_of(page)
     other.end()
     assert LocalVector.objects.get().text == RETURNS["content"]
     assert not openai.sent
@@ -324,9 +324,18 @@ def test_a_document_that_the_store_has_in_part_is_not_embedded_again(admin_clien
     document = Document.objects.get()
     embed_again(admin_client, document)
     page = admin_client.get(page_of(document))
-    assert "The store has only a part of this document." in text_of(page)
+    assert "The store has only a part of it." in text_of(page)
     assert ("chunks of two versions" if missing == "a chunk" else "has nothing of this document") in text_of(page)
     assert not openai.sent
+
+
+def test_saving_the_rest_of_a_document_makes_it_whole(admin_client, openai, tmp_path):
+    run(write(tmp_path / "guide.md", LONG))
+    LocalVector.objects.order_by("vector_id")[0].delete()
+    save(admin_client, Document.objects.get(), title="Guide")
+    page = admin_client.get(page_of(Document.objects.get()))
+    assert page.context["stored"].is_complete
+    assert Document.objects.get().chunks == LocalVector.objects.count()
 
 
 def test_a_text_that_the_store_lost_can_be_typed_again(admin_client, upsert):
