@@ -122,17 +122,17 @@ async def follow_turn(
                     async for text in pieces:
                         yield Piece(text)
         except ApiError as error:
-            await log_turn(answer.as_turn(turn, error.message))
+            await log(visitor, answer.as_turn(turn, error.message))
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            await log_turn(answer.as_turn(turn, VISITOR_LEFT))
+            await log(visitor, answer.as_turn(turn, VISITOR_LEFT))
             raise
         finally:
             reservation.settle(answer.spent)
         is_refusal = bot.only_from_sources and without_marks(answer.text).strip() == bot.refusal_message.strip()
         if is_refusal:
             passages, answer.text, answer.citations = [], bot.refusal_message.strip(), None  # nothing is a source of it
-        await log_turn(replace(answer.as_turn(turn), is_refusal=is_refusal))
+        await log(visitor, replace(answer.as_turn(turn), is_refusal=is_refusal))
     yield Reply(
         answer.text,
         answer.usage,
@@ -143,6 +143,11 @@ async def follow_turn(
         passages,
         answer.cited,
     )
+
+
+async def log(visitor: Visitor, turn: Turn) -> None:
+    if visitor.is_logged:
+        await log_turn(turn)
 
 
 async def choose_model(bot: Chatbot) -> tuple[str, str]:

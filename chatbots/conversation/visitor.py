@@ -38,6 +38,7 @@ class Visitor:
     source: Conversation.Source = Conversation.Source.API
     session_id: str = ""
     identity: Identity | None = None
+    is_logged: bool = True  # an evaluation asks a visitor's question again, which the log has already
 
     @property
     def key(self) -> str:

@@ -2,14 +2,18 @@
 
     queue(): a run with one result row per question -> a worker claims it -> one turn per row, stored as it ends
 
+An evaluation also asks visitors' questions from the log, without logging them again, and judges all replies.
+
 If a worker is killed, its lease expires and another worker continues with the questions that have no result yet.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -18,17 +22,20 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from chatbots.conversation.citations import source_numbers
 from chatbots.conversation.trace import TracedTurn, trace_turn
-from chatbots.conversation.turn_events import Reply
 from chatbots.conversation.visitor import Visitor
 from chatbots.lifecycle.serializers import SETTINGS, settings_of
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
+from chatbots.quality.evaluation import Evaluation, Judgment, evaluate, golden_result, sampled_result
+from chatbots.quality.judge import judge_named
+from chatbots.quality.rules import missing
+from chatbots.quality.sample import earlier_messages, redacted, sampled_questions
 from logs.models import Conversation
 from logs.usage import PriceBook
 from providers.bundled_model import bundled_model
 from providers.run_async import run_async
 from puffer.runtime import LeaseLost, claim, with_heartbeat
-from puffer.text import normalize
 from vectorstores.retrieval import Passage
 
 MAX_QUESTIONS = 50  # of a chatbot
@@ -37,6 +44,8 @@ LEASE_SECONDS = 30.0
 MAX_ATTEMPTS = 10  # by workers that were killed or could not write, perhaps because of this run
 INTERNAL_ERROR = "Internal error. See the worker's log."
 
+OnResult = Callable[[], object]
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,27 +53,50 @@ logger = logging.getLogger(__name__)
 
 
 @transaction.atomic
-def queue(bot: Chatbot, user: User, *, before_publishing: bool = False) -> GoldenRun:
-    """Queue a run of the enabled questions with the bot's settings, saved or not. It replaces the previous run."""
+def queue(
+    bot: Chatbot, user: User | None, *, before_publishing: bool = False, evaluation: Evaluation | None = None
+) -> GoldenRun:
+    """Queue a run of the enabled questions with the bot's settings, saved or not. It replaces the previous run.
+
+    Without a user, it comes from a command, and leaves a run that waits for somebody's decision on publishing.
+    """
     saved = Chatbot.objects.select_for_update().get(pk=bot.pk)  # concurrent requests for a run wait for each other
-    GoldenRun.objects.filter(chatbot=bot.pk).delete()
+    results = results_to_get(bot, evaluation)
+    previous = GoldenRun.objects.filter(chatbot=bot.pk)
+    compare(results, previous)
+    (previous if user else previous.exclude(is_before_publishing=True)).delete()
     run = GoldenRun.objects.create(
         chatbot_id=bot.pk,
         user=user,
         settings=settings_of(bot),
         saved_settings=settings_of(saved),
         is_before_publishing=before_publishing,
+        is_evaluation=evaluation is not None,
+        judge=evaluation.judge if evaluation else "",
     )
-    GoldenResult.objects.bulk_create(
-        GoldenResult(
-            run=run,
-            question=question.question,
-            expected_facts=question.expected_facts,
-            expected_source=question.expected_source,
-        )
-        for question in enabled_questions(bot)[:MAX_QUESTIONS]
-    )
+    for result in results:
+        result.run = run
+    GoldenResult.objects.bulk_create(results)
     return run
+
+
+def results_to_get(bot: Chatbot, evaluation: Evaluation | None) -> list[GoldenResult]:
+    """Return a row, not saved yet, for each question that a run would ask."""
+    results = [golden_result(question) for question in enabled_questions(bot)[:MAX_QUESTIONS]]
+    if evaluation:
+        sample = sampled_questions(bot, evaluation.sample, evaluation.days, evaluation.seed)
+        results += [sampled_result(question, redacted(question.content)) for question in sample]
+    return results
+
+
+def compare(results: Sequence[GoldenResult], previous: QuerySet[GoldenRun]) -> None:
+    """Set `before` of the results by the last run that asked the same question, whether or not it ended."""
+    before = {
+        result.identity: result.outcome or result.before
+        for result in GoldenResult.objects.filter(run__in=previous).order_by("pk")
+    }
+    for result in results:
+        result.before = before.get(result.identity, "")
 
 
 def enabled_questions(bot: Chatbot) -> QuerySet[GoldenQuestion]:
@@ -104,43 +136,47 @@ def run_due() -> bool:
         if run.attempts > MAX_ATTEMPTS:
             run.fail(f"Stopped, because {MAX_ATTEMPTS} workers ended during this run.")
         else:
-            ask(run)
-            run.finish()
+            carry_out(run)
     except LeaseLost:
-        logger.warning("golden run %s was claimed by another worker or replaced by another run", run.pk)
+        logger.warning("golden run %s was cancelled, claimed by another worker or replaced by another run", run.pk)
     return True
 
 
-def ask(run: GoldenRun) -> None:
-    """Ask all questions that have no result yet. Raise LeaseLost."""
-    bot, prices = bot_of(run), PriceBook()
-    visitor = Visitor(
-        user_id=run.user_id,
-        username=run.user.get_username() if run.user else "",
-        source=Conversation.Source.PREVIEW,
-    )
-    pending = iter(list(run.results.filter(ended_at=None)))
-    with model_for(bot):
-        run_async(
-            lambda: with_heartbeat(ask_all(run, bot, visitor, pending, prices), lambda: run.extend(LEASE_SECONDS))
-        )
+def claim_now(run: GoldenRun) -> GoldenRun | None:
+    """Claim this run for the calling process; None if a worker has claimed it."""
+    return claim(GoldenRun.objects.select_related("chatbot", "user").filter(pk=run.pk), LEASE_SECONDS)
 
 
-def model_for(bot: Chatbot) -> AbstractContextManager[None]:
-    """Return a context that runs the bundled model, if the bot may use it and no other process runs it."""
+def carry_out(run: GoldenRun, on_result: OnResult = lambda: None) -> None:
+    """Ask all questions that have no result yet, and finish the run. Raise LeaseLost."""
+    bot, pending = bot_of(run), iter(list(run.results.filter(ended_at=None).values_list("pk", flat=True)))
+    with model_for(bot, run.judge):
+        run_async(lambda: with_heartbeat(ask_all(run, bot, pending, on_result), lambda: run.extend(LEASE_SECONDS)))
+    run.finish()
+
+
+def model_for(bot: Chatbot, judge: str) -> AbstractContextManager[None]:
+    """Return a context that runs the bundled model, if the bot or the judge may use it and no other process runs it."""
     embeds = bot.uses_knowledge and bot.vector_embedding_provider in ("", "local")
-    return bundled_model() if embeds or bot.provider in ("", "local") else nullcontext()
+    completes = "local" in (bot.provider or "local", judge.partition("/")[0])
+    return bundled_model() if embeds or completes else nullcontext()
 
 
-async def ask_all(
-    run: GoldenRun, bot: Chatbot, visitor: Visitor, pending: Iterator[GoldenResult], prices: PriceBook
-) -> None:
-    """Ask a few questions at a time, each in a new conversation."""
+async def ask_all(run: GoldenRun, bot: Chatbot, pending: Iterator[int], on_result: OnResult) -> None:
+    """Ask a few questions at a time, each in a new conversation, and judge the replies in an evaluation."""
+    prices = await sync_to_async(PriceBook)()
+    judge = judge_named(run.judge)
 
     async def ask_next() -> None:
-        for result in pending:
-            turn = await ask_one(bot, result.question, visitor)
-            await sync_to_async(store_result)(run, result, turn, prices)
+        for pk in pending:
+            result = await GoldenResult.objects.filter(pk=pk).afirst()
+            if result is None:  # deleted with its conversation
+                continue
+            earlier = await earlier_messages(result)
+            turn = await ask_one(bot, result.question, earlier, visitor_of(run, result))
+            judgment = await evaluate(bot, result, turn, earlier, judge) if run.is_evaluation else None
+            await sync_to_async(store_result)(run, result, turn, judgment, prices)
+            on_result()
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -150,56 +186,70 @@ async def ask_all(
         raise failed.exceptions[0] from None
 
 
-async def ask_one(bot: Chatbot, question: str, visitor: Visitor) -> TracedTurn:
+def visitor_of(run: GoldenRun, result: GoldenResult) -> Visitor:
+    """Return who asks: the user, whose turns the log marks as previews; or a visitor, whose words are logged once."""
+    if result.message_id:
+        return Visitor(source=Conversation.Source.PREVIEW, is_logged=False)
+    return Visitor(
+        user_id=run.user_id,
+        username=run.user.get_username() if run.user else "",
+        source=Conversation.Source.PREVIEW,
+    )
+
+
+async def ask_one(bot: Chatbot, question: str, earlier: Sequence[Mapping[str, Any]], visitor: Visitor) -> TracedTurn:
     """Ask a question. A failure becomes its result and does not end the run."""
     try:
-        return await trace_turn(bot, question, history=[], visitor=visitor)
+        return await trace_turn(bot, question, history=earlier, visitor=visitor)
     except Exception:
         logger.exception("a golden question of chatbot %s could not be asked", bot.pk)
         return TracedTurn(question, error=INTERNAL_ERROR)
 
 
 @transaction.atomic
-def store_result(run: GoldenRun, result: GoldenResult, turn: TracedTurn, prices: PriceBook) -> None:
+def store_result(
+    run: GoldenRun, result: GoldenResult, turn: TracedTurn, judgment: Judgment | None, prices: PriceBook
+) -> None:
     """Extend the lease and store the result, so that a worker without the lease stores nothing. Raise LeaseLost."""
     run.extend(LEASE_SECONDS)
+    clean = redacted if result.message_id else str
+    columns: dict[str, Any] = {
+        "error": clean(turn.error),
+        "cost": turn.cost(prices),
+        "milliseconds": turn.milliseconds,
+        "ended_at": timezone.now(),
+    }
     if reply := turn.reply:
-        result.missing = "\n".join(missing(result, reply))
-        result.answer = reply.text
-        result.sources = [source_json(passage) for passage in reply.passages]
-        result.model = reply.model
-        result.usage = reply.usage.as_json() if reply.usage else None
-    result.error, result.cost, result.milliseconds = turn.error, turn.cost(prices), turn.milliseconds
-    result.ended_at = timezone.now()
-    result.save()
+        numbered = zip(source_numbers(reply.passages), reply.passages, strict=True)
+        columns |= {
+            "answer": clean(reply.text),
+            "sources": [source_json(passage, cited=number in reply.cited) for number, passage in numbered],
+            "model": reply.model,
+            "usage": reply.usage.as_json() if reply.usage else None,
+            "missing": "" if judgment else "\n".join(missing(result, reply)),
+        }
+    if judgment:
+        columns |= {
+            "verdicts": {
+                criterion: replace(verdict, detail=clean(verdict.detail)).as_json()
+                for criterion, verdict in judgment.verdicts.items()
+            },
+            "judge_cost": judge_cost(run, judgment, prices),
+        }
+    # Not save(), which would insert a row again that was deleted with its conversation.
+    GoldenResult.objects.filter(pk=result.pk).update(**columns)
 
 
-# Comparison with the expectations
+def judge_cost(run: GoldenRun, judgment: Judgment, prices: PriceBook) -> Decimal | None:
+    judge = judge_named(run.judge)
+    if judge is None or judgment.usage is None:
+        return None
+    tokens = {"input_tokens": judgment.usage.input_tokens, "output_tokens": judgment.usage.output_tokens}
+    return prices.cost({"provider": judge.provider, "model": judge.model, **tokens})
 
 
-def missing(question: GoldenResult, reply: Reply) -> list[str]:
-    """Return a sentence for each expectation that the reply does not meet."""
-    problems = []
-    facts = [fact for line in question.expected_facts.splitlines() if (fact := plain(line))]
-    if facts and not any(fact in plain(reply.text) for fact in facts):
-        problems.append(f"The answer does not contain “{'” or “'.join(facts)}”.")
-    source = plain(question.expected_source)
-    if source and not any(source in names_of(passage) for passage in reply.passages):
-        problems.append(f"“{question.expected_source.strip()}” is not among the sources.")
-    return problems
-
-
-def names_of(passage: Passage) -> Sequence[str]:
-    return [plain(name) for name in (passage.title, passage.url, passage.document_id)]
-
-
-def plain(text: str) -> str:
-    """Normalize a text for comparison: case, Unicode form, white space, and a slash at the end of an address."""
-    return " ".join(normalize("NFKC", text).casefold().split()).rstrip("/")
-
-
-def source_json(passage: Passage) -> dict[str, Any]:
-    return {"title": passage.title, "url": passage.url, "score": round(passage.score, 4)}
+def source_json(passage: Passage, *, cited: bool) -> dict[str, Any]:
+    return {"title": passage.title, "url": passage.url, "score": round(passage.score, 4), "cited": cited}
 
 
 def copy_golden_questions(origin: int, bot: Chatbot) -> None:

@@ -10,7 +10,7 @@ from logs.conversations.history import (
     short_title,
     store_feedback,
 )
-from logs.conversations.redaction import REDACTION_KINDS
+from logs.conversations.redaction import REDACTION_KINDS, redact
 from logs.conversations.writer import MAX_LAST_MESSAGE, VISITOR_LEFT, Turn, event_about, log_turn, visitor_key
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "log_turn",
     "questions_that_found",
     "read_messages",
+    "redact",
     "short_title",
     "store_feedback",
     "visitor_key",

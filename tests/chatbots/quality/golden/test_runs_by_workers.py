@@ -5,7 +5,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
-from chatbots.quality.golden import MAX_ATTEMPTS, ask
+from chatbots.quality.golden import MAX_ATTEMPTS, carry_out
 from puffer.runtime.jobs import LeaseLost, claim
 from tests.support.admin.chatbot_pages import text_of
 from tests.support.admin.golden_questions import golden, golden_page, queue_run, run_worker
@@ -58,7 +58,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(admin_client, openai, bot):
     stale = claim(GoldenRun.objects.all(), 0)
     claim(GoldenRun.objects.all(), 60)
     with pytest.raises(LeaseLost):
-        ask(stale)
+        carry_out(stale)
     assert [(result.run.state, result.ended_at) for result in GoldenResult.objects.all()] == [("waiting", None)]
 
 
