@@ -18,7 +18,7 @@ from chatbots.conversation.visitor import Identity, Visitor
 from chatbots.guards.consents import CONSENT_PREFIX
 from chatbots.guards.limits import network_key
 from chatbots.lifecycle.erasure_records import AddressRecords
-from chatbots.models import Consent, MessageCount, TokenAllowance
+from chatbots.models import Consent, GoldenResult, MessageCount, TokenAllowance
 from chatbots.widget.events import EVENT_PREFIX
 from logs.conversations import MAX_LAST_MESSAGE, REDACTION_KINDS
 from logs.models import Conversation, ConversationQuerySet, Message, WebhookDelivery
@@ -55,12 +55,14 @@ class Erasure:
         self.networks = {network_of(conversation.ip_address or "") for conversation in self.conversations} - {""}
 
     def report(self) -> dict[str, int]:
-        counts = dict.fromkeys(["conversations", "messages", "votes", "consents", "token allowances"], 0)
+        names = ["conversations", "messages", "votes", "questions in evaluations", "consents", "token allowances"]
+        counts = dict.fromkeys(names, 0)
         counts["conversations"] = len(self.conversations)
         for batch in batches(self.conversations):
             messages = Message.objects.filter(conversation__in=batch)
             counts["messages"] += messages.count()
             counts["votes"] += messages.exclude(feedback="").count()
+            counts["questions in evaluations"] += GoldenResult.objects.filter(conversation__in=batch).count()
         counts["consents"] = self.rows_of(Consent, "visitor").count()
         counts["token allowances"] = self.allowances().count()
         counts["webhook deliveries"] = len(self.deliveries())

@@ -162,8 +162,8 @@ def read_verdicts(answer: str, criteria: Collection[Criterion], number: str) -> 
         found = None
     if not isinstance(found, dict) or found.get("id") != number:
         return not_judged(criteria, "judge_nonsense")
-    said = {criterion: found.get(criterion.value) for criterion in criteria}
-    if not all(isinstance(word, str) and word in OUTCOMES for word in said.values()):
+    said = {criterion: str(found.get(criterion.value)) for criterion in criteria}
+    if not OUTCOMES.keys() >= set(said.values()):
         return not_judged(criteria, "judge_nonsense")
     reason = found.get("reason")
     detail = excerpt(storable(reason), MAX_REASON) if isinstance(reason, str) else ""

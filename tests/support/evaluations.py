@@ -1,4 +1,4 @@
-"""Evaluations in tests: a provider that plays both a chatbot's model and the judge, and visitors' questions in the log."""
+"""Evaluations in tests: a provider that plays a chatbot's model and the judge, and visitors' questions in the log."""
 
 import json
 import re

@@ -1,7 +1,11 @@
 import json
+import signal
 import sys
+import threading
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -104,14 +108,16 @@ class Command(BaseCommand):
         with transaction.atomic():  # so that no worker sees the run before it is claimed
             run = claim_now(queue(chatbot, None, evaluation=evaluation))
         assert run is not None
-        try:
-            with tqdm(total=count, unit=" questions", disable=None, file=sys.stderr) as bar:  # None: only on a terminal
-                carry_out(run, bar.update)
-        except KeyboardInterrupt:
-            run.cancel()  # otherwise a worker would continue
-            raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
-        except LeaseLost:
-            raise CommandError("The run was cancelled, or replaced by a newer run.", returncode=NOTHING_DONE) from None
+        with ctrl_c_cancels(run) as is_interrupted:
+            try:
+                # disable=None: only on a terminal
+                with tqdm(total=count, unit=" questions", disable=None, file=sys.stderr) as bar:
+                    carry_out(run, bar.update)
+            except LeaseLost:
+                if is_interrupted.is_set():
+                    raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
+                text = "The run was cancelled, or replaced by a newer run."
+                raise CommandError(text, returncode=NOTHING_DONE) from None
         return list(GoldenRun.objects.get(pk=run.pk).results.all())
 
     # Output
@@ -119,8 +125,9 @@ class Command(BaseCommand):
     def write_estimate(
         self, chatbot: Chatbot, questions: Sequence[GoldenResult], judge: Judge | None, options: dict[str, Any]
     ) -> None:
+        texts, prices = [row.question for row in questions], PriceBook()
         try:
-            cost = run_async(lambda: estimate(chatbot, [row.question for row in questions], judge, PriceBook()))
+            cost = run_async(lambda: estimate(chatbot, texts, judge, prices))
         except ApiError as error:
             raise CommandError(error.message, returncode=NOTHING_DONE) from None
         if options["json"]:
@@ -171,6 +178,29 @@ class Command(BaseCommand):
             problems.append(f"{counted(totals.newly_failing, 'question')} passed in the last run and failed now.")
         if problems:
             raise CommandError(" ".join(problems), returncode=NOT_GOOD_ENOUGH)
+
+
+@contextmanager
+def ctrl_c_cancels(run: GoldenRun) -> Iterator[threading.Event]:
+    """Cancel the run on Ctrl-C, so that it ends within a second, and no worker continues it. Set the event.
+
+    KeyboardInterrupt would leave the event loop waiting for the thread that it interrupted. A second Ctrl-C kills.
+    """
+    is_interrupted = threading.Event()
+
+    def cancel(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        is_interrupted.set()
+        threading.Thread(target=run.cancel).start()  # this thread may be in the middle of a query
+
+    if threading.current_thread() is not threading.main_thread():  # which alone can handle signals
+        yield is_interrupted
+        return
+    previous = signal.signal(signal.SIGINT, cancel)
+    try:
+        yield is_interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def number(least: int, most: int) -> Any:

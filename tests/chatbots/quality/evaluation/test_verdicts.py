@@ -10,8 +10,8 @@ pytestmark = pytest.mark.django_db
 QUESTION = "Within how many days may shoes be returned?"
 YES, NO, OPEN, NONE = "passed", "failed", "not judged", "not applicable"
 
-# The reply, and whether it is an answer, grounded and correct. The expected fact is "45 days"; [1] is the document about
-# returns, [2] that about opening hours.
+# The reply, and whether it is an answer, grounded and correct. The expected fact is "45 days"; [1] is the document
+# about returns, [2] that about opening hours.
 REPLIES = [
     ("Shoes may be returned within 45 days [1].", YES, YES, YES),
     ("Within 45 days, and the receipt is needed [1].", YES, YES, YES),
