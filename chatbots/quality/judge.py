@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from chatbots.models import Criterion, Outcome, Verdict
 from providers.base import Capability, CompletionRequest, Message, Usage
 from providers.calls import provider_call
+from providers.models import ProviderConfig
 from providers.prompt_text import without_special_tokens
 from providers.registry import PROVIDERS, default_model, get_config, get_provider, is_configured
 from providers.tokens import context_window, most_tokens
@@ -101,6 +102,18 @@ def judge_named(name: str) -> Judge | None:
     """Return the judge of a stored name; None for ""."""
     slug, _slash, model = name.partition("/")
     return Judge(slug, model) if name else None
+
+
+def known_judges() -> list[str]:
+    """Return the names of the known models of the providers that are connected."""
+    connected = [config for config in ProviderConfig.objects.order_by("id") if is_configured(config)]
+    return [
+        f"{config.slug}/{model}"
+        for config in connected
+        if Capability.COMPLETION in PROVIDERS[config.slug].capabilities
+        for model in dict.fromkeys([default_model(config, Capability.COMPLETION), *config.known_models])
+        if model
+    ]
 
 
 async def read_judge(name: str) -> Judge:

@@ -263,7 +263,7 @@ def report(chatbot: Chatbot, evaluation: Evaluation, results: Sequence[GoldenRes
                     for criterion, verdict in result.judged.items()
                 },
                 "reply": result.answer,
-                "cited": [source["title"] for source in result.sources if source["cited"]],
+                "cited": [source["title"] for source in result.sources if source.get("cited")],
                 "milliseconds": result.milliseconds,
             }
             for result in results
