@@ -64,7 +64,7 @@ class EvaluationForm(forms.Form):
     """What an evaluation asks, and which model judges. Only for who may read the log, visitors' questions as well."""
 
     sample = forms.IntegerField(
-        label=gettext_lazy("visitors' questions"),
+        label=gettext_lazy("Visitors' questions"),
         min_value=0,
         max_value=MAX_SAMPLE,
         initial=20,
@@ -72,14 +72,14 @@ class EvaluationForm(forms.Form):
         help_text=gettext_lazy("How many from the log to ask again. The same ones are drawn in each run."),
     )
     days = forms.IntegerField(
-        label=gettext_lazy("of the last days"),
+        label=gettext_lazy("From the last days"),
         min_value=1,
         max_value=MAX_DAYS,
         initial=30,
         widget=UnfoldAdminIntegerFieldWidget,
     )
     judge = forms.CharField(
-        label=gettext_lazy("judge model"),
+        label=gettext_lazy("Judge model"),
         max_length=220,
         required=False,
         widget=UnfoldAdminTextInputWidget({"list": "known-judges", "placeholder": "provider/model"}),
@@ -225,6 +225,7 @@ class PublishPage(ChatbotPage):
             queued = queue(bot_of(run), cast(User, self.request.user), before_publishing=True, evaluation=evaluation)
             queued.saved_settings = run.saved_settings  # of the time when the form with the settings was opened
             queued.save(update_fields=["saved_settings"])
+            run.delete()
             runs.append(queued)
         return to_decision(runs)
 
@@ -274,9 +275,9 @@ def to_decision(runs: Iterable[GoldenRun]) -> HttpResponse:
 
 
 def evaluation_form(request: HttpRequest, bot: Chatbot, data: Any = None) -> EvaluationForm:
-    """Return the form, at first with the judge of the last evaluation."""
-    last = GoldenRun.objects.filter(chatbot=bot, is_evaluation=True).order_by("pk").last()
-    return EvaluationForm(data, may_sample=may_read_log(request), initial={"judge": last.judge} if last else {})
+    """Return the form, at first with the values of the last evaluation."""
+    last = GoldenRun.objects.filter(chatbot=bot).exclude(evaluation__isnull=True).order_by("pk").last()
+    return EvaluationForm(data, may_sample=may_read_log(request), initial=last.evaluation if last else {})
 
 
 def may_read_log(request: HttpRequest) -> bool:
@@ -284,7 +285,7 @@ def may_read_log(request: HttpRequest) -> bool:
 
 
 def runs_to_show(request: HttpRequest, **conditions: Any) -> list[Any]:
-    """Return the runs with their `totals`, and the numbers of `questions` and of questions `asked` so far.
+    """Return the runs with their `totals`, a `heading`, and how many `questions` they have and were `asked` so far.
 
     The results of visitors' questions are only for users who may read the log.
     """
@@ -299,6 +300,8 @@ def runs_to_show(request: HttpRequest, **conditions: Any) -> list[Any]:
     )
     for run in runs:
         run.totals = totals_of(run.results.all())
+        kind = _("Evaluation") if run.evaluation else _("Golden questions")
+        run.heading = kind if len({other.chatbot_id for other in runs}) == 1 else str(run.chatbot)
     return runs
 
 

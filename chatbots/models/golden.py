@@ -45,7 +45,7 @@ class GoldenQuestion(models.Model):
 class GoldenRun(Job):
     """A job that asks a chatbot its golden questions. An evaluation also judges the replies.
 
-    Only the last run of each chatbot is kept, and a run that waits for a decision on publishing.
+    Of each chatbot, the last run, the last evaluation and a run that waits for a decision on publishing are kept.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.CASCADE, related_name="golden_runs")
@@ -55,13 +55,17 @@ class GoldenRun(Job):
     is_before_publishing = models.BooleanField(
         default=False, help_text="Whether a user still has to decide if these settings are published."
     )
-    is_evaluation = models.BooleanField(default=False, db_default=False, help_text="Whether replies are judged.")
-    judge = models.CharField(
-        max_length=250, blank=True, default="", db_default="", help_text="provider/model, or empty: rules only."
+    evaluation = models.JSONField(
+        null=True, help_text="The fields of quality.evaluation.Evaluation; null: replies are not judged."
     )
 
     def __str__(self) -> str:
         return f"Golden questions of {self.chatbot_id}"
+
+    @property
+    def judge(self) -> str:
+        """Return the judge model as provider/model; "" for rules only."""
+        return (self.evaluation or {}).get("judge", "")
 
     def cancel(self) -> bool:
         """Cancel the run, if it has not ended: a worker that runs it stops within a second. Return whether it had."""

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any
 
@@ -56,13 +56,14 @@ logger = logging.getLogger(__name__)
 def queue(
     bot: Chatbot, user: User | None, *, before_publishing: bool = False, evaluation: Evaluation | None = None
 ) -> GoldenRun:
-    """Queue a run of the enabled questions with the bot's settings, saved or not. It replaces the previous run.
+    """Queue a run of the enabled questions with the bot's settings, saved or not. It replaces the run before.
 
-    Without a user, it comes from a command, and leaves a run that waits for somebody's decision on publishing.
+    An evaluation replaces the evaluation before, because only these can be compared. Without a user, it comes from a
+    command, and leaves a run that waits for somebody's decision on publishing.
     """
     saved = Chatbot.objects.select_for_update().get(pk=bot.pk)  # concurrent requests for a run wait for each other
     results = results_to_get(bot, evaluation)
-    previous = GoldenRun.objects.filter(chatbot=bot.pk)
+    previous = GoldenRun.objects.filter(chatbot=bot.pk, evaluation__isnull=evaluation is None)
     compare(results, previous)
     (previous if user else previous.exclude(is_before_publishing=True)).delete()
     run = GoldenRun.objects.create(
@@ -71,8 +72,7 @@ def queue(
         settings=settings_of(bot),
         saved_settings=settings_of(saved),
         is_before_publishing=before_publishing,
-        is_evaluation=evaluation is not None,
-        judge=evaluation.judge if evaluation else "",
+        evaluation=asdict(evaluation) if evaluation else None,
     )
     for result in results:
         result.run = run
@@ -174,7 +174,7 @@ async def ask_all(run: GoldenRun, bot: Chatbot, pending: Iterator[int], on_resul
                 continue
             earlier = await earlier_messages(result)
             turn = await ask_one(bot, result.question, earlier, visitor_of(run, result))
-            judgment = await evaluate(bot, result, turn, earlier, judge) if run.is_evaluation else None
+            judgment = await evaluate(bot, result, turn, earlier, judge) if run.evaluation else None
             await sync_to_async(store_result)(run, result, turn, judgment, prices)
             on_result()
 

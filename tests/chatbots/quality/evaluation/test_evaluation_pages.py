@@ -54,7 +54,7 @@ def test_an_evaluation_is_run_by_the_worker_and_shown(admin_client, admin_user, 
     page = admin_client.get(golden_page(asked))
     assert NASTY not in page.text
     assert reverse("admin:logs_conversation_change", args=[conversation.pk]) in page.text
-    assert f'value="openai/{JUDGE}"' in page.text  # for the next time
+    assert all(f'value="{value}"' in page.text for value in (f"openai/{JUDGE}", "5"))  # for the next time
     assert GoldenRun.objects.get().user == admin_user
 
 
@@ -69,6 +69,17 @@ def test_the_table_shows_what_changed(admin_client, openai, asked):
         assert words in shown(admin_client, asked)
     evaluation(asked, "--sample=0")  # the command and the page continue each other's runs
     assert "ewly" not in shown(admin_client, asked)
+
+
+def test_only_evaluations_are_compared_with_evaluations(admin_client, openai, asked):
+    """A plain run passes a reply that cites nothing: it looks for the expected fact alone."""
+    plays(openai, "Within 45 days.")
+    publish(admin_client, asked)
+    run_worker()
+    evaluate(admin_client, asked)
+    run_worker()
+    text = shown(admin_client, asked)
+    assert ("cites none of the passages" in text, "ewly" in text, text.count("data-run=")) == (True, False, 2)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +198,8 @@ def test_publishing_alone_calls_no_judge_and_draws_no_sample(admin_client, opena
     publish(admin_client, asked)
     run_worker()
     assert [sent.json["model"] for sent in openai.sent] == ["emb-1", "gpt-4o-mini"]
-    assert GoldenRun.objects.get().is_evaluation is False
+    text = shown(admin_client, asked)
+    assert ("Last run: " in text, "Last evaluation: " in text) == (True, True)  # the evaluation is kept
 
 
 def test_deleting_a_conversation_in_the_admin_deletes_its_results(admin_client, openai, asked):
