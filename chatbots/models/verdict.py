@@ -24,6 +24,7 @@ REASONS = {
     "missing_fact": _("The reply does not contain %(detail)s."),
     "missing_source": _("“%(detail)s” is not among the sources."),
     "undecided": _("The rules do not decide this, and no judge model was chosen."),
+    "internal": _("Internal error. See the worker's log."),
     "judge": _("The judge model: %(detail)s"),
     "judge_unsure": _("The judge model is not sure. %(detail)s"),
     "judge_failed": _("The judge model could not be asked: %(detail)s"),

@@ -29,6 +29,7 @@ from logs.models import Message
 from logs.usage import PriceBook
 from providers.base import Usage
 from providers.tokens import tokens_of
+from puffer.runtime import in_thread_if_large
 
 TYPICAL_REPLY, TYPICAL_VERDICT = 200, 100  # tokens
 
@@ -55,15 +56,8 @@ async def evaluate(
     bot: Chatbot, question: GoldenResult, turn: TracedTurn, earlier: Sequence[Mapping[str, Any]], judge: Judge | None
 ) -> Judgment:
     """Judge the reply on each criterion. `earlier` are the messages before the question."""
-    verdicts = {Criterion.ANSWERED: answered(bot, question, turn)}
-    is_refusal = verdicts[Criterion.ANSWERED].reason == "refusal_expected"
-    if turn.reply is None or verdicts[Criterion.ANSWERED].outcome != Outcome.PASSED:
-        verdicts[Criterion.GROUNDED] = not_applicable("not_answered")
-        is_expected = question.expected_facts.strip() or question.expected_source.strip()
-        verdicts[Criterion.CORRECT] = failed("not_answered") if is_expected else not_applicable("no_expectation")
-        return Judgment(verdicts)
-    verdicts[Criterion.GROUNDED] = not_applicable("not_answered") if is_refusal else grounded(bot, question, turn)
-    verdicts[Criterion.CORRECT] = correct(question, turn.reply)
+    characters = len(turn.reply.text) if turn.reply else 0
+    verdicts = await in_thread_if_large(characters, lambda: by_rules(bot, question, turn))
     undecided = [criterion for criterion, verdict in verdicts.items() if verdict == UNDECIDED]
     if not undecided:
         return Judgment(verdicts)
@@ -74,6 +68,19 @@ async def evaluate(
         return Judgment(verdicts)
     judged, usage = await ask_judge(judge, case_of(bot, question, turn, earlier), undecided, bot.pk)
     return Judgment(verdicts | judged, usage)
+
+
+def by_rules(bot: Chatbot, question: GoldenResult, turn: TracedTurn) -> dict[Criterion, Verdict]:
+    verdicts = {Criterion.ANSWERED: answered(bot, question, turn)}
+    is_refusal = verdicts[Criterion.ANSWERED].reason == "refusal_expected"
+    if turn.reply is None or verdicts[Criterion.ANSWERED].outcome != Outcome.PASSED:
+        verdicts[Criterion.GROUNDED] = not_applicable("not_answered")
+        is_expected = question.expected_facts.strip() or question.expected_source.strip()
+        verdicts[Criterion.CORRECT] = failed("not_answered") if is_expected else not_applicable("no_expectation")
+        return verdicts
+    verdicts[Criterion.GROUNDED] = not_applicable("not_answered") if is_refusal else grounded(bot, question, turn)
+    verdicts[Criterion.CORRECT] = correct(question, turn.reply)
+    return verdicts
 
 
 def case_of(bot: Chatbot, question: GoldenResult, turn: TracedTurn, earlier: Sequence[Mapping[str, Any]]) -> Case:

@@ -1,6 +1,6 @@
-"""The facts in a text that must stand in its sources: numbers, times, codes, addresses, names and quotations.
+"""The facts in a text that must stand in its sources: numbers, dates, times, codes, addresses, names and quotations.
 
-    text -> quotations, addresses, times, codes, numbers, names: each is taken out of the text once it is found
+    text -> quotations, addresses, dates, times, codes, numbers, names: each is taken out of the text once it is found
 
 A fact that can be written in another way (a small number as a word, a name in another form) is `uncertain`: if it is
 missing in the sources, the text may still say what they say.
@@ -23,10 +23,14 @@ MARKUP = re.compile(
 )
 QUOTATION = re.compile('[“„«]([^“”„«»\n]{2,200})[“”»]|「([^「」\n]{2,200})」|(?<!\\w)"([^"\n]{2,200})"(?!\\w)')
 ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>()\[\]\"]{3,300}|[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+DATE = re.compile(
+    r"(?<!\d)(?:(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})|(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}))(?!\d)"
+)  # 2026-03-01, 01.03.2026 or 3/1/2026
 TIME = re.compile(r"(?<![\w:.,])(\d{1,2}):([0-5]\d)(?!\d)|(?<![\w:.,])(\d{1,2})\s?[ap]\.?m\b", re.IGNORECASE)
 QUANTITY = re.compile(r"\d+(?:[-./]?[^\W\d_]+)?")  # "45", "45cm", "45-day"
 NUMBER = re.compile(r"(?<!\d)\d{1,3}(?:[ .,'\u2019]\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+(?:[.,]\d+)?")
-NAME = re.compile(r"[A-Z\u00c0-\u00de][\w'\u2019-]+(?:[ \u00a0][A-Z\u00c0-\u00de][\w'\u2019-]+)+")
+CAPITALIZED = r"[A-Z\u00c0-\u00de][\w'\u2019-]{1,40}"
+NAME = re.compile(rf"(?<!\w){CAPITALIZED}(?:[ \u00a0]{CAPITALIZED}){{1,6}}(?!\w)")
 SENTENCE_START = re.compile(r"(?:\A|[.!?:\n])[\s\"'(\u201e\u201c]*\Z")
 # Scripts without spaces between words: two neighboring characters take the place of a word.
 WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
@@ -54,6 +58,8 @@ class Sources:
                 return bool(fact.values & self.numbers) or any(
                     len(value) > 4 and value in self.digits for value in fact.values
                 )
+            case "date":
+                return bool(fact.values & self.dates)
             case "time":
                 return bool(fact.values & self.times)
             case "code":
@@ -90,7 +96,12 @@ class Sources:
 
     @cached_property
     def numbers(self) -> set[str]:
-        return {value for found in NUMBER.finditer(self.text) for value in values_of(found[0])}
+        numbers = {value for found in NUMBER.finditer(self.text) for value in values_of(found[0])}
+        return numbers | {part for date in self.dates for part in date.split("-")}
+
+    @cached_property
+    def dates(self) -> set[str]:
+        return {date_of(found) for found in DATE.finditer(self.text)}
 
     @cached_property
     def times(self) -> set[str]:
@@ -101,7 +112,7 @@ def facts_in(text: str) -> list[Fact]:
     """Return the facts of a text, which may be Markdown."""
     rest = MARKUP.sub(" ", plain(text))
     facts: dict[Fact, None] = {}
-    for find in (quotations_in, addresses_in, times_in, codes_in_text, names_in, numbers_in):
+    for find in (quotations_in, addresses_in, dates_in, times_in, codes_in_text, names_in, numbers_in):
         characters = list(rest)
         for fact, (start, end) in find(rest):
             facts[fact] = None
@@ -124,6 +135,14 @@ def addresses_in(text: str) -> Found:
     for found in ADDRESS.finditer(text):
         address = found[0].rstrip(".,;:!?'*_/")
         yield Fact(address, "address", frozenset({normalized(address)})), found.span()
+
+
+def dates_in(text: str) -> Found:
+    """Yield dates in figures, which the sources may write in words, and their years."""
+    for found in DATE.finditer(text):
+        yield Fact(found[0], "date", frozenset({date_of(found)}), uncertain=True), found.span()
+        year = found[1] or found[6]
+        yield Fact(year, "number", frozenset({year})), found.span()
 
 
 def times_in(text: str) -> Found:
@@ -153,7 +172,7 @@ def names_in(text: str) -> Found:
 def numbers_in(text: str) -> Found:
     for found in NUMBER.finditer(text):
         values = values_of(found[0])
-        small = all(value.isdigit() and int(value) <= SMALL for value in values)
+        small = all(len(value) < 3 and value.isdigit() and int(value) <= SMALL for value in values)
         yield Fact(found[0], "number", values, small), found.span()
 
 
@@ -165,6 +184,12 @@ def values_of(number: str) -> frozenset[str]:
         whole, decimals = re.sub(r"\D", "", parts[1]).lstrip("0") or "0", parts[2].rstrip("0")
         values = {f"{whole}.{decimals}" if decimals else whole} | (values if len(parts[2]) == 3 else set())
     return frozenset(values)
+
+
+def date_of(found: re.Match[str]) -> str:
+    """Return year, day and month, in whatever order the last two were written."""
+    one, other = sorted((int(found[2] or found[4]), int(found[3] or found[5])))
+    return f"{found[1] or found[6]}-{one}-{other}"
 
 
 def time_of(found: re.Match[str]) -> str:

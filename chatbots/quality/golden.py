@@ -26,9 +26,9 @@ from chatbots.conversation.citations import source_numbers
 from chatbots.conversation.trace import TracedTurn, trace_turn
 from chatbots.conversation.visitor import Visitor
 from chatbots.lifecycle.serializers import SETTINGS, settings_of
-from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
+from chatbots.models import Chatbot, Criterion, GoldenQuestion, GoldenResult, GoldenRun, Outcome, Verdict
 from chatbots.quality.evaluation import Evaluation, Judgment, evaluate, golden_result, sampled_result
-from chatbots.quality.judge import judge_named
+from chatbots.quality.judge import Judge, judge_named
 from chatbots.quality.rules import missing
 from chatbots.quality.sample import earlier_messages, redacted, sampled_questions
 from logs.models import Conversation
@@ -174,7 +174,7 @@ async def ask_all(run: GoldenRun, bot: Chatbot, pending: Iterator[int], on_resul
                 continue
             earlier = await earlier_messages(result)
             turn = await ask_one(bot, result.question, earlier, visitor_of(run, result))
-            judgment = await evaluate(bot, result, turn, earlier, judge) if run.evaluation else None
+            judgment = await judge_one(bot, result, turn, earlier, judge) if run.evaluation else None
             await sync_to_async(store_result)(run, result, turn, judgment, prices)
             on_result()
 
@@ -204,6 +204,17 @@ async def ask_one(bot: Chatbot, question: str, earlier: Sequence[Mapping[str, An
     except Exception:
         logger.exception("a golden question of chatbot %s could not be asked", bot.pk)
         return TracedTurn(question, error=INTERNAL_ERROR)
+
+
+async def judge_one(
+    bot: Chatbot, result: GoldenResult, turn: TracedTurn, earlier: Sequence[Mapping[str, Any]], judge: Judge | None
+) -> Judgment:
+    """Judge a reply. A failure judges nothing and does not end the run, which would ask the question again."""
+    try:
+        return await evaluate(bot, result, turn, earlier, judge)
+    except Exception:
+        logger.exception("a reply of chatbot %s could not be judged", bot.pk)
+        return Judgment(dict.fromkeys(Criterion, Verdict(Outcome.NOT_JUDGED, "internal")))
 
 
 @transaction.atomic
