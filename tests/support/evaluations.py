@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from chatbots.models import Chatbot
-from logs.models import Conversation, Message
+from logs.models import Conversation, Message, new_uuid
 from tests.support.admin.golden_questions import completion_with
 from tests.support.commands import run
 from tests.support.upstream import Behavior, Connection, Sent, Upstream, answering
@@ -59,7 +59,7 @@ def data_of(sent: Sent) -> Any:
 
 def logged(bot: Chatbot, *texts: str, source: str = "widget", **fields: Any) -> Conversation:
     """Log a conversation: questions and replies in turns."""
-    fields = {"identity": f"{bot.pk} {texts}", "source": source, "chatbot": bot} | fields
+    fields = {"identity": new_uuid(), "source": source, "chatbot": bot} | fields
     conversation = Conversation.objects.create(**fields)
     for number, text in enumerate(texts):
         role = Message.Role.BOT if number % 2 else Message.Role.USER

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.installation import Server, serving
 from tests.support.providers.answers import CHAT_COMPLETION
-from tests.support.upstream import embedding, running
+from tests.support.upstream import embedding, running, stalling
 from tests.support.widget.browser import axe, expect, in_browser, tab
 
 pytestmark = in_browser
@@ -172,3 +172,19 @@ def test_publishing_waits_for_the_golden_questions(server, sign_in):
     page.wait_for_selector("text=Published: Shop.")
     (bot,) = json.loads(server.manage("export_chatbots"))
     assert bot["status"] == "published"
+
+
+def test_an_evaluation_is_followed_and_cancelled(server, sign_in, upstream):
+    answer = upstream.pages["/v1/chat/completions"]
+    page = sign_in("owner", "/admin/chatbots/chatbot/1/golden-questions/")
+    page.fill("#id_judge", "openai/gpt-5")
+    page.click("text=Save and evaluate")
+    expect(page.locator(".verdicts").first).to_contain_text("Correct: passed")
+    found = axe.run(page, context="#content")
+    assert found.violations_count == 0, found.generate_report()
+    upstream.pages["/v1/chat/completions"] = stalling(b"")
+    page.click("text=Save and evaluate")
+    page.click("text=Cancel the run")  # in the part that the script replaces every second
+    page.wait_for_selector("text=The run is cancelled.")
+    expect(page.locator("#golden-runs")).to_contain_text("Cancelled.")
+    upstream.pages["/v1/chat/completions"] = answer
