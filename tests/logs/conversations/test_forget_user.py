@@ -118,6 +118,7 @@ def test_other_data_of_the_person_is_deleted(log, bot, other):
         "conversations: 3",
         "messages: 6",
         "votes: 1",
+        "questions in evaluations: 0",
         "consents: 2",
         "token allowances: 3",  # and that of the network of the guest
         "webhook deliveries: 0",
