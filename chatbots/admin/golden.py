@@ -29,7 +29,15 @@ from chatbots.admin.page import ChatbotPage
 from chatbots.lifecycle.serializers import SETTINGS
 from chatbots.models import Chatbot, GoldenQuestion, GoldenResult, GoldenRun
 from chatbots.quality.evaluation import Evaluation, totals_of
-from chatbots.quality.golden import MAX_QUESTIONS, bot_of, changes_of, enabled_questions, queue, results_to_get
+from chatbots.quality.golden import (
+    MAX_QUESTIONS,
+    bot_of,
+    changes_of,
+    enabled_questions,
+    queue,
+    queue_results,
+    results_to_get,
+)
 from chatbots.quality.judge import NoSuchJudge, known_judges, read_judge
 from chatbots.quality.sample import MAX_SAMPLE
 from providers.run_async import run_async
@@ -135,10 +143,10 @@ class GoldenQuestionsPage(ChatbotPage):
     def run(self, bot: Chatbot, evaluation: Evaluation | None) -> None:
         if bot.status == Chatbot.Status.TRASH:
             messages.error(self.request, _("This chatbot is in the trash, so it answers no one."))
-        elif not results_to_get(bot, evaluation):
+        elif not (results := results_to_get(bot, evaluation)):
             messages.warning(self.request, _("There are no questions to ask."))
         else:
-            queue(bot, cast(User, self.request.user), evaluation=evaluation)
+            queue_results(bot, cast(User, self.request.user), results, evaluation=evaluation)
 
     def cancel(self, bot: Chatbot) -> None:
         for run in requested_runs(self.request, self.request.POST.getlist("cancel")):
@@ -217,17 +225,19 @@ class PublishPage(ChatbotPage):
         messages.success(request, text % {"chatbots": ", ".join(run.chatbot.name for run in self.runs)})
         return HttpResponseRedirect(self.chatbots_url())
 
-    @transaction.atomic
     def evaluate(self, evaluation: Evaluation) -> HttpResponse:
         """Replace the runs by evaluations of the same settings, on which the user still has to decide."""
-        runs = []
-        for run in self.runs:
-            queued = queue(bot_of(run), cast(User, self.request.user), before_publishing=True, evaluation=evaluation)
-            queued.saved_settings = run.saved_settings  # of the time when the form with the settings was opened
-            queued.save(update_fields=["saved_settings"])
-            run.delete()
-            runs.append(queued)
-        return to_decision(runs)
+        user = cast(User, self.request.user)
+        results = [results_to_get(run.chatbot, evaluation) for run in self.runs]
+        queued = []
+        with transaction.atomic():
+            for run, of_the_run in zip(self.runs, results, strict=True):
+                new = queue_results(bot_of(run), user, of_the_run, before_publishing=True, evaluation=evaluation)
+                new.saved_settings = run.saved_settings  # of the time when the form with the settings was opened
+                new.save(update_fields=["saved_settings"])
+                run.delete()  # so that one run waits for the decision
+                queued.append(new)
+        return to_decision(queued)
 
     @transaction.atomic
     def decide(self, run: GoldenRun, *, publish: bool) -> None:

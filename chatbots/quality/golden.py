@@ -52,7 +52,6 @@ logger = logging.getLogger(__name__)
 # Queue
 
 
-@transaction.atomic
 def queue(
     bot: Chatbot, user: User | None, *, before_publishing: bool = False, evaluation: Evaluation | None = None
 ) -> GoldenRun:
@@ -61,8 +60,20 @@ def queue(
     An evaluation replaces the evaluation before, because only these can be compared. Without a user, it comes from a
     command, and leaves a run that waits for somebody's decision on publishing.
     """
+    results = results_to_get(bot, evaluation)  # before the transaction: drawing a sample from a large log takes a while
+    return queue_results(bot, user, results, before_publishing, evaluation)
+
+
+@transaction.atomic
+def queue_results(
+    bot: Chatbot,
+    user: User | None,
+    results: Sequence[GoldenResult],
+    before_publishing: bool = False,
+    evaluation: Evaluation | None = None,
+) -> GoldenRun:
+    """Queue a run as queue() does, that is to get these results of results_to_get()."""
     saved = Chatbot.objects.select_for_update().get(pk=bot.pk)  # concurrent requests for a run wait for each other
-    results = results_to_get(bot, evaluation)
     previous = GoldenRun.objects.filter(chatbot=bot.pk, evaluation__isnull=evaluation is None)
     compare(results, previous)
     (previous if user else previous.exclude(is_before_publishing=True)).delete()

@@ -136,7 +136,7 @@ async def ask_judge(
 ) -> tuple[dict[Criterion, Verdict], Usage | None]:
     """Return a verdict for each of the criteria, and the usage of the call. After a failure, none is judged."""
     number = secrets.token_hex(8)
-    window = context_window(judge.provider, judge.model)
+    window = context_window(await get_config(judge.provider), judge.model)
     request = request_for(judge, case, criteria, number, min(MAX_ANSWER_TOKENS, window // 4))
     prompt = most_tokens(request.messages[0].content) + most_tokens(request.instructions)
     if prompt > window - window // 4:

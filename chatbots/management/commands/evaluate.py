@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from chatbots.models import Chatbot, GoldenResult, GoldenRun, Outcome
 from chatbots.quality.evaluation import Estimate, Evaluation, Totals, estimate, totals_of
-from chatbots.quality.golden import carry_out, claim_now, queue, results_to_get
+from chatbots.quality.golden import carry_out, claim_now, queue_results, results_to_get
 from chatbots.quality.judge import Judge, NoSuchJudge, judge_named, read_judge
 from chatbots.quality.sample import MAX_SAMPLE
 from logs.usage import PriceBook
@@ -92,7 +92,7 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.write_estimate(chatbot, questions, judge, options)
             return
-        results = self.evaluate(chatbot, evaluation, len(questions))
+        results = self.evaluate(chatbot, evaluation, questions)
         totals = totals_of(results)
         self.write_results(chatbot, evaluation, results, totals, options)
         self.exit_unless_good(totals, options)
@@ -103,15 +103,17 @@ class Command(BaseCommand):
         except NoSuchJudge as error:
             raise CommandError(str(error), returncode=NOTHING_DONE) from None
 
-    def evaluate(self, chatbot: Chatbot, evaluation: Evaluation, count: int) -> list[GoldenResult]:
+    def evaluate(
+        self, chatbot: Chatbot, evaluation: Evaluation, questions: Sequence[GoldenResult]
+    ) -> list[GoldenResult]:
         """Run the evaluation in this process, and return its results."""
         with transaction.atomic():  # so that no worker sees the run before it is claimed
-            run = claim_now(queue(chatbot, None, evaluation=evaluation))
+            run = claim_now(queue_results(chatbot, None, questions, evaluation=evaluation))
         assert run is not None
         with ctrl_c_cancels(run) as is_interrupted:
             try:
                 # disable=None: only on a terminal
-                with tqdm(total=count, unit=" questions", disable=None, file=sys.stderr) as bar:
+                with tqdm(total=len(questions), unit=" questions", disable=None, file=sys.stderr) as bar:
                     carry_out(run, bar.update)
             except LeaseLost:
                 if is_interrupted.is_set():
