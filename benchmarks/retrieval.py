@@ -205,7 +205,7 @@ def measure(chunks, questions, chroma_folder):
 
 
 def keywords_only(collection, text):
-    from vectorstores.stores.local.driver import keywords
+    from vectorstores.word_index import keywords
 
     return keywords.search(collection, "", text, TOP_K)
 

@@ -148,7 +148,7 @@ def by_embedding(store, embedding, text, top_k=DEPTH):
 def by_keywords(collection, question):
     from vectorstores.base import Match
     from vectorstores.models import LocalVector
-    from vectorstores.stores.local.driver import keywords
+    from vectorstores.word_index import keywords
 
     keys = [key for key, _ in keywords.search(collection, "", question, DEPTH)]
     rows = LocalVector.objects.in_bulk(keys)

@@ -13,8 +13,9 @@ from chatbots.models import Chatbot
 from tests.support.stores.vectors import vector
 from vectorstores.base import Query, StoreSettings, Vector
 from vectorstores.models import Collection, LocalVector, VectorDeletion
-from vectorstores.stores.local import deletions, keywords, matrix
+from vectorstores.stores.local import deletions, matrix
 from vectorstores.stores.local.driver import Local
+from vectorstores.word_index import keywords
 
 pytestmark = pytest.mark.django_db(transaction=True)  # within a transaction, nothing is kept in memory
 

@@ -5,7 +5,7 @@ change: one transaction; the transactions of a collection run one after another
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -18,10 +18,11 @@ from puffer.text import storable
 from vectorstores.base import CollectionInfo, Filter, Floats, Match, Metric, Query, Vector, VectorStore
 from vectorstores.errors import CollectionNotFound, DimensionMismatch
 from vectorstores.models import Collection, LocalVector
-from vectorstores.stores.local import deletions, index_builder, keywords, matrix, pgvector
-from vectorstores.stores.local.bulk_insert import ROWS_AT_ONCE, insert_rows
+from vectorstores.stores.local import deletions, index_builder, matrix, pgvector
+from vectorstores.word_index import keywords
+from vectorstores.word_index.fusion import CANDIDATES, fused
+from vectorstores.word_index.rows import ROWS_AT_ONCE, in_parts, insert_rows, of_parents, row_of, with_ids
 
-CANDIDATES = 100  # rows that each of the two searches returns
 QUERY_ATTEMPTS = 5  # while others write
 MAX_NAME = 200  # characters in the name of a collection or namespace
 
@@ -92,22 +93,11 @@ class Local(VectorStore):
         """Store the vectors in place of the rows that match any of the conditions in `replaced`."""
         values = {vector.id: unit_vector(vector.values, collection) for vector in vectors}
         self.remove(collection, namespace, replaced)
-        scope = keywords.scope_of(collection, namespace)
-        rows = [
-            LocalVector(
-                collection=collection,
-                namespace=namespace,
-                vector_id=vector.id,
-                parent_vector_id=vector.parent_id,
-                values=values[vector.id].tobytes(),
-                title=text_of(vector, "title"),
-                headings=text_of(vector, "headings"),
-                text=vector.text,
-                metadata=vector.metadata,
-                scope=scope,
-            )
-            for vector in {vector.id: vector for vector in vectors}.values()  # of vectors with the same id, the last
-        ]
+        rows = []
+        for vector in {vector.id: vector for vector in vectors}.values():  # of vectors with the same id, the last
+            row = row_of(vector, collection, namespace)
+            row.values, row.metadata = values[vector.id].tobytes(), vector.metadata
+            rows.append(row)
         insert_rows(rows)
         if rows and collection.index == Collection.Index.PGVECTOR:
             pgvector.insert(collection, rows, [values[row.vector_id] for row in rows])
@@ -212,21 +202,6 @@ def check_names(*names: str) -> None:
             )
 
 
-def of_parents(vectors: Sequence[Vector]) -> list[Q]:
-    return in_parts("parent_vector_id", {vector.parent_id for vector in vectors})
-
-
-def with_ids(vectors: Sequence[Vector]) -> list[Q]:
-    return in_parts("vector_id", {vector.id for vector in vectors})
-
-
-def in_parts(column: str, values: set[str]) -> list[Q]:
-    """Split the values into several conditions, because databases limit the number of parameters."""
-    ordered = sorted(values)
-    parts = range(0, len(ordered), ROWS_AT_ONCE)
-    return [Q(**{f"{column}__in": ordered[at : at + ROWS_AT_ONCE]}) for at in parts]
-
-
 def has_one_of(name: str, values: Sequence[str | int | float | bool]) -> RawSQL:
     """Return a condition on the metadata. Types must match too: neither "1" nor true is the number 1."""
     if connection.vendor == "postgresql":
@@ -255,26 +230,6 @@ def unit_vector(values: Floats, collection: Collection) -> Floats:
     if not np.isfinite(length):
         raise ApiError("A vector contains a value that is not a finite number.", status=400, code="local_api_error")
     return (exact / (length or 1.0)).astype("<f4")
-
-
-def text_of(vector: Vector, name: str) -> str:
-    value = vector.metadata.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
-def fused(cosines: Mapping[int, float], relevances: Mapping[int, float], limit: int) -> list[int]:
-    """Return the keys that either search found, best first.
-
-    Each score is scaled to 0..1 between the lowest and the highest score of its search, and both are added; a search
-    that has not found a key counts 0. If fewer than `limit` rows contain the words, the lowest relevance is 0.
-    """
-    weights: dict[int, float] = {}
-    no_match = min(relevances.values()) if len(relevances) == limit else 0.0
-    for scores, least in ((cosines, min(cosines.values(), default=0.0)), (relevances, no_match)):
-        span = max(scores.values(), default=0.0) - least
-        for key, score in scores.items():
-            weights[key] = weights.get(key, 0.0) + ((score - least) / span if span > 0 else 1.0)
-    return sorted(weights, key=lambda key: -weights[key])
 
 
 def match_of(row: LocalVector, cosine: float) -> Match:

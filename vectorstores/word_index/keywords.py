@@ -1,4 +1,4 @@
-"""Full-text search over the local store's chunks: FTS5 on SQLite, a tsvector column on PostgreSQL.
+"""Full-text search over the rows of LocalVector: FTS5 on SQLite, a tsvector column on PostgreSQL.
 
 The migration creates both, and the database keeps them up to date. Vectors find the same meaning; words find names,
 numbers and rare terms.
@@ -112,7 +112,7 @@ class SQLite:
         columns = "{title headings text}"
         is_alone = not rows_of(OTHER_ROWS, [collection.pk] * 2 + [collection.pk, namespace] * 2)[0][0]
         # FTS5 would read the whole list of the scope's rows. Rows of another collection that is created in this moment
-        # are no matches either: Local.search() compares only vectors of its own collection.
+        # are no matches either: callers keep only rows of their own collection.
         self.condition = columns if is_alone else f'scope : "{scope_of(collection, namespace)}" AND {columns}'
 
     def search(self, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
