@@ -1,6 +1,8 @@
 """Settings of the stores, records of collections and documents, uploads, and the vectors of the local store."""
 
 from collections.abc import Mapping
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +15,8 @@ from puffer.net import validate_base_url
 from puffer.runtime import Job, database_now, invalidate, unleased
 from puffer.security import EncryptedTextField
 from vectorstores.reranking.models import Reranker as Reranker  # Django looks for models here
+
+LOCAL = "local"  # slug of the store that keeps its vectors in LocalVector
 
 
 class StoreConfig(models.Model):
@@ -78,6 +82,17 @@ class Collection(models.Model):
     embedding_provider = models.CharField(max_length=20, blank=True)
     embedding_model = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    searches_words = models.BooleanField(
+        _("search words too"),
+        default=True,
+        db_default=True,
+        help_text=_(
+            "Also find part numbers, names and error codes as they are written. For this, the texts of chunks in "
+            "Pinecone, Qdrant and Chroma are kept in this server's database, too. A change applies to what is stored "
+            "from then on. To apply it to what is stored already, run the command rebuild_word_index: it adds the "
+            "texts, or deletes them if this is off."
+        ),
+    )
     # Only for the local store:
     index = models.CharField(max_length=10, choices=Index.choices, default=Index.MATRIX, editable=False)
     version = models.BigIntegerField(default=0, editable=False)  # increases with every change of its vectors
@@ -115,6 +130,32 @@ class Collection(models.Model):
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
+class DocumentQuerySet(models.QuerySet["Document"]):
+    @transaction.atomic
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete the records, and the words of documents whose vectors another store holds."""
+        self.delete_words()
+        return self.delete_records()
+
+    def delete_records(self) -> tuple[int, dict[str, int]]:
+        return super().delete()
+
+    # As above
+    delete.alters_data = delete_records.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = delete_records.queryset_only = True  # type: ignore[attr-defined]
+
+    def delete_words(self) -> None:
+        """Delete the words of the documents, and lock their collections: nobody adds words before the records go."""
+        documents = self.exclude(collection__store=LOCAL).order_by("collection_id", "namespace")
+        collections = Collection.objects.filter(pk__in=documents.order_by().values("collection"))
+        list(collections.order_by("pk").select_for_update(no_key=True))
+        keys = documents.values_list("collection_id", "namespace", "parent_vector_id").iterator()
+        for (collection_id, namespace), group in groupby(keys, itemgetter(0, 1)):
+            rows = LocalVector.objects.filter(collection_id=collection_id, namespace=namespace)
+            while ids := [parent_id for *_, parent_id in islice(group, 500)]:
+                rows.filter(parent_vector_id__in=ids).delete()
+
+
 class Document(models.Model):
     """The record of a stored document: imports compare with it, and the admin lists it."""
 
@@ -139,6 +180,8 @@ class Document(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
+    objects = DocumentQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("document")
         verbose_name_plural = _("documents")
@@ -150,6 +193,11 @@ class Document(models.Model):
 
     def __str__(self) -> str:
         return self.title or self.parent_vector_id
+
+    @transaction.atomic
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        Document.objects.filter(pk=self.pk).delete_words()
+        return super().delete(*args, **options)
 
     @property
     def version(self) -> str:
@@ -195,18 +243,24 @@ class DocumentClaim(models.Model):
         return self.key
 
 
+MAX_VECTOR_ID, MAX_PARENT_ID = 150, 100  # characters
+
+
 class LocalVector(models.Model):
-    """A vector of the local store. Rows are never changed, only deleted and written again."""
+    """A vector of the local store with its text, or the text alone of a chunk that another store holds.
+
+    Rows are never changed, only deleted and written again.
+    """
 
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="vectors")
     namespace = models.CharField(max_length=200, blank=True)
-    vector_id = models.CharField(max_length=150)
-    parent_vector_id = models.CharField(max_length=100)
-    values = models.BinaryField()  # float32, little-endian, scaled to length 1
+    vector_id = models.CharField(max_length=MAX_VECTOR_ID)
+    parent_vector_id = models.CharField(max_length=MAX_PARENT_ID)
+    values = models.BinaryField()  # float32, little-endian, scaled to length 1; empty for other stores
     title = models.TextField(blank=True)
     headings = models.TextField(blank=True)
     text = models.TextField()
-    metadata = models.JSONField(default=dict)
+    metadata = models.JSONField(default=dict)  # empty for other stores
     scope = models.CharField(max_length=40, editable=False)  # collection and namespace as one word, for full text
 
     class Meta:

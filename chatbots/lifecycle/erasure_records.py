@@ -106,7 +106,7 @@ class AddressRecords:
         return counts
 
     def kept(self) -> dict[str, int]:
-        """Count the rows that the site itself wrote. Documents in external stores are searched by name only."""
+        """Count the rows that the site itself wrote. Texts in external stores are searched where they are indexed."""
         answers = {key_of(document) for document in self.answers()}
         by_name = {key_of(row) for row in self.rows(Document.objects.all(), ["title", "source", "origin"])}
         by_name |= {key_of(row) for row in self.rows(LocalVector.objects.all(), ["metadata"])}

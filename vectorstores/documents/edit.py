@@ -11,7 +11,6 @@ from typing import cast
 
 from asgiref.sync import sync_to_async
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from puffer.api import ApiError
@@ -23,7 +22,7 @@ from vectorstores.ingestion.claims import Claims
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument, make_document
 from vectorstores.ingestion.pipeline import ingest
-from vectorstores.models import Document
+from vectorstores.models import Document, DocumentQuerySet
 from vectorstores.registry import get_store
 from vectorstores.sources.uploaded import TYPED
 from vectorstores.stores.threads import call_store
@@ -188,13 +187,16 @@ def check_version(document: Document, version: str, new_id: str) -> None:
 @transaction.atomic
 def take_over(document: Document, new_id: str) -> None:
     """Let the document's record, which links and the history point at, describe what was stored under a new id."""
-    made = with_id(document, new_id).get()
-    made.delete()
+    record = Document.objects.filter(pk=document.pk)
+    record.delete_words()  # of the old id
+    made = with_id(document, new_id)
     names = ["parent_vector_id", "title", "content_hash", "chunks", "status", "error", "updated_at"]
-    Document.objects.filter(pk=document.pk).update(**{name: getattr(made, name) for name in names})
+    values = made.values(*names).get()
+    made.delete_records()
+    record.update(**values)
 
 
-def with_id(document: Document, parent_id: str) -> QuerySet[Document]:
+def with_id(document: Document, parent_id: str) -> DocumentQuerySet:
     """Return the record with this id in the document's collection, if there is one."""
     place = {"collection": document.collection_id, "namespace": document.namespace}
     return Document.objects.filter(**place, parent_vector_id=parent_id)

@@ -1,12 +1,17 @@
 """Rename a stored document: change its id and title, keep its text and embeddings."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from vectorstores.base import Vector
+from asgiref.sync import sync_to_async
+from django.db import transaction
+
+from vectorstores.base import Vector, VectorStore
 from vectorstores.documents.stored import read
 from vectorstores.models import Document
 from vectorstores.registry import get_store
 from vectorstores.stores.threads import call_store
+from vectorstores.word_index.stored_elsewhere import replace_words
 
 
 async def rename(document: Document, parent_id: str, title: str) -> None:
@@ -21,9 +26,17 @@ async def rename(document: Document, parent_id: str, title: str) -> None:
     if renamed:
         await call_store(store, store.replace, target, renamed, namespace)
         await call_store(store, store.delete_parents, target, [document.parent_vector_id], namespace)
+    await sync_to_async(record)(store, document, parent_id, title, renamed)
+
+
+@transaction.atomic
+def record(store: VectorStore, document: Document, parent_id: str, title: str, renamed: Sequence[Vector]) -> None:
+    """Rename our record and the words of a document."""
+    if not store.in_database:
+        replace_words(document.collection, document.namespace, renamed, [document.parent_vector_id])
     document.parent_vector_id, document.title = parent_id, title[:500]
     document.content_hash = ""  # the next import must not take it for unchanged
-    await document.asave(update_fields=["parent_vector_id", "title", "content_hash"])
+    document.save(update_fields=["parent_vector_id", "title", "content_hash"])
 
 
 def with_names(vector: Vector, old_id: str, parent_id: str, title: str) -> Vector:

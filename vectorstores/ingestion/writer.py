@@ -16,6 +16,7 @@ from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.embedding import Embedder
 from vectorstores.models import Collection, Document
 from vectorstores.stores.threads import call_store
+from vectorstores.word_index.stored_elsewhere import replace_words
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Writer:
         self.destination = destination
         self.dimension = dimension
         self.claims = claims
+        self.namespace = destination.namespace if store.has_namespaces else ""
         self.collection: Collection | None = None  # our record of it, from the first group on
 
     async def store(self, documents: list[NewDocument], embedding: Awaitable[list[Vector]]) -> list[NewDocument]:
@@ -49,12 +51,14 @@ class Writer:
         except ApiError as error:
             await self.clean_up(documents, error)
             raise
-        await sync_to_async(self.finish)(self.collection, documents)
+        await sync_to_async(self.finish)(self.collection, documents, vectors)
         return documents
 
     @transaction.atomic
-    def finish(self, collection: Collection, documents: Sequence[NewDocument]) -> None:
-        """Record the stored documents and release their claims: other imports see both or neither."""
+    def finish(self, collection: Collection, documents: Sequence[NewDocument], vectors: Sequence[Vector]) -> None:
+        """Record the stored documents with their words, and release their claims: other imports see all or nothing."""
+        if not self.driver.in_database:
+            replace_words(collection, self.namespace, vectors)
         self.record(collection, documents)
         if self.claims:
             self.claims.release_now(documents)
@@ -99,7 +103,7 @@ class Writer:
         rows = [
             Document(
                 collection=collection,
-                namespace=self.destination.namespace if self.driver.has_namespaces else "",
+                namespace=self.namespace,
                 parent_vector_id=document.parent_id,
                 title=document.title[:500],
                 source=document.source[:2000],

@@ -18,7 +18,7 @@ from vectorstores.retrieval.evidence import Evidence
 from vectorstores.retrieval.passages import Knowledge, Passage, Search
 from vectorstores.retrieval.ranking import by_document, first_of_each, fuse, merge, without_duplicates
 from vectorstores.retrieval.rerank import RERANKED, rerank
-from vectorstores.stores.threads import call_store
+from vectorstores.word_index.hybrid import search
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ async def ranking_of(
 ) -> list[Passage] | ApiError:
     """Return a collection's passages, best first."""
     try:
-        found = [await call_store(store, store.query, target, query, knowledge.namespace) for query in queries]
+        found = [await search(store, target, query, knowledge.namespace) for query in queries]
     except ApiError as error:
         logger.warning("collection %s in %s cannot be searched: %s", target, store.label, error.message)
         return error

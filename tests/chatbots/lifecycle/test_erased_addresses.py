@@ -118,6 +118,13 @@ def test_the_sites_own_content_is_kept_and_reported(bot, openai):
     assert Chatbot.objects.get().instructions == f"Refer to {EMAIL}."
 
 
+def test_texts_in_other_stores_are_searched_by_their_indexed_words(bot):
+    faq = Collection.objects.create(store="qdrant", name="faq")
+    Document.objects.create(collection=faq, parent_vector_id="contact", title="Contact")
+    LocalVector.objects.create(collection=faq, vector_id="contact", parent_vector_id="contact", text=f"Ask {EMAIL}.")
+    assert any("documents: 1" in line for line in forget_user())
+
+
 def test_old_versions_are_erased_and_the_current_one_is_not(bot):
     bot.instructions = f"Refer to {EMAIL}."
     bot.save()

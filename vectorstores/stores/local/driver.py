@@ -141,12 +141,13 @@ class Local(VectorStore):
         limit = max(CANDIDATES, query.top_k)
         found_by_meaning = index.begin(collection, namespace, values, limit, among)
         relevances: dict[int, float] = {}
-        if query.text:
+        text = query.text if collection.searches_words else ""
+        if text:
             allowed = None if among is None else set(among)
-            relevances = dict(keywords.search(collection, namespace, query.text, limit, allowed))
+            relevances = dict(keywords.search(collection, namespace, text, limit, allowed))
         cosines = dict(found_by_meaning())
         ranked = list(cosines)
-        if query.text:
+        if text:
             ranked = fused(cosines, relevances, limit)
             found_by_words = [key for key in ranked[: query.top_k] if key not in cosines]
             cosines |= index.cosines(collection, namespace, values, found_by_words)
