@@ -1,12 +1,13 @@
 """Collections in the admin: their state in the store, and a page to try a question."""
 
+import shlex
 import time
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -76,6 +77,7 @@ class CollectionAdmin(ReadOnlyAdmin):
     search_fields = ["name", "embedding_model"]
     fieldsets = [
         (None, {"fields": [("name", "shown_store"), ("embedding", "dimension"), ("document_count", "created_at")]}),
+        (gettext_lazy("Search by words"), {"fields": ["searches_words", "word_index"]}),
     ]
     change_form_before_template = "admin/vectorstores/collection/in_store.html"
     deleted_with = {gettext_lazy("documents"): Count("documents")}
@@ -90,7 +92,11 @@ class CollectionAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).annotate(count=Coalesce(count, 0))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["name", "shown_store", "embedding", "dimension", "document_count", "created_at"]
+        return ["name", "shown_store", "embedding", "dimension", "document_count", "created_at", "word_index"]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Allow to change what is no readonly field: whether words are searched."""
+        return request.user.has_perm("vectorstores.change_collection")
 
     def name_of(self, collection: Collection) -> str:
         return f"{collection.name} ({store_of(collection).label})"
@@ -109,6 +115,23 @@ class CollectionAdmin(ReadOnlyAdmin):
     def document_count(self, collection: Any) -> str:
         url = reverse("admin:vectorstores_document_changelist", query={"collection__id__exact": collection.pk})
         return format_html('<a class="text-link" href="{}">{}</a>', url, collection.count)
+
+    @admin.display(description=gettext_lazy("word index"))
+    def word_index(self, collection: Collection) -> str:
+        """Return how many chunks are searched by words, and how to apply the setting to the others."""
+        if store_of(collection).in_database:
+            return _("Always complete")
+        indexed = collection.vectors.count()
+        stored = collection.documents.aggregate(chunks=Sum("chunks", default=0))["chunks"]
+        text = _("%(done)d of %(total)d chunks") % {"done": indexed, "total": max(indexed, stored)}
+        if collection.searches_words and (indexed < stored or not stored):
+            hint = _("To add the others, run:")
+        elif indexed and not collection.searches_words:
+            hint = _("To delete their texts, run:")
+        else:
+            return text
+        command = f"manage.py rebuild_word_index --store={collection.store} --collection={shlex.quote(collection.name)}"
+        return format_html("{}. {} <code>{}</code>", text, hint, command)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -131,8 +154,8 @@ class CollectionAdmin(ReadOnlyAdmin):
             return _("%(collection)s (%(store)s) with its documents and all its vectors") % names
         return (
             _(
-                "%(collection)s (%(store)s): only the records here. %(store)s keeps the collection and its vectors. To "
-                "delete the vectors too, delete the documents first."
+                "%(collection)s (%(store)s): only the records and texts here. %(store)s keeps the collection and its "
+                "vectors. To delete the vectors too, delete the documents first."
             )
             % names
         )

@@ -55,10 +55,12 @@ def test_a_store_error_is_shown_on_the_collections_page(admin_client, qdrant_col
     assert NASTY not in page.text
 
 
-def test_collections_cannot_be_added_or_edited(admin_client, upsert):
+def test_collections_cannot_be_added_or_renamed(admin_client, upsert):
     collection = upsert(RETURNS)
     assert admin_client.get(reverse("admin:vectorstores_collection_add")).status_code == 403
-    assert admin_client.post(page_of(collection), {"name": "other"}).status_code == 403
+    assert admin_client.post(page_of(collection), {"name": "other", "searches_words": "on"}).status_code == 302
+    collection.refresh_from_db()
+    assert (collection.name, collection.searches_words) == ("shop", True)
 
 
 def test_deleting_a_local_collection_deletes_its_vectors(admin_client, upsert):

@@ -12,7 +12,7 @@ from django.core.management import call_command
 
 from providers.run_async import run_async
 from tests.support.installation import wait_until
-from tests.support.knowledge.admin_pages import choose_deletion, page_of
+from tests.support.knowledge.admin_pages import choose_deletion, list_of, page_of
 from tests.support.knowledge.importer import Importer
 from tests.support.stores.filled import DECOYS, broken_word_index
 from tests.support.stores.place import KEYS
@@ -92,6 +92,8 @@ def test_words_of_failed_deletions_stay(filled, admin_client):
 @one_store
 def test_deleting_a_collections_record_deletes_the_texts(filled, admin_client):
     filled.upsert(PUMP)
+    page = admin_client.get(page_of(filled.collection, "delete"))
+    assert "only the records and texts here" in page.text
     admin_client.post(page_of(filled.collection, "delete"), {"post": "yes"})
     assert not LocalVector.objects.exists()
 
@@ -182,6 +184,23 @@ def test_an_import_killed_between_store_and_words_is_completed_by_the_next(tmp_p
         importer.finish(importer.start_import(source, "--provider=qdrant"))
         assert importer.counts() == (30, 30, 30, 30)
         assert qdrant_server.engine.count("kb").count == 30
+
+
+@one_store
+def test_the_collections_page_shows_and_changes_the_setting(filled, admin_client):
+    filled.upsert(PUMP)
+    page = admin_client.get(page_of(filled.collection))
+    assert "61 of 61 chunks" in page.text
+    assert "rebuild_word_index" not in page.text.replace("run the command rebuild_word_index", "")
+    filled.collection.vectors.filter(vector_id="pump").delete()
+    page = admin_client.get(page_of(filled.collection))
+    assert "60 of 61 chunks. To add the others, run:" in page.text
+    assert f"rebuild_word_index --store=qdrant --collection={filled.target}" in page.text
+    assert admin_client.post(page_of(filled.collection), {}).status_code == 302  # the box is not checked
+    assert filled.collection.searches_words is False
+    page = admin_client.get(page_of(filled.collection))
+    assert "To delete their texts, run:" in page.text
+    assert admin_client.get(list_of("collection")).status_code == 200
 
 
 @every_store
