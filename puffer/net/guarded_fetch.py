@@ -36,10 +36,10 @@ class Page:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def fetch(url: str, *, max_bytes: int | None = None) -> Page:
+def fetch(url: str, *, max_bytes: int | None = None, headers: Mapping[str, str] | None = None) -> Page:
     """Return the page at a public address, or at one in PRIVATE_HOST_ALLOWLIST, whatever its status.
 
-    Every redirect is checked like the first address. Raise NoAnswer.
+    Every redirect is checked like the first address. `headers` are sent in addition to ours. Raise NoAnswer.
     """
     deadline = time.monotonic() + TOTAL_SECONDS
     adapter = GuardedAdapter()
@@ -53,7 +53,7 @@ def fetch(url: str, *, max_bytes: int | None = None) -> Page:
                 no_answer_errors(),
                 session.get(
                     url,
-                    headers={"User-Agent": USER_AGENT},
+                    headers={"User-Agent": crawler_name(), **(headers or {})},
                     timeout=(settings.CONNECT_TIMEOUT, SILENT_SECONDS),
                     allow_redirects=False,
                     stream=True,
@@ -68,6 +68,11 @@ def fetch(url: str, *, max_bytes: int | None = None) -> Page:
                 location = response.headers["location"]
             url = redirected(url, location)
     raise NoAnswer("redirects too often.")
+
+
+def crawler_name() -> str:
+    """Return our name for the logs of other sites, with the address of this server where it has a public one."""
+    return f"{USER_AGENT} (+{settings.PUBLIC_URL})" if settings.PUBLIC_URL else USER_AGENT
 
 
 def redirected(url: str, location: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
+from puffer.net import Page
 from vectorstores.extraction import MEDIA_TYPES, media_type_of
 from vectorstores.ingestion.rows import File, Found, Note, Refused, Row, file_row, stable_id
 from vectorstores.sources.columns import Columns
@@ -86,7 +87,10 @@ class Sources:
         page = read_page(url)
         if isinstance(page, Refused):
             yield page
-            return
+        else:
+            yield from self.rows_of_page(page, origin)
+
+    def rows_of_page(self, page: Page, origin: str) -> Iterator[Found]:
         suffix = Path(file_name(page)).suffix.lower()
         media_type = "application/json" if page.media_type.endswith("+json") else page.media_type
         suffix = ROW_MEDIA_TYPES.get(media_type, suffix if media_type in ROW_CARRIERS else "")

@@ -3,17 +3,18 @@
 import gzip
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from lxml import etree
 from protego import Protego
 
-from puffer.net import USER_AGENT, NoAnswer
+from puffer.net import USER_AGENT, NoAnswer, Page
 from vectorstores.extraction import Unreadable, decode, detect, is_html
 from vectorstores.extraction.xml_repair import local_name, well_formed
 from vectorstores.ingestion.rows import Found, Note, Refused, Row, stable_id
+from vectorstores.sources.links import Link, absolute
 from vectorstores.sources.web import fetch_patiently, is_url, page_row, read_page, site_of
 
 MAX_SITEMAP = 50 * 1024 * 1024  # bytes unpacked, as sitemaps.org allows
@@ -57,18 +58,40 @@ def sitemap_rows(url: str, max_pages: int, encoding: str | None = None) -> Itera
 
 
 class Site:
-    """The site of a sitemap: its own hosts, and what their robots.txt allows."""
+    """The site of a sitemap or page: its own hosts, and what their robots.txt allows.
 
-    def __init__(self, url: str, encoding: str | None) -> None:
+    `read_entries` reads the entries of a sitemap, like entries().
+    """
+
+    def __init__(
+        self,
+        url: str,
+        encoding: str | None = None,
+        read_entries: Callable[[bytes, str | None, str], Iterable[Link]] | None = None,
+    ) -> None:
         self.url = url
         self.encoding = encoding  # None: recognize it for each page
+        self.read_entries = read_entries or entries
         self.hosts = {site_of(url)}
         self.rules: dict[str, Protego | Refused] = {}
         self.delay = DELAY
         self.has_failed = False
 
     def row(self, url: str) -> Row | Refused:
-        """Read a page, if the site has it and its robots.txt allows it."""
+        """Read the row of a page, if the site has it and its robots.txt allows it."""
+        page = self.page(url)
+        return page if isinstance(page, Refused) else page_row(page, self.url, self.encoding)
+
+    def page(self, url: str, headers: Mapping[str, str] | None = None) -> Page | Refused:
+        """Fetch a page after a pause, if the site has it and its robots.txt allows it. See read_page()."""
+        refused = self.refusal(url)
+        if refused:
+            return refused
+        time.sleep(self.delay)
+        return read_page(url, headers)
+
+    def refusal(self, url: str) -> Refused | None:
+        """Return why an address must not be read; None if it may be."""
         if site_of(url) not in self.hosts:
             return Refused(url, "It is on a different host than the sitemap.")
         rules = self.robots(url)
@@ -76,9 +99,7 @@ class Site:
             return Refused(url, rules.reason, True)
         if not rules.can_fetch(url, USER_AGENT):
             return Refused(url, "The robots.txt of the site does not allow reading it.")
-        time.sleep(self.delay)
-        page = read_page(url)
-        return page if isinstance(page, Refused) else page_row(page, self.url, self.encoding)
+        return None
 
     def robots(self, url: str) -> Protego | Refused:
         """Return the rules for the host. A missing robots.txt allows everything, a failure nothing. Source: RFC 9309"""
@@ -115,16 +136,16 @@ class Site:
             try:
                 if count > MAX_SITEMAPS:
                     raise Unreadable(f"Only the first {MAX_SITEMAPS} sitemaps of an index are read.")
-                for is_sitemap, address in self.entries(url, is_root=count == 1):
-                    if address in seen:
+                for link in self.entries(url, is_root=count == 1):
+                    if link.address in seen:
                         continue
-                    seen.add(address)
-                    if not is_sitemap:
-                        yield address
-                    elif site_of(address) in self.hosts:
-                        waiting.append(address)
+                    seen.add(link.address)
+                    if not link.is_sitemap:
+                        yield link.address
+                    elif site_of(link.address) in self.hosts:
+                        waiting.append(link.address)
                     else:
-                        yield self.failure(address, "The sitemap is on a different host than its index.")
+                        yield self.failure(link.address, "The sitemap is on a different host than its index.")
             except NoAnswer as error:
                 yield self.failure(url, f"The sitemap {error}")
             except Unreadable as error:
@@ -138,7 +159,7 @@ class Site:
         self.has_failed = True
         return Refused(place, reason, True)
 
-    def entries(self, url: str, *, is_root: bool) -> Iterator[tuple[bool, str]]:
+    def entries(self, url: str, *, is_root: bool) -> Iterator[Link]:
         """Fetch a sitemap and yield its entries. The target of the first one's redirect belongs to the site too."""
         page = fetch_patiently(url)
         if page.status != 200:
@@ -147,14 +168,14 @@ class Site:
             self.hosts.add(site_of(page.url))
         rules = self.robots(page.url)
         if is_root and is_html(page.body) and isinstance(rules, Protego):  # the start page, perhaps
-            yield from ((True, address) for address in rules.sitemaps)
+            yield from (Link(address, is_sitemap=True) for address in rules.sitemaps)
             if any(rules.sitemaps):
                 return
-        yield from entries(page.body, page.charset, page.url)
+        yield from self.read_entries(page.body, page.charset, page.url)
 
 
-def entries(body: bytes, charset: str | None, base: str) -> Iterator[tuple[bool, str]]:
-    """Yield (whether it is a sitemap, address) for each entry of a sitemap. Raise Unreadable."""
+def entries(body: bytes, charset: str | None, base: str) -> Iterator[Link]:
+    """Yield the pages and sitemaps that a sitemap names. Raise Unreadable."""
     data = unpacked(body)
     if is_html(data):
         raise Unreadable("It is a web page and not a sitemap. Import it without --sitemap.")
@@ -169,7 +190,7 @@ def entries(body: bytes, charset: str | None, base: str) -> Iterator[tuple[bool,
             raise Unreadable("It is not a sitemap: neither XML nor a list of URLs.")
     for is_sitemap, location in found:
         if address := absolute(base, location):
-            yield is_sitemap, address
+            yield Link(address, is_sitemap)
     if damage:
         raise Unreadable(f"The sitemap is damaged, so pages may be missing: {damage}.")
 
@@ -207,16 +228,6 @@ def resolved(element: Any, address: str) -> str:
         return urljoin(element.base or "", address)
     except ValueError:
         return address
-
-
-def absolute(base: str, location: str) -> str:
-    """Return the address of a location, which may be relative, without its fragment; "" if it is not a web page."""
-    location = "".join(location.split("\n")).strip()
-    try:
-        address = urldefrag(urljoin(base, location))[0] if location else ""
-    except ValueError:
-        return ""
-    return address if is_url(address) else ""
 
 
 def unpacked(body: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -48,13 +49,21 @@ def uploaded_rows(kind: str, name: str, data: bytes, options: Mapping[str, str])
 
     The options are those of the model Upload.
     """
-    encoding = options.get("encoding")
-    origin, suffix = origin_of(kind, name), PurePath(name).suffix.lower()
-    if kind != Upload.Kind.FILE:
+    origin = origin_of(kind, name)
+    if kind == Upload.Kind.FILE:
+        yield from file_rows(name, data, origin, key=f"upload/{name}", options=options)
+    else:
         yield from json_lines(io.BytesIO(data), origin, origin)
-    elif suffix in MEDIA_TYPES:
+
+
+def file_rows(
+    name: str, data: bytes, origin: str, *, key: str, options: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Found]:
+    """Yield the row of a file, which is identified by its `key`, or the rows in it."""
+    encoding, suffix = options.get("encoding"), PurePath(name).suffix.lower()
+    if suffix in MEDIA_TYPES:
         file = File(data, media_type_of(name), encoding, default_title=PurePath(name).stem)
-        yield file_row(file, name, origin, key=f"upload/{name}", metadata={"file_name": name})
+        yield file_row(file, name, origin, key=key, metadata={"file_name": name})
     else:
         columns = Columns(**{role: options.get(role, "") for role in COLUMN_ROLES})
         yield from Sources([], columns, encoding=encoding).rows_in(suffix, io.BytesIO(data), name, origin)

@@ -1,6 +1,7 @@
 """Read web pages. Pages of a sitemap are in sitemap.py."""
 
 import time
+from collections.abc import Mapping
 from email.message import Message
 from pathlib import PurePath
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -15,14 +16,14 @@ ATTEMPTS = 3
 BUSY = (429, 503)
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the next attempt; a longer Retry-After is not waited for
 LINE_ENDS = {ord("\r"): " ", ord("\n"): " "}
-GONE = (404, 410)
+GONE, NOT_MODIFIED = (404, 410), 304
 SUPPORTED_TYPES = set(MEDIA_TYPES.values())
 
 
-def fetch_patiently(url: str, max_bytes: int | None = None) -> Page:
+def fetch_patiently(url: str, max_bytes: int | None = None, headers: Mapping[str, str] | None = None) -> Page:
     """Return the page. Retry a busy server after its Retry-After, if that is short. Raise NoAnswer."""
     for attempt in range(1, ATTEMPTS + 1):
-        page = fetch(url, max_bytes=max_bytes)
+        page = fetch(url, max_bytes=max_bytes, headers=headers)
         retry_after = parse_retry_after(page.headers.get("retry-after", ""))
         wait = FIRST_WAIT * attempt if retry_after is None else retry_after
         if page.status not in BUSY or attempt == ATTEMPTS or wait > LONGEST_WAIT:
@@ -31,12 +32,17 @@ def fetch_patiently(url: str, max_bytes: int | None = None) -> Page:
     raise AssertionError("the last attempt returns")
 
 
-def read_page(url: str) -> Page | Refused:
-    """Return a page that may be indexed, or why it cannot be read."""
+def read_page(url: str, headers: Mapping[str, str] | None = None) -> Page | Refused:
+    """Return a page that may be indexed, or why it cannot be read.
+
+    With the `headers` of a conditional request, the page of an unchanged one has the status 304 and no body.
+    """
     try:
-        page = fetch_patiently(url)
+        page = fetch_patiently(url, headers=headers)
     except NoAnswer as error:
         return Refused(url, f"It {error}", True)
+    if page.status == NOT_MODIFIED and headers:
+        return page
     if page.status != 200:
         return Refused(url, f"The server answered with HTTP {page.status}.", page.status not in GONE)
     if forbidden_by(page.headers.get("x-robots-tag", "")):

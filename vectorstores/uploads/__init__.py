@@ -1,1 +1,1 @@
-"""Content uploaded in the admin: its forms, the job queue that indexes it, and the sandbox that reads files."""
+"""Content uploaded in the admin: its forms, and the job queue that indexes it."""

@@ -29,8 +29,9 @@ from vectorstores.ingestion.embedding import needs_configuration
 from vectorstores.ingestion.rows import Note, Refused
 from vectorstores.ingestion.sync import Import, read_batches
 from vectorstores.models import CANCELLED, Upload, UploadContent
+from vectorstores.sandbox.sandbox import read_spool
 from vectorstores.sources.uploaded import origin_of
-from vectorstores.uploads.sandbox import read_in_sandbox, read_spool
+from vectorstores.uploads.reading import read_upload
 
 LEASE_SECONDS = 30.0
 MAX_TRANSIENT_FAILURES = 6
@@ -161,7 +162,7 @@ class Indexing:
         upload, data = self.upload, bytes(content.data)
         try:
             self.chunks = await asyncio.to_thread(
-                read_in_sandbox,
+                read_upload,
                 spool,
                 upload.kind,
                 upload.name,

@@ -20,8 +20,9 @@ from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Document, LocalVector, Upload
 from vectorstores.uploads import queue as indexing
 from vectorstores.uploads.queue import queue
-from vectorstores.uploads.sandbox import read_in_sandbox, read_spool
-from vectorstores.uploads.sandbox_process import Limits
+from vectorstores.sandbox.sandbox import read_spool
+from vectorstores.uploads.reading import read_upload
+from vectorstores.sandbox.process import Limits
 
 pytestmark = pytest.mark.django_db
 
@@ -114,7 +115,7 @@ def pdf(content: bytes, pages: int = 1) -> bytes:
 
 def extract(name: str, data: bytes, limits: Limits, stop: threading.Event | None = None) -> list[NewDocument | Refused]:
     with TemporaryFile() as spool:
-        read_in_sandbox(spool, "file", name, data, SHOP, stop or threading.Event(), limits)
+        read_upload(spool, "file", name, data, SHOP, stop or threading.Event(), limits)
         return list(read_spool(spool))
 
 

@@ -1,4 +1,4 @@
-"""Encode and decode the answer of the sandbox as JSON. A pickle could run code of a crafted upload in the worker."""
+"""Encode and decode the answers of the sandbox as JSON. A pickle could run code of a crafted file in the worker."""
 
 import json
 from collections.abc import Sequence
@@ -11,26 +11,27 @@ from vectorstores.ingestion.chunking import Chunk
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.embedding import as_floats
 from vectorstores.ingestion.rows import Note, Refused
+from vectorstores.sources.links import Link
 
-Found = NewDocument | Refused | Note
+Answer = NewDocument | Refused | Note | Link
 
 
-def to_json(found: Sequence[Found]) -> bytes:
+def to_json(found: Sequence[Answer]) -> bytes:
     return json.dumps(
         [{type(result).__name__: asdict(result)} for result in found], default=lambda floats: floats.tolist()
     ).encode()
 
 
-def from_json(text: bytes) -> list[Found]:
-    """Return the documents, refusals and notes. Raise Unreadable for anything else."""
+def from_json(text: bytes) -> list[Answer]:
+    """Return the documents, refusals, notes and links. Raise Unreadable for anything else."""
     try:
         return [result_of(result) for result in json.loads(text)]
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError, ApiError):
         raise Unreadable("The sandbox sent an answer that cannot be read.") from None
 
 
-def result_of(result: dict[str, Any]) -> Found:
-    for kind in (Refused, Note):
+def result_of(result: dict[str, Any]) -> Answer:
+    for kind in (Refused, Note, Link):
         if kind.__name__ in result:
             return restored(kind, result[kind.__name__])
     values = result["NewDocument"]

@@ -22,9 +22,9 @@ from vectorstores.ingestion.chunking import Chunk
 from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.rows import Refused
-from vectorstores.uploads.answer import from_json, to_json
-from vectorstores.uploads.sandbox import read_in_sandbox
-from vectorstores.uploads.sandbox_process import Limits
+from vectorstores.sandbox.answer import from_json, to_json
+from vectorstores.uploads.reading import read_upload
+from vectorstores.sandbox.process import Limits
 
 SHOP = Destination("local", "shop", "openai", "text-embedding-3-small")
 MANY_ROWS = b"content\n" + b"Text number one.\n" * 30_000  # takes seconds
@@ -39,7 +39,7 @@ def test_an_upload_is_read_behind_a_filter():
 
     def read() -> None:
         with TemporaryFile() as spool:
-            read_in_sandbox(spool, "file", "a.csv", MANY_ROWS, SHOP, threading.Event(), Limits())
+            read_upload(spool, "file", "a.csv", MANY_ROWS, SHOP, threading.Event(), Limits())
 
     def is_filtered() -> bool:
         for child in multiprocessing.active_children():
@@ -58,7 +58,7 @@ def test_an_upload_is_read_behind_a_filter():
 
 def test_the_time_limit_holds_while_answers_arrive():
     with TemporaryFile() as spool, pytest.raises(Unreadable, match="too long"):
-        read_in_sandbox(spool, "file", "a.csv", b"content\nText\n", SHOP, threading.Event(), Limits(seconds=0))
+        read_upload(spool, "file", "a.csv", b"content\nText\n", SHOP, threading.Event(), Limits(seconds=0))
 
 
 PROBES = {
@@ -78,7 +78,7 @@ def test_the_filter_denies_connections_and_programs(probe):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         code = (
             "import os, socket, sys\n"
-            "from vectorstores.uploads.no_network import block_network\n"
+            "from vectorstores.sandbox.no_network import block_network\n"
             f"PORT, INHERITED = {listener.getsockname()[1]}, socket.socket()\n"
             "assert block_network()\n"
             f"try: {PROBES[probe]}\n"
@@ -91,7 +91,7 @@ def test_the_filter_denies_connections_and_programs(probe):
 @linux_only
 def test_files_and_threads_still_work():
     code = (
-        "import threading; from vectorstores.uploads.no_network import block_network as t; assert t();"
+        "import threading; from vectorstores.sandbox.no_network import block_network as t; assert t();"
         "x = threading.Thread(target=lambda: print(len(open('/proc/self/status').read()) > 9)); x.start(); x.join()"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
