@@ -97,6 +97,7 @@ STREAM_TIMEOUT = env.float("STREAM_TIMEOUT", default=120)  # of a whole answer; 
 VECTOR_STORE_TIMEOUT = env.float("VECTOR_STORE_TIMEOUT", default=60)  # of a call, retries included
 VECTOR_MEMORY_BYTES = env.int("VECTOR_MEMORY_BYTES", default=1024**3)  # of the local store, in each process
 MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", default=25 * 1024 * 1024)
+SOURCES_FOLDER = env.str("SOURCES_FOLDER", default="")  # the admin may read folders below it; empty: none
 # The defaults of sampling parameters that neither the caller nor the bot sets.
 AI_PARAMETERS = env.json(
     "AI_PARAMETERS", default={"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
@@ -116,6 +117,7 @@ LOADED_BEFORE_SERVING = ["openai.resources.chat", "openai.resources.embeddings",
 WORKER_JOBS = [  # each entry runs in a thread of its own, so a job that is listed four times runs in four threads
     *4 * ["logs.webhooks.delivery.run_due"],
     "vectorstores.uploads.queue.run_due",
+    *2 * ["vectorstores.refresh.worker.run_due"],
     "vectorstores.stores.local.index_builder.run_due",
     "chatbots.quality.golden.run_due",
     "logs.search.indexer.run_due",

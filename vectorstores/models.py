@@ -14,7 +14,9 @@ from django.utils.translation import gettext_lazy as _
 from puffer.net import validate_base_url
 from puffer.runtime import Job, database_now, invalidate, unleased
 from puffer.security import EncryptedTextField
-from vectorstores.reranking.models import Reranker as Reranker  # Django looks for models here
+from vectorstores.refresh.models import Source as Source  # Django looks for models here
+from vectorstores.refresh.models import SourcePage as SourcePage
+from vectorstores.reranking.models import Reranker as Reranker
 
 LOCAL = "local"  # slug of the store that keeps its vectors in LocalVector
 
@@ -59,7 +61,9 @@ class StoreConfig(models.Model):
 class CollectionQuerySet(models.QuerySet["Collection"]):
     @transaction.atomic
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete the collections and their pgvector tables."""
+        """Delete the collections, their sources and their pgvector tables."""
+        for collection in self:
+            Source.objects.into(collection.store, collection.name).delete()
         for collection in self.filter(index=Collection.Index.PGVECTOR):
             collection.drop_pgvector_table()
         return super().delete()
@@ -114,6 +118,7 @@ class Collection(models.Model):
 
     @transaction.atomic
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        Source.objects.into(self.store, self.name).delete()
         if self.index == Collection.Index.PGVECTOR:
             self.drop_pgvector_table()
         return super().delete(*args, **options)
@@ -172,6 +177,9 @@ class Document(models.Model):
     source = models.CharField(_("source"), max_length=2000, blank=True)  # the file or URL it was read from
     origin = models.CharField(
         _("origin"), max_length=2000, blank=True, help_text=_("The file, folder or URL that was imported.")
+    )
+    page = models.ForeignKey(  # of the source that keeps it up to date
+        SourcePage, on_delete=models.SET_NULL, null=True, editable=False, related_name="+", verbose_name=_("page")
     )
     content_hash = models.CharField(max_length=64, blank=True)  # of the text, the metadata and the chunking
     chunks = models.PositiveIntegerField(_("chunks"), default=0)

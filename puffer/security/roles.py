@@ -47,6 +47,8 @@ RIGHTS: dict[str, dict[str, str]] = {
     "vectorstores.importrun": {},
     "vectorstores.localvector": {},
     "vectorstores.reranker": {EDITOR: "view"},
+    "vectorstores.source": {EDITOR: EVERYTHING},
+    "vectorstores.sourcepage": {},  # no permissions: those for sources apply
     "vectorstores.storeconfig": {EDITOR: "view"},
     "vectorstores.upload": {},  # no permissions: those for documents apply
     "vectorstores.uploadcontent": {},

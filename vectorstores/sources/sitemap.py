@@ -178,7 +178,7 @@ def entries(body: bytes, charset: str | None, base: str) -> Iterator[Link]:
     """Yield the pages and sitemaps that a sitemap names. Raise Unreadable."""
     data = unpacked(body)
     if is_html(data):
-        raise Unreadable("It is a web page and not a sitemap. Import it without --sitemap.")
+        raise Unreadable("It is a web page and not a sitemap or a feed.")
     text = decode(data, charset, "text/xml").text.lstrip("\ufeff \t\r\n")
     damage = ""
     if text.startswith("<"):

@@ -61,7 +61,7 @@ def page_row(page: Page, origin: str, encoding: str | None = None) -> Row | Refu
     if media_type not in SUPPORTED_TYPES:
         reason = f"Pages of the type {media_type[:100] or 'unknown'} are not supported."
         if media_type.endswith("xml"):
-            reason = "It is XML. If it is a sitemap or a feed, add --sitemap to import its pages."
+            reason = "It is XML. If it is a sitemap or a feed, import its pages: with --sitemap, or as such a source."
         return Refused(url, reason, document_id=stable_id(url))
     charset = encoding or page.charset
     key = url

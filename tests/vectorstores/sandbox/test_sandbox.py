@@ -23,8 +23,8 @@ from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.rows import Refused
 from vectorstores.sandbox.answer import from_json, to_json
-from vectorstores.uploads.reading import read_upload
 from vectorstores.sandbox.process import Limits
+from vectorstores.uploads.reading import read_upload
 
 SHOP = Destination("local", "shop", "openai", "text-embedding-3-small")
 MANY_ROWS = b"content\n" + b"Text number one.\n" * 30_000  # takes seconds

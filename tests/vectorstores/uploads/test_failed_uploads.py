@@ -18,11 +18,11 @@ from vectorstores.ingestion.destination import Destination
 from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.rows import Refused
 from vectorstores.models import Document, LocalVector, Upload
+from vectorstores.sandbox.process import Limits
+from vectorstores.sandbox.sandbox import read_spool
 from vectorstores.uploads import queue as indexing
 from vectorstores.uploads.queue import queue
-from vectorstores.sandbox.sandbox import read_spool
 from vectorstores.uploads.reading import read_upload
-from vectorstores.sandbox.process import Limits
 
 pytestmark = pytest.mark.django_db
 

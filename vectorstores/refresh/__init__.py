@@ -1,0 +1,1 @@
+"""Sources of a collection: pages, sites, feeds and folders that are read again on a schedule."""
