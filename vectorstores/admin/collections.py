@@ -24,7 +24,7 @@ from puffer.admin import MenuItem, ReadOnlyAdmin, Section
 from puffer.api import ApiError
 from vectorstores.admin.stores import store_of
 from vectorstores.check_connection import describe, look_up
-from vectorstores.models import Collection, Document
+from vectorstores.models import Collection, Document, Source
 from vectorstores.retrieval import Knowledge, least_cosine
 
 
@@ -78,12 +78,13 @@ class CollectionAdmin(ReadOnlyAdmin):
     fieldsets = [
         (None, {"fields": [("name", "shown_store"), ("embedding", "dimension"), ("document_count", "created_at")]}),
         (gettext_lazy("Search by words"), {"fields": ["searches_words", "word_index"]}),
+        (gettext_lazy("Kept up to date"), {"fields": ["source_count"]}),
     ]
     change_form_before_template = "admin/vectorstores/collection/in_store.html"
     deleted_with = {gettext_lazy("documents"): Count("documents")}
     delete_permissions = {gettext_lazy("documents"): "vectorstores.delete_document"}
     actions_list = ["add_content"]
-    actions_detail = ["add_content_here", "try_question"]
+    actions_detail = ["add_content_here", "add_source_here", "try_question"]
     actions_row = ["add_content_here", "try_question"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
@@ -92,7 +93,8 @@ class CollectionAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).annotate(count=Coalesce(count, 0))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["name", "shown_store", "embedding", "dimension", "document_count", "created_at", "word_index"]
+        stored = ["name", "dimension", "created_at"]
+        return [*stored, "shown_store", "embedding", "document_count", "word_index", "source_count"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Allow to change what is no readonly field: whether words are searched."""
@@ -132,6 +134,14 @@ class CollectionAdmin(ReadOnlyAdmin):
             return text
         command = f"manage.py rebuild_word_index --store={collection.store} --collection={shlex.quote(collection.name)}"
         return format_html("{}. {} <code>{}</code>", text, hint, command)
+
+    @admin.display(description=gettext_lazy("sources"))
+    def source_count(self, collection: Collection) -> str:
+        url = reverse(
+            "admin:vectorstores_source_changelist", query={"store": collection.store, "target": collection.name}
+        )
+        count = Source.objects.into(collection.store, collection.name).count()
+        return format_html('<a class="text-link" href="{}">{}</a>', url, count)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -177,6 +187,13 @@ class CollectionAdmin(ReadOnlyAdmin):
     )
     def add_content_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:vectorstores_upload_add", query={"collection": object_id}))
+
+    def has_source_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("vectorstores.add_source")
+
+    @action(description=gettext_lazy("Add a source"), icon="sync", url_path="add-source-here", permissions=["source"])
+    def add_source_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:vectorstores_source_add", query={"collection": object_id}))
 
     def has_try_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Require the permission to change collections, because each question costs an embedding."""

@@ -43,7 +43,7 @@ class StoreConfigForm(CredentialsForm):
 
 @admin.register(StoreConfig)
 class StoreConfigAdmin(CredentialsAdmin):
-    menu = [MenuItem(Section.KNOWLEDGE, 4, "database")]
+    menu = [MenuItem(Section.KNOWLEDGE, 5, "database")]
     form = StoreConfigForm
     list_display = ["label", "is_configured", "state", "effective_base_url"]
     actions_detail = ["test_connection"]

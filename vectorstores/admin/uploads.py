@@ -48,7 +48,7 @@ MAX_POLLED = 200  # uploads in one request for progress
 class UploadAdmin(ReadOnlyAdmin):
     """Uploads, with the permissions of documents."""
 
-    menu = [MenuItem(Section.KNOWLEDGE, 3, "upload_file")]
+    menu = [MenuItem(Section.KNOWLEDGE, 4, "upload_file")]
     where_from = gettext_lazy("Files, texts and questions with answers that are added to a collection.")
 
     list_display = ["short_name", "collection_name", "progress", "added_by", "created_at"]

@@ -60,7 +60,7 @@ class Source(Job):
     host = models.CharField(max_length=300, blank=True, editable=False)  # of the URL
     store = models.CharField(max_length=20, editable=False)  # slug
     target = models.CharField(_("collection"), max_length=200, editable=False)
-    namespace = models.CharField(_("namespace"), max_length=200, blank=True, editable=False)
+    namespace = models.CharField(_("namespace"), max_length=200, blank=True)
     embedding_provider = models.CharField(max_length=20, editable=False)
     embedding_model = models.CharField(max_length=200, editable=False)
     schedule = models.CharField(
@@ -173,6 +173,10 @@ class Source(Job):
         self.refresh_from_db()
         if self.is_cancelled and not self.is_running:
             Source.objects.filter(pk=self.pk).filter(unleased()).update(**self.columns_after_run(CANCELLED), lease="")
+
+    def stop(self) -> None:
+        """End the run and the schedule, before the source is deleted. A running worker loses its lease."""
+        Source.objects.filter(pk=self.pk).update(state=Job.State.DONE, phase="", lease="", leased_until=None)
 
     def columns_after_run(self, error: str) -> dict[str, Any]:
         """Return the columns of a source whose run has ended: it waits for the next one, if it has a schedule."""

@@ -198,8 +198,7 @@ class Slice:
         """Return the next pages, those that were not read for the longest time first, and whether each is stored."""
         source = self.source
         waiting = source.pages.filter(listed_run=source.run).exclude(read_run=source.run)
-        order = [F("depth"), F("checked_at").asc(nulls_first=True), F("pk")]
-        pages = list(waiting.order_by(*order)[:BATCH_PAGES])
+        pages = list(waiting.order_by("depth", F("checked_at").asc(nulls_first=True), "pk")[:BATCH_PAGES])
         stored: dict[int, int] = {}
         documents = Document.objects.filter(page__in=pages, status=Document.Status.STORED)
         for page_id in documents.values_list("page_id", flat=True):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.conf import settings
@@ -20,15 +20,12 @@ from unfold.widgets import (
     UnfoldAdminURLInputWidget,
 )
 
-from providers.registry import PROVIDERS
-from puffer.api import ApiError
 from puffer.text import storable
 from vectorstores.extraction import COMMON_ENCODINGS
-from vectorstores.ingestion.destination import Destination, choose_embedding, configured, embedding_providers
-from vectorstores.models import Collection, Upload
-from vectorstores.registry import STORES
+from vectorstores.models import Upload
 from vectorstores.sources.columns import COLUMN_ROLES
 from vectorstores.sources.files import SUPPORTED_TYPES
+from vectorstores.uploads.destination_form import DestinationForm
 
 MAX_FILES = 100  # also Django's limit
 MAX_PAIRS = 100
@@ -79,46 +76,15 @@ def max_megabytes() -> str:
     return f"{settings.MAX_UPLOAD_BYTES / MEGABYTE:g}"
 
 
-class CollectionField(forms.ModelChoiceField):
-    def label_from_instance(self, collection: Any) -> str:
-        return f"{collection.name} ({STORES[collection.store].label})"
-
-
 def column_field(label: Any, help_text: Any = "") -> forms.CharField:
     return forms.CharField(
         label=label, max_length=200, required=False, help_text=help_text, widget=UnfoldAdminTextInputWidget
     )
 
 
-class ContentForm(forms.Form):
-    """Content and its collection. A valid form has a `destination`."""
+class ContentForm(DestinationForm):
+    """Content and its collection."""
 
-    collection = CollectionField(
-        Collection.objects.all(),
-        label=gettext_lazy("Collection"),
-        required=False,
-        empty_label=gettext_lazy("New collection"),
-        widget=UnfoldAdminSelectWidget,
-    )
-    new_collection = forms.CharField(
-        label=gettext_lazy("Name of the new collection"),
-        max_length=200,
-        required=False,
-        widget=UnfoldAdminTextInputWidget,
-    )
-    embedding = forms.ChoiceField(
-        label=gettext_lazy("Embedding model"),
-        required=False,
-        help_text=gettext_lazy("A collection uses one embedding model and cannot change it later."),
-        widget=UnfoldAdminSelectWidget,
-    )
-    namespace = forms.CharField(
-        label=gettext_lazy("Namespace"),
-        max_length=200,
-        required=False,
-        help_text=gettext_lazy("A part of the collection that is searched separately. Usually empty."),
-        widget=UnfoldAdminTextInputWidget,
-    )
     kind = forms.ChoiceField(
         label=gettext_lazy("Kind of content"),
         choices=[
@@ -167,10 +133,6 @@ class ContentForm(forms.Form):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        ready = configured(embedding_providers())
-        cast(Any, self.fields["embedding"]).choices = [
-            (f"{slug}/{model}", f"{PROVIDERS[slug].label}, {model}") for slug, model in ready
-        ]
         text = _("%(types)s; at most %(limit)s MB each. A file with the same name replaces the earlier one.")
         self.fields["uploads"].help_text = text % {"types": ", ".join(SUPPORTED_TYPES), "limit": max_megabytes()}
 
@@ -194,29 +156,12 @@ class ContentForm(forms.Form):
         return str(self["kind"].value())
 
     def clean(self) -> dict[str, Any]:
-        cleaned = cast(dict[str, Any], super().clean())
-        self.find_destination(cleaned)
+        cleaned = super().clean()
         needed: dict[Any, list[str]] = {Kind.FILE: ["uploads"], Kind.TEXT: ["title", "text"]}
         for name in needed.get(cleaned.get("kind"), []):
             if not cleaned.get(name) and name not in self.errors:
                 self.add_error(name, _("This field is required."))
         return cleaned
-
-    def find_destination(self, cleaned: dict[str, Any]) -> None:
-        collection, name = cleaned.get("collection"), storable(cleaned.get("new_collection") or "")
-        if collection is None and not name:
-            if "collection" not in self.errors:
-                self.add_error("new_collection", _("Enter a name or choose an existing collection."))
-            return
-        store, target = (collection.store, collection.name) if collection else ("local", name)
-        is_new = not Collection.objects.filter(store=store, name=target, embedding_model__gt="").exists()
-        provider, _slash, model = cleaned.get("embedding", "").partition("/") if is_new else ("", "", "")
-        try:
-            embedding = choose_embedding(store, target, provider or None, model or None)
-        except ApiError as error:
-            self.add_error("embedding", error.message)
-        else:
-            self.destination = Destination(store, target, *embedding, storable(cleaned.get("namespace") or ""))
 
 
 class PairForm(forms.Form):

@@ -13,7 +13,16 @@ from chatbots.models import Chatbot
 from logs.models import Conversation, Message, ModelPrice, UsageEvent, Webhook, WebhookDelivery, new_uuid
 from providers.models import ProviderConfig
 from puffer.models import ApiKey
-from vectorstores.models import Collection, Document, Reranker, StoreConfig, Upload, UploadContent
+from vectorstores.models import (
+    Collection,
+    Document,
+    Reranker,
+    Source,
+    SourcePage,
+    StoreConfig,
+    Upload,
+    UploadContent,
+)
 
 NASTY = "<script>alert(1)</script>"
 SAVED_SECRET = "sk-saved-provider-secret"
@@ -111,6 +120,23 @@ def make_upload(number: int) -> Upload:
     return upload
 
 
+def make_source(number: int) -> Source:
+    user = User.objects.create(username=f"{NASTY} owner {number}")
+    place = {"store": "local", "target": NASTY, "namespace": NASTY, "embedding_model": NASTY}
+    source = Source.objects.create(
+        kind="site", address=f"https://www.example.com/{NASTY}{number}", added_by=user, last_error=NASTY,
+        notes=[{"place": NASTY, "text": NASTY}], sitemap=f"https://www.example.com/{NASTY}", **place,
+    )  # fmt: skip
+    make_page(number, source)
+    return source
+
+
+def make_page(number: int, source: Source | None = None) -> SourcePage:
+    source = source or make_source(number)
+    address = f"https://www.example.com/{NASTY}{source.pages.count()}"
+    return SourcePage.objects.create(source=source, address=address, key=address[-60:], state="failed", error=NASTY)
+
+
 def make_change(number: int) -> LogEntry:
     user = User.objects.create(username=f"{NASTY}{number}", is_staff=True)
     kind = ContentType.objects.get_for_model(list(ROWS)[number % len(ROWS)])
@@ -145,6 +171,8 @@ ROWS: dict[type, Callable[[int], Any]] = {
     Collection: make_collection,
     Document: make_document,
     Upload: make_upload,
+    Source: make_source,
+    SourcePage: make_page,
     LogEntry: make_change,
     **{model: make_sign_in(model) for model in (AccessAttempt, AccessFailureLog, AccessLog)},
 }
