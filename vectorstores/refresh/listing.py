@@ -34,7 +34,11 @@ OK = 200
 
 
 class ListingFailed(Exception):
-    """A source whose pages cannot be listed; the message says why."""
+    """A source whose pages cannot be listed; the message says why. `is_transient`: a retry may succeed."""
+
+    def __init__(self, text: str, *, is_transient: bool = False) -> None:
+        super().__init__(text)
+        self.is_transient = is_transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Listing:
             if not is_html(start.body):
                 return [self.site]
         elif start.hides_documents:
-            raise ListingFailed(f"{address}: {start.reason}")
+            raise ListingFailed(f"{address}: {start.reason}", is_transient=True)
         base = start.url if isinstance(start, Page) else address
         rules = self.site.robots(base)
         if isinstance(rules, Protego) and (declared := list(rules.sitemaps)):
@@ -119,7 +123,9 @@ class Listing:
                     refused = site.refusal(found)
                     yield Listed(found, refused.reason if refused and not refused.hides_documents else "")
         if is_empty:
-            raise ListingFailed(" ".join(f"{one.place}: {one.reason}" for one in self.problems[:1]) or "It is empty.")
+            if self.problems:
+                raise ListingFailed(f"{self.problems[0].place}: {self.problems[0].reason}", is_transient=True)
+            raise ListingFailed("It is empty.")
 
     def files(self) -> Iterator[Listed]:
         folder = folder_of(self.source)

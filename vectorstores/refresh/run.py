@@ -173,15 +173,15 @@ class Slice:
     # Reading
 
     async def read_pages(self) -> bool:
-        """Read pages until the slice ends. Return whether all are read."""
-        while time.monotonic() < self.deadline:
-            if not await sync_to_async(self.may_continue)():
-                return True
+        """Read at least one page, and pages until the slice ends. Return whether all are read."""
+        while await sync_to_async(self.may_continue)():
             pages = await sync_to_async(self.next_pages)()
             if not pages:
                 return True
             await self.read_batch(pages)
-        return False
+            if time.monotonic() > self.deadline:
+                return False
+        return True
 
     def may_continue(self) -> bool:
         """Return whether the limits allow to read further pages. Otherwise the run ends without having read all."""

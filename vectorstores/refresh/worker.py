@@ -52,7 +52,9 @@ def refresh(source: Source) -> None:
         raise
     except Cancelled:
         source.end_run(CANCELLED)
-    except (ListingFailed, SiteSilent) as error:
+    except ListingFailed as error:
+        fail(source, str(error), error.is_transient)
+    except SiteSilent as error:
         fail(source, str(error), is_transient=True)
     except ApiError as error:
         fail(source, error.message, is_transient(error))
@@ -71,8 +73,8 @@ def is_transient(error: ApiError) -> bool:
 
 
 def fail(source: Source, error: str, is_transient: bool) -> None:
-    """Continue the run later if that may help, otherwise end it. What is stored stays."""
-    if is_transient and source.attempts < MAX_FAILURES:
+    """Continue the run later if that may help, otherwise end it. What is stored stays. A preview is never retried."""
+    if is_transient and source.is_approved and source.attempts < MAX_FAILURES:
         source.reschedule(backoff(source.attempts, FIRST_DELAY, LAST_DELAY, factor=3), error)
     else:
         source.end_run(error)

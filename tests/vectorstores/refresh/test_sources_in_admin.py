@@ -10,6 +10,8 @@ from django.utils import timezone
 from tests.support.knowledge.admin_pages import list_of, page_of, text_of
 from tests.support.knowledge.imports import sent_texts, texts
 from tests.support.knowledge.uploads import sign_in
+from tests.support.knowledge.website import Answer, html
+from tests.support.upstream import embedding
 from vectorstores.models import Collection, Document, Source, SourcePage
 
 pytestmark = pytest.mark.django_db
@@ -18,7 +20,8 @@ ADD = "/admin/vectorstores/source/add/"
 
 
 @pytest.fixture
-def editor(client):
+def editor(client, model):
+    model.pages["/v1/embeddings"] = embedding(1536)  # as the model that the form offers
     names = [f"{action}_source" for action in ("view", "add", "change", "delete")]
     return sign_in(client, *names, "view_document", "delete_document", "view_collection", "delete_collection")
 
@@ -77,8 +80,6 @@ def texts_or_none() -> set[str]:
 
 
 def test_a_crawl_is_previewed_without_storing_anything(editor, site, worker, model):
-    from tests.support.knowledge.website import Answer, html
-
     site.answers = {"/": Answer(html("x", "<a href='/a'>a</a>")), "/a": Answer(html("a", "Text."))}
     editor.post(ADD, form(site))
     worker()
