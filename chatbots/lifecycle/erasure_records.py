@@ -20,7 +20,7 @@ from logs.conversations import REDACTION_KINDS
 from logs.models import Message, WebhookDelivery
 from providers.run_async import run_async
 from vectorstores.documents import rename
-from vectorstores.models import Document, LocalVector, Upload
+from vectorstores.models import Document, LocalVector, Source, Upload
 from vectorstores.sources import ANSWERED, short_hash
 
 LETTER_OF_ADDRESS = r"[\w.%+'-]"
@@ -115,6 +115,7 @@ class AddressRecords:
             "chatbots": Chatbot,
             "golden questions": GoldenQuestion,
             "uploads": Upload,
+            "sources": Source,
         }
         counts = {"documents": len(by_text | (by_name - answers))}
         for name, model in written_by_site.items():

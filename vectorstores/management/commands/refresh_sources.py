@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from puffer.runtime import claim
-from puffer.runtime.jobs import due as is_due
+from puffer.runtime import due as is_due
 from vectorstores.management.import_command import INTERRUPTED, NOTHING_DONE, SOME_REFUSED
 from vectorstores.models import Source
 from vectorstores.refresh.run import LEASE_SECONDS
