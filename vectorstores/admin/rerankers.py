@@ -33,7 +33,7 @@ class RerankerForm(CredentialsForm):
 class RerankerAdmin(DeletionSummary, CredentialsAdmin):
     """Unlike stores and providers, rerankers are added and deleted."""
 
-    menu = [MenuItem(Section.KNOWLEDGE, 5, "swap_vert")]
+    menu = [MenuItem(Section.KNOWLEDGE, 6, "swap_vert")]
     form = RerankerForm
     list_display = ["label", "state", "base_url", "model", "milliseconds"]
     ordering = ["name"]

@@ -17,9 +17,11 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
 from logs.usage import provider_name
+from providers.run_async import run_async
 from puffer.admin import DeletionSummary, DialogActions, MenuItem, Section, dialog
-from vectorstores.admin.documents import on_one_line
+from vectorstores.admin.documents import on_one_line, show_failures
 from vectorstores.admin.source_pages import cells_of, linked, pages_url
+from vectorstores.documents import delete_documents
 from vectorstores.models import Collection, Document, Source, SourcePage
 from vectorstores.refresh.forms import SourceForm
 from vectorstores.refresh.status import COLORS, OUTCOMES, STATES, counts_of, state_of
@@ -267,12 +269,12 @@ class SourceAdmin(DialogActions, DeletionSummary, ModelAdmin):
         if source and may_delete and self.has_delete_permission(request, source):
             documents = Document.objects.filter(page__source=source).select_related("collection")
             context["documents"] = documents.count()
-            if request.method == "POST" and request.POST.get("with_documents") == "yes":
+            if request.method == "POST" and request.POST.get("documents") == "delete":
                 source.stop()
                 wanted = list(documents)
-                deleted = self.admin_site.get_model_admin(Document).delete_vectors(request, wanted)
-                Document.objects.filter(pk__in=[document.pk for document in deleted]).delete()
-                if len(deleted) < len(wanted):
+                failures = run_async(lambda: delete_documents(wanted))
+                show_failures(request, failures)
+                if failures:
                     return HttpResponseRedirect(reverse("admin:vectorstores_source_change", args=[source.pk]))
         return super().delete_view(request, object_id, context)
 

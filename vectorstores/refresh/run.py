@@ -29,7 +29,7 @@ from django.utils import timezone
 
 from puffer.api import ApiError
 from puffer.runtime import in_seconds, with_heartbeat
-from vectorstores.ingestion.delete import delete_vectors
+from vectorstores.documents import delete_documents
 from vectorstores.ingestion.destination import Destination, embedding_of
 from vectorstores.ingestion.rows import Refused
 from vectorstores.ingestion.sync import Import, prepare, read_batches, records_in
@@ -262,9 +262,7 @@ class Slice:
 
     async def delete(self, documents: Sequence[Document]) -> None:
         """Delete documents with their vectors. Raise ApiError if a store fails."""
-        deleted, failures = await delete_vectors(documents)
-        await Document.objects.filter(pk__in=[document.pk for document in deleted]).adelete()
-        if failures:
+        if failures := await delete_documents(documents):
             raise ApiError(f"{failures[0].place}: {failures[0].reason}", status=503)
 
     # Recording

@@ -194,21 +194,21 @@ def test_a_button_that_comes_too_late_does_nothing(editor, shop, add, refresh):
     assert not LogEntry.objects.exists()
 
 
-@pytest.mark.parametrize("choice", ["yes", "no"])
+@pytest.mark.parametrize("choice", ["delete", "keep"])
 def test_deleting_a_source_asks_for_its_documents(editor, shop, add, refresh, choice):
     source = refresh(add())
-    assert "Delete the 10 documents too" in text_of(editor.get(page_of(source, "delete")))
-    editor.post(page_of(source, "delete"), {"post": "yes", "with_documents": choice})
+    assert "What about the 10 documents that were stored?" in text_of(editor.get(page_of(source, "delete")))
+    editor.post(page_of(source, "delete"), {"post": "yes", "documents": choice})
     assert not Source.objects.exists()
     assert not SourcePage.objects.exists()
-    assert Document.objects.count() == len(texts()) == (0 if choice == "yes" else 10)
+    assert Document.objects.count() == len(texts()) == (0 if choice == "delete" else 10)
 
 
 def test_documents_stay_without_the_permission_to_delete_them(client, shop, add, refresh):
     source = refresh(add())
     colleague = sign_in(client, "view_source", "delete_source")
-    assert "documents too" not in text_of(colleague.get(page_of(source, "delete")))
-    colleague.post(page_of(source, "delete"), {"post": "yes", "with_documents": "yes"})
+    assert "documents that were stored" not in text_of(colleague.get(page_of(source, "delete")))
+    colleague.post(page_of(source, "delete"), {"post": "yes", "documents": "delete"})
     assert (Source.objects.count(), Document.objects.count()) == (0, 10)
 
 
