@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import User
+from django.db.models import Case, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -28,6 +29,7 @@ from vectorstores.refresh.status import COLORS, OUTCOMES, STATES, counts_of, sta
 from vectorstores.registry import STORES
 
 SHOWN_PAGES = 20
+PROBLEMS_FIRST = Case(When(state__in=[SourcePage.State.VANISHED, SourcePage.State.FAILED], then=0), default=1)
 
 
 @admin.register(Source)
@@ -38,7 +40,7 @@ class SourceAdmin(DialogActions, DeletionSummary, ModelAdmin):
     where_from = gettext_lazy(
         "Add a web page, a website or a feed. Its pages are stored in a collection, and read again on a schedule."
     )
-    list_display = ["short_address", "kind", "collection_name", "state_label", "result", "ended_at", "next_run"]
+    list_display = ["short_address", "kind", "collection_name", "state_label", "result", "last_run", "next_run"]
     list_filter = ["kind", "schedule", ("target", admin.AllValuesFieldListFilter)]
     search_fields = ["address", "target"]
     actions = None
@@ -47,7 +49,7 @@ class SourceAdmin(DialogActions, DeletionSummary, ModelAdmin):
     actions_detail = ["approve", "confirm_removals", "refresh_now", "cancel", "show_pages", "show_documents"]
 
     class Media:
-        css = {"all": ["vectorstores/sources.css"]}
+        css = {"all": ["vectorstores/uploads.css", "vectorstores/sources.css"]}
 
     def get_form(self, request: HttpRequest, obj: Source | None = None, change: bool = False, **options: Any) -> Any:
         return super().get_form(request, obj, change, **{**options, **({} if obj else {"form": SourceForm})})
@@ -105,7 +107,11 @@ class SourceAdmin(DialogActions, DeletionSummary, ModelAdmin):
         state = state_of(source)
         return state, str(STATES[state][0])
 
-    @admin.display(description=gettext_lazy("last run"))
+    @admin.display(description=gettext_lazy("last run"), ordering="ended_at")
+    def last_run(self, source: Source) -> Any:
+        return source.ended_at
+
+    @admin.display(description=gettext_lazy("result"))
     def result(self, source: Source) -> str:
         return ", ".join(f"{count} {label}" for name, label in OUTCOMES if (count := getattr(source, name)))
 
@@ -287,7 +293,7 @@ def status_of(source: Source) -> dict[str, Any]:
         "source": source,
         "state_label": label,
         "state_color": color,
-        "pages": [cells_of(page) for page in source.pages.order_by("pk")[:SHOWN_PAGES]],
+        "pages": [cells_of(page) for page in source.pages.order_by(PROBLEMS_FIRST, "pk")[:SHOWN_PAGES]],
         "pages_url": pages_url(source),
         "vanished_url": pages_url(source, state__exact=SourcePage.State.VANISHED),
         "failed_url": pages_url(source, state__exact=SourcePage.State.FAILED),

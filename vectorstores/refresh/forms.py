@@ -5,6 +5,7 @@ from urllib.parse import urldefrag, urlsplit
 
 from django import forms
 from django.conf import settings
+from django.contrib.admin.options import VERTICAL
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -24,14 +25,17 @@ class SourceForm(DestinationForm, forms.ModelForm):
     """A new source and its collection."""
 
     kind = forms.ChoiceField(
-        label=gettext_lazy("Kind"), initial=Kind.SITE, widget=UnfoldAdminRadioSelectWidget(1), choices=Kind.choices
+        label=gettext_lazy("Kind"),
+        initial=Kind.SITE,
+        widget=UnfoldAdminRadioSelectWidget(VERTICAL),
+        choices=Kind.choices,
     )
     address = forms.CharField(
         label=gettext_lazy("Address"),
         max_length=MAX_ADDRESS,
         help_text=gettext_lazy(
             "Such as https://www.example.com/help/. Of a website, the pages below the address are read: those in its "
-            "sitemap, or otherwise those that its links lead to."
+            "sitemap, or otherwise those that its links lead to. Of a folder, enter the path below SOURCES_FOLDER."
         ),
         widget=UnfoldAdminTextInputWidget,
     )
@@ -43,12 +47,12 @@ class SourceForm(DestinationForm, forms.ModelForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         kinds = [
-            (Kind.SITE, _("Website: all of its pages")),
-            (Kind.PAGE, _("Web page: a single page or file")),
-            (Kind.FEED, _("Feed: the pages of an RSS or Atom feed, also the older ones")),
+            (Kind.SITE, _("Website")),
+            (Kind.PAGE, _("Web page or file")),
+            (Kind.FEED, _("Feed (RSS or Atom)")),
         ]
         if settings.SOURCES_FOLDER:
-            kinds.append((Kind.FOLDER, _("Folder on the server: its path below the folder for sources")))
+            kinds.append((Kind.FOLDER, _("Folder on the server")))
         self.fields["kind"].choices = kinds  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:

@@ -107,6 +107,7 @@ class Listing:
     def site_at(self, sitemap: str) -> Site:
         site = site_for(self.source, self.stop, sitemap)
         site.rules, site.delay = self.site.rules, self.site.delay
+        site.hosts |= self.site.hosts  # robots.txt may name a sitemap on another host
         return site
 
     def entries(self, sitemaps: Sequence[Site]) -> Iterator[Listed]:

@@ -133,6 +133,7 @@ class Reader:
     def add_link(self, reading: Reading, address: str) -> None:
         links = reading.links
         suffix = PurePath(address.partition("?")[0].rpartition("/")[2]).suffix.lower()
+        refused = self.site.refusal(address) if self.scope.contains(address) else None
         may_be_page = not suffix or suffix in PAGE_TYPES or suffix in SUPPORTED_TYPES or suffix[1:].isdigit()
         if (
             links is not None
@@ -140,7 +141,7 @@ class Reader:
             and len(address) <= MAX_ADDRESS
             and may_be_page
             and self.scope.contains(address)
-            and not self.site.refusal(address)
+            and (refused is None or refused.hides_documents)
         ):
             links.append(address)
 

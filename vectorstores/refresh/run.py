@@ -41,7 +41,7 @@ from vectorstores.sandbox.sandbox import read_spool
 
 LEASE_SECONDS = 30.0
 SLICE_SECONDS = 20.0  # after which the next batch is another slice's
-BATCH_PAGES, BATCH_BYTES = 50, 4 * 1024 * 1024  # read and stored together, and bytes of their chunks
+BATCH_PAGES, BATCH_BYTES = 20, 4 * 1024 * 1024  # read and stored together, and bytes of their chunks
 LISTED_AT_ONCE = 500
 REMOVED_AT_ONCE = 100
 IDS_AT_ONCE = 500
@@ -50,6 +50,11 @@ MAX_TIME = timedelta(hours=6)  # of a run
 SILENT_PAGES = 10  # without an answer in a row, after which the run pauses
 SHOWN_NOTES = 20
 MAX_ERROR = 500  # characters
+
+WRITTEN = [  # columns of a page; add_pages() may write the others meanwhile
+    *("state", "outcome", "error", "etag", "last_modified", "content_hash", "documents", "links", "read_run"),
+    *("checked_at", "changed_at"),
+]
 
 Item = TypeVar("Item")
 State, Outcome, Phase = SourcePage.State, SourcePage.Outcome, Source.Phase
@@ -299,7 +304,7 @@ class Slice:
             page.state = State.FOUND
         else:
             self.record_documents(reading)
-        page.save()
+        page.save(update_fields=WRITTEN)
 
     def record_documents(self, reading: Reading) -> None:
         page, was_stored, known_hash = reading.page, bool(reading.page.documents), reading.page.content_hash
