@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class Answer:
     content_type: str = "text/html"
     headers: dict[str, str] = field(default_factory=dict)
     stamps: str = "etag"  # "etag", "date", ""
+    seconds: float = 0  # before it is sent
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answer = self.server.answers.get(self.path.partition("?")[0]) or Answer(status=404)
+        time.sleep(answer.seconds)
         headers, status, body = dict(answer.headers), answer.status, answer.body
         if answer.stamps == "etag":
             headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:16]}"'

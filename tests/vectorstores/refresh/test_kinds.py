@@ -8,6 +8,7 @@ from tests.support.knowledge.imports import sent_texts, texts, write
 from tests.support.knowledge.sources import counts, states
 from tests.support.knowledge.website import Answer, html
 from vectorstores.models import Document, Source
+from vectorstores.refresh import run
 
 pytestmark = pytest.mark.django_db
 
@@ -120,8 +121,6 @@ def test_a_crawl_stays_below_its_address(site, add, refresh):
 
 
 def test_a_crawl_ends_after_its_limit_of_bytes(wiki, add, refresh, monkeypatch):
-    from vectorstores.refresh import run
-
     monkeypatch.setattr(run, "MAX_BYTES", 100)
     source = refresh(add())
     assert counts(source) == {"new": 1}

@@ -2,10 +2,13 @@
 
 import pytest
 
+from puffer.net import guarded_fetch
 from tests.support.knowledge.imports import sent_texts, texts
 from tests.support.knowledge.sources import counts, reasons, states
 from tests.support.knowledge.website import Answer, html
 from vectorstores.models import Document
+from vectorstores.refresh import reading, run
+from vectorstores.sandbox.process import Limits
 
 pytestmark = pytest.mark.django_db
 
@@ -176,6 +179,28 @@ def test_a_page_that_cannot_be_read_keeps_its_last_version(shop, add, refresh, n
     assert reasons(source)["page1"] == ""
 
 
+def test_a_page_that_does_not_answer_keeps_its_last_version(shop, add, refresh, monkeypatch):
+    source = refresh(add())
+    monkeypatch.setattr(guarded_fetch, "SILENT_SECONDS", 0.3)
+    shop.answers["/page1"].seconds = 1.5
+    source = refresh(source)
+    assert counts(source) == {"unchanged": 9, "failed": 1}
+    assert "did not answer in time" in reasons(source)["page1"]
+    assert len(texts()) == 10
+
+
+def test_a_page_that_overloads_its_reader_keeps_its_last_version(shop, add, refresh, monkeypatch):
+    source = refresh(add())
+    shop.serve(page1="Another text.")
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "LIMITS", Limits(seconds=0))
+        source = refresh(source)
+    assert counts(source) == {"unchanged": 9, "failed": 1}
+    assert "takes too long" in reasons(source)["page1"]
+    assert "Text of number 1." in texts()
+    assert counts(refresh(source)) == {"unchanged": 9, "changed": 1}
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -225,8 +250,6 @@ def test_a_page_is_stored_once_under_its_canonical_address(shop, add, refresh):
 
 
 def test_a_site_that_stops_answering_ends_the_run_after_some_attempts(shop, add, refresh, worker, monkeypatch):
-    from vectorstores.refresh import run
-
     monkeypatch.setattr(run, "SILENT_PAGES", 3)
     source = refresh(add())
     for number in range(10):

@@ -238,9 +238,7 @@ def test_the_command_waits_for_a_worker_and_continues_if_it_was_killed(shop, add
     assert killed == source
     out, _ = command("--source", str(source.pk), "--due")
     assert "No source is due." in out
-    claimed_at = timezone.now()
-    Source.objects.filter(pk=source.pk).update(started_at=claimed_at)
-    Source.objects.filter(pk=source.pk).update(phase="listing", run=1)
+    Source.objects.filter(pk=source.pk).update(phase="listing", run=1, started_at=timezone.now())
     out, _ = command("--source", str(source.pk))
     assert "10 new" in out
     source.refresh_from_db()
