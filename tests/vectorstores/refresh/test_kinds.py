@@ -141,6 +141,35 @@ def test_nofollow_and_redirects_in_a_crawl(site, add, refresh):
     assert "redirects too often" in source.pages.get(address__endswith="/loop").error
 
 
+# A site with a sitemap
+
+
+def test_of_a_sitemap_only_the_pages_below_the_address_are_read(site, add, refresh):
+    site.serve(help__a="Text a.", help__b="Text b.", blog__c="Text c.", helpful="Text d.")
+    site.map()
+    assert states(refresh(add("/help/"))).keys() == {"a", "b"}
+    assert states(refresh(add("/sitemap.xml", target="all"))).keys() == {"a", "b", "c", "helpful"}
+
+
+def test_robots_txt_may_name_several_sitemaps(site, add, refresh):
+    site.serve(a="Text a.", b="Text b.", c="Text c.")
+    site.map("a", "b", path="/one.xml")
+    site.map("b", "c", path="/two.xml")
+    lines = "".join(f"Sitemap: {site.url}/{name}.xml\n" for name in ("one", "two", "missing"))
+    site.serve(**{"robots.txt": Answer(lines.encode(), content_type="text/plain")})
+    source = refresh(add())
+    assert states(source).keys() == {"a", "b", "c"}
+    assert not source.is_listing_complete
+    assert source.notes == [{"place": f"{site.url}/missing.xml", "text": "The sitemap answered with HTTP 404."}]
+
+
+def test_a_site_that_redirects_elsewhere_is_told(site, add, refresh, settings):
+    settings.PRIVATE_HOST_ALLOWLIST = [site.host, f"localhost:{site.server_port}"]
+    site.answers["/"] = Answer(status=301, headers={"Location": f"http://localhost:{site.server_port}/a"})
+    site.serve(a="Text a.")
+    assert "redirects to another site. Add http://localhost" in refresh(add()).last_error
+
+
 # A feed
 
 

@@ -49,6 +49,12 @@ def test_only_changed_pages_are_embedded_again(shop, add, refresh, model, stamps
     assert statuses["/page3"] == 200
 
 
+def test_requests_name_the_public_address_of_this_server(shop, add, refresh, settings):
+    settings.PUBLIC_URL = "https://chat.example.com"
+    refresh(add("/page1", "page"))
+    assert {request.headers["User-Agent"] for request in shop.requests} == {"puffer (+https://chat.example.com)"}
+
+
 def test_documents_that_someone_deleted_are_stored_again(shop, add, refresh, model):
     source = refresh(add())
     Document.objects.filter(source__endswith="page3").delete()

@@ -24,6 +24,7 @@ from vectorstores.ingestion.documents import NewDocument
 from vectorstores.ingestion.rows import Refused
 from vectorstores.sandbox.answer import from_json, to_json
 from vectorstores.sandbox.process import Limits
+from vectorstores.sources.links import Link
 from vectorstores.uploads.reading import read_upload
 
 SHOP = Destination("local", "shop", "openai", "text-embedding-3-small")
@@ -101,7 +102,8 @@ def test_documents_survive_the_way():
     chunk = Chunk("Täxt \ud800 \x00", 0, 9, "A > B", {"price": 9.5, "tags": ["a", "b"], "sold": True})
     document = NewDocument("id", [chunk], {"title": "T"}, "a.csv", "folder", "hash", False, values=[])
     refused = Refused("row 3", "It has no text.", True, "id")
-    assert from_json(to_json([document, refused])) == [document, refused]
+    link = Link("https://www.example.com/", is_sitemap=True)
+    assert from_json(to_json([document, refused, link])) == [document, refused, link]
     assert from_json(to_json([])) == []
 
 
