@@ -19,13 +19,13 @@ from logs.models import Conversation, ModelPrice, UsageEvent, Webhook, WebhookDe
 from providers.models import ProviderConfig
 from puffer.models import ApiKey, Scope, digest
 from tests.support.admin.rows_of_models import NASTY, ROWS, SAVED_SECRET, a_provider, make_bot, make_key, url_of
-from vectorstores.models import Collection, Document, StoreConfig
+from vectorstores.models import Collection, Document, SourcePage, StoreConfig
 
 pytestmark = pytest.mark.django_db
 
 
 RECORDS = [LogEntry, AccessAttempt, AccessFailureLog, AccessLog, WebhookDelivery]
-CANNOT_BE_ADDED = {Conversation, UsageEvent, ProviderConfig, StoreConfig, Collection, Document, *RECORDS}
+CANNOT_BE_ADDED = {Conversation, UsageEvent, ProviderConfig, StoreConfig, Collection, Document, SourcePage, *RECORDS}
 
 
 def count_queries(client: Client, url: str) -> int:
