@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from django.conf import settings
@@ -274,27 +273,34 @@ def begin(
 ) -> Callable[[], list[tuple[int, float]]]:
     """Begin a search and return a function that waits for its result.
 
-    The result is (primary key, cosine) of at most `limit` vectors, nearest first; only of `among`, if given. A search
-    of milliseconds runs in a thread, so that the database can search for words at the same time.
+    The result is (primary key, cosine) of at most `limit` vectors, nearest first; only of `among`, if given. Threads
+    compare the blocks, so that the database can search for words at the same time.
     """
     wanted = None if among is None else np.sort(np.asarray(among, np.int64))
     blocks = blocks_of(collection, namespace, wanted)
     if isinstance(blocks, Sequence) and len(blocks) > 1:
-        return _threads.submit(nearest_in, blocks, values, limit, wanted).result
-    return partial(nearest_in, blocks, values, limit, wanted)
+        parts = [_threads.submit(best_in, block, values, limit, wanted) for block in blocks]
+        return lambda: nearest((part.result() for part in parts), limit)
+    return lambda: nearest((best_in(block, values, limit, wanted) for block in blocks), limit)
 
 
-def nearest_in(blocks: Iterable[Block], values: Floats, limit: int, wanted: Keys | None) -> list[tuple[int, float]]:
-    best_keys, best_scores, least = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
-    for block in blocks:
-        keys, scores = block.scores(values, wanted)
-        better = np.flatnonzero(scores > least)
-        best_keys = np.append(best_keys, keys[better])
-        best_scores = np.append(best_scores, scores[better])
+def best_in(block: Block, values: Floats, limit: int, wanted: Keys | None) -> tuple[Keys, Floats]:
+    """Return the keys and cosines of at most `limit` vectors of a block, in any order."""
+    keys, scores = block.scores(values, wanted)
+    if len(keys) > limit:
+        best = np.argpartition(scores, -limit)[-limit:]
+        keys, scores = keys[best], scores[best]
+    kept = scores > -np.inf
+    return keys[kept], scores[kept]
+
+
+def nearest(parts: Iterable[tuple[Keys, Floats]], limit: int) -> list[tuple[int, float]]:
+    best_keys, best_scores = np.empty(0, np.int64), np.empty(0, np.float32)
+    for keys, scores in parts:
+        best_keys, best_scores = np.append(best_keys, keys), np.append(best_scores, scores)
         if len(best_keys) > limit:
             best = np.argpartition(best_scores, -limit)[-limit:]
             best_keys, best_scores = best_keys[best], best_scores[best]
-            least = best_scores.min()
     order = np.lexsort((best_keys, -best_scores))
     return list(zip(best_keys[order].tolist(), best_scores[order].tolist(), strict=True))
 
