@@ -33,7 +33,7 @@ from providers.run_async import run_async
 from puffer.admin import MenuItem, ReadOnlyAdmin, Section
 from vectorstores.admin.documents import show_failures
 from vectorstores.documents import delete_documents
-from vectorstores.models import CANCELLED, Upload, UploadContent
+from vectorstores.models import CANCELLED, Collection, Upload, UploadContent
 from vectorstores.registry import STORES
 from vectorstores.sources.uploaded import answer_item, as_lines, documents_of, origin_of, text_item
 from vectorstores.uploads.forms import ContentForm, Kind, PairForms, name_of
@@ -109,7 +109,10 @@ class UploadAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("documents"))
     def documents_link(self, upload: Upload) -> str:
-        query = {"origin": origin_of(upload.kind, upload.name), "collection__name": upload.target}
+        collection = Collection.objects.filter(store=upload.store, name=upload.target).first()
+        if collection is None:
+            return str(upload.documents)
+        query = {"collection__id__exact": collection.pk, "origin": origin_of(upload.kind, upload.name)}
         url = reverse("admin:vectorstores_document_changelist", query=query)
         return format_html('<a class="text-link" href="{}">{}</a>', url, upload.documents)
 

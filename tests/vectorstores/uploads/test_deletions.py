@@ -1,5 +1,7 @@
 """Uploads that are deleted with or without their documents, and the files that are kept for download."""
 
+import html
+import re
 from dataclasses import replace
 
 import pytest
@@ -149,3 +151,11 @@ def test_a_file_can_be_downloaded_as_long_as_it_is_kept(editor, index):
 def test_only_users_who_may_see_documents_can_download_a_file(client, index):
     upload = queue(SHOP, "file", "returns.md", RETURNS)
     assert sign_in(client, "view_collection").get(f"{LIST}{upload.pk}/original/").status_code == 403
+
+
+def test_the_number_of_documents_links_to_their_list(editor, uploads):
+    page = editor.get(f"{LIST}{uploads['rows'].pk}/change/").text
+    (url,) = set(re.findall(r'href="(/admin/vectorstores/document/\?[^"]+)"', page))
+    listed = editor.get(html.unescape(url))
+    assert listed.status_code == 200
+    assert {document.title for document in listed.context["cl"].result_list} == {"Size", "Color"}

@@ -12,6 +12,7 @@ from tests.support.stores.vectors import vector
 from tests.support.upstream import answering
 from vectorstores.documents.rename import rename
 from vectorstores.models import Collection, Document, LocalVector
+from vectorstores.stores.qdrant import Qdrant
 from vectorstores.word_index.rebuild import add, can_be_found
 
 pytestmark = pytest.mark.django_db
@@ -156,4 +157,18 @@ def test_turning_the_setting_off_during_a_rebuild_stops_it(filled):
     Collection.objects.update(searches_words=False)
     LocalVector.objects.all().delete()
     assert add(filled.collection, "", chunks, set(), timezone.now()) == 0
+    assert not LocalVector.objects.exists()
+
+
+@one_store
+def test_a_collection_that_is_deleted_meanwhile_is_left_out(filled, monkeypatch):
+    filled.upsert(PUMP)
+    scan = Qdrant.scan
+
+    def scan_while_somebody_deletes(store, *place):
+        Collection.objects.filter(store="qdrant").delete()
+        yield from scan(store, *place)
+
+    monkeypatch.setattr(Qdrant, "scan", scan_while_somebody_deletes)
+    assert f"{filled.target} (qdrant): was deleted meanwhile." in run()
     assert not LocalVector.objects.exists()

@@ -49,6 +49,8 @@ class Command(BaseCommand):
             except ApiError as error:
                 failed += 1
                 self.stderr.write(f"{one}: {error.message}")
+            except Collection.DoesNotExist:
+                self.stderr.write(f"{one}: was deleted meanwhile.")
         if failed:
             raise CommandError(
                 f"{counted(failed, 'collection')} could not be indexed. Run the command again.",
