@@ -3,7 +3,7 @@
 import { button, element } from "./dom.js";
 import { link } from "./sanitize.js";
 
-const MARK = /\[(\d{1,2})\]/;
+const MARK = /(\s*\[\d{1,2}\])/; // with the blanks before it, so that the number stands next to its word
 
 /** Replace the marks in the text, but not in code. A source without an address is shown in the list below. */
 export function linkMarks(content, sources, text, openList) {
@@ -12,16 +12,17 @@ export function linkMarks(content, sources, text, openList) {
   const nodes = [];
   while (walker.nextNode()) if (!walker.currentNode.parentElement.closest("code, a")) nodes.push(walker.currentNode);
   for (const node of nodes) {
-    const parts = node.data.split(MARK); // every second part is a number
+    const parts = node.data.split(MARK); // every second part is a mark
     if (parts.length > 1) node.replaceWith(...parts.map((part, index) => (index % 2 ? marked(part) : part)));
   }
 
-  function marked(number) {
+  function marked(mark) {
+    const [number] = mark.match(/\d+/);
     const source = byNumber.get(number);
-    if (!source) return `[${number}]`;
+    if (!source) return mark;
     const label = `${text.sources} ${number}: ${source.title}`;
-    const mark = source.url ? link(source.url, text.sourceOpens, [number]) : button({ onclick: openList }, number);
-    mark.setAttribute("aria-label", mark.href ? `${label} (${text.sourceOpens})` : label);
-    return element("sup", { class: "mark" }, mark);
+    const opener = source.url ? link(source.url, text.sourceOpens, [number]) : button({ onclick: openList }, number);
+    opener.setAttribute("aria-label", opener.href ? `${label} (${text.sourceOpens})` : label);
+    return element("sup", { class: "mark" }, opener);
   }
 }

@@ -74,7 +74,7 @@ def test_a_reload_keeps_the_conversation(visit, model):
 def test_marks_open_the_sources_that_are_cited(visit, model):
     model.pages[COMPLETIONS] = says("Within 45 days [1]. **Rules [3]** apply [8]. `a[1]`")
     answer = ask_and_wait(visit("learned"), "May shoes be returned?")
-    expect(answer.locator(".content")).to_contain_text("Within 45 days 1")
+    expect(answer.locator(".content")).to_contain_text("Within 45 days1 (opens")
     expect(answer.locator("code")).to_have_text("a[1]")
     sources = answer.locator(".sources")
     expect(sources.locator("summary")).to_have_text("Sources (2)")
