@@ -33,3 +33,8 @@ def cpu_milliseconds(work: Callable[[], object], limit: float) -> float:
         if milliseconds < limit:
             break
     return milliseconds
+
+
+def seconds_here(seconds: float) -> float:
+    """Return how long work takes on this machine that takes `seconds` on the reference machine."""
+    return seconds * min(seconds_of(reference_work) for _ in range(TRIES)) * 1000 / REFERENCE_MILLISECONDS

@@ -170,7 +170,12 @@ def pages_of(server, page) -> list[str]:
     """Return the paths of the pages that answer GET with 200, not with a redirect or an error."""
     paths = json.loads(server.python(PAGES))
     assert len(paths) > 90
-    return [path for path in paths if page.request.get(server.url + path).status == 200]
+    answers = {path: page.request.get(server.url + path) for path in paths}
+    return [path for path, answer in answers.items() if answer.status == 200 and is_html(answer)]
+
+
+def is_html(answer) -> bool:
+    return answer.headers["content-type"].startswith("text/html")  # others are downloads
 
 
 @pytest.mark.slow
