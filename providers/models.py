@@ -1,7 +1,6 @@
 """The saved settings of each provider. Empty fields fall back to the environment and the vendor's defaults."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -9,11 +8,11 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from puffer.net import validate_base_url
-from puffer.runtime import invalidate
+from puffer.runtime import LiveModel
 from puffer.security import EncryptedTextField
 
 
-class ProviderConfig(models.Model):
+class ProviderConfig(LiveModel):
     """The settings of one provider."""
 
     slug = models.CharField(max_length=20, unique=True, editable=False)
@@ -56,10 +55,6 @@ class ProviderConfig(models.Model):
 
     def __str__(self) -> str:
         return self.slug
-
-    def save(self, *args: Any, **options: Any) -> None:
-        super().save(*args, **options)
-        invalidate()
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from puffer.runtime.live_cache import invalidate
+from puffer.runtime.live_cache import LiveModel
 from puffer.security.admin_sessions import Session  # noqa: F401 - Django looks for models here
 from puffer.security.authenticator import AuthenticatorApp, RecoveryCode  # noqa: F401
 
@@ -81,7 +81,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(revoked_at=None).exclude(expires_on__lt=timezone.localdate())
 
 
-class ApiKey(models.Model):
+class ApiKey(LiveModel):
     """A key for the API. Only its digest is stored."""
 
     name = models.CharField(_("name"), max_length=100, unique=True, help_text=_("Who uses the key, or what for."))
@@ -121,15 +121,6 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    def save(self, *args: Any, **options: Any) -> None:
-        super().save(*args, **options)
-        invalidate()
-
-    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        deleted = super().delete(*args, **options)
-        invalidate()
-        return deleted
 
     def issue(self) -> str:
         """Save with a new key and return it. Only the digest is stored, so the key cannot be shown again."""

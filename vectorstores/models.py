@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from puffer.net import validate_base_url
-from puffer.runtime import Job, database_now, invalidate, unleased
+from puffer.runtime import Job, LiveModel, database_now, unleased
 from puffer.security import EncryptedTextField
 from vectorstores.refresh.models import Source as Source  # Django looks for models here
 from vectorstores.refresh.models import SourcePage as SourcePage
@@ -21,7 +21,7 @@ from vectorstores.reranking.models import Reranker as Reranker
 LOCAL = "local"  # slug of the store that keeps its vectors in LocalVector
 
 
-class StoreConfig(models.Model):
+class StoreConfig(LiveModel):
     """The saved settings of a store. The environment and the vendor's defaults replace empty fields."""
 
     slug = models.CharField(max_length=20, unique=True, editable=False)
@@ -47,10 +47,6 @@ class StoreConfig(models.Model):
 
     def __str__(self) -> str:
         return self.slug
-
-    def save(self, *args: Any, **options: Any) -> None:
-        super().save(*args, **options)
-        invalidate()
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -69,7 +69,7 @@ GoldenQuestions = inlineformset_factory(
 
 
 class EvaluationForm(forms.Form):
-    """What an evaluation asks, and which model judges. Only for who may read the log, visitors' questions as well."""
+    """The settings of an evaluation. Only users who may read the log can have visitors' questions asked."""
 
     sample = forms.IntegerField(
         label=gettext_lazy("Visitors' questions"),

@@ -12,7 +12,7 @@ from chatbots.models.limits import LimitSettings
 from chatbots.models.theme import ThemeSettings
 from providers.base import Capability
 from providers.registry import providers_with
-from puffer.runtime import invalidate
+from puffer.runtime import LiveModel
 from vectorstores.registry import STORES
 
 MAX_COLLECTIONS = 20
@@ -50,7 +50,7 @@ class ChatbotQuerySet(models.QuerySet["Chatbot"]):
         return self.filter(status=Chatbot.Status.PUBLISHED)
 
 
-class Chatbot(ThemeSettings, LimitSettings, models.Model):
+class Chatbot(ThemeSettings, LimitSettings, LiveModel):
     class Status(models.TextChoices):
         PUBLISHED = "published", _("Published")
         DRAFT = "draft", _("Draft")
@@ -172,15 +172,6 @@ class Chatbot(ThemeSettings, LimitSettings, models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    def save(self, *args: Any, **options: Any) -> None:
-        super().save(*args, **options)
-        invalidate()
-
-    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        deleted = super().delete(*args, **options)
-        invalidate()
-        return deleted
 
     @property
     def is_published(self) -> bool:

@@ -67,7 +67,7 @@ class Verdict:
     by_judge: bool = False
 
     def __str__(self) -> str:
-        """Return the reason as a sentence, or "" if there is none."""
+        """Return the reason as a sentence, or "" for a verdict without one."""
         text = REASONS.get(self.reason, "")
         return str(text) % {"detail": self.detail} if text else ""
 

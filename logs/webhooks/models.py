@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from puffer.net import validate_public_url
-from puffer.runtime import Job, invalidate
+from puffer.runtime import Job, LiveModel
 from puffer.security import EncryptedTextField
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - lets secret scanners recognize one
@@ -37,7 +37,7 @@ def validate_events(events: Any) -> None:
         raise ValidationError(gettext("Choose at least one of %(events)s.") % {"events": ", ".join(EventName.values)})
 
 
-class Webhook(models.Model):
+class Webhook(LiveModel):
     """A URL that receives the events of chats."""
 
     name = models.CharField(_("name"), max_length=100, unique=True)
@@ -63,15 +63,6 @@ class Webhook(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    def save(self, *args: Any, **options: Any) -> None:
-        super().save(*args, **options)
-        invalidate()
-
-    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        deleted = super().delete(*args, **options)
-        invalidate()
-        return deleted
 
 
 class WebhookDelivery(Job):

@@ -19,7 +19,7 @@ from providers.adapters.openai_compatible import OwnServer
 from providers.adapters.token_counts import read_counts
 from providers.base import Completion, CompletionChunk, CompletionRequest, ProviderSettings
 
-VERSION_SECONDS = 5.0  # to wait for the server's version
+VERSION_SECONDS = 2.0  # to wait for the server's version
 VERSION_PATH = re.compile(r"/v\d[^/]*/?$")
 
 

@@ -17,7 +17,7 @@ from providers.check_connection import check_connection, read_models
 from providers.models import ProviderConfig
 from providers.registry import PROVIDERS, default_model, refuse_unconfigured, settings_of
 from providers.run_async import run_async
-from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section, dialog
+from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section, connection_test, dialog
 from puffer.api import ApiError
 from puffer.text import moment
 
@@ -121,16 +121,7 @@ class ProviderConfigAdmin(CredentialsAdmin):
             "time": moment(config.known_models_at),
         }
 
-    @action(
-        description=_("Test connection"),
-        icon="network_check",
-        permissions=["change"],
-        dialog=dialog(
-            _("Test the connection"),
-            _("Sends a short hello to the default model, using the saved settings."),
-            _("Test"),
-        ),
-    )
+    @connection_test(_("Sends a short hello to the default model, using the saved settings."))
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)
         try:

@@ -4,7 +4,7 @@ from puffer.admin import activity, api_keys, users  # noqa: F401 - registers the
 from puffer.admin.audit import record_export
 from puffer.admin.base import DeletionSummary, ReadOnlyAdmin, RecordAdmin
 from puffer.admin.confirmed import GuardedSecrets
-from puffer.admin.credentials import CredentialsAdmin, CredentialsForm
+from puffer.admin.credentials import CredentialsAdmin, CredentialsForm, connection_test
 from puffer.admin.dialogs import DialogActions, dialog
 from puffer.admin.lines_field import LinesField
 from puffer.admin.navigation import MenuItem, Section
@@ -21,6 +21,7 @@ __all__ = [
     "ReadOnlyAdmin",
     "RecordAdmin",
     "Section",
+    "connection_test",
     "dialog",
     "recently_confirmed",
     "record_export",

@@ -11,11 +11,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
+from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanWidget
 
 from puffer.admin.confirmed import ConfirmedChanges
-from puffer.admin.dialogs import DialogActions
+from puffer.admin.dialogs import DialogActions, dialog
 from puffer.security.encryption import UnreadableSecret
 
 KEY_STATES = {  # key -> label, and unfold's color of it
@@ -25,6 +25,16 @@ KEY_STATES = {  # key -> label, and unfold's color of it
     "unreadable": (_("saved but unreadable"), "danger"),
     "missing": (_("missing"), "warning"),
 }
+
+
+def connection_test(explanation: Any, permission: str = "change") -> Any:
+    """Return the decorator of an action that tests the saved settings. `explanation` is shown before it runs."""
+    return action(
+        description=_("Test connection"),
+        icon="network_check",
+        permissions=[permission],
+        dialog=dialog(_("Test the connection"), explanation, _("Test")),
+    )
 
 
 def has_saved_key(config: Any) -> bool:

@@ -15,7 +15,7 @@ from puffer.runtime.jobs import (
     unleased,
     with_heartbeat,
 )
-from puffer.runtime.live_cache import LiveCache, invalidate
+from puffer.runtime.live_cache import LiveCache, LiveModel, invalidate
 from puffer.runtime.periodic import Periodic, delete_batch
 from puffer.runtime.sqlite_scrub import scrub_deleted_rows
 from puffer.runtime.storage import is_disk_full, is_storage_full
@@ -25,6 +25,7 @@ __all__ = [
     "Job",
     "LeaseLost",
     "LiveCache",
+    "LiveModel",
     "Periodic",
     "backoff",
     "claim",

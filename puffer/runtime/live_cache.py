@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 
 MAX_AGE = 0.8  # seconds; a revoked API key must stop working within one
 MAX_ENTRIES = 10_000
@@ -63,6 +63,22 @@ class Entry(Generic[Value]):
     state: tuple[int, int]
     reading: "asyncio.Task[Value | None] | None"  # while it runs; concurrent readers wait for it
     value: Value | None = None
+
+
+class LiveModel(models.Model):
+    """A model whose rows are cached: a saved or deleted one invalidates the caches."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **options: Any) -> None:
+        super().save(*args, **options)
+        invalidate()
+
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(*args, **options)
+        invalidate()
+        return deleted
 
 
 class LiveCache(Generic[Value]):

@@ -37,7 +37,7 @@ def misleads(html: str, url: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """Return the host of a web address or of an e-mail address; "" if there is none."""
+    """Return the host of a web address or of an e-mail address; "" for other links."""
     if url[:7].lower() == "mailto:":
         return plain(url[7:].partition("?")[0].rpartition("@")[2])
     if len(authority(url)) > MAX_AUTHORITY:

@@ -9,10 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
-from unfold.decorators import action
 
 from providers.run_async import run_async
-from puffer.admin import CredentialsAdmin, CredentialsForm, DeletionSummary, MenuItem, Section, dialog
+from puffer.admin import CredentialsAdmin, CredentialsForm, DeletionSummary, MenuItem, Section, connection_test
 from puffer.api import ApiError
 from vectorstores.check_connection import try_reranker
 from vectorstores.models import Reranker
@@ -78,16 +77,7 @@ class RerankerAdmin(DeletionSummary, CredentialsAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return ModelAdmin.has_delete_permission(self, request, obj)
 
-    @action(
-        description=gettext_lazy("Test connection"),
-        icon="network_check",
-        permissions=["change"],
-        dialog=dialog(
-            gettext_lazy("Test the connection"),
-            gettext_lazy("Has two short texts ordered, using the saved settings."),
-            gettext_lazy("Test"),
-        ),
-    )
+    @connection_test(gettext_lazy("Has two short texts ordered, using the saved settings."))
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         reranker = self.saved(request, object_id)
         try:

@@ -8,10 +8,9 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
-from unfold.decorators import action
 
 from providers.run_async import run_async
-from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section, dialog
+from puffer.admin import CredentialsAdmin, CredentialsForm, MenuItem, Section, connection_test
 from puffer.api import ApiError
 from vectorstores.base import VectorStore
 from vectorstores.check_connection import list_targets
@@ -83,16 +82,7 @@ class StoreConfigAdmin(CredentialsAdmin):
         """Also allow the test to users who may add content but not change the settings of stores."""
         return self.has_change_permission(request) or request.user.has_perm("vectorstores.change_collection")
 
-    @action(
-        description=gettext_lazy("Test connection"),
-        icon="network_check",
-        permissions=["test"],
-        dialog=dialog(
-            gettext_lazy("Test the connection"),
-            gettext_lazy("Lists the collections in the store, using the saved settings."),
-            gettext_lazy("Test"),
-        ),
-    )
+    @connection_test(gettext_lazy("Lists the collections in the store, using the saved settings."), "test")
     def test_connection(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         config = self.saved(request, object_id)
         try:

@@ -53,7 +53,7 @@ class StoredDocument:
 
     @cached_property
     def facts(self) -> str:
-        """Return the lines that end each chunk in addition to its text, such as a price; "" if there are none."""
+        """Return the lines that end each chunk in addition to its text, such as a price; "" for texts without them."""
         endings = {vector.text[span(vector)[1] - span(vector)[0] :] for vector in self.vectors}
         ending = endings.pop() if len(endings) == 1 else ""
         return ending.removeprefix(FACTS_JOINT) if ending.startswith(FACTS_JOINT) else ""

@@ -1,4 +1,4 @@
-"""The text extracted from a file of any format, and the errors if there is none."""
+"""The text extracted from a file of any format, and the errors of files without text."""
 
 from bisect import bisect_right
 from dataclasses import dataclass, field

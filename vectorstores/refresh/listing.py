@@ -62,7 +62,7 @@ class Listing:
         self.site = site_for(self.source, self.stop)
 
     def pages(self) -> Iterator[Listed]:
-        """Yield the pages. Raise ListingFailed if there are none."""
+        """Yield the pages. Raise ListingFailed if the source has no pages."""
         kind = self.source.kind
         if kind == Source.Kind.PAGE:
             yield Listed(self.source.address)

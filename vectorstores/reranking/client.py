@@ -163,7 +163,7 @@ def searches_in(answer: Any) -> int:
 
 
 def whole_number(answer: Any, *path: str) -> int:
-    """Return the positive number at the end of the path; 0 if there is none."""
+    """Return the positive number at the end of the path; 0 for anything else."""
     for name in path:
         answer = answer.get(name) if isinstance(answer, dict) else None
     return answer if type(answer) is int and 0 < answer < 2**31 else 0

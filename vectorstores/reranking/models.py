@@ -1,7 +1,6 @@
 """The saved settings of rerankers."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -10,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from logs.usage import PROVIDER_NAMES
 from puffer.net import validate_base_url
-from puffer.runtime import invalidate
+from puffer.runtime import LiveModel
 from puffer.security import EncryptedTextField
 
 MAX_NAME = 20  # characters, as many as a usage record has for a provider
@@ -22,7 +21,7 @@ def validate_name(name: str) -> None:
         raise ValidationError(_("This is the name of a provider. Enter another name."))
 
 
-class Reranker(models.Model):
+class Reranker(LiveModel):
     """An outside model that orders the passages of a search. Chatbots refer to it by its name."""
 
     class Protocol(models.TextChoices):
@@ -67,16 +66,7 @@ class Reranker(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def save(self, *args: Any, **options: Any) -> None:
-        super().save(*args, **options)
-        invalidate()
-
-    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        deleted = super().delete(*args, **options)
-        invalidate()
-        return deleted
-
     @property
     def environment(self) -> Mapping[str, str]:
-        """Return the settings from environment variables: there are none."""
+        """Return {}: environment variables configure no rerankers."""
         return {}

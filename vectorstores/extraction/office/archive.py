@@ -91,7 +91,7 @@ class Archive:
 
 
 def part_of_type(archive: Archive, name: str, kind: str) -> str:
-    """Return the first part of a kind that another part names; "" if there is none."""
+    """Return the first part of a kind that another part names; "" if it names no such part."""
     return next((part for found, part in archive.related(name).values() if found == kind and part in archive), "")
 
 

@@ -33,7 +33,7 @@ LONGEST_TIGHT = 200  # characters of a list item, above which a blank line separ
 
 
 def value_of(element: Any, name: str = "val") -> str:
-    """Return an attribute by its name without the namespace; "" if there is none."""
+    """Return an attribute by its name without the namespace; "" if it is missing."""
     if element is None:
         return ""
     return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), "")
