@@ -25,6 +25,11 @@ for store, name in (("local", "shop"), ("local", "faq"), ("qdrant", "far")):
 Chatbot.objects.create(name="Shop", provider="openai", model="gpt-4o-mini", instructions="Sell shoes.")
 """
 
+GOLDEN_QUESTION = """
+from chatbots.models import GoldenQuestion
+GoldenQuestion.objects.get_or_create(chatbot_id=1, question="Open?", expected_facts="hi")
+"""
+
 
 @pytest.fixture(scope="module")
 def upstream():
@@ -176,6 +181,7 @@ def test_publishing_waits_for_the_golden_questions(server, sign_in):
 
 def test_an_evaluation_is_followed_and_cancelled(server, sign_in, upstream):
     answer = upstream.pages["/v1/chat/completions"]
+    server.python(GOLDEN_QUESTION)
     page = sign_in("owner", "/admin/chatbots/chatbot/1/golden-questions/")
     page.fill("#id_judge", "openai/gpt-5")
     page.click("text=Save and evaluate")

@@ -93,7 +93,8 @@ def test_the_server_stops_at_the_end_of_the_block():
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_the_server_stops_when_its_parent_dies(signal_number):
     code = (
-        "import django, os, time\n"
+        "import django, os, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job starts with it ignored
         "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'\n"
         "django.setup()\n"
         "from providers.local.process import running\n"
