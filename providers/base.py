@@ -21,11 +21,61 @@ class Capability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in a user's message."""
+
+    url: str  # http(s), or data: with base64
+    detail: str = ""  # "low", "high" or "auto"; "" is not sent
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants called. In a chunk, a piece of one: texts of the same `index` are joined."""
+
+    id: str
+    name: str
+    arguments: str  # JSON, as the model wrote it
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message of a conversation."""
 
-    role: str  # "user" or "assistant"
+    role: str  # "user", "assistant" or "tool"
     content: str
+    images: Sequence[Image] = ()
+    tool_calls: Sequence[ToolCall] = ()  # of an assistant's message
+    tool_call_id: str = ""  # of a tool's message: the call whose result it is
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask for. `parameters` is a JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which tools the model may, or must, ask for."""
+
+    mode: str = "auto"  # "auto", "none", "required", or "function" for the one that `name` names
+    name: str = ""
+    parallel: bool | None = None  # several calls in one answer
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFormat:
+    """JSON as the answer's format. Without a schema, any JSON object."""
+
+    schema: dict[str, Any] | None = None
+    name: str = ""
+    description: str = ""
+    strict: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +108,7 @@ class Sampling:
     top_k: int | None = None
     top_logprobs: int | None = None
     stop: Sequence[str] = ()
+    seed: int | None = None
     reasoning_effort: str | None = None  # none, low, medium, high, xhigh
     thinking: dict[str, Any] | None = None  # DeepSeek's switch, as its API takes it
     # Names set by the caller or the chatbot, as opposed to the site's defaults. Some providers are sent only these.
@@ -72,15 +123,19 @@ class CompletionRequest:
     messages: Sequence[Message]
     instructions: str = ""
     sampling: Sampling = Sampling()
+    tools: Sequence[Tool] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    format: JsonFormat | None = None  # None: text
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished answer."""
+    """A finished answer: a text, or calls of tools, or both."""
 
     text: str
-    finish_reason: str  # "stop", "length" or "content_filter"
+    finish_reason: str  # "stop", "length", "content_filter" or "tool_calls"
     usage: Usage | None
+    tool_calls: Sequence[ToolCall] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", storable(self.text))
@@ -91,8 +146,9 @@ class CompletionChunk:
     """A piece of a completion's text. The last chunk has no text, but the finish reason and the usage, if known."""
 
     text: str = ""
-    finish_reason: str | None = None  # "stop", "length" or "content_filter"
+    finish_reason: str | None = None  # "stop", "length", "content_filter" or "tool_calls"
     usage: Usage | None = None
+    tool_calls: Sequence[ToolCall] = ()  # pieces
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", storable(self.text))
