@@ -108,9 +108,9 @@ class Sampling:
     top_k: int | None = None
     top_logprobs: int | None = None
     stop: Sequence[str] = ()
-    seed: int | None = None
     reasoning_effort: str | None = None  # none, low, medium, high, xhigh
     thinking: dict[str, Any] | None = None  # DeepSeek's switch, as its API takes it
+    seed: int | None = None
     # Names set by the caller or the chatbot, as opposed to the site's defaults. Some providers are sent only these.
     chosen: frozenset[str] = frozenset()
 
