@@ -106,6 +106,7 @@ def test_a_browser_gets_the_files_with_brotli(visit, site):
 
 def test_two_bots_on_a_page(visit, site, model):
     page = visit("inline", "popup")
+    expect(page.locator("puffer-chat")).to_have_count(2)
     inline, popup = page.locator("puffer-chat").nth(0), page.locator("puffer-chat").nth(1)
     model.pages[COMPLETIONS] = says("From the inline bot.")
     inline.locator("textarea").fill("One?")
