@@ -18,11 +18,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_killed_import_is_finished_by_the_next_run(installation):
-    source, rng = installation.source(12_000), random.Random(time.time_ns())
+    source, rng = installation.source(6_000), random.Random(time.time_ns())
     upstream, calls = installation.upstream, 0
     for _ in range(6):
-        # Kill at a random one of the next 35 calls; a whole import makes about 240.
-        calls = len(upstream.sent) + rng.randint(1, 35)
+        # Kill at a random one of the next 18 calls; a whole import makes about 120.
+        calls = len(upstream.sent) + rng.randint(1, 18)
         process = installation.start_import(source)
         wait_for(lambda: len(upstream.sent) >= calls or process.poll() is not None)  # noqa: B023
         time.sleep(rng.random() * 0.05)
@@ -31,11 +31,11 @@ def test_a_killed_import_is_finished_by_the_next_run(installation):
         vectors, different, documents, _ = installation.counts()
         assert documents <= vectors == different  # every recorded document is stored
     before = installation.counts()
-    assert 0 < before[0] < 12_000
+    assert 0 < before[0] < 6_000
     summary = installation.finish(installation.start_import(source))
-    assert summary["documents"] + summary["unchanged"] == 12_000
+    assert summary["documents"] + summary["unchanged"] == 6_000
     assert summary["unchanged"] == before[2]
-    assert installation.counts() == (12_000,) * 4
+    assert installation.counts() == (6_000,) * 4
 
 
 @pytest.mark.parametrize(
