@@ -1,5 +1,6 @@
 """Chunk a text: by characters for texts of the API, by structure for files. Sizes are in characters."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +21,7 @@ LOCAL_CHUNK = 1500  # the bundled model reads only the first 512 tokens of a tex
 # Chunks of files.
 FILE_CHUNK = 2000
 LOCAL_FILE_CHUNK = 1000
+ONLY_HEADINGS = re.compile(r"(\s*#{1,6}[ \t][^\n]*)+\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,29 @@ def cut_by_structure(text: Extracted, size: int, overlap: int) -> list[Chunk]:
 
     A table that does not fit into one chunk is cut between its rows, and each chunk starts with its header rows.
     """
-    splitter = (MarkdownSplitter if text.is_markdown else TextSplitter)(size, overlap)
 
-    def cut_part(start: int, end: int) -> list[Chunk]:
-        return [
+    def cut_part(start: int, end: int, size: int = size) -> list[Chunk]:
+        splitter = (MarkdownSplitter if text.is_markdown else TextSplitter)(size, min(overlap, size - 1))
+        chunks = [
             Chunk(piece, start + at, start + at + len(piece), text.headings_at(start + at))
             for at, piece in splitter.chunk_indices(text.text[start:end])
             if piece.strip()
         ]
+        return with_headings(chunks, size) if text.is_markdown else chunks
+
+    def with_headings(chunks: list[Chunk], size: int) -> list[Chunk]:
+        """Return the chunks, none of which holds only headings if their section is too large for the same chunk."""
+        joined: list[Chunk] = []
+        for chunk in chunks:
+            above = joined[-1] if joined else None
+            room = size - (chunk.start - above.start) if above else 0
+            if above and room >= size // 2 and ONLY_HEADINGS.fullmatch(above.text):
+                first, *others = cut_part(chunk.start, chunk.end, room)
+                joined[-1] = replace(first, text=text.text[above.start : first.end], start=above.start)
+                joined += others
+            else:
+                joined.append(chunk)
+        return joined
 
     chunks: list[Chunk] = []
     done = 0

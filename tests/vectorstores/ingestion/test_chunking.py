@@ -106,7 +106,7 @@ def test_documents_are_chunked_by_section():
 
 def test_long_sections_are_chunked_by_sentence():
     texts = [chunk.text for chunk in cut_by_structure(DOCUMENT, 45, 0)]
-    assert "Shoes come back within 45 days." in [text.strip() for text in texts]
+    assert "## Returns\n\nShoes come back within 45 days." in [text.strip() for text in texts]
     assert "Socks do not come back at all." in [text.strip() for text in texts]
 
 
@@ -122,3 +122,14 @@ def test_sizes_are_counted_in_characters_not_bytes():
     chunks = cut_by_structure(Extracted(text), 20, 0)
     assert all(chunk.text == text[chunk.start : chunk.end] for chunk in chunks)
     assert max(len(chunk.text) for chunk in chunks) == 20
+
+
+def test_headings_stay_with_a_section_that_fills_a_chunk():
+    sentences = "Shoes are returned within a month. " * 6
+    text = from_markdown(f"# Shop\n\n## Returns\n\n{sentences}\n\n## Delivery\n\n{sentences}\n\n## Nothing")
+    chunks = cut_by_structure(text, 220, 0)
+    assert [chunk.text.split("\n\n")[:-1] for chunk in chunks] == [
+        ["# Shop", "## Returns"], [], ["## Delivery"], [], [],
+    ]  # fmt: skip
+    assert [chunk.headings for chunk in chunks] == ["Returns", "Returns", "Delivery", "Delivery", "Nothing"]
+    assert all(len(chunk.text) <= 220 for chunk in chunks)
