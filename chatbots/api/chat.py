@@ -6,16 +6,19 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from chatbots.api.answer_stream import Format, answer_events
 from chatbots.conversation.sources import SCHEMA, sources_json
-from chatbots.conversation.turn import take_turn
+from chatbots.conversation.turn import follow_turn, take_turn
+from chatbots.conversation.turn_events import Reply
 from chatbots.conversation.visitor import Visitor
-from chatbots.models import live_bots
+from chatbots.models import Chatbot, live_bots
 from providers.api import UPSTREAM_STATUSES, USAGE, usage_json
-from puffer.api import ApiError, Array, AsyncAPIView, Lenient, Object, Parameters, String, caller_of
+from puffer.api import ApiError, Array, AsyncAPIView, EventStream, Lenient, Object, Parameters, String, caller_of
 from puffer.models import Scope
 from puffer.net import client_ip
 from puffer.text import is_blank
 
+JSON, EVENT_STREAM = "application/json", "text/event-stream"
 MAX_MESSAGES = 1000
 MAX_CONTENT = 100_000  # characters of a message: what the log normalizes and searches
 NOT_IN_UUIDS = re.compile(r"[^a-z0-9_-]")
@@ -27,9 +30,14 @@ def clean_uuid(value: Any) -> str:
 
 
 class ChatMessageView(AsyncAPIView):
-    """POST /chat/{bot_id}/message: the chatbot's reply to the last message."""
+    """POST /chat/{bot_id}/message: the chatbot's reply to the last message.
+
+    Clients that prefer text/event-stream get it piece by piece, as the events of answer_events(). `done` has the fields
+    of the whole answer. What is refused before the turn begins is an ordinary error, and any later failure an event.
+    """
 
     required_scope = Scope.CHAT
+    also_answers = (EVENT_STREAM,)
     error_statuses = UPSTREAM_STATUSES
     answer = {
         "type": "object",
@@ -59,7 +67,7 @@ class ChatMessageView(AsyncAPIView):
 
     async def post(
         self, request: Request, *, bot_id: int, messages: list[dict[str, Any]], conversation_uuid: str | None
-    ) -> Response:
+    ) -> Response | EventStream:
         if not messages:
             raise ApiError(
                 "messages must contain at least one message.", status=400, code="rest_aipkit_invalid_messages"
@@ -76,20 +84,32 @@ class ChatMessageView(AsyncAPIView):
         bot = await live_bots.get(str(bot_id))
         if bot is None or not bot.answers_api_calls:
             raise ApiError("There is no such chatbot.", status=404, code="rest_aipkit_bot_not_found")
-        reply = await take_turn(
-            bot,
-            last["content"],
-            history=history,
-            visitor=Visitor(caller=caller, ip_address=client_ip(request._request)),
-            conversation_uuid=conversation_uuid or "",
-        )
-        answer: dict[str, Any] = {
-            "reply": reply.text,
-            "usage": usage_json(reply.usage),
-            "bot_id": bot.pk,
-            "model": reply.model,
-            "conversation_uuid": reply.conversation_uuid,
+        visitor = Visitor(caller=caller, ip_address=client_ip(request._request))
+        to_answer: dict[str, Any] = {
+            "history": history,
+            "visitor": visitor,
+            "conversation_uuid": conversation_uuid or "",
         }
-        if bot.uses_knowledge and bot.show_sources:
-            answer["sources"] = sources_json(reply.passages, reply.cited)
-        return Response(answer)
+        self.headers["Vary"] = "Accept"
+        if request._request.get_preferred_type([JSON, EVENT_STREAM]) == EVENT_STREAM:
+            turn = follow_turn(bot, last["content"], **to_answer)
+            with_sources = bot.uses_knowledge and bot.show_sources
+            return EventStream(answer_events(turn, format_for(bot), with_sources=with_sources))
+        return Response(answer_json(bot, await take_turn(bot, last["content"], **to_answer)))
+
+
+def answer_json(bot: Chatbot, reply: Reply) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "reply": reply.text,
+        "usage": usage_json(reply.usage),
+        "bot_id": bot.pk,
+        "model": reply.model,
+        "conversation_uuid": reply.conversation_uuid,
+    }
+    if bot.uses_knowledge and bot.show_sources:
+        answer["sources"] = sources_json(reply.passages, reply.cited)
+    return answer
+
+
+def format_for(bot: Chatbot) -> Format:
+    return Format(text=str, reply=lambda reply: answer_json(bot, reply), error=ApiError.body)

@@ -4,8 +4,6 @@ They take no API key. The list of allowed sites, the visitor's token and the cha
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -14,6 +12,7 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from chatbots.api.answer_stream import Format, answer_events
 from chatbots.api.widget_errors import (
     CannotAnswer,
     InvalidBotId,
@@ -21,9 +20,9 @@ from chatbots.api.widget_errors import (
     NoSuchConversation,
     OriginRefused,
 )
-from chatbots.conversation.sources import logged_sources, sources_json
+from chatbots.conversation.sources import logged_sources
 from chatbots.conversation.turn import follow_turn
-from chatbots.conversation.turn_events import Found, Piece, Reply, Searching, Started
+from chatbots.conversation.turn_events import Reply
 from chatbots.conversation.visitor import Refusal, Visitor
 from chatbots.guards.consents import record_consent
 from chatbots.guards.cors import allowed_origin
@@ -59,7 +58,6 @@ from providers.api import usage_json
 from puffer.api import (
     ApiError,
     AsyncAPIView,
-    Event,
     EventStream,
     Integer,
     Object,
@@ -67,7 +65,6 @@ from puffer.api import (
     String,
     TooManyCalls,
     site_url,
-    unexpected_error,
 )
 from puffer.http import RateLimit
 from puffer.net import client_ip, network_of
@@ -232,10 +229,7 @@ class ConsentView(WidgetView):
 
 
 class StreamView(WidgetView):
-    """POST /chatbots/{bot_id}/stream: answer a question as server-sent events.
-
-    start, status, sources, delta (many), then done or error. A second event `sources` replaces the first one.
-    """
+    """POST /chatbots/{bot_id}/stream: answer a question as server-sent events, those of answer_events()."""
 
     answer = {"type": "string"}
     answer_media_type = "text/event-stream"
@@ -259,37 +253,15 @@ class StreamView(WidgetView):
             if messages is None:
                 raise NoSuchConversation
             history = as_prompt(messages)
-        return EventStream(self.events(message, self.visitor(), conversation_uuid or "", history))
-
-    async def events(
-        self, message: str, visitor: Visitor, conversation_uuid: str, history: list[dict[str, str]]
-    ) -> AsyncGenerator[Event, None]:
         turn = follow_turn(
-            self.bot, message, history=history, visitor=visitor, conversation_uuid=conversation_uuid, streamed=True
+            self.bot,
+            message,
+            history=history,
+            visitor=self.visitor(),
+            conversation_uuid=conversation_uuid or "",
+            streamed=True,
         )
-        shown = False
-        try:
-            async with aclosing(turn):
-                async for event in turn:
-                    match event:
-                        case Started(conversation, question_id, reply_id):
-                            ids = {"message_id": reply_id, "question_id": question_id}
-                            yield "start", {"conversation_uuid": conversation, **ids}
-                        case Searching():
-                            yield "status", {"status": "searching"}
-                        case Found(passages) if self.bot.show_sources:
-                            shown = bool(passages)
-                            yield "sources", sources_json(passages)
-                        case Piece(text):
-                            yield "delta", {"text": without_bidi(text)}
-                        case Reply():
-                            if shown:  # now with what is cited; none if the reply is the refusal
-                                yield "sources", sources_json(event.passages, event.cited)
-                            yield "done", await asyncio.to_thread(done_json, event)
-        except ApiError as error:
-            yield "error", error_json(error)
-        except Exception as error:
-            yield "error", error_json(unexpected_error(error))
+        return EventStream(answer_events(turn, FORMAT, with_sources=self.bot.show_sources))
 
 
 @lru_cache(maxsize=500)
@@ -313,6 +285,9 @@ def error_json(error: ApiError) -> dict[str, Any]:
     shown = error if isinstance(error, Refusal) else CannotAnswer(status=error.status)
     notice = shown.quota_notice if isinstance(shown, Refusal) else None
     return shown.body() | ({"quota_notice": notice} if notice else {})
+
+
+FORMAT = Format(without_bidi, done_json, error_json)
 
 
 class HistoryView(WidgetView):

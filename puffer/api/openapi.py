@@ -43,7 +43,7 @@ class BearerKey(OpenApiAuthenticationExtension):
 class AutoSchema(SpectacularAutoSchema):
     """The OpenAPI schema of a view, from its `parameters`, `answer`, `answer_media_type` and `error_statuses`.
 
-    `answer` is the JSON Schema of a response with status 200.
+    `answer` is the JSON Schema of a response with status 200. `also_answers` are further media types, sent as text.
     """
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
@@ -69,8 +69,9 @@ class AutoSchema(SpectacularAutoSchema):
         limits = {} if view.authentication_classes else {"429": TOO_MANY_CALLS}
         answer = getattr(view, "answer", {})
         media_type = getattr(view, "answer_media_type", "application/json")
+        others = {other: {"schema": {"type": "string"}} for other in getattr(view, "also_answers", ())}
         operation["responses"] = {
-            "200": {"description": "Done.", "content": {media_type: {"schema": answer}}},
+            "200": {"description": "Done.", "content": {media_type: {"schema": answer}} | others},
             **{
                 status: {"description": text, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
                 for status, text in (ERRORS | limits | getattr(view, "error_statuses", {})).items()
