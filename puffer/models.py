@@ -1,4 +1,4 @@
-"""API keys. The models of sessions and of the second factor are in puffer/security."""
+"""API keys. Other models are in puffer/security and puffer/idempotency."""
 
 import hashlib
 import secrets
@@ -12,8 +12,9 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from puffer.idempotency.models import IdempotentCall  # noqa: F401 - Django looks for models here
 from puffer.runtime.live_cache import LiveModel
-from puffer.security.admin_sessions import Session  # noqa: F401 - Django looks for models here
+from puffer.security.admin_sessions import Session  # noqa: F401
 from puffer.security.authenticator import AuthenticatorApp, RecoveryCode  # noqa: F401
 
 KEY_PREFIX = "puf_"

@@ -321,7 +321,7 @@ SPECTACULAR_SETTINGS = {
 
 # chatbots/guards/cors.py decides which sites may read a response.
 CORS_URLS_REGEX = r"^/wp-json/"
-CORS_EXPOSE_HEADERS = ["X-WP-Total", "X-WP-TotalPages", "Link", "X-Request-ID"]
+CORS_EXPOSE_HEADERS = ["X-WP-Total", "X-WP-TotalPages", "Link", "X-Request-ID", "Idempotent-Replayed"]
 CORS_ALLOW_METHODS = ["OPTIONS", "GET", "POST", "PUT", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = [
     "authorization",
@@ -330,6 +330,7 @@ CORS_ALLOW_HEADERS = [
     "content-md5",
     "content-type",
     "x-request-id",
+    "idempotency-key",
 ]
 
 UNFOLD = {

@@ -21,6 +21,16 @@ ERRORS = {
     "500": "Internal server error.",
 }
 TOO_MANY_CALLS = "These are too many calls of one network or visitor. Retry-After says how long to wait."
+REPEATED_CALLS = {
+    "409": "A call with this Idempotency-Key is under way.",
+    "422": "The Idempotency-Key was used for another request.",
+}
+IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "A call that is repeated with the same key within a day is not made again, but answered again.",
+}
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["code", "message", "data"],
@@ -64,9 +74,11 @@ class AutoSchema(SpectacularAutoSchema):
             body: dict[str, Any] = {"type": "object", "properties": declared}
             if required:
                 body["required"] = required
+            if view.authentication_classes:
+                parameters.append(IDEMPOTENCY_KEY)
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
         operation["parameters"] = parameters
-        limits = {} if view.authentication_classes else {"429": TOO_MANY_CALLS}
+        limits = REPEATED_CALLS if view.authentication_classes else {"429": TOO_MANY_CALLS}
         answer = getattr(view, "answer", {})
         media_type = getattr(view, "answer_media_type", "application/json")
         others = {other: {"schema": {"type": "string"}} for other in getattr(view, "also_answers", ())}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
@@ -12,13 +13,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from puffer.api.authentication import PARAMETER
+from puffer.api.authentication import PARAMETER, caller_of
 from puffer.api.errors import NoRoute, TooManyCalls
 from puffer.api.openapi import AutoSchema
 from puffer.api.parameters import body_of, read_parameters, refuse_many_parts
 from puffer.api.renderers import JSONRenderer
 from puffer.api.schema import Parameter, Parameters, String
 from puffer.http import SMALL_BODY, ClientLeft, public_requests, seconds_to_wait
+from puffer.idempotency.replay import HEADER, answer_once
 from puffer.models import Scope
 from puffer.net import client_ip
 
@@ -118,7 +120,11 @@ class AsyncAPIView(APIView):
             parameters = self.read(request._request, body)
         else:  # what takes a while must not stop all other requests
             parameters = await asyncio.to_thread(self.read, request._request, body)
-        return await handler(request, **parameters, **captured)
+        call = partial(handler, request, **parameters, **captured)
+        key = request._request.headers.get(HEADER)
+        if key is None or method != "post" or not self.authentication_classes:
+            return await call()
+        return await answer_once(str(caller_of(request).key_id), key, request._request, body, call)
 
     def max_body_bytes(self) -> int:
         """Return the limit of a body. Without authentication it is small, because anybody can send one."""

@@ -39,6 +39,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "providers.providerconfig": {EDITOR: "view"},
     "puffer.apikey": {},
     "puffer.authenticatorapp": {},
+    "puffer.idempotentcall": {},
     "puffer.recoverycode": {},
     "puffer.session": {},
     "vectorstores.collection": {EDITOR: EVERYTHING},
