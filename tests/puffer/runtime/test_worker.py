@@ -275,7 +275,7 @@ def test_a_signal_finishes_the_current_job_and_starts_no_other(work, number):
     worker = work.start("worker")
     wait_until(lambda: work.value("SELECT max(attempts) FROM work_piece") == 1)
     worker.send_signal(number)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert "Traceback" not in work.log_file.read_text()
     assert work.rows("SELECT DISTINCT state FROM work_piece WHERE attempts > 0") == [("done",)]
     assert 0 < work.done() < 20
