@@ -112,7 +112,8 @@ def test_an_answer_can_be_copied_and_rated(visit, site):
 
     answer.get_by_label("Good answer").click()
     expect(page.locator(".log > .visually-hidden")).to_have_text("Thank you!")
-    answer.get_by_label("Bad answer").click()
+    with page.expect_response("**/feedback"):
+        answer.get_by_label("Bad answer").click()
     expect(answer.get_by_label("Good answer")).to_have_attribute("aria-pressed", "false")
     page.reload()
     expect(page.get_by_label("Bad answer")).to_have_attribute("aria-pressed", "true")
